@@ -1,0 +1,226 @@
+"""What a benchmark is: float models, data, a recipe and a score, found by name.
+
+``po2quant`` never imports the benchmark packages. It finds them through the entry-point
+group ``po2quant.benchmarks`` or through an explicit ``package.module:attribute``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+    from po2quant.transform import Placement
+
+ENTRY_POINT_GROUP = "po2quant.benchmarks"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    Args:
+        x: network inputs, shape ``(samples, ...)``, float32.
+        y: targets, shape ``(samples, ...)``: class indices, or the inputs of an auto-encoder.
+        groups: one label per sample for scores that are averaged over groups (a machine ID).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.x) == 0 or len(self.x) != len(self.y):
+            raise ValueError(
+                "a split needs as many targets as samples, and at least one. "
+                f"Received: {len(self.x)} samples, {len(self.y)} targets"
+            )
+        if not np.all(np.isfinite(self.x)):
+            bad = int(np.argmin(np.isfinite(self.x).reshape(len(self.x), -1).all(axis=1)))
+            raise ValueError(f"the inputs must be finite numbers. Received: NaN or infinity in sample {bad}")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def head(self, samples: int) -> Split:
+        """Return the first ``samples`` samples."""
+        groups = None if self.groups is None else self.groups[:samples]
+        return Split(self.x[:samples], self.y[:samples], groups)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Train, validation and test splits and where they come from.
+
+    Args:
+        name: what the data are, e.g. ``"Speech Commands V2"``.
+        kind: ``"official"``, ``"subset"``, ``"embedded"`` or ``"synthetic"``; printed beside
+            every result.
+        test: never used for selection.
+        train: absent in test-only archives.
+        validation: absent in test-only archives.
+    """
+
+    name: str
+    kind: str
+    test: Split
+    train: Split | None = None
+    validation: Split | None = None
+
+    def describe(self) -> str:
+        """Return the name, the kind and the sample counts in one line."""
+        counts = ", ".join(
+            f"{len(split)} {part}"
+            for part, split in (("train", self.train), ("validation", self.validation), ("test", self.test))
+            if split is not None
+        )
+        return f"{self.name} ({self.kind}: {counts})"
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that change when any sample or target changes."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            if split is not None:
+                for array in (split.x, split.y):
+                    digest.update(str((array.shape, array.dtype)).encode())
+                    digest.update(np.ascontiguousarray(array).view(np.uint8))
+        return digest.hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The result of a network on a split.
+
+    Args:
+        metric: name of the main metric, e.g. ``"accuracy"``.
+        value: the main metric; larger is better.
+        samples: how many samples it was measured on.
+        details: further metrics by name.
+    """
+
+    metric: str
+    value: float
+    samples: int
+    details: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a benchmark is trained: Adam, shuffled every epoch.
+
+    Args:
+        loss: Keras loss.
+        epochs: epochs of fine-tuning.
+        float_epochs: epochs of the float network where no weights are given.
+        batch_size: samples per step.
+        learning_rate: rate of an epoch, counted from 0.
+        metrics: Keras metrics that are logged.
+        patience: epochs without a better validation value before training stops; None never stops.
+    """
+
+    loss: str
+    epochs: int
+    float_epochs: int
+    batch_size: int
+    learning_rate: Callable[[int], float]
+    metrics: tuple[str, ...] = ()
+    patience: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSpec:
+    """A float network of a benchmark.
+
+    Args:
+        build: returns the untrained float model.
+        placement: what the rules of quantizer placement leave open for it.
+        mpq_config: file of its mixed-precision configuration.
+    """
+
+    build: Callable[[], keras.Model]
+    placement: Placement
+    mpq_config: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """A task: networks, data, recipe and scores.
+
+    Args:
+        name: e.g. ``"keyword_spotting"``.
+        networks: float networks by model name; the first is the default.
+        load_data: given ``--data-dir`` (or None) and a seed, returns the data set.
+        recipe: how networks are trained.
+        score: given a function from inputs to outputs, and a split, returns the score.
+        selection: given the validation logs (``loss`` and the recipe's metrics), returns the value
+            that training and search maximise, in [0, 1] for the forgiving factor.
+    """
+
+    name: str
+    networks: Mapping[str, NetworkSpec]
+    load_data: Callable[[Path | None, int], Dataset]
+    recipe: Recipe
+    score: Callable[[Callable[[np.ndarray], np.ndarray], Split], Score]
+    selection: Callable[[Mapping[str, float]], float]
+
+    def network(self, model: str | None = None) -> tuple[str, NetworkSpec]:
+        """Return name and specification of a model, the default one for None."""
+        name = next(iter(self.networks)) if model is None else model
+        if name not in self.networks:
+            raise ValueError(
+                f"model of benchmark {self.name!r} must be one of {', '.join(self.networks)}. Received: {name!r}"
+            )
+        return name, self.networks[name]
+
+
+def accuracy_score(predict: Callable[[np.ndarray], np.ndarray], split: Split) -> Score:
+    """Return the share of samples whose largest output is their class."""
+    predicted = np.argmax(predict(split.x), axis=-1)
+    return Score("accuracy", float(np.mean(predicted == split.y)), len(split))
+
+
+def validation_accuracy(logs: Mapping[str, float]) -> float:
+    """Return the validation accuracy."""
+    return logs["accuracy"]
+
+
+def inverse_loss(logs: Mapping[str, float]) -> float:
+    """Return ``1 / (1 + loss**10)``, the study's metric where accuracy means nothing."""
+    return 1.0 / (1.0 + logs["loss"] ** 10)
+
+
+def benchmark_names() -> list[str]:
+    """Return the names of the installed benchmarks."""
+    return sorted(entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
+
+
+def load_benchmark(name: str) -> Benchmark:
+    """Return an installed benchmark by name, or any by ``package.module:attribute``.
+
+    Raises:
+        ValueError: where there is no such benchmark, naming the installed ones.
+    """
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    if name in entries:
+        return entries[name].load()
+    module, separator, attribute = name.partition(":")
+    if not separator:
+        raise ValueError(
+            f"benchmark must be one of {', '.join(sorted(entries))}, or package.module:attribute. Received: {name!r}"
+        )
+    try:
+        benchmark = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot load benchmark {name!r}: {error}") from None
+    if not isinstance(benchmark, Benchmark):
+        raise ValueError(f"{name!r} must be a po2quant.benchmark.Benchmark. Received: {type(benchmark).__name__}")
+    return benchmark

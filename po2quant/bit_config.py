@@ -1,0 +1,197 @@
+"""Bit widths of a network: the one currency that search, configurations, training and cost share.
+
+The JSON form, version 1::
+
+    {"schema": "po2quant.bit_config", "version": 1, "name": "keyword_spotting-ds_cnn",
+     "provenance": {...},
+     "layers": {"activation": {"activation": 16}, "conv2d": {"kernel": 8, "bias": 31}, ...}}
+
+``layers`` names every layer with weights (``kernel`` and ``bias`` bits) and every activation
+quantizer (``activation`` bits), in network order. ``provenance`` is free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from po2quant.fixed_point import check_bits
+
+SCHEMA, VERSION = "po2quant.bit_config", 1
+FLAT_BIAS_BITS = 31
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerBits:
+    """Widths in bits of one layer: kernel and bias, or of one activation quantizer.
+
+    Raises:
+        ValueError: for a width outside [2, 32], or both kinds in one layer.
+    """
+
+    kernel: int | None = None
+    bias: int | None = None
+    activation: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [bits for bits in (self.kernel, self.bias, self.activation) if bits is not None]
+        for bits in given:
+            check_bits(bits)
+        if (
+            not given
+            or (self.activation is not None and len(given) > 1)
+            or (self.kernel is None) != (self.bias is None)
+        ):
+            raise ValueError(
+                "a layer has bits for its kernel and bias, or for its activation. "
+                f"Received: kernel={self.kernel}, bias={self.bias}, activation={self.activation}"
+            )
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the widths that are set."""
+        return {part: bits for part, bits in dataclasses.asdict(self).items() if bits is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class BitConfig:
+    """The bit widths of a whole network.
+
+    Args:
+        layers: widths by layer name, in network order.
+        name: e.g. ``"keyword_spotting-ds_cnn"``.
+        provenance: where the configuration comes from.
+
+    Example:
+        >>> config = BitConfig({"activation": LayerBits(activation=8), "dense": LayerBits(4, 16)})
+        >>> config.kernel_bits("dense"), config.activation_bits("activation")
+        (4, 8)
+    """
+
+    layers: Mapping[str, LayerBits]
+    name: str = ""
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def _bits(self, layer: str, part: str) -> int:
+        bits = getattr(self.layers.get(layer), part, None)
+        if bits is None:
+            raise ValueError(
+                f"configuration {self.name!r} has no {part} bits for layer {layer!r}. "
+                f"It names: {', '.join(self.layers)}"
+            )
+        return bits
+
+    def kernel_bits(self, layer: str) -> int:
+        """Return the kernel width of a layer."""
+        return self._bits(layer, "kernel")
+
+    def bias_bits(self, layer: str) -> int:
+        """Return the bias width of a layer."""
+        return self._bits(layer, "bias")
+
+    def activation_bits(self, layer: str) -> int:
+        """Return the width of an activation quantizer."""
+        return self._bits(layer, "activation")
+
+    def check_covers(self, weight_layers: Iterable[str], activations: Iterable[str]) -> None:
+        """Raise ValueError unless the configuration names exactly these layers and quantizers."""
+        expected = {name: "kernel" for name in weight_layers} | {name: "activation" for name in activations}
+        missing = [name for name, part in expected.items() if getattr(self.layers.get(name), part, None) is None]
+        unknown = [name for name in self.layers if name not in expected]
+        if missing or unknown:
+            problems = [f"lacks {', '.join(missing)}"] * bool(missing) + [
+                f"has unknown layers {', '.join(unknown)}"
+            ] * bool(unknown)
+            raise ValueError(
+                f"configuration {self.name!r} does not fit the network: it {' and '.join(problems)}. "
+                f"The network has: {', '.join(expected)}"
+            )
+
+    @classmethod
+    def flat(
+        cls,
+        weight_layers: Iterable[str],
+        activations: Iterable[str],
+        bits: int,
+        bias_bits: int = FLAT_BIAS_BITS,
+    ) -> BitConfig:
+        """Return the configuration with one width everywhere; biases keep the reference's 31 bits."""
+        layers = {name: LayerBits(bits, bias_bits) for name in weight_layers}
+        layers |= {name: LayerBits(activation=bits) for name in activations}
+        return cls(layers, name=f"flat{bits}")
+
+    def to_json(self) -> str:
+        """Return the JSON text, one layer a line."""
+        head = {"schema": SCHEMA, "version": VERSION, "name": self.name, "provenance": dict(self.provenance)}
+        rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(bits.to_dict())}" for name, bits in self.layers.items())
+        return json.dumps(head, indent=1)[:-2] + ',\n "layers": {\n' + rows + "\n }\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "text") -> BitConfig:
+        """Parse the JSON form.
+
+        Args:
+            text: JSON text.
+            source: what errors call it.
+
+        Raises:
+            ValueError: where the text is not a valid configuration, naming what is wrong.
+        """
+        try:
+            data = json.loads(text, object_pairs_hook=_unique_keys)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{source} is not a bit configuration: {error}") from None
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            raise ValueError(f"{source} is not a bit configuration: schema must be {SCHEMA!r}. Received: {found!r}")
+        if data.get("version") != VERSION:
+            raise ValueError(f"{source}: version must be {VERSION}. Received: {data.get('version')!r}")
+        layers = data.get("layers")
+        if not isinstance(layers, dict) or not layers:
+            raise ValueError(f"{source}: layers must be a dictionary of layer names to bits. Received: {layers!r}")
+        if not isinstance(data.get("name", ""), str) or not isinstance(data.get("provenance", {}), dict):
+            raise ValueError(f"{source}: name must be a string and provenance a dictionary")
+        return cls(
+            {name: _layer_bits(name, bits, source) for name, bits in layers.items()},
+            data.get("name", ""),
+            data.get("provenance", {}),
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> BitConfig:
+        """Read a configuration file."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"cannot read the configuration {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not a bit configuration: it is not UTF-8 text") from None
+        return cls.from_json(text, source=str(path))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the JSON form; the file is either the old or the new one, never half of it."""
+        temporary = Path(f"{path}.partial")
+        temporary.write_text(self.to_json(), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
+    return result
+
+
+def _layer_bits(name: str, bits: Any, source: str) -> LayerBits:
+    parts = [field.name for field in dataclasses.fields(LayerBits)]
+    if not isinstance(bits, dict) or not set(bits) <= set(parts):
+        raise ValueError(f"{source}: layer {name!r} takes bits for {', '.join(parts)}. Received: {bits!r}")
+    try:
+        return LayerBits(**bits)
+    except ValueError as error:
+        raise ValueError(f"{source}: layer {name!r}: {error}") from None

@@ -1,0 +1,365 @@
+"""The command line: ``po2quant summary | evaluate | search | finetune``."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import typer
+
+app = typer.Typer(
+    help="Mixed-precision, power-of-two quantization of Keras networks for edge devices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+INTERRUPTED = 130
+
+BenchmarkOption = Annotated[
+    str,
+    typer.Option(
+        "--benchmark",
+        help="digits, anomaly_detection, keyword_spotting, image_classification, visual_wake_words, "
+        "or your own as package.module:attribute.",
+    ),
+]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Network of the benchmark; its first by default.")]
+ConfigOption = Annotated[
+    str, typer.Option("--config", help="Bit widths: float, mpq, flat4 to flat16, or a configuration file.")
+]
+AlphaOption = Annotated[str, typer.Option("--alpha", help="Scales: auto (real numbers) or auto_po2 (powers of two).")]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="Float weights (.weights.h5, .keras, Keras 2 .h5), or a fine-tuned run folder or file. "
+        "Without it, the float network is trained first.",
+    ),
+]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder, zip or npz with the data; digits needs none.")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output-dir", help="Run folder; by default a new one under runs/.")
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in --output-dir.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of data splits, training and search.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+
+
+@app.command()
+def summary(
+    benchmark: BenchmarkOption = "digits",
+    model: ModelOption = None,
+    config: ConfigOption = "mpq",
+    alpha: AlphaOption = "auto_po2",
+) -> None:
+    """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
+    _import_tensorflow_quietly()
+    from po2quant.cost import check_covers, reference_config, stats_block
+    from po2quant.report.tables import summary_table
+    from po2quant.training.prepare import describe_network, resolve_config
+
+    task = _load(benchmark)
+    _, spec = task.network(model)
+    layers = describe_network(spec)
+    widths = resolve_config(config, spec)
+    if widths is None:
+        _say("float has no widths; this is the reference that scores compare with (kernel 16, bias 31, activation 16)")
+    widths = widths or reference_config(layers)
+    check_covers(widths, layers)
+    _table(summary_table(layers, widths))
+    _say(stats_block(layers, widths, alpha))
+    _warn_reconstructed(widths)
+
+
+@app.command()
+def evaluate(
+    benchmark: BenchmarkOption = "digits",
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    config: ConfigOption = "mpq",
+    alpha: AlphaOption = "auto_po2",
+    data_dir: DataDirOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a network on the test split, without training: float, or quantized and calibrated."""
+    _import_tensorflow_quietly()
+    from po2quant.cost import BITS_PER_KIB, average_bits, network_size, reference_config
+    from po2quant.training import finetune as workflow
+    from po2quant.training import prepare
+
+    task = _load(benchmark)
+    name, spec = task.network(model)
+    widths = prepare.resolve_config(config, spec)
+    if weights is None:
+        raise ValueError("evaluate needs --weights: a weight file or a run folder")
+    dataset = task.load_data(data_dir, seed)
+    layers = prepare.describe_network(spec)
+    prepared = prepare.prepare_network(spec, widths, alpha, weights, dataset, seed)
+    score = prepare.evaluate(task, prepared.model, dataset.test)
+    size_bits = workflow.size_in_bits(layers, widths)
+    _say(f"{task.name} {name}, {config}{'' if widths is None else ' ' + alpha}, on {dataset.describe()}")
+    _say(f"{score.metric} {score.value:.4f} on {score.samples} samples, {size_bits / BITS_PER_KIB:.1f} KiB")
+    for detail, value in score.details.items():
+        _say(f"{detail} {value:.4f}")
+    if prepared.calibration == "test inputs":
+        _say("activation ranges were calibrated on the test inputs, without labels: the data have no training split")
+    _warn_reconstructed(widths)
+    if as_json:
+        facts: dict[str, Any] = {
+            "benchmark": task.name,
+            "model": name,
+            "config": config,
+            "alpha": "float" if widths is None else alpha,
+            "metric": score.metric,
+            "score": score.value,
+            **score.details,
+            "samples": score.samples,
+            "size_bits": size_bits,
+            "reference_size_bits": network_size(layers, reference_config(layers)).total_bits,
+            "data": dataset.describe(),
+            "data_kind": dataset.kind,
+            "data_fingerprint": dataset.fingerprint(),
+            "calibration": prepared.calibration,
+            "seed": seed,
+        }
+        if widths is not None:
+            average = average_bits(layers, widths)
+            facts |= {
+                f"bits_{part}": getattr(average, part) for part in ("per_layer", "per_parameter", "per_activation")
+            }
+        typer.echo(json.dumps(facts))
+
+
+@app.command()
+def finetune(
+    benchmark: BenchmarkOption = "digits",
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    config: ConfigOption = "mpq",
+    alpha: AlphaOption = "auto_po2",
+    epochs: Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")] = None,
+    data_dir: DataDirOption = None,
+    output_dir: OutputOption = None,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Retrain a network under a bit configuration, and freeze its scales."""
+    _import_tensorflow_quietly()
+    from po2quant.report.plots import plot_epochs
+    from po2quant.report.tables import result_table
+    from po2quant.training import finetune as workflow
+    from po2quant.training import prepare
+    from po2quant.training.run_folder import write_json
+    from po2quant.training.weights import is_quantized_checkpoint
+
+    task = _load(benchmark)
+    name, spec = task.network(model)
+    widths = prepare.resolve_config(config, spec)
+    dataset = task.load_data(data_dir, seed)
+    workflow.require_training_data(dataset)
+    epochs = task.recipe.epochs if epochs is None else epochs
+    run = _run_folder("finetune", task.name, name, output_dir, resume, {
+        "weights": weights, "config": config, "alpha": alpha, "epochs": epochs, "data_dir": data_dir, "seed": seed,
+    }, dataset)  # fmt: skip
+    rows = []
+    with _resumable(run.path):
+        if weights is None:
+            workflow.train_float(task, spec, dataset, run.path / "float", seed, resume)
+            weights = run.path / "float"
+        if widths is not None and not is_quantized_checkpoint(weights):
+            rows.append(
+                workflow.finetune_and_score(task, spec, "float", None, alpha, weights, dataset, run.path, 0, seed)
+            )
+        rows.append(
+            workflow.finetune_and_score(
+                task, spec, config, widths, alpha, weights, dataset, run.path, epochs, seed, resume
+            )
+        )
+    write_json(run.path / "result.json", [result.to_dict() for result in rows])
+    if widths is not None:
+        widths.save(run.path / "best_config.json")
+    pictures = plot_epochs(_read_csv(run.path / "epochs.csv"), run.path / "plots") if epochs else []
+    _table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
+    _warn_reconstructed(widths)
+    _say_paths(run.path, pictures)
+    if as_json:
+        typer.echo(json.dumps(rows[-1].to_dict()))
+
+
+@app.command()
+def search(
+    benchmark: BenchmarkOption = "digits",
+    model: ModelOption = None,
+    max_trials: Annotated[int, typer.Option("--max-trials", min=1, help="Trials in all.")] = 20,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of a trial.")] = 3,
+    weights: WeightsOption = None,
+    alpha: AlphaOption = "auto_po2",
+    data_dir: DataDirOption = None,
+    output_dir: OutputOption = None,
+    retrain_epochs: Annotated[
+        int,
+        typer.Option("--retrain-epochs", min=0, help="Epochs that the closing table retrains each configuration for."),
+    ] = 0,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+) -> None:
+    """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
+    _import_tensorflow_quietly()
+    from po2quant.report.plots import plot_comparison, plot_search
+    from po2quant.report.tables import result_table
+    from po2quant.search import BEST_CONFIG, run_search
+    from po2quant.training import finetune as workflow
+    from po2quant.training import prepare
+
+    task = _load(benchmark)
+    name, spec = task.network(model)
+    dataset = task.load_data(data_dir, seed)
+    workflow.require_training_data(dataset)
+    run = _run_folder("search", task.name, name, output_dir, resume, {
+        "weights": weights, "alpha": alpha, "max_trials": max_trials, "epochs": epochs, "data_dir": data_dir,
+        "retrain_epochs": retrain_epochs, "seed": seed,
+    }, dataset)  # fmt: skip
+    with _resumable(run.path):
+        if weights is None:
+            workflow.train_float(task, spec, dataset, run.path / "float", seed, resume)
+            weights = run.path / "float"
+        found = run_search(task, spec, alpha, weights, dataset, run.path, max_trials, epochs, seed)
+    best = found.best_config(f"{task.name}-{name}")
+    best.save(run.path / BEST_CONFIG)
+    pictures = plot_search(found.log.rows, best, run.path / "plots")
+    next_command = _command("finetune", {
+        "--benchmark": benchmark, "--model": name, "--weights": weights, "--config": run.path / BEST_CONFIG,
+        "--alpha": alpha, "--data-dir": data_dir,
+    })  # fmt: skip
+    if found.interrupted:
+        _say(f"the best of {len(found.log.rows)} trials is in {run.path / BEST_CONFIG}")
+        raise _stopped(run.path)
+    configs = [("float", None), ("mpq", best)]
+    configs += [(flat, prepare.resolve_config(flat, spec)) for flat in ("flat16", "flat8", "flat4")]
+    with _resumable(run.path):
+        rows = workflow.compare(
+            task, spec, configs, alpha, weights, dataset, run.path / "comparison", retrain_epochs, seed, resume
+        )
+    pictures.append(plot_comparison(rows, run.path / "plots" / "comparison.png"))
+    _table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
+    _say_paths(run.path, pictures)
+    _say(f"next: {next_command}")
+
+
+def _load(benchmark: str) -> Any:
+    from po2quant.benchmark import load_benchmark
+
+    return load_benchmark(benchmark)
+
+
+def _run_folder(
+    command: str,
+    task: str,
+    model: str,
+    path: Path | None,
+    resume: bool,
+    arguments: dict[str, Any],
+    dataset: Any,
+) -> Any:
+    from po2quant.training.run_folder import RunFolder
+
+    if resume and path is None:
+        raise ValueError("--resume needs --output-dir: the folder of the run to go on with")
+    started = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = path or Path("runs") / f"{command}-{task}-{model}-{started}"
+    arguments = {"command": command, "benchmark": task, "model": model, **arguments}
+    run = RunFolder(path, arguments, resume)
+    run.write_environment(
+        command_line=sys.argv,
+        seed=arguments["seed"],
+        data=dataset.describe(),
+        data_kind=dataset.kind,
+        data_fingerprint=dataset.fingerprint(),
+    )
+    return run
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Turn Ctrl-C into a sentence that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _stopped(folder) from None
+
+
+def _stopped(folder: Path) -> typer.Exit:
+    _say(f"stopped; the same command with --resume --output-dir {folder} goes on")
+    return typer.Exit(INTERRUPTED)
+
+
+def _command(name: str, options: dict[str, Any]) -> str:
+    words = [sys.argv[0], name]
+    for option, value in options.items():
+        words += [] if value is None else [option, str(value)]
+    return shlex.join(words)
+
+
+def _read_csv(path: Path) -> list[dict[str, float]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _warn_reconstructed(widths: Any) -> None:
+    if widths is not None and widths.provenance.get("partly_reconstructed"):
+        _say(f"note: {widths.provenance['note']}")
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+def _table(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    Console(width=console.width if console.is_terminal else 160).print(table)
+
+
+def _say_paths(folder: Path, pictures: list[Path]) -> None:
+    for picture in pictures:
+        _say(f"picture: {picture}")
+    _say(f"run folder: {folder}")
+
+
+def _import_tensorflow_quietly() -> None:
+    """Import TensorFlow without the notices that it writes before its log level counts."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as devnull:
+        os.dup2(devnull.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def main() -> None:
+    """Run the command line; a wrong input ends in one sentence and exit code 2."""
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

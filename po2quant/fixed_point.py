@@ -1,0 +1,198 @@
+"""Fixed-point formats, integer ranges, named rounding modes and shifts, in numpy only.
+
+A fixed-point tensor is an integer tensor ``q`` and an exponent ``e``; its value is
+``q * 2**e``. Everything that an integer engine does is defined here, once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+HALF_UP = "half_up"
+HALF_EVEN = "half_even"
+HALF_AWAY = "half_away"
+FLOOR = "floor"
+ROUNDING_MODES = (HALF_UP, HALF_EVEN, HALF_AWAY, FLOOR)
+
+MIN_BITS, MAX_BITS = 1, 32
+
+
+def check_bits(bits: int, signed: bool = True) -> int:
+    """Return ``bits`` as an int, or raise ValueError where no format has that width.
+
+    A signed symmetric format needs 2 bits: with one, zero is its only value.
+    """
+    lowest = 2 if signed else MIN_BITS
+    if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)) or not lowest <= bits <= MAX_BITS:
+        kind = "signed" if signed else "unsigned"
+        raise ValueError(
+            f"bits of a {kind} format must be an integer in [{lowest}, {MAX_BITS}]. Received: bits={bits!r}"
+        )
+    return int(bits)
+
+
+def magnitude_bits(bits: int, signed: bool = True) -> int:
+    """Return the bits that hold the magnitude: one less than ``bits`` when a sign takes one."""
+    return bits - int(signed)
+
+
+def integer_range(bits: int, signed: bool = True, narrow_range: bool = False) -> tuple[int, int]:
+    """Return the smallest and the largest integer of a format.
+
+    Args:
+        bits: width in bits, sign included.
+        signed: two's complement when true, else ``[0, 2**bits - 1]``.
+        narrow_range: drop the most negative integer, so that the range is symmetric.
+            Unsigned formats ignore it.
+
+    Returns:
+        ``(min, max)``, e.g. ``(-127, 127)`` for 8 bits, signed, narrow.
+
+    Example:
+        >>> integer_range(4), integer_range(4, narrow_range=True), integer_range(4, signed=False)
+        ((-8, 7), (-7, 7), (0, 15))
+    """
+    bits = check_bits(bits, signed)
+    largest = 2 ** magnitude_bits(bits, signed) - 1
+    if not signed:
+        return 0, largest
+    return -largest - (not narrow_range), largest
+
+
+def _check_rounding(rounding: str) -> None:
+    if rounding not in ROUNDING_MODES:
+        raise ValueError(f"rounding must be one of {', '.join(ROUNDING_MODES)}. Received: rounding={rounding!r}")
+
+
+def round_to_integer(x: np.ndarray, rounding: str = HALF_EVEN) -> np.ndarray:
+    """Round real values to integers (returned in the dtype of ``x``).
+
+    ======== ===== ===== ===== ===== ===== =====
+    mode     -2.5  -1.5  -0.5   0.5   1.5   2.5
+    ======== ===== ===== ===== ===== ===== =====
+    half_up    -2    -1     0     1     2     3
+    half_even  -2    -2     0     0     2     2
+    half_away  -3    -2    -1     1     2     3
+    floor      -3    -2    -1     0     1     2
+    ======== ===== ===== ===== ===== ===== =====
+
+    Raises:
+        ValueError: for an unknown mode.
+    """
+    _check_rounding(rounding)
+    x = np.asarray(x)
+    if rounding == HALF_EVEN:
+        return np.rint(x)
+    floor = np.floor(x)
+    if rounding == FLOOR:
+        return floor
+    fraction = x - floor
+    rounds_up = fraction > 0.5
+    tie = fraction == 0.5
+    rounds_up |= tie & (x > 0) if rounding == HALF_AWAY else tie
+    return floor + rounds_up
+
+
+def shift_right(q: np.ndarray, shift: int | np.ndarray, rounding: str = HALF_EVEN) -> np.ndarray:
+    """Return ``round(q / 2**shift)`` with integer operations only; a negative shift goes left.
+
+    Args:
+        q: integers of any signed dtype; computed in int64.
+        shift: places to the right, in ``[-62, 62]``; broadcasts against ``q``.
+        rounding: one of :data:`ROUNDING_MODES`.
+
+    Returns:
+        int64 array. Overflow on a left shift is the caller's to exclude.
+
+    Example:
+        >>> shift_right(np.array([-5, 5, 6, 7]), 1).tolist()
+        [-2, 2, 3, 4]
+    """
+    _check_rounding(rounding)
+    q, shift = np.broadcast_arrays(np.asarray(q, np.int64), np.asarray(shift, np.int64))
+    if np.any(np.abs(shift) > 62):
+        raise ValueError(f"shift must be in [-62, 62]. Received: shift={int(shift.flat[np.argmax(np.abs(shift))])}")
+    right = np.maximum(shift, 0)
+    floor = q >> right
+    remainder = q - (floor << right)
+    half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), np.int64(1))
+    tie = {
+        HALF_UP: np.ones_like(floor),
+        HALF_EVEN: floor & 1,
+        HALF_AWAY: q > 0,
+        FLOOR: np.zeros_like(floor),
+    }[rounding].astype(bool)
+    rounds_up = (remainder == half) & tie
+    if rounding != FLOOR:
+        rounds_up |= remainder > half
+    return np.where(shift >= 0, floor + rounds_up, q << np.maximum(-shift, 0))
+
+
+def saturate(q: np.ndarray, bits: int, signed: bool = True, narrow_range: bool = False) -> np.ndarray:
+    """Clip integers to the range of a format."""
+    return np.clip(q, *integer_range(bits, signed, narrow_range))
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedPointFormat:
+    """The type of an integer tensor: width, exponent, sign.
+
+    value = q * 2**exponent with q in ``[min_int, max_int]``.
+
+    Args:
+        bit_width: bits of the integer, sign included.
+        exponent: power of two of one LSB.
+        signed: two's complement or unsigned.
+        narrow_range: symmetric range without the most negative integer.
+
+    Example:
+        >>> f = FixedPointFormat(8, exponent=-7)
+        >>> f.to_int(np.array([0.5, 3.0])).tolist(), f.max_value
+        ([64, 127], 0.9921875)
+    """
+
+    bit_width: int
+    exponent: int = 0
+    signed: bool = True
+    narrow_range: bool = False
+
+    def __post_init__(self) -> None:
+        check_bits(self.bit_width, self.signed)
+
+    @property
+    def min_int(self) -> int:
+        """Smallest integer."""
+        return integer_range(self.bit_width, self.signed, self.narrow_range)[0]
+
+    @property
+    def max_int(self) -> int:
+        """Largest integer."""
+        return integer_range(self.bit_width, self.signed, self.narrow_range)[1]
+
+    @property
+    def scale(self) -> float:
+        """Value of one LSB, ``2**exponent``."""
+        return float(np.ldexp(1.0, self.exponent))
+
+    @property
+    def min_value(self) -> float:
+        """Smallest value."""
+        return self.min_int * self.scale
+
+    @property
+    def max_value(self) -> float:
+        """Largest value."""
+        return self.max_int * self.scale
+
+    def to_int(self, x: np.ndarray, rounding: str = HALF_EVEN) -> np.ndarray:
+        """Quantize real values: ``clip(round(x / 2**exponent), min_int, max_int)``, int64."""
+        scaled = round_to_integer(np.ldexp(np.asarray(x, np.float64), -self.exponent), rounding)
+        if np.any(np.isnan(scaled)):
+            raise ValueError("values must be numbers. Received: NaN")
+        return np.clip(scaled, self.min_int, self.max_int).astype(np.int64)
+
+    def to_float(self, q: np.ndarray) -> np.ndarray:
+        """Return the values ``q * 2**exponent`` as float64 (exact up to 53 bits)."""
+        return np.ldexp(np.asarray(q, np.float64), self.exponent)

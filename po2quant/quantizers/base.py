@@ -1,0 +1,124 @@
+"""What the quantizers share: a width that can change in a compiled graph, and integer ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from po2quant import scale as po2
+from po2quant.fixed_point import check_bits
+
+AUTO, AUTO_PO2 = "auto", "auto_po2"
+ALPHAS = (AUTO, AUTO_PO2)
+
+
+class Quantizer(keras.layers.Layer):
+    """A fake quantizer that Keras tracks, saves and restores with its layer.
+
+    The width is a variable: assigning ``bits`` changes it in graphs that are compiled already.
+    """
+
+    def __init__(
+        self,
+        bits: int,
+        integer: int,
+        symmetric: bool | int,
+        keep_negative: bool | int,
+        alpha: str | float | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(alpha, str) and alpha not in ALPHAS:
+            raise ValueError(f"alpha must be None, a number or one of {', '.join(ALPHAS)}. Received: alpha={alpha!r}")
+        self.integer = integer
+        self.symmetric = bool(symmetric)
+        self.keep_negative = bool(keep_negative)
+        self.alpha = alpha if alpha is None or isinstance(alpha, str) else np.asarray(alpha, float).tolist()
+        self._bit_width = self.add_weight(
+            shape=(),
+            dtype="int32",
+            trainable=False,
+            initializer=keras.initializers.Constant(check_bits(bits, self.signed)),
+            name="bit_width",
+        )
+
+    @property
+    def signed(self) -> bool:
+        """Whether negative values are represented."""
+        return self.keep_negative
+
+    @property
+    def narrow_range(self) -> bool:
+        """Whether the most negative integer is unused; always so under a power-of-two scale."""
+        return self.symmetric
+
+    @property
+    def bits(self) -> int:
+        """Width in bits, sign included; may be assigned at any time outside a graph."""
+        return int(self._bit_width.numpy())
+
+    @bits.setter
+    def bits(self, bits: int) -> None:
+        self._bit_width.assign(check_bits(bits, self.signed))
+
+    @property
+    def uses_power_of_two_scale(self) -> bool:
+        """Whether rescaling by this quantizer's scale is a shift."""
+        return self.alpha == AUTO_PO2 or self.alpha is None
+
+    def _magnitude_bits(self) -> tf.Tensor:
+        return tf.convert_to_tensor(self._bit_width) - int(self.signed)
+
+    def _integer_range(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the smallest and the largest integer as tensors of ``dtype``."""
+        high = po2.largest_integer(self._magnitude_bits(), dtype)
+        if not self.signed:
+            return tf.zeros_like(high), high
+        return (-high if self.narrow_range else -po2.power_of_two(self._magnitude_bits(), dtype)), high
+
+    def _fixed_scale(self, dtype: tf.DType) -> tf.Tensor:
+        """Return the step of QKeras' fixed-point format: ``2**(integer - bits + keep_negative)``."""
+        return po2.power_of_two(tf.cast(self.integer, tf.int32) - self._magnitude_bits(), dtype)
+
+    def save_own_variables(self, store: dict[str, np.ndarray]) -> None:
+        """Store the state by name."""
+        for variable in self.variables:
+            store[variable.name] = variable.numpy()
+
+    def load_own_variables(self, store: dict[str, np.ndarray]) -> None:
+        """Restore the state by name.
+
+        QKeras layers reach a quantizer under one attribute when they are made and under another
+        when they are reloaded, so the store may be empty; the configuration then has the state.
+        """
+        for variable in self.variables:
+            if variable.name in store:
+                variable.assign(store[variable.name])
+
+    def max(self) -> float:
+        """Return the largest value of the fixed-point format, as QKeras' initializers expect it."""
+        return max(1.0, 2.0**self.integer)
+
+    def min(self) -> float:
+        """Return the smallest value of the fixed-point format."""
+        return -self.max() if self.keep_negative else 0.0
+
+    def get_config(self) -> dict[str, Any]:
+        """Return every constructor argument."""
+        return super().get_config() | {
+            "bits": self.bits,
+            "integer": self.integer,
+            "symmetric": self.symmetric,
+            "keep_negative": self.keep_negative,
+            "alpha": self.alpha,
+        }
+
+    def __str__(self) -> str:
+        """Return the quantizer as QKeras prints it."""
+        alpha = f"alpha={self.alpha!r}"
+        return (
+            f"{type(self).__name__}({self.bits},{self.integer},{int(self.symmetric)},{int(self.keep_negative)},{alpha})"
+        )

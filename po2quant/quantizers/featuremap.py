@@ -1,0 +1,215 @@
+"""``quantized_bits_featuremap``: the activation quantizer, with a range that an integer engine can use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from po2quant import scale as po2
+from po2quant.quantizers.base import AUTO_PO2, Quantizer
+from po2quant.quantizers.functional import affine_scale, fake_quantize
+
+SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
+"""Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
+
+
+@keras.saving.register_keras_serializable(package="po2quant")
+class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the study printed
+    """Quantize activations to ``bits`` bits, with one static scale per tensor or one per sample.
+
+    Equation:
+        y = s * (clip(round(x / s) + z, low, high) - z), ties to even, over a range
+        [minimum, maximum] of values, where
+
+        - ``alpha='auto_po2'``: s = 2**e, the smallest that holds the range; z = 0;
+        - ``alpha='auto'``, symmetric or unsigned: s = max(|range|) / high; z = 0;
+        - ``alpha='auto'``, ``symmetric=0``: the affine map with
+          s = (maximum - minimum) / (high - low) and an integer zero point z;
+        - ``alpha=None`` or a number: QKeras' fixed point, as in ``quantized_bits``.
+
+    The range:
+        - ``scale_axis=None``: one static range per tensor. It is calibrated once, or it follows the
+          batches of training by a moving average; frozen, it stays. Before either, the batch at
+          hand gives the range.
+        - ``scale_axis=0``: the range of each sample, at run time: the study's meaning. No integer
+          engine can do that; use it for comparison.
+
+    Gradient:
+        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere.
+
+    Args:
+        bits: width in bits; 2 to 32, 1 to 32 without sign.
+        integer: bits left of the binary point; only fixed point uses it.
+        symmetric: drop the most negative integer; 0 with ``'auto'`` means an affine map.
+        keep_negative: signed when true; use 0 after a ReLU, which doubles the levels.
+        alpha: None, a number, ``'auto'`` or ``'auto_po2'``.
+        scale_axis: None or 0.
+        momentum: weight of the past in the moving average, in [0, 1).
+        clipped_gradient: whether clipped values get no gradient.
+
+    Raises:
+        ValueError: for a width, alpha, scale_axis or momentum outside the valid ones.
+
+    Example:
+        >>> q = quantized_bits_featuremap(8, 8, 1, 0, alpha="auto_po2")
+        >>> q.set_range(0.0, 6.0)
+        >>> q(keras.ops.array([[0.51, -1.0, 9.0]])).numpy().tolist()
+        [[0.5, 0.0, 7.96875]]
+
+    Reference:
+        Jacob et al., arXiv 1712.05877, section 3.1 (moving average of ranges).
+    """
+
+    def __init__(
+        self,
+        bits: int = 8,
+        integer: int = 0,
+        symmetric: bool | int = 1,
+        keep_negative: bool | int = True,
+        alpha: str | float | None = AUTO_PO2,
+        scale_axis: int | None = None,
+        momentum: float = 0.99,
+        clipped_gradient: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if scale_axis not in (None, 0):
+            raise ValueError(
+                f"scale_axis must be None (one static scale) or 0 (one per sample). Received: scale_axis={scale_axis!r}"
+            )
+        if not 0.0 <= momentum < 1.0:
+            raise ValueError(f"momentum must be in [0, 1). Received: momentum={momentum}")
+        super().__init__(bits, integer, symmetric, keep_negative, alpha, **kwargs)
+        self.scale_axis = scale_axis
+        self.momentum = float(momentum)
+        self.clipped_gradient = bool(clipped_gradient)
+        if self.is_static:
+            self._minimum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="minimum")
+            self._maximum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="maximum")
+            self._frozen = self.add_weight(shape=(), dtype="bool", trainable=False, initializer="zeros", name="frozen")
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the scale comes from a stored range."""
+        return isinstance(self.alpha, str) and self.scale_axis is None
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether a zero point other than 0 is used."""
+        return self.alpha == "auto" and self.signed and not self.symmetric
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training leaves the range alone."""
+        return self.is_static and bool(self._frozen.numpy())
+
+    @frozen.setter
+    def frozen(self, frozen: bool) -> None:
+        if self.is_static:
+            self._frozen.assign(frozen)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The static range ``(minimum, maximum)``; ``(0, 0)`` means that none is known yet."""
+        return float(self._minimum.numpy()), float(self._maximum.numpy())
+
+    def set_range(self, minimum: float, maximum: float) -> None:
+        """Set the static range, whose two ends must be finite and in order."""
+        if not (-float("inf") < minimum <= maximum < float("inf")):
+            raise ValueError(f"a range must be finite and ascending. Received: [{minimum}, {maximum}]")
+        self._minimum.assign(min(minimum, 0.0))
+        self._maximum.assign(max(maximum, 0.0))
+
+    def calibrate(self, x: tf.Tensor) -> None:
+        """Set the static range to the one of least squared error on ``x``.
+
+        Power-of-two scales try the exponents of the ``mse`` rule, others the
+        :data:`SEARCHED_FRACTIONS` of the observed range.
+        """
+        if not self.is_static:
+            return
+        x = tf.convert_to_tensor(x)
+        minimum, maximum = tf.reduce_min(x), tf.reduce_max(x)
+        if self.alpha == AUTO_PO2:
+            exponent = po2.mse_exponent(x, self._magnitude_bits(), tuple(range(x.ndim)), self.signed)
+            _, high = self._integer_range(x.dtype)
+            limit = tf.reshape(high * po2.power_of_two(exponent, x.dtype), ())
+            is_zero = tf.equal(minimum, 0.0) & tf.equal(maximum, 0.0)
+            maximum = tf.where(is_zero, 0.0, limit)
+            minimum = -maximum if self.signed else tf.zeros_like(maximum)
+        else:
+            errors = [
+                tf.reduce_mean(tf.square(x - self._quantize(x, fraction * minimum, fraction * maximum)))
+                for fraction in SEARCHED_FRACTIONS
+            ]
+            best = SEARCHED_FRACTIONS[int(tf.argmin(errors))]
+            minimum, maximum = best * minimum, best * maximum
+        self.set_range(float(minimum), float(maximum))
+
+    def scale_and_zero_point(self, minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Return the scale and the zero point (None for 0) that hold a range of values."""
+        low, high = self._integer_range(minimum.dtype)
+        if self.is_affine:
+            return affine_scale(minimum, maximum, low, high)
+        max_abs = tf.maximum(tf.maximum(maximum, -minimum) if self.signed else maximum, 0.0)
+        if self.alpha == AUTO_PO2:
+            return po2.power_of_two(po2.max_exponent(max_abs, self._magnitude_bits()), max_abs.dtype), None
+        return tf.where(max_abs > 0, max_abs, tf.ones_like(max_abs)) / high, None
+
+    @property
+    def scale(self) -> float:
+        """Value of one LSB under the static range, or of the fixed-point format."""
+        if not isinstance(self.alpha, str):
+            return float(self._fixed_scale(tf.float32).numpy())
+        return float(self.scale_and_zero_point(*map(tf.convert_to_tensor, (self._minimum, self._maximum)))[0])
+
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Return the quantized values of ``x``, in its shape."""
+        x = tf.convert_to_tensor(x)
+        if not isinstance(self.alpha, str):
+            low, high = self._integer_range(x.dtype)
+            scale = self._fixed_scale(x.dtype)
+            y = fake_quantize(x, scale, 1.0 / scale, low, high, clipped_gradient=self.clipped_gradient)
+            return y if self.alpha is None else y * tf.cast(self.alpha, x.dtype)
+        values = tf.stop_gradient(x)
+        if self.is_static:
+            return self._quantize(x, *self._static_range(values, bool(training)))
+        axes = tuple(range(1, len(x.shape)))
+        return self._quantize(x, tf.reduce_min(values, axes, keepdims=True), tf.reduce_max(values, axes, keepdims=True))
+
+    def _quantize(self, x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Tensor:
+        low, high = self._integer_range(x.dtype)
+        scale, zero_point = self.scale_and_zero_point(minimum, maximum)
+        return fake_quantize(x, scale, 1.0 / scale, low, high, zero_point, clipped_gradient=self.clipped_gradient)
+
+    def _static_range(self, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the stored range, first moved towards that of ``x`` in training unless frozen."""
+        stored = tf.cast(self._minimum, x.dtype), tf.cast(self._maximum, x.dtype)
+        unknown = tf.equal(stored[0], stored[1])
+
+        def observed() -> tuple[tf.Tensor, tf.Tensor]:
+            past = tf.where(unknown, tf.zeros((), x.dtype), tf.constant(self.momentum, x.dtype))
+            batch = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
+            return tuple(past * old + (1.0 - past) * new for old, new in zip(stored, batch, strict=True))
+
+        observes = unknown
+        if training:
+            observes |= ~tf.convert_to_tensor(self._frozen)
+        minimum, maximum = tf.cond(observes, observed, lambda: stored)
+        if training:
+            self._minimum.assign(minimum)
+            self._maximum.assign(maximum)
+        return minimum, maximum
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the input's shape."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return every constructor argument."""
+        return super().get_config() | {
+            "scale_axis": self.scale_axis,
+            "momentum": self.momentum,
+            "clipped_gradient": self.clipped_gradient,
+        }

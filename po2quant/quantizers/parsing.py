@@ -1,0 +1,71 @@
+"""Quantizers from strings and dictionaries; nothing is evaluated."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from po2quant.quantizers.base import Quantizer
+from po2quant.quantizers.featuremap import quantized_bits_featuremap
+from po2quant.quantizers.weights import quantized_bits
+
+QUANTIZERS: dict[str, type[Quantizer]] = {
+    "quantized_bits": quantized_bits,
+    "quantized_bits_featuremap": quantized_bits_featuremap,
+}
+
+
+def parse_quantizer_call(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Split ``"name(1, 2, alpha='auto')"`` into name, positional and keyword arguments.
+
+    Arguments must be literals: numbers, strings, booleans, None, lists.
+
+    Raises:
+        ValueError: where the text is not such a call.
+    """
+    explanation = f"a quantizer must read like quantized_bits(8,8,1,1,alpha='auto_po2'). Received: {text!r}"
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if isinstance(call, ast.Name):
+            return call.id, (), {}
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError(explanation)
+        arguments = tuple(ast.literal_eval(argument) for argument in call.args)
+        keywords = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
+        raise ValueError(explanation) from None
+    if None in keywords:
+        raise ValueError(explanation)
+    return call.func.id, arguments, keywords
+
+
+def get_quantizer(identifier: str | dict | Callable | None) -> Quantizer | Callable | None:
+    """Return the quantizer that a string, a configuration or a callable names.
+
+    Args:
+        identifier: None, a callable, a dictionary from ``keras.saving.serialize_keras_object``, or a
+            string as QKeras prints it, e.g.
+            ``"quantized_bits_featuremap(8,8,1,1,alpha='auto_po2',scale_axis=0)"``.
+
+    Returns:
+        A new quantizer, or ``identifier`` itself where it is None or callable.
+
+    Raises:
+        ValueError: for an unknown name or malformed text.
+    """
+    if identifier is None or callable(identifier):
+        return identifier
+    if isinstance(identifier, dict):
+        return keras.saving.deserialize_keras_object(identifier)
+    if not isinstance(identifier, str):
+        raise ValueError(f"a quantizer must be a string, a dictionary or a callable. Received: {identifier!r}")
+    name, arguments, keywords = parse_quantizer_call(identifier)
+    if name not in QUANTIZERS:
+        raise ValueError(f"quantizer must be one of {', '.join(QUANTIZERS)}. Received: {name!r}")
+    try:
+        return QUANTIZERS[name](*arguments, **keywords)
+    except TypeError as error:
+        raise ValueError(f"{identifier!r} has arguments that {name} does not take: {error}") from None

@@ -1,0 +1,254 @@
+"""``quantized_bits``: QKeras' weight quantizer with exact scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import qkeras
+import tensorflow as tf
+
+from po2quant import scale as po2
+from po2quant.quantizers.base import AUTO, AUTO_PO2, Quantizer
+from po2quant.quantizers.functional import fake_quantize
+
+MAX_RULE, MSE_RULE, STOCK_RULE = "max", "mse", "stock"
+SCALE_RULES = (MSE_RULE, MAX_RULE, STOCK_RULE)
+
+
+@keras.saving.register_keras_serializable(package="po2quant")
+class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
+    """Quantize weights to ``bits`` bits, with QKeras' signature and a scale that is never lost.
+
+    Equation:
+        y = s * clip(round(x / s), -L, L), ties to even, L = 2**(bits - 1) - 1, where
+
+        - ``alpha='auto'``: s = max|x| / L;
+        - ``alpha='auto_po2'``: s = 2**e, e by ``scale_rule``;
+        - ``alpha=None`` or a number: QKeras' fixed point,
+          y = alpha * s * clip(round(x / s), ...), s = 2**(integer - bits + keep_negative).
+
+    Gradient:
+        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere.
+
+    Args:
+        bits: width in bits, sign included; 2 to 32 (1 to 32 without sign).
+        integer: bits left of the binary point; only fixed point (and the stock rule) use it.
+        symmetric: drop the most negative integer; always true with ``'auto'`` and ``'auto_po2'``.
+        keep_negative: signed when true.
+        alpha: None, a number, ``'auto'`` or ``'auto_po2'``.
+        use_stochastic_rounding: round up with the probability of the fraction, in training.
+        scale_axis: the axis or axes that keep a scale each. None: one scale for a vector, else one
+            per output channel (for a depthwise kernel ``(h, w, C, 1)`` the last two axes).
+        qnoise_factor: 0 passes x, 1 the quantized value, between them a mix.
+        var_name: accepted for QKeras' sake; variables are named by Keras.
+        use_ste: as in QKeras, whether the gradient of a mix passes whole.
+        use_variables: accepted for QKeras' sake; the width always is a variable.
+        elements_per_scale: not supported, must be None.
+        min_po2_exponent: smallest exponent.
+        max_po2_exponent: largest exponent.
+        post_training_scale: fixed scale instead of a computed one.
+        scale_rule: ``'mse'`` (least squared error), ``'max'`` (never clips) or ``'stock'``, which
+            is qkeras' own computation, kept for comparison.
+        clipped_gradient: whether clipped values get no gradient.
+
+    Raises:
+        ValueError: for a width, alpha, rule or axis outside the valid ones.
+
+    Example:
+        >>> quantized_bits(8, 8, 1, 1, alpha="auto_po2")(keras.ops.array([0.3, -1.0])).numpy().tolist()
+        [0.296875, -1.0]
+
+    Reference:
+        QKeras' ``quantized_bits``; scale by least squared error as in
+        HPTQ, arXiv 2109.09113, section 3.2, restricted to powers of two.
+    """
+
+    def __init__(
+        self,
+        bits: int = 8,
+        integer: int = 0,
+        symmetric: bool | int = 0,
+        keep_negative: bool | int = True,
+        alpha: str | float | None = None,
+        use_stochastic_rounding: bool = False,
+        scale_axis: int | tuple[int, ...] | None = None,
+        qnoise_factor: float = 1.0,
+        var_name: str | None = None,
+        use_ste: bool = True,
+        use_variables: bool = False,
+        elements_per_scale: int | None = None,
+        min_po2_exponent: int | None = None,
+        max_po2_exponent: int | None = None,
+        post_training_scale: Any = None,
+        scale_rule: str = MSE_RULE,
+        clipped_gradient: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if scale_rule not in SCALE_RULES:
+            raise ValueError(f"scale_rule must be one of {', '.join(SCALE_RULES)}. Received: scale_rule={scale_rule!r}")
+        if elements_per_scale is not None:
+            raise ValueError(
+                "elements_per_scale is not supported, use scale_axis. "
+                f"Received: elements_per_scale={elements_per_scale}"
+            )
+        if post_training_scale is not None and not isinstance(alpha, str):
+            raise ValueError(f"post_training_scale needs alpha='auto' or 'auto_po2'. Received: alpha={alpha!r}")
+        super().__init__(bits, integer, symmetric or isinstance(alpha, str), keep_negative, alpha, **kwargs)
+        self.use_stochastic_rounding = bool(use_stochastic_rounding)
+        self.scale_axis = scale_axis
+        self.qnoise_factor = float(qnoise_factor)
+        self.var_name = var_name
+        self.use_ste = bool(use_ste)
+        self.use_variables = bool(use_variables)
+        self.elements_per_scale = elements_per_scale
+        self.min_po2_exponent = min_po2_exponent
+        self.max_po2_exponent = max_po2_exponent
+        self.post_training_scale = (
+            None if post_training_scale is None else np.asarray(post_training_scale, float).tolist()
+        )
+        self.scale_rule = scale_rule
+        self.clipped_gradient = bool(clipped_gradient)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the stored scale: one per channel, used once it is frozen."""
+        if isinstance(self.alpha, str):
+            reduced = po2.reduced_axes(tuple(input_shape), self.scale_axis)
+            shape = tuple(1 if axis in reduced else size for axis, size in enumerate(input_shape))
+            given = self.post_training_scale
+            self._frozen_scale = self.add_weight(
+                shape=shape,
+                trainable=False,
+                initializer="ones" if given is None else lambda shape, dtype: np.broadcast_to(given, shape),
+                name="frozen_scale",
+            )
+            self._frozen = self.add_weight(
+                shape=(),
+                dtype="bool",
+                trainable=False,
+                initializer="zeros" if given is None else "ones",
+                name="frozen",
+            )
+        super().build(input_shape)
+
+    def load_own_variables(self, store: dict[str, np.ndarray]) -> None:
+        """Restore the state; QKeras layers build their quantizers only when they are first called."""
+        if not self.built and "frozen_scale" in store:
+            self.build(store["frozen_scale"].shape)
+        super().load_own_variables(store)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the scale is stored rather than computed from the weights."""
+        return isinstance(self.alpha, str) and self.built and bool(self._frozen.numpy())
+
+    def freeze(self, x: tf.Tensor) -> None:
+        """Compute the scale of ``x`` and keep it from now on."""
+        if isinstance(self.alpha, str):
+            if not self.built:
+                self.build(tuple(x.shape))
+            self._frozen_scale.assign(tf.broadcast_to(self.compute_scale(x), self._frozen_scale.shape))
+            self._frozen.assign(True)
+
+    def unfreeze(self) -> None:
+        """Compute the scale from the weights again."""
+        self.post_training_scale = None
+        if self.frozen:
+            self._frozen.assign(False)
+
+    def compute_scale(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the scale that ``alpha`` and ``scale_rule`` give to ``x``.
+
+        Args:
+            x: weights, e.g. ``(h, w, C_in, C)``.
+
+        Returns:
+            scale: ``(1, 1, 1, C)``, or a scalar for fixed point.
+        """
+        x = tf.convert_to_tensor(x)
+        if not isinstance(self.alpha, str):
+            return self._fixed_scale(x.dtype)
+        if self.alpha == AUTO_PO2 and self.scale_rule == STOCK_RULE:
+            return self._stock_scale(x)
+        axes = po2.reduced_axes(tuple(x.shape), self.scale_axis)
+        if self.alpha == AUTO:
+            max_abs = tf.reduce_max(tf.abs(x), axis=axes, keepdims=True)
+            _, high = self._integer_range(x.dtype)
+            return tf.where(max_abs > 0, max_abs, tf.ones_like(max_abs)) / high
+        if self.scale_rule == MAX_RULE:
+            max_abs = tf.reduce_max(tf.abs(x), axis=axes, keepdims=True)
+            exponent = po2.max_exponent(max_abs, self._magnitude_bits())
+        else:
+            exponent = po2.mse_exponent(x, self._magnitude_bits(), axes, self.signed)
+        if self.min_po2_exponent is not None:
+            exponent = tf.maximum(exponent, self.min_po2_exponent)
+        if self.max_po2_exponent is not None:
+            exponent = tf.minimum(exponent, self.max_po2_exponent)
+        return po2.power_of_two(exponent, x.dtype)
+
+    def _stock_scale(self, x: tf.Tensor) -> tf.Tensor:
+        stock = qkeras.quantizers.quantized_bits(
+            tf.cast(self._bit_width, x.dtype),
+            self.integer,
+            self.symmetric,
+            self.keep_negative,
+            alpha=self.alpha,
+            scale_axis=self.scale_axis,
+            min_po2_exponent=self.min_po2_exponent,
+            max_po2_exponent=self.max_po2_exponent,
+        )
+        stock(x)
+        return stock.scale * self._fixed_scale(x.dtype)
+
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Return the quantized values of ``x``, in its shape."""
+        x = tf.convert_to_tensor(x)
+        if isinstance(self.alpha, str):
+            scale = tf.cond(
+                tf.convert_to_tensor(self._frozen),
+                lambda: tf.cast(self._frozen_scale, x.dtype),
+                lambda: self.compute_scale(tf.stop_gradient(x)),
+            )
+        else:
+            scale = self._fixed_scale(x.dtype)
+        low, high = self._integer_range(x.dtype)
+        source = x
+        if self.use_stochastic_rounding and training:
+            source = x + tf.stop_gradient(scale * tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype))
+        quantized = fake_quantize(source, scale, 1.0 / scale, low, high, clipped_gradient=self.clipped_gradient)
+        if not isinstance(self.alpha, str) and self.alpha is not None:
+            quantized *= tf.cast(self.alpha, x.dtype)
+        return self._mix(x, quantized)
+
+    def _mix(self, x: tf.Tensor, quantized: tf.Tensor) -> tf.Tensor:
+        if self.qnoise_factor == 1.0:
+            return quantized
+        if self.use_ste:
+            return x + self.qnoise_factor * tf.stop_gradient(quantized - x)
+        return (1.0 - self.qnoise_factor) * x + self.qnoise_factor * tf.stop_gradient(quantized)
+
+    def update_qnoise_factor(self, qnoise_factor: float) -> None:
+        """Set the share of the quantized value, as QKeras' callbacks do; traced graphs keep the old one."""
+        self.qnoise_factor = float(qnoise_factor)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the input's shape."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return every constructor argument."""
+        return super().get_config() | {
+            "use_stochastic_rounding": self.use_stochastic_rounding,
+            "scale_axis": self.scale_axis,
+            "qnoise_factor": self.qnoise_factor,
+            "var_name": self.var_name,
+            "use_ste": self.use_ste,
+            "use_variables": self.use_variables,
+            "elements_per_scale": self.elements_per_scale,
+            "min_po2_exponent": self.min_po2_exponent,
+            "max_po2_exponent": self.max_po2_exponent,
+            "post_training_scale": (self._frozen_scale.numpy().tolist() if self.frozen else self.post_training_scale),
+            "scale_rule": self.scale_rule,
+            "clipped_gradient": self.clipped_gradient,
+        }

@@ -1,0 +1,120 @@
+"""Pictures of searches and training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from po2quant.bit_config import BitConfig
+from po2quant.cost import BITS_PER_KIB
+from po2quant.search.trial_log import COMPLETED, TrialRow
+from po2quant.training.finetune import Result
+
+KERNEL_COLOR, ACTIVATION_COLOR = "tab:blue", "tab:orange"
+
+
+def plot_search(rows: Sequence[TrialRow], best: BitConfig, folder: Path) -> list[Path]:
+    """Draw a search: score and metric over trials, metric against size, bits per layer of the best.
+
+    Returns:
+        The paths of the pictures in ``folder``.
+    """
+    completed = [(number, row) for number, row in enumerate(rows, 1) if row.status == COMPLETED]
+    numbers = [number for number, _ in completed]
+    paths = []
+    for key in ("score", "metric"):
+        values = [getattr(row, key) for _, row in completed]
+        running = [max(values[: index + 1]) for index in range(len(values))]
+        figure, axes = _figure(f"{key} over trials")
+        axes.plot(numbers, values, "o", label="trial")
+        axes.step(numbers, running, where="post", label="best so far")
+        axes.set(xlabel="trial", ylabel=key)
+        axes.legend()
+        paths.append(_save(figure, folder / f"{key}_over_trials.png"))
+    paths.append(_plot_pareto([row for _, row in completed], folder / "metric_against_size.png"))
+    paths.append(plot_bits(best, folder / "bits_per_layer.png"))
+    return paths
+
+
+def pareto_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Return the trials that no other beats in both size and metric, by size."""
+    front: list[TrialRow] = []
+    for row in sorted(rows, key=lambda row: (row.size_bits, -row.metric)):
+        if not front or row.metric > front[-1].metric:
+            front.append(row)
+    return front
+
+
+def _plot_pareto(rows: Sequence[TrialRow], path: Path) -> Path:
+    figure, axes = _figure("metric against size")
+    front, chosen = pareto_front(rows), max(rows, key=lambda row: row.score)
+    axes.plot([row.size_ratio for row in rows], [row.metric for row in rows], "o", label="trial")
+    axes.step([row.size_ratio for row in front], [row.metric for row in front], where="post", label="Pareto front")
+    axes.plot(chosen.size_ratio, chosen.metric, "*", markersize=14, label="best score")
+    axes.set(xlabel="size / reference size", ylabel="metric")
+    axes.legend()
+    return _save(figure, path)
+
+
+def plot_bits(config: BitConfig, path: Path) -> Path:
+    """Draw the widths of kernels and activations in network order."""
+    figure, axes = _figure("bits per layer", width=max(6.4, 0.28 * len(config.layers)))
+    names = list(config.layers)
+    widths = [bits.kernel or bits.activation for bits in config.layers.values()]
+    colors = [KERNEL_COLOR if bits.kernel else ACTIVATION_COLOR for bits in config.layers.values()]
+    axes.bar(range(len(names)), widths, color=colors)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set(ylabel="bits")
+    for color, label in ((KERNEL_COLOR, "kernel"), (ACTIVATION_COLOR, "activation")):
+        axes.bar(0, 0, color=color, label=label)
+    axes.legend()
+    return _save(figure, path)
+
+
+def plot_epochs(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """Draw loss and metrics over epochs, training and validation."""
+    paths = []
+    for name in [key.removeprefix("val_") for key in rows[0] if key.startswith("val_")]:
+        figure, axes = _figure(f"{name} over epochs")
+        epochs = [row["epoch"] for row in rows]
+        axes.plot(epochs, [row[name] for row in rows], label="training")
+        axes.plot(epochs, [row[f"val_{name}"] for row in rows], label="validation")
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.legend()
+        paths.append(_save(figure, folder / f"{name}_over_epochs.png"))
+    return paths
+
+
+def plot_comparison(results: Sequence[Result], path: Path) -> Path:
+    """Draw score against size for each configuration, before and after fine-tuning."""
+    figure, axes = _figure("score against size")
+    for stage, marker in (("calibrated", "o"), ("finetuned", "s")):
+        points = [
+            (row.size_bits / BITS_PER_KIB, getattr(row, stage), row.config) for row in results if getattr(row, stage)
+        ]
+        if points:
+            label = "before training" if stage == "calibrated" else "fine-tuned"
+            axes.plot([size for size, _, _ in points], [score.value for _, score, _ in points], marker, label=label)
+        for size, score, config in points:
+            axes.annotate(config, (size, score.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="size in KiB", ylabel=results[0].calibrated.metric, xscale="log")
+    axes.legend()
+    return _save(figure, path)
+
+
+def _figure(title: str, width: float = 6.4) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(title=title)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,63 @@
+"""Tables for the terminal and for files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from po2quant.bit_config import BitConfig
+from po2quant.cost import BITS_PER_KIB, SUMMARY_COLUMNS, LayerShape, summary_rows
+from po2quant.training.finetune import Result
+
+RESULT_COLUMNS = (
+    "config",
+    "scales",
+    "size KiB",
+    "bits/weight",
+    "bits/activation",
+    "before training",
+    "fine-tuned",
+)
+
+
+def summary_table(layers: Sequence[LayerShape], config: BitConfig) -> Table:
+    """Return the layer table of a configuration, with a total."""
+    return _table(SUMMARY_COLUMNS, summary_rows(layers, config), last_is_total=True)
+
+
+def result_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    """Return one row of text per result, as :data:`RESULT_COLUMNS`."""
+    return [
+        (
+            result.config,
+            result.alpha,
+            f"{result.size_bits / BITS_PER_KIB:.1f}",
+            f"{result.average.per_parameter:.2f}" if result.average else "32",
+            f"{result.average.per_activation:.2f}" if result.average else "32",
+            f"{result.calibrated.value:.4f}",
+            f"{result.finetuned.value:.4f}" if result.finetuned else "",
+        )
+        for result in results
+    ]
+
+
+def result_table(results: Sequence[Result], title: str) -> Table:
+    """Return the comparison of configurations."""
+    return _table(RESULT_COLUMNS, result_rows(results), title=title)
+
+
+def _table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    last_is_total: bool = False,
+    title: str | None = None,
+) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
+    for index, row in enumerate(rows):
+        if last_is_total and index == len(rows) - 1:
+            table.add_section()
+        table.add_row(*row)
+    return table

@@ -1,0 +1,173 @@
+"""Exact power-of-two scales.
+
+A scale is ``2**exponent``. Its exponent is read from the bits of the floating-point number,
+never from a logarithm: no epsilon, no rounding, no floor below which scales vanish.
+
+Two rules choose the exponent of a tensor (or of each channel) for a format whose largest
+integer is ``L = 2**m - 1``:
+
+- ``max``: the smallest e with ``max|x| <= L * 2**e``; nothing is ever clipped.
+- ``mse``: of that e and the candidates below it, the one with the least squared error
+  ``sum((x - Q(x, e))**2)``. Grids of larger exponents are subsets, so they are never better.
+
+Values below the smallest normal number (1.2e-38 in float32) count as zero, as they do on
+most hardware.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+MIN_EXPONENT, MAX_EXPONENT = -126, 126
+"""Exponents are kept where both ``2**e`` and ``2**-e`` are normal float32 numbers."""
+
+MSE_CANDIDATES = 8
+"""Exponents that the ``mse`` rule tries: the ``max`` rule's and the seven below it.
+
+An exponent k below the ``max`` rule's clips the largest value to half its size or less, so it can
+win only in a channel of more than ``4 * (L * (1/2 - 2**-k))**2`` values: 4032 for 8 bits at k = 2.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class _FloatLayout:
+    """Where sign, exponent and fraction sit in an IEEE 754 number."""
+
+    integer: tf.DType
+    fraction_bits: int
+    bias: int
+
+
+_LAYOUTS = {
+    tf.float32: _FloatLayout(tf.int32, 23, 127),
+    tf.float64: _FloatLayout(tf.int64, 52, 1023),
+}
+
+
+def _layout(dtype: tf.DType) -> _FloatLayout:
+    try:
+        return _LAYOUTS[tf.as_dtype(dtype)]
+    except KeyError:
+        raise ValueError(
+            f"scales are computed in float32 or float64. Received: dtype={tf.as_dtype(dtype).name}"
+        ) from None
+
+
+def power_of_two(exponent: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Return ``2**exponent``, exact, for integer exponents of normal numbers."""
+    layout = _layout(dtype)
+    biased = tf.cast(exponent, layout.integer) + layout.bias
+    return tf.bitcast(tf.bitwise.left_shift(biased, tf.cast(layout.fraction_bits, layout.integer)), dtype)
+
+
+def floor_log2(x: tf.Tensor) -> tf.Tensor:
+    """Return ``floor(log2|x|)`` as int32, exact; for zero and subnormals one less than any normal's."""
+    layout = _layout(x.dtype)
+    magnitude = tf.bitcast(tf.abs(x), layout.integer)
+    exponent_field = tf.bitwise.right_shift(magnitude, tf.cast(layout.fraction_bits, layout.integer))
+    return tf.cast(exponent_field - layout.bias, tf.int32)
+
+
+def _significand(x: tf.Tensor) -> tf.Tensor:
+    """Return the m of ``|x| = m * 2**floor_log2(x)``, with 1 <= m < 2."""
+    layout = _layout(x.dtype)
+    fraction = tf.bitwise.bitwise_and(
+        tf.bitcast(x, layout.integer), tf.constant(2**layout.fraction_bits - 1, layout.integer)
+    )
+    one = tf.constant(layout.bias << layout.fraction_bits, layout.integer)
+    return tf.bitcast(tf.bitwise.bitwise_or(fraction, one), x.dtype)
+
+
+def largest_integer(magnitude_bits: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Return ``2**magnitude_bits - 1``, or the largest number below ``2**magnitude_bits`` that ``dtype`` holds.
+
+    The bits may be a tensor. In float32 the two differ from 25 magnitude bits on, where every
+    number of that size is an integer and the lower bound loses nothing.
+    """
+    precision = _layout(dtype).fraction_bits + 1
+    magnitude_bits = tf.cast(magnitude_bits, tf.int32)
+    step = power_of_two(tf.maximum(magnitude_bits - precision, 0), dtype)
+    return power_of_two(magnitude_bits, dtype) - step
+
+
+def max_exponent(max_abs: tf.Tensor, magnitude_bits: tf.Tensor) -> tf.Tensor:
+    """Return the smallest e with ``max_abs <= (2**magnitude_bits - 1) * 2**e``.
+
+    Args:
+        max_abs: largest absolute values, any shape, float32 or float64.
+        magnitude_bits: bits of the integer without its sign, a number or a tensor.
+
+    Returns:
+        int32, the shape of ``max_abs``, in ``[MIN_EXPONENT, MAX_EXPONENT]``. A tensor of zeros
+        gets the exponent of 1.0.
+
+    Example:
+        >>> max_exponent(tf.constant([1.0, 0.99, 0.0]), 7).numpy().tolist()
+        [-6, -7, -6]
+    """
+    max_abs = tf.convert_to_tensor(max_abs)
+    magnitude_bits = tf.cast(magnitude_bits, tf.int32)
+    is_zero = max_abs < np.finfo(np.float32).tiny
+    max_abs = tf.where(is_zero, tf.ones_like(max_abs), max_abs)
+    largest_significand = 2.0 - power_of_two(1 - magnitude_bits, max_abs.dtype)
+    exponent = floor_log2(max_abs) + 1 - magnitude_bits
+    exponent += tf.cast(_significand(max_abs) > largest_significand, tf.int32)
+    return tf.clip_by_value(exponent, MIN_EXPONENT, MAX_EXPONENT)
+
+
+def mse_exponent(x: tf.Tensor, magnitude_bits: tf.Tensor, axes: tuple[int, ...], signed: bool = True) -> tf.Tensor:
+    """Return the exponent of least squared error among :data:`MSE_CANDIDATES`.
+
+    Args:
+        x: values, float32 or float64.
+        magnitude_bits: bits of the integer without its sign, a number or a tensor.
+        axes: axes that share one exponent.
+        signed: whether negative values are represented (symmetrically) or clipped to 0.
+
+    Returns:
+        int32, the shape of ``x`` with 1 at ``axes``: ``(1, 1, 1, C)`` for a kernel with one
+        exponent per output channel.
+    """
+    x = tf.convert_to_tensor(x)
+    largest_exponent = max_exponent(tf.reduce_max(tf.abs(x), axis=axes, keepdims=True), magnitude_bits)
+    high = largest_integer(magnitude_bits, x.dtype)
+    low = -high if signed else tf.zeros_like(high)
+    # In units of the largest candidate's step, so that squares neither overflow nor vanish. All candidates
+    # at once: a loop over them would make graphs that take several times longer to build.
+    scaled = x * power_of_two(-largest_exponent, x.dtype)
+    offsets = tf.range(MSE_CANDIDATES)
+    steps = tf.reshape(power_of_two(-offsets, x.dtype), (-1, *[1] * len(x.shape)))
+    quantized = tf.clip_by_value(tf.round(scaled / steps), low, high) * steps
+    errors = tf.reduce_sum(tf.square(scaled - quantized), axis=[axis + 1 for axis in axes], keepdims=True)
+    best_offset = tf.argmin(errors, axis=0, output_type=tf.int32)
+    return tf.maximum(largest_exponent - best_offset, MIN_EXPONENT)
+
+
+def reduced_axes(shape: tuple[int | None, ...], scale_axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the axes that share one scale.
+
+    Args:
+        shape: shape of the tensor.
+        scale_axis: the axis or axes that keep a scale each. None means one scale for a vector,
+            else one per output channel: the last axis, and for a depthwise kernel
+            ``(h, w, C, 1)`` the last two.
+
+    Raises:
+        ValueError: for an axis that the tensor does not have.
+    """
+    rank = len(shape)
+    if scale_axis is None:
+        if rank < 2:
+            return tuple(range(rank))
+        kept = {rank - 2, rank - 1} if rank == 4 and shape[-1] == 1 else {rank - 1}
+    else:
+        axes = (scale_axis,) if isinstance(scale_axis, int) else tuple(scale_axis)
+        if any(not -rank <= axis < rank for axis in axes):
+            raise ValueError(
+                f"scale_axis must be in [{-rank}, {rank - 1}] for shape {shape}. Received: scale_axis={scale_axis}"
+            )
+        kept = {axis % rank for axis in axes}
+    return tuple(axis for axis in range(rank) if axis not in kept)

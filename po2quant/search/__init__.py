@@ -1,0 +1,17 @@
+"""Search of bit widths."""
+
+from po2quant.search.run import SearchResult, run_search
+from po2quant.search.space import SearchSpace, config_from_values
+from po2quant.search.trial_log import TrialLog, TrialRow
+from po2quant.search.tuner import BEST_CONFIG, BitWidthTuner
+
+__all__ = [
+    "BEST_CONFIG",
+    "BitWidthTuner",
+    "SearchResult",
+    "SearchSpace",
+    "TrialLog",
+    "TrialRow",
+    "config_from_values",
+    "run_search",
+]

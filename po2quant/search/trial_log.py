@@ -1,0 +1,84 @@
+"""``trials.csv``: one row per finished trial, on disk before the next trial starts."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+
+from po2quant.training.run_folder import write_csv
+
+COMPLETED, FAILED = "completed", "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialRow:
+    """What a finished trial leaves.
+
+    Args:
+        trial_id: Keras Tuner's id.
+        status: ``"completed"`` or ``"failed"``.
+        score: metric times forgiving factor; what the search maximises.
+        metric: best validation value over the trial's epochs.
+        size_bits: size of the trial's configuration.
+        size_ratio: its size over the reference's.
+        seconds: wall time.
+        error: what went wrong, empty where nothing did.
+    """
+
+    trial_id: str
+    status: str
+    score: float | None
+    metric: float | None
+    size_bits: int
+    size_ratio: float
+    seconds: float
+    error: str = ""
+
+
+class TrialLog:
+    """The rows of ``trials.csv``; the file is rewritten whole after each trial, so it is never half a row.
+
+    Args:
+        path: the file.
+        finished: ids of the trials that the tuner knows as finished; other rows are dropped, their
+            trials run again.
+    """
+
+    def __init__(self, path: Path, finished: Collection[str]) -> None:
+        self._path = path
+        self.rows = [row for row in _read(path) if row.trial_id in finished]
+
+    def append(self, row: TrialRow) -> None:
+        """Add a row and write the file."""
+        self.rows.append(row)
+        write_csv(self._path, [dataclasses.asdict(row) for row in self.rows])
+
+    def best(self) -> TrialRow | None:
+        """Return the completed trial of highest score, the earliest of equals."""
+        completed = [row for row in self.rows if row.status == COMPLETED]
+        return max(completed, key=lambda row: row.score, default=None)
+
+
+def _read(path: Path) -> list[TrialRow]:
+    if not path.exists():
+        return []
+
+    def number(text: str) -> float | None:
+        return float(text) if text else None
+
+    with open(path, encoding="utf-8", newline="") as file:
+        return [
+            TrialRow(
+                row["trial_id"],
+                row["status"],
+                number(row["score"]),
+                number(row["metric"]),
+                int(row["size_bits"]),
+                float(row["size_ratio"]),
+                float(row["seconds"]),
+                row["error"],
+            )
+            for row in csv.DictReader(file)
+        ]

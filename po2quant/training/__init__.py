@@ -1,0 +1,1 @@
+"""Training: preparing networks, the loop, schedules, weight files, run folders."""

@@ -1,0 +1,184 @@
+"""The training loop: seeded epochs, best weights, CSV and TensorBoard, resumable after kill -9."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from po2quant.benchmark import Recipe, Split
+from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
+from po2quant.training.run_folder import write_csv
+from po2quant.training.weights import BEST_WEIGHTS
+
+CHECKPOINT = "checkpoint.npz"
+EPOCHS_CSV = "epochs.csv"
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclasses.dataclass
+class FitState:
+    """What a run must remember between epochs."""
+
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best_value: float = -math.inf
+    best_epoch: int = -1
+
+    @property
+    def epoch(self) -> int:
+        """The number of finished epochs."""
+        return len(self.rows)
+
+    def should_stop(self, patience: int | None) -> bool:
+        """Return whether the best epoch lies more than ``patience`` epochs back."""
+        return patience is not None and self.epoch - 1 - self.best_epoch >= patience
+
+
+def compile_model(model: keras.Model, recipe: Recipe) -> None:
+    """Compile a network for a recipe with an optimizer of its own."""
+    optimizer = keras.optimizers.Adam(recipe.learning_rate(0))
+    model.compile(optimizer, recipe.loss, metrics=list(recipe.metrics), jit_compile=False)
+    optimizer.build(model.trainable_variables)
+
+
+def train_epoch(
+    model: keras.Model,
+    train: Split,
+    recipe: Recipe,
+    epoch: int,
+    seed: int,
+    line: ProgressLine = SILENT,
+) -> dict[str, float]:
+    """Train one epoch in the order that ``(seed, epoch)`` gives, and return its logs.
+
+    Raises:
+        DivergedError: where the loss is not finite.
+    """
+    model.optimizer.learning_rate = recipe.learning_rate(epoch)
+    order = np.random.default_rng((seed, epoch)).permutation(len(train))
+    history = model.fit(
+        train.x[order],
+        train.y[order],
+        batch_size=recipe.batch_size,
+        shuffle=False,
+        verbose=0,
+        callbacks=[BatchProgress(line)],
+    )
+    logs = {name: float(values[-1]) for name, values in history.history.items()}
+    if not math.isfinite(logs["loss"]):
+        raise DivergedError(
+            f"training diverged: the loss of epoch {epoch + 1} is {logs['loss']}. Try a lower learning rate"
+        )
+    return logs
+
+
+def validation_logs(model: keras.Model, validation: Split, recipe: Recipe) -> dict[str, float]:
+    """Return loss and metrics on the validation split."""
+    return model.evaluate(validation.x, validation.y, batch_size=recipe.batch_size, verbose=0, return_dict=True)
+
+
+def fit(
+    model: keras.Model,
+    train: Split,
+    validation: Split,
+    recipe: Recipe,
+    selection: Callable[[Mapping[str, float]], float],
+    folder: Path,
+    epochs: int,
+    seed: int = 0,
+    resume: bool = False,
+    line: ProgressLine = SILENT,
+) -> FitState:
+    """Train a network and leave it with the weights of its best validation epoch.
+
+    Writes ``epochs.csv``, ``tensorboard/``, ``best.weights.h5`` and a checkpoint into ``folder`` after
+    every epoch. Resumed, the run goes on after the last finished epoch with the same samples in the
+    same order, as if it had never stopped.
+
+    Args:
+        model: uncompiled network.
+        train: training samples.
+        validation: samples that choose the best epoch.
+        recipe: loss, rates, batch size, patience.
+        selection: value of the validation logs, to maximise.
+        folder: where the files go.
+        epochs: epochs in all.
+        seed: of the order of samples.
+        resume: go on from the checkpoint in ``folder``, if there is one.
+        line: shows progress, in epochs.
+
+    Returns:
+        The rows of ``epochs.csv`` and the best epoch.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    compile_model(model, recipe)
+    checkpoint = folder / CHECKPOINT
+    state = _load_checkpoint(model, checkpoint) if resume and checkpoint.exists() else FitState()
+    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+    for epoch in range(state.epoch, epochs):
+        if state.should_stop(recipe.patience):
+            break
+        line.update(epoch, f"epoch {epoch + 1}/{epochs}, best {max(state.best_value, 0):.4f}")
+        start = time.perf_counter()
+        logs = train_epoch(model, train, recipe, epoch, seed, line)
+        validation_values = validation_logs(model, validation, recipe)
+        value = selection(validation_values)
+        row = {"epoch": epoch + 1, "learning_rate": recipe.learning_rate(epoch), **logs}
+        row |= {f"val_{name}": result for name, result in validation_values.items()}
+        state.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
+        if value > state.best_value:
+            state.best_value, state.best_epoch = value, epoch
+            save_weights(model, folder / BEST_WEIGHTS)
+        _save_checkpoint(model, state, checkpoint)
+        write_csv(folder / EPOCHS_CSV, state.rows)
+        with writer.as_default(step=epoch + 1):
+            for name, scalar in row.items():
+                tf.summary.scalar(name, scalar)
+        writer.flush()
+    line.update(epochs)
+    if (folder / BEST_WEIGHTS).exists():
+        model.load_weights(folder / BEST_WEIGHTS)
+    return state
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Save weights and quantizer state, all or nothing."""
+    temporary = path.with_name(path.name.replace(".weights.h5", ".partial.weights.h5"))
+    model.save_weights(temporary)
+    temporary.replace(path)
+
+
+def _save_checkpoint(model: keras.Model, state: FitState, path: Path) -> None:
+    arrays = {f"variable_{index}": variable.numpy() for index, variable in enumerate(_variables(model))}
+    temporary = path.with_name(f"partial-{path.name}")
+    np.savez(temporary, state=np.array(json.dumps(dataclasses.asdict(state))), **arrays)
+    temporary.replace(path)
+
+
+def _load_checkpoint(model: keras.Model, path: Path) -> FitState:
+    variables = _variables(model)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            state = FitState(**json.loads(str(file["state"])))
+            arrays = [file[f"variable_{index}"] for index in range(len(variables))]
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"checkpoint {path} is damaged or of another network: {error}") from None
+    return state
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    return [*model.variables, *model.optimizer.variables]

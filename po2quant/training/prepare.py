@@ -1,0 +1,171 @@
+"""From names and files to a network that is ready to evaluate or train."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score, Split
+from po2quant.bit_config import BitConfig
+from po2quant.cost import LayerShape
+from po2quant.training.weights import is_quantized_checkpoint, load_weights
+from po2quant.transform import (
+    activation_quantizers,
+    calibrate,
+    flat_config,
+    fold_batch_norm,
+    network_layers,
+    quantize_model,
+    weight_quantizers,
+)
+
+FLOAT, MPQ = "float", "mpq"
+FLAT_BITS = range(4, 17)
+CONFIG_HELP = "float, mpq, flat4 to flat16, or a configuration file"
+CALIBRATION_SAMPLES = 256
+EVALUATION_BATCH_SIZE = 128
+
+
+def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
+    """Return the configuration that a name or path stands for; None stands for float.
+
+    Raises:
+        ValueError: for an unknown name, a width outside 4 to 16 or a bad file.
+    """
+    if name == FLOAT:
+        return None
+    if name == MPQ:
+        if spec.mpq_config is None:
+            raise ValueError(
+                f"this model has no mpq configuration yet: search one, then pass its file. Valid: {CONFIG_HELP}"
+            )
+        return BitConfig.load(spec.mpq_config)
+    flat = re.fullmatch(r"flat(\d+)", name)
+    if flat:
+        bits = int(flat.group(1))
+        if bits not in FLAT_BITS:
+            raise ValueError(f"--config must be {CONFIG_HELP}. Received: {name!r}")
+        return flat_config(spec.build(), bits, spec.placement)
+    if not Path(name).is_file():
+        raise ValueError(f"--config must be {CONFIG_HELP}. Received: {name!r}, which is no file")
+    return BitConfig.load(name)
+
+
+def describe_network(spec: NetworkSpec) -> list[LayerShape]:
+    """Return the layers that the bit accounting counts."""
+    return network_layers(fold_batch_norm(spec.build()), spec.placement)
+
+
+def calibration_inputs(dataset: Dataset, model: keras.Model, seed: int) -> tuple[np.ndarray, str]:
+    """Return the inputs that calibrate activation ranges, and from which split they come.
+
+    They are drawn from the training split; test-only archives lend their inputs, without labels.
+    """
+    split, source = (dataset.train, "train") if dataset.train is not None else (dataset.test, "test inputs")
+    x = network_inputs(split.x, model)
+    chosen = np.random.default_rng(seed).permutation(len(x))[:CALIBRATION_SAMPLES]
+    return x[np.sort(chosen)], source
+
+
+def network_inputs(x: np.ndarray, model: keras.Model) -> np.ndarray:
+    """Return ``x`` with one network input per row, e.g. a clip of windows as its windows."""
+    return x.reshape(-1, *model.input_shape[1:])
+
+
+def check_fits(dataset: Dataset, model: keras.Model) -> None:
+    """Raise ValueError where the samples have not the shape of the network's input."""
+    shape = tuple(model.input_shape[1:])
+    if tuple(dataset.test.x.shape[-len(shape) :]) != shape:
+        raise ValueError(
+            f"{dataset.name} does not fit model {model.name!r}: "
+            f"samples must have shape {shape}. Received: {tuple(dataset.test.x.shape[1:])}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A network that is ready to evaluate.
+
+    Args:
+        model: float (folded) or quantized network.
+        config: its widths, None for float.
+        calibration: what calibrated it: ``"train"``, ``"test inputs"``, ``"weights file"`` or ``"none"``.
+    """
+
+    model: keras.Model
+    config: BitConfig | None
+    calibration: str
+
+
+def prepare_network(
+    spec: NetworkSpec,
+    config: BitConfig | None,
+    alpha: str,
+    weights: Path | keras.Model,
+    dataset: Dataset,
+    seed: int = 0,
+    scale_rule: str = "mse",
+) -> Prepared:
+    """Return a network with weights: float, or quantized and calibrated.
+
+    Args:
+        spec: the network.
+        config: widths, None for float.
+        alpha: ``'auto'`` or ``'auto_po2'``; float networks ignore it.
+        weights: float weights, or the checkpoint of a quantized run of the same configuration, which
+            brings its calibration along; or a float model.
+        dataset: calibrates the activations.
+        seed: of the calibration samples.
+        scale_rule: how weights choose power-of-two exponents.
+    """
+    if not isinstance(weights, keras.Model) and is_quantized_checkpoint(weights):
+        if config is None:
+            raise ValueError(f"{weights} holds a quantized network: --config must name its configuration, not float")
+        model = quantize_model(spec.build(), config, alpha, spec.placement, scale_rule=scale_rule)
+        check_fits(dataset, model)
+        load_weights(model, weights)
+        _check_bits(model, config, weights)
+        return Prepared(model, config, "weights file")
+    model = load_float_network(spec, weights)
+    check_fits(dataset, model)
+    if config is None:
+        return Prepared(model, None, "none")
+    model = quantize_model(model, config, alpha, spec.placement, scale_rule=scale_rule)
+    x, source = calibration_inputs(dataset, model, seed)
+    calibrate(model, x)
+    return Prepared(model, config, source)
+
+
+def load_float_network(spec: NetworkSpec, weights: Path | keras.Model) -> keras.Model:
+    """Return the folded float network with its weights."""
+    if isinstance(weights, keras.Model):
+        return fold_batch_norm(weights)
+    model = spec.build()
+    load_weights(model, weights)
+    return fold_batch_norm(model)
+
+
+def _check_bits(model: keras.Model, config: BitConfig, path: Path) -> None:
+    for weight in weight_quantizers(model):
+        bits = (config.kernel_bits if weight.part == "kernel" else config.bias_bits)(weight.layer.name)
+        _check_layer_bits(path, f"{weight.part} of {weight.layer.name}", weight.quantizer.bits, bits)
+    for name, quantizer in activation_quantizers(model):
+        _check_layer_bits(path, name, quantizer.bits, config.activation_bits(name))
+
+
+def _check_layer_bits(path: Path, part: str, stored: int, configured: int) -> None:
+    if stored != configured:
+        raise ValueError(f"{path} holds other widths than --config: the {part} has {stored} bits, not {configured}")
+
+
+def evaluate(benchmark: Benchmark, model: keras.Model, split: Split) -> Score:
+    """Return the benchmark's score of a network on a split."""
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        return model.predict(network_inputs(x, model), batch_size=EVALUATION_BATCH_SIZE, verbose=0)
+
+    return benchmark.score(predict, split)

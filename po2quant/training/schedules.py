@@ -1,0 +1,32 @@
+"""Learning rates by epoch, counted from 0."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+
+def constant(learning_rate: float) -> Callable[[int], float]:
+    """Return the schedule ``rate(epoch) = learning_rate``."""
+    return lambda epoch: learning_rate
+
+
+def exponential_decay(learning_rate: float, factor: float) -> Callable[[int], float]:
+    """Return the schedule ``rate(epoch) = learning_rate * factor**epoch``."""
+    return lambda epoch: learning_rate * factor**epoch
+
+
+def piecewise(stages: Sequence[tuple[int, float]]) -> Callable[[int], float]:
+    """Return the schedule that holds each rate from its first epoch on.
+
+    Args:
+        stages: ``(first epoch, rate)``, ascending, the first from epoch 0.
+
+    Example:
+        >>> rate = piecewise(((0, 1e-3), (20, 5e-4)))
+        >>> rate(19), rate(20)
+        (0.001, 0.0005)
+    """
+    if not stages or stages[0][0] != 0 or any(a[0] >= b[0] for a, b in itertools.pairwise(stages)):
+        raise ValueError(f"stages must start at epoch 0 and ascend. Received: {stages}")
+    return lambda epoch: [rate for first, rate in stages if first <= epoch][-1]

@@ -1,0 +1,88 @@
+"""Which Keras layers the transformation knows, and what each means for quantization."""
+
+from __future__ import annotations
+
+import keras
+
+WEIGHT_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+POOLING_LAYERS = (
+    keras.layers.AveragePooling2D,
+    keras.layers.MaxPooling2D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+)
+PASSING_LAYERS = (
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.Identity,
+)
+"""Layers that move values without changing them (in inference)."""
+
+ACTIVATIONS = ("linear", "relu", "relu6", "silu", "sigmoid", "softmax")
+ALIASES = {"swish": "silu"}
+NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "softmax")
+
+
+def activation_of(layer: keras.layers.Layer) -> str | None:
+    """Return the function of an activation layer, or None for any other layer.
+
+    Raises:
+        ValueError: for a function that the transformation does not know.
+    """
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    if isinstance(layer, keras.layers.ReLU):
+        if layer.negative_slope or layer.threshold:
+            raise ValueError(
+                f"layer {layer.name!r}: a ReLU with a slope or a threshold is not supported, use ReLU or ReLU6"
+            )
+        return "relu" if layer.max_value is None else "relu6"
+    if not isinstance(layer, keras.layers.Activation):
+        return None
+    return activation_name(layer.activation, layer.name)
+
+
+def activation_name(function: object, layer_name: str) -> str:
+    """Return the name of a Keras activation function, or raise ValueError for an unknown one."""
+    name = getattr(function, "__name__", str(function))
+    name = ALIASES.get(name, name)
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"activation of layer {layer_name!r} must be one of {', '.join(ACTIVATIONS)}. Received: {name!r}"
+        )
+    return name
+
+
+def is_relu(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer is a ReLU or ReLU6."""
+    return activation_of(layer) in ("relu", "relu6")
+
+
+def check_supported(layer: keras.layers.Layer) -> None:
+    """Raise ValueError, saying what to do, for a layer that cannot be quantized."""
+    known = (
+        *WEIGHT_LAYERS,
+        *POOLING_LAYERS,
+        *PASSING_LAYERS,
+        keras.layers.InputLayer,
+        keras.layers.BatchNormalization,
+        keras.layers.Add,
+        keras.layers.Multiply,
+        keras.layers.Concatenate,
+    )
+    is_transposed = "Transpose" in type(layer).__name__
+    if (not isinstance(layer, known) or is_transposed) and activation_of(layer) is None:
+        raise ValueError(
+            f"layer {layer.name!r} ({type(layer).__name__}) cannot be quantized. Replace it by supported layers: "
+            "Conv2D, DepthwiseConv2D, Dense, BatchNormalization, ReLU, Activation, Softmax, Add, Multiply, "
+            "Concatenate, pooling, Flatten, Reshape, Dropout, ZeroPadding2D"
+        )
+
+
+def kernel_of(layer: keras.layers.Layer) -> keras.Variable:
+    """Return the kernel of a convolution or dense layer, Keras' or QKeras'."""
+    depthwise = getattr(layer, "depthwise_kernel", None)
+    return layer.kernel if depthwise is None else depthwise

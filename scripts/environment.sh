@@ -1,0 +1,31 @@
+# Sourced by the scripts beside it: goes to the project's root and makes .venv there, once.
+# PYTHON names the interpreter (3.11 to 3.13); a changed setup.cfg installs again.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+make_environment() {
+    local stamp installed=.venv/installed
+    stamp=$(cksum setup.cfg pyproject.toml)
+    if [ -f "$installed" ] && [ "$(cat "$installed")" = "$stamp" ]; then
+        return
+    fi
+    local python=${PYTHON:-} candidate
+    if [ -z "$python" ]; then
+        for candidate in python3.11 python3.12 python3.13 python3; do
+            if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+                python=$candidate
+                break
+            fi
+        done
+    fi
+    if [ -z "$python" ]; then
+        echo "error: Python 3.11, 3.12 or 3.13 is needed; set PYTHON to one" >&2
+        exit 1
+    fi
+    echo "making .venv with $("$python" --version): this takes a few minutes, once" >&2
+    "$python" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' >&2
+    echo "$stamp" >"$installed"
+}
+
+make_environment
