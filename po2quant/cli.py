@@ -165,7 +165,6 @@ def finetune(
     from po2quant.report.tables import result_table
     from po2quant.training import finetune as workflow
     from po2quant.training import prepare
-    from po2quant.training.run_folder import write_json
     from po2quant.training.weights import is_quantized_checkpoint
 
     task = _load(benchmark)
@@ -191,7 +190,7 @@ def finetune(
                 task, spec, config, widths, alpha, weights, dataset, run.path, epochs, seed, resume
             )
         )
-    write_json(run.path / "result.json", [result.to_dict() for result in rows])
+    _write_results(run.path, rows, task.name, name, dataset, seed)
     if widths is not None:
         widths.save(run.path / "best_config.json")
     pictures = plot_epochs(_read_csv(run.path / "epochs.csv"), run.path / "plots") if epochs else []
@@ -256,6 +255,7 @@ def search(
         rows = workflow.compare(
             task, spec, configs, alpha, weights, dataset, run.path / "comparison", retrain_epochs, seed, resume
         )
+    _write_results(run.path, rows, task.name, name, dataset, seed)
     pictures.append(plot_comparison(rows, run.path / "plots" / "comparison.png"))
     _table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     _say_paths(run.path, pictures)
@@ -265,6 +265,8 @@ def search(
 def _load(benchmark: str) -> Any:
     from po2quant.benchmark import load_benchmark
 
+    if ":" in benchmark:
+        sys.path.insert(0, os.getcwd())
     return load_benchmark(benchmark)
 
 
@@ -316,6 +318,14 @@ def _command(name: str, options: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
+def _write_results(folder: Path, rows: list[Any], task: str, model: str, dataset: Any, seed: int) -> None:
+    from po2quant.report.results import result_records
+    from po2quant.training.run_folder import write_csv
+
+    command = shlex.join(["po2quant", *sys.argv[1:]])
+    write_csv(folder / "results.csv", result_records(rows, task, model, dataset, seed, command))
+
+
 def _read_csv(path: Path) -> list[dict[str, float]]:
     with open(path, encoding="utf-8", newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
@@ -350,10 +360,11 @@ def _import_tensorflow_quietly() -> None:
     with open(os.devnull, "wb") as devnull:
         os.dup2(devnull.fileno(), 2)
     try:
-        import tensorflow  # noqa: F401
+        import tensorflow
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+    tensorflow.get_logger().setLevel("ERROR")
 
 
 def main() -> None:

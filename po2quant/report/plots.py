@@ -101,7 +101,7 @@ def plot_comparison(results: Sequence[Result], path: Path) -> Path:
             axes.plot([size for size, _, _ in points], [score.value for _, score, _ in points], marker, label=label)
         for size, score, config in points:
             axes.annotate(config, (size, score.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axes.set(xlabel="size in KiB", ylabel=results[0].calibrated.metric, xscale="log")
+    axes.set(xlabel="size in KiB", ylabel=results[0].calibrated.metric)
     axes.legend()
     return _save(figure, path)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import keras
+from sklearn.exceptions import ConvergenceWarning
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec
 from po2quant.bit_config import BitConfig
@@ -77,8 +79,11 @@ def run_search(
             seed=seed,
             line=line,
         )
-        try:
-            tuner.search(verbose=0)
-        except KeyboardInterrupt:
-            interrupted = True
+        with warnings.catch_warnings():
+            # The oracle's Gaussian process says so whenever a hyperparameter does not matter.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            try:
+                tuner.search(verbose=0)
+            except KeyboardInterrupt:
+                interrupted = True
     return SearchResult(tuner, interrupted)

@@ -15,7 +15,6 @@ from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, networ
 from po2quant.training.fit import FitState, fit, save_weights
 from po2quant.training.prepare import Prepared, describe_network, evaluate, prepare_network
 from po2quant.training.progress import progress_line
-from po2quant.training.run_folder import write_json
 from po2quant.training.weights import BEST_WEIGHTS
 from po2quant.transform import freeze_scales
 
@@ -69,6 +68,7 @@ class Result:
         calibrated: test score before training.
         finetuned: test score after training, None where none was done.
         epochs: epochs trained.
+        seconds: wall time of the training.
         calibration: where the activation ranges come from.
     """
 
@@ -79,6 +79,7 @@ class Result:
     calibrated: Score
     finetuned: Score | None
     epochs: int
+    seconds: float
     calibration: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,10 +156,10 @@ def finetune_and_score(
     layers = describe_network(spec)
     prepared = prepare_network(spec, config, alpha, weights, dataset, seed)
     calibrated = evaluate(benchmark, prepared.model, dataset.test)
-    finetuned, trained_epochs = None, 0
+    finetuned, state = None, FitState()
     if epochs:
         state = finetune(benchmark, prepared, dataset, folder, epochs, seed, resume, f"{name} {alpha}")
-        finetuned, trained_epochs = evaluate(benchmark, prepared.model, dataset.test), state.epoch
+        finetuned = evaluate(benchmark, prepared.model, dataset.test)
     return Result(
         name,
         "float" if config is None else alpha,
@@ -166,7 +167,8 @@ def finetune_and_score(
         None if config is None else average_bits(layers, config),
         calibrated,
         finetuned,
-        trained_epochs,
+        state.epoch,
+        round(sum(row["seconds"] for row in state.rows), 1),
         prepared.calibration,
     )
 
@@ -185,10 +187,9 @@ def compare(
 ) -> list[Result]:
     """Score several configurations of one network; each starts from the same weights, float is not trained.
 
-    ``folder`` gets one run per configuration, and ``comparison.json``.
+    ``folder`` gets one run per configuration.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    results = [
+    return [
         finetune_and_score(
             benchmark,
             spec,
@@ -204,8 +205,6 @@ def compare(
         )
         for name, config in configs
     ]
-    write_json(folder / "comparison.json", [result.to_dict() for result in results])
-    return results
 
 
 def size_in_bits(layers: Sequence[LayerShape], config: BitConfig | None) -> int:

@@ -1,0 +1,52 @@
+"""Where real data and reference networks are, and a small trained network for everything downstream."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+FLOAT_EPOCHS = 6
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Return a function from a name below the shared folder to its path; absent ones skip the test."""
+
+    def path(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"{name} is not beside this checkout")
+        return SHARED / name
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Return the digits benchmark with a recipe of a few epochs."""
+    from po2quant.benchmark import load_benchmark
+
+    benchmark = load_benchmark("digits")
+    return dataclasses.replace(benchmark, recipe=dataclasses.replace(benchmark.recipe, float_epochs=FLOAT_EPOCHS))
+
+
+@pytest.fixture(scope="session")
+def digits_data(digits):
+    """Return the digits themselves."""
+    return digits.load_data(None, 0)
+
+
+@pytest.fixture(scope="session")
+def digits_weights(digits, digits_data, tmp_path_factory) -> Path:
+    """Return a run folder with float weights of a briefly trained digits network."""
+    from po2quant.training.finetune import train_float
+
+    folder = tmp_path_factory.mktemp("digits_float")
+    train_float(digits, digits.network()[1], digits_data, folder, seed=0)
+    return folder

@@ -1,0 +1,109 @@
+"""The search: trials equal freshly built networks, failures are recorded, nothing is lost."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from po2quant.bit_config import BitConfig
+from po2quant.cost import ForgivingFactor, network_size, reference_config
+from po2quant.search import run_search
+from po2quant.training.fit import compile_model, train_epoch, validation_logs
+from po2quant.training.prepare import describe_network, prepare_network
+from po2quant.training.weights import load_weights
+
+
+def search(digits, data, weights, folder, trials=3, **changes):
+    spec = digits.network()[1]
+    return run_search(dataclasses.replace(digits, **changes), spec, "auto_po2", weights, data, folder, trials, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def finished(digits, digits_data, digits_weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    return folder, search(digits, digits_data, digits_weights, folder)
+
+
+def test_the_score_is_the_metric_times_the_forgiving_factor(digits, finished):
+    layers = describe_network(digits.network()[1])
+    reference = network_size(layers, reference_config(layers)).total_bits
+    folder, result = finished
+    assert [row.status for row in result.log.rows] == ["completed"] * 3
+    for row in result.log.rows:
+        config = BitConfig.load(folder / "trials" / row.trial_id / "config.json")
+        assert network_size(layers, config).total_bits == row.size_bits
+        assert row.score == row.metric * ForgivingFactor()(row.size_bits, reference)
+
+
+def test_a_trial_in_the_shared_graph_equals_a_freshly_built_network(digits, digits_data, digits_weights, finished):
+    folder, result = finished
+    spec = digits.network()[1]
+    last = result.log.rows[-1]
+    config = BitConfig.load(folder / "trials" / last.trial_id / "config.json")
+    fresh = prepare_network(spec, config, "auto_po2", digits_weights, digits_data).model
+    compile_model(fresh, digits.recipe)
+    train_epoch(fresh, digits_data.train, digits.recipe, 0, seed=0)
+    assert validation_logs(fresh, digits_data.validation, digits.recipe)["accuracy"] == last.metric
+    for got, want in zip(_network_weights(result.tuner._model), _network_weights(fresh), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def _network_weights(model):
+    return [weight.numpy() for weight in model.trainable_weights]
+
+
+def test_the_best_configuration_and_its_weights_are_kept(digits, digits_data, finished):
+    folder, result = finished
+    best = result.best_config("digits-ds_cnn")
+    assert best.provenance["trial"] == result.log.best().trial_id
+    model = prepare_network(digits.network()[1], best, "auto_po2", folder / "best.weights.h5", digits_data).model
+    compile_model(model, digits.recipe)
+    logs = validation_logs(model, digits_data.validation, digits.recipe)
+    assert logs["accuracy"] == pytest.approx(result.log.best().metric, abs=1e-6)
+
+
+def test_a_finished_search_goes_on_with_more_trials(digits, digits_data, digits_weights, finished):
+    folder, result = finished
+    longer = search(digits, digits_data, digits_weights, folder, trials=4)
+    assert longer.log.rows[:3] == result.log.rows
+    assert len(longer.log.rows) == 4
+
+
+def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(digits, digits_data, digits_weights, tmp_path):
+    calls = iter((RuntimeError("out of\nmemory"), np.nan, 0.5))
+
+    def selection(logs):
+        value = next(calls)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
+    assert [row.status for row in result.log.rows] == ["failed", "failed", "completed"]
+    assert result.log.rows[0].error == "RuntimeError: out of memory"
+    assert "validation value of epoch 1 is nan" in result.log.rows[1].error
+    assert result.best_config("x").provenance["trial"] == result.log.rows[2].trial_id
+
+
+def test_a_search_without_a_completed_trial_is_an_error(digits, digits_data, digits_weights, tmp_path):
+    result = search(digits, digits_data, digits_weights, tmp_path, trials=2, selection=lambda logs: np.nan)
+    with pytest.raises(RuntimeError, match=r"no trial completed\. The last error: DivergedError"):
+        result.best_config("x")
+
+
+def test_ctrl_c_ends_with_the_trials_so_far(digits, digits_data, digits_weights, tmp_path):
+    calls = iter((0.5, KeyboardInterrupt()))
+
+    def selection(logs):
+        value = next(calls)
+        if isinstance(value, BaseException):
+            raise value
+        return value
+
+    result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
+    assert result.interrupted
+    assert len(result.log.rows) == 1
+    load_weights(result.tuner._model, tmp_path / "best.weights.h5")
+    resumed = search(digits, digits_data, digits_weights, tmp_path)
+    assert resumed.log.rows[0] == result.log.rows[0]
+    assert len(resumed.log.rows) == 3

@@ -1,0 +1,222 @@
+"""The command line: the contract of its commands, one sentence for a wrong input, kill -9 and go on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from po2quant.bit_config import BitConfig
+from po2quant.cli import main
+from po2quant.training.prepare import resolve_config
+
+PO2QUANT = [sys.executable, "-c", "from po2quant.cli import main; main()"]
+TIMEOUT_S = 300
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [*PO2QUANT, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT_S, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(digits_weights, tmp_path_factory):
+    """Run a fine-tuning of two epochs; return its folder and process."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    arguments = ("--weights", digits_weights, "--config", "flat8", "--epochs", 2, "--output-dir", folder, "--json")
+    return folder, run("finetune", *arguments)
+
+
+def test_help_names_the_commands():
+    result = run("--help")
+    assert result.returncode == 0
+    for command in ("summary", "evaluate", "search", "finetune"):
+        assert command in result.stdout
+
+
+def test_summary_prints_the_layers_and_the_stats_block():
+    result = run("summary", "--benchmark", "keyword_spotting", "--config", "mpq")
+    assert result.returncode == 0, result.stderr
+    assert "depthwise_conv2d_3" in result.stdout
+    assert "trial_size=574820 reference_size=1535460" in result.stdout
+    assert "total=574820/1535460 (-62.56%)" in result.stdout
+
+
+def test_a_reconstructed_configuration_says_so():
+    result = run("summary", "--benchmark", "visual_wake_words", "--model", "efficientnet_b0")
+    assert "note: 25 of the 190 activation widths were lost" in result.stdout
+    assert "trial_size=61175468 reference_size=110699218" in result.stdout
+
+
+def test_finetune_leaves_a_run_folder_that_explains_itself(trained, digits_weights):
+    folder, result = trained
+    assert result.returncode == 0, result.stderr
+    row = json.loads(result.stdout.splitlines()[-1])
+    assert row["config"] == "flat8" and row["finetuned"]["samples"] == 360
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "config.json",
+        "env.json",
+        "epochs.csv",
+        "tensorboard",
+        "best.weights.h5",
+        "best_config.json",
+        "model.keras",
+        "plots",
+        "results.csv",
+    } <= names
+    environment = json.loads((folder / "env.json").read_text())
+    assert environment["data_kind"] == "embedded"
+    assert len(environment["data_fingerprint"]) == 16
+    with open(folder / "epochs.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
+
+
+def test_evaluate_of_a_run_folder_repeats_its_score(trained):
+    folder, result = trained
+    expected = json.loads(result.stdout.splitlines()[-1])["finetuned"]["value"]
+    arguments = ("--weights", folder, "--config", folder / "best_config.json", "--json")
+    facts = json.loads(run("evaluate", *arguments).stdout.splitlines()[-1])
+    assert facts["score"] == expected
+    assert (facts["metric"], facts["samples"], facts["calibration"]) == ("accuracy", 360, "weights file")
+    assert facts["size_bits"] < facts["reference_size_bits"]
+
+
+def test_quiet_where_nobody_looks(trained):
+    _, result = trained
+    assert result.stderr == ""
+
+
+def test_a_second_run_does_not_overwrite_the_first(trained, digits_weights):
+    folder, _ = trained
+    before = (folder / "epochs.csv").read_bytes()
+    result = run("finetune", "--weights", digits_weights, "--config", "flat8", "--epochs", 2, "--output-dir", folder)
+    assert result.returncode == 2
+    assert "already holds a run" in result.stderr
+    assert (folder / "epochs.csv").read_bytes() == before
+
+
+WRONG_INPUTS = {
+    "benchmark": (("summary", "--benchmark", "imagenet"), "benchmark must be one of anomaly_detection, digits"),
+    "model": (("summary", "--model", "vgg"), "model of benchmark 'digits' must be one of ds_cnn. Received: 'vgg'"),
+    "width": (("summary", "--config", "flat0"), "Received: 'flat0'"),
+    "config": (("summary", "--config", "nowhere.json"), "'nowhere.json', which is no file"),
+    "no weights": (("evaluate", "--config", "flat8"), "evaluate needs --weights"),
+    "weights": (("evaluate", "--config", "flat8", "--weights", "nowhere.h5"), "There is no file nowhere.h5"),
+    "data": (("finetune", "--benchmark", "keyword_spotting"), "--data-dir"),
+    "no data": (("finetune", "--benchmark", "visual_wake_words", "--data-dir", "nowhere"), "nowhere"),
+    "resume": (("search", "--resume"), "--resume needs --output-dir"),
+    "module": (("summary", "--benchmark", "no.such.module:thing"), "cannot load benchmark 'no.such.module:thing'"),
+    "attribute": (("summary", "--benchmark", "json:dumps"), "must be a po2quant.benchmark.Benchmark"),
+}
+
+
+@pytest.fixture
+def error_of(monkeypatch, capsys):
+    """Return a function that runs a command here and returns what it wrote to standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["po2quant", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize("name", WRONG_INPUTS)
+def test_a_wrong_input_ends_in_one_sentence(name, error_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, expected = WRONG_INPUTS[name]
+    message = error_of(*arguments)
+    assert expected in message
+    assert len(message.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_alpha_and_a_malformed_configuration_are_named(digits_weights, error_of, tmp_path):
+    layers = '{"conv2d": {"kernel": 0, "bias": 8}}'
+    (tmp_path / "bad.json").write_text(f'{{"schema": "po2quant.bit_config", "version": 1, "layers": {layers}}}')
+    message = error_of("evaluate", "--weights", digits_weights, "--config", tmp_path / "bad.json")
+    assert "layer 'conv2d'" in message and "bits=0" in message
+    message = error_of("evaluate", "--weights", digits_weights, "--config", "flat8", "--alpha", "po2")
+    assert "alpha must be one of auto, auto_po2. Received: alpha='po2'" in message
+
+
+def test_a_users_own_benchmark_comes_in_as_module_and_attribute(tmp_path):
+    (tmp_path / "mine.py").write_text("from benchmarks.digits import BENCHMARK as TASK\n")
+    result = run("summary", "--benchmark", "mine:TASK", "--config", "flat8", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "depthwise_conv2d" in result.stdout
+
+
+def start_and_kill_after(arguments, rows_file: Path, rows: int):
+    """Start a command, kill -9 it once ``rows_file`` has that many rows."""
+    process = subprocess.Popen([*PO2QUANT, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        if rows_file.exists() and len(rows_file.read_text().splitlines()) > rows:
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(0.05)
+    assert process.wait() == -signal.SIGKILL
+
+
+def epoch_rows(folder):
+    with open(folder / "epochs.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights, tmp_path):
+    common = ("finetune", "--weights", digits_weights, "--config", "flat4", "--epochs", 8)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(*common, "--output-dir", whole).returncode == 0
+    start_and_kill_after((*common, "--output-dir", parts), parts / "epochs.csv", rows=3)
+    result = run(*common, "--output-dir", parts, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert epoch_rows(parts) == epoch_rows(whole)
+
+
+def test_search_goes_on_after_kill_9_with_every_finished_trial(digits_weights, tmp_path):
+    folder = tmp_path / "search"
+    common = ("search", "--weights", digits_weights, "--max-trials", 5, "--epochs", 1, "--output-dir", folder)
+    start_and_kill_after(common, folder / "trials.csv", rows=2)
+    before = (folder / "trials.csv").read_text().splitlines()
+    result = run(*common, "--resume")
+    assert result.returncode == 0, result.stderr
+    after = (folder / "trials.csv").read_text().splitlines()
+    assert len(after) == 6
+    assert after[: len(before) - 1] == before[:-1]
+    assert "next: " in result.stdout and str(folder / "best_config.json") in result.stdout
+    assert len(list((folder / "plots").glob("*.png"))) == 5
+    config = BitConfig.load(folder / "best_config.json")
+    assert set(config.layers) == set(resolve_config("flat8", _digits_spec()).layers)
+
+
+def _digits_spec():
+    from po2quant.benchmark import load_benchmark
+
+    return load_benchmark("digits").network()[1]
+
+
+def test_ctrl_c_says_how_to_go_on(digits_weights, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ("finetune", "--weights", digits_weights, "--config", "flat8", "--epochs", 500, "--output-dir", folder)
+    process = subprocess.Popen([*PO2QUANT, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (folder / "epochs.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130
+    assert f"--resume --output-dir {folder} goes on" in output
+    assert np.isfinite(float(epoch_rows(folder)[0]["loss"]))

@@ -1,0 +1,93 @@
+"""The training loop: seeded, resumable to the bit, keeps its best epoch."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+from po2quant.benchmark import Recipe, Split, validation_accuracy
+from po2quant.training.fit import CHECKPOINT, EPOCHS_CSV, DivergedError, fit
+from po2quant.training.schedules import constant, exponential_decay
+from po2quant.training.weights import BEST_WEIGHTS
+from po2quant.transform import calibrate, flat_config, quantize_model
+
+RECIPE = Recipe("sparse_categorical_crossentropy", 4, 4, 16, exponential_decay(0.01, 0.9), ("accuracy",))
+
+
+@pytest.fixture
+def splits():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(160, 6)).astype("float32")
+    y = (x[:, 0] + 0.5 * rng.normal(size=160) > 0).astype("int32")
+    return Split(x[:128], y[:128]), Split(x[128:], y[128:])
+
+
+def network(x):
+    """Return a quantized network with dropout, so that every kind of state is at stake."""
+    keras.utils.set_random_seed(3)
+    layers = [keras.Input((6,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dropout(0.3)]
+    model = keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
+    quantized = quantize_model(model, flat_config(model, 6))
+    calibrate(quantized, x)
+    return quantized
+
+
+def run(splits, folder, epochs, resume=False, recipe=RECIPE):
+    model = network(splits[0].x)
+    return model, fit(model, *splits, recipe, validation_accuracy, folder, epochs, seed=1, resume=resume)
+
+
+def without_seconds(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(splits, tmp_path):
+    whole, whole_state = run(splits, tmp_path / "whole", 4)
+    run(splits, tmp_path / "parts", 2)
+    resumed, resumed_state = run(splits, tmp_path / "parts", 4, resume=True)
+    assert without_seconds(resumed_state.rows) == without_seconds(whole_state.rows)
+    for expected, got in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_array_equal(got.numpy(), expected.numpy())
+
+
+def test_the_model_is_left_with_its_best_epoch(splits, tmp_path):
+    model, state = run(splits, tmp_path, 4)
+    values = [row["val_accuracy"] for row in state.rows]
+    assert state.best_value == max(values)
+    assert state.best_epoch == values.index(max(values))
+    logits = model.predict(splits[1].x, verbose=0)
+    assert np.mean(np.argmax(logits, axis=1) == splits[1].y) == pytest.approx(max(values), abs=1e-6)
+
+
+def test_epochs_csv_has_a_row_per_epoch_and_tensorboard_its_events(splits, tmp_path):
+    run(splits, tmp_path, 3)
+    with open(tmp_path / EPOCHS_CSV, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[2]["learning_rate"]) == 0.01 * 0.9**2
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(rows[0])
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    assert (tmp_path / BEST_WEIGHTS).exists()
+
+
+def test_patience_ends_a_run_that_no_longer_improves(splits, tmp_path):
+    recipe = Recipe("sparse_categorical_crossentropy", 9, 9, 16, constant(0.0), ("accuracy",), patience=2)
+    _, state = run(splits, tmp_path, 9, recipe=recipe)
+    assert state.best_epoch == 0
+    assert state.epoch == 3
+
+
+def test_a_diverging_loss_is_an_error_that_says_so(splits, tmp_path):
+    recipe = Recipe("mean_squared_error", 1, 1, 16, constant(1e30))
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+    with pytest.raises(DivergedError, match=r"loss of epoch 1 is (nan|inf)"):
+        fit(model, *splits, recipe, lambda logs: -logs["loss"], tmp_path, 1)
+
+
+def test_a_damaged_checkpoint_is_named(splits, tmp_path):
+    run(splits, tmp_path, 1)
+    data = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"checkpoint .*checkpoint\.npz is damaged"):
+        run(splits, tmp_path, 2, resume=True)

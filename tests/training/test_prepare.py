@@ -1,0 +1,93 @@
+"""From names and files to networks: every wrong name gets a sentence."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from po2quant.benchmark import Dataset, Split
+from po2quant.training.prepare import (
+    calibration_inputs,
+    describe_network,
+    evaluate,
+    load_float_network,
+    prepare_network,
+    resolve_config,
+)
+from po2quant.transform import activation_quantizers, weight_quantizers
+
+
+@pytest.fixture
+def spec(digits):
+    return digits.network()[1]
+
+
+def test_flat_configurations_have_one_width_and_31_bit_biases(spec):
+    config = resolve_config("flat6", spec)
+    names = {layer.name for layer in describe_network(spec) if layer.kind in ("weights", "activation")}
+    assert set(config.layers) == names
+    assert {bits.kernel or bits.activation for bits in config.layers.values()} == {6}
+    assert {bits.bias for bits in config.layers.values()} == {31, None}
+
+
+def test_float_has_no_configuration(spec):
+    assert resolve_config("float", spec) is None
+
+
+@pytest.mark.parametrize("name", ["flat3", "flat17", "flat", "flat8x", "int8", "nowhere.json", ""])
+def test_unknown_configurations_are_named_with_the_valid_ones(spec, name):
+    with pytest.raises(
+        ValueError, match="--config must be float, mpq, flat4 to flat16, or a configuration file"
+    ) as error:
+        resolve_config(name, spec)
+    assert repr(name) in str(error.value)
+
+
+def test_a_network_without_mpq_says_what_to_do(spec):
+    with pytest.raises(ValueError, match="no mpq configuration yet"):
+        resolve_config("mpq", dataclasses.replace(spec, mpq_config=None))
+
+
+def test_calibration_draws_on_training_data_and_says_where_there_are_none(spec, digits_data):
+    model = spec.build()
+    x, source = calibration_inputs(digits_data, model, seed=0)
+    assert (source, x.shape) == ("train", (256, 8, 8, 1))
+    test_only = Dataset("digits", "subset", digits_data.test)
+    x, source = calibration_inputs(test_only, model, seed=0)
+    assert source == "test inputs"
+    assert all(any(np.array_equal(row, sample) for sample in digits_data.test.x) for row in x[:5])
+
+
+def test_a_trained_checkpoint_brings_its_calibration_along(digits, spec, digits_data, digits_weights, tmp_path):
+    config = resolve_config("flat8", spec)
+    fresh = prepare_network(spec, config, "auto_po2", digits_weights, digits_data)
+    fresh.model.save_weights(tmp_path / "q.weights.h5")
+    test_only = Dataset("digits", "subset", digits_data.test)
+    loaded = prepare_network(spec, config, "auto_po2", tmp_path / "q.weights.h5", test_only)
+    assert (fresh.calibration, loaded.calibration) == ("train", "weights file")
+    ranges = [[quantizer.range for _, quantizer in activation_quantizers(each.model)] for each in (fresh, loaded)]
+    assert ranges[0] == ranges[1]
+    assert evaluate(digits, loaded.model, digits_data.test) == evaluate(digits, fresh.model, digits_data.test)
+
+
+def test_a_checkpoint_of_other_widths_is_refused(spec, digits_data, digits_weights, tmp_path):
+    prepared = prepare_network(spec, resolve_config("flat8", spec), "auto_po2", digits_weights, digits_data)
+    prepared.model.save_weights(tmp_path / "q.weights.h5")
+    with pytest.raises(ValueError, match="kernel of conv2d has 8 bits, not 4"):
+        prepare_network(spec, resolve_config("flat4", spec), "auto_po2", tmp_path / "q.weights.h5", digits_data)
+    with pytest.raises(ValueError, match="holds a quantized network"):
+        prepare_network(spec, None, "auto_po2", tmp_path / "q.weights.h5", digits_data)
+
+
+def test_data_of_another_shape_are_refused(spec, digits_weights):
+    other = Dataset("photos", "subset", Split(np.zeros((2, 32, 32, 3), "float32"), np.zeros(2, "int32")))
+    with pytest.raises(ValueError, match=r"photos does not fit .* shape \(8, 8, 1\). Received: \(32, 32, 3\)"):
+        prepare_network(spec, None, "auto_po2", digits_weights, other)
+
+
+def test_16_bit_digits_predict_as_float_ones(digits, spec, digits_data, digits_weights):
+    model = load_float_network(spec, digits_weights)
+    prepared = prepare_network(spec, resolve_config("flat16", spec), "auto_po2", digits_weights, digits_data)
+    expected, got = (np.argmax(each.predict(digits_data.test.x, verbose=0), 1) for each in (model, prepared.model))
+    assert np.mean(expected == got) > 0.99
+    assert {weight.quantizer.bits for weight in weight_quantizers(prepared.model)} == {16, 31}

@@ -1,0 +1,63 @@
+"""Run folders: never two runs in one, never half a file."""
+
+import csv
+import json
+
+import pytest
+
+from po2quant.training.run_folder import RunFolder, write_csv, write_json
+
+ARGUMENTS = {"command": "finetune", "config": "flat8", "epochs": 3}
+
+
+def test_a_new_folder_keeps_its_arguments_and_environment(tmp_path):
+    run = RunFolder(tmp_path / "a" / "b", ARGUMENTS)
+    run.write_environment(seed=7)
+    assert json.loads((run.path / "config.json").read_text()) == ARGUMENTS
+    environment = json.loads((run.path / "env.json").read_text())
+    assert environment["seed"] == 7
+    assert environment["versions"]["keras"]
+
+
+def test_a_folder_with_a_run_is_refused_without_resume(tmp_path):
+    RunFolder(tmp_path / "run", ARGUMENTS)
+    with pytest.raises(ValueError, match="already holds a run: add --resume"):
+        RunFolder(tmp_path / "run", ARGUMENTS)
+
+
+def test_resume_allows_more_epochs_but_no_other_configuration(tmp_path):
+    RunFolder(tmp_path / "run", ARGUMENTS)
+    RunFolder(tmp_path / "run", ARGUMENTS | {"epochs": 9}, resume=True)
+    with pytest.raises(ValueError, match="config was 'flat8' and is 'flat4'"):
+        RunFolder(tmp_path / "run", ARGUMENTS | {"config": "flat4"}, resume=True)
+
+
+def test_somebody_elses_folder_and_a_file_are_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(ValueError, match="not empty and holds no run"):
+        RunFolder(tmp_path / "photos", ARGUMENTS)
+    with pytest.raises(ValueError, match="must be a folder"):
+        RunFolder(tmp_path / "photos" / "a.jpg", ARGUMENTS)
+
+
+def test_an_unwritable_row_leaves_the_old_file(tmp_path):
+    path = tmp_path / "rows.csv"
+    write_csv(path, [{"epoch": 1, "loss": 0.5}])
+
+    class Unprintable:
+        def __str__(self):
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        write_csv(path, [{"epoch": 1}, {"epoch": Unprintable()}])
+    with open(path, newline="") as file:
+        assert list(csv.DictReader(file)) == [{"epoch": "1", "loss": "0.5"}]
+
+
+def test_json_is_replaced_whole(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
