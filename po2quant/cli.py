@@ -93,6 +93,13 @@ def evaluate(
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
     data_dir: DataDirOption = None,
+    scale_rule: Annotated[
+        str,
+        typer.Option(
+            "--scale-rule",
+            help="Exponents of weights under auto_po2: mse (least squared error), max (never clips) or stock (QKeras').",
+        ),
+    ] = "mse",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -109,7 +116,7 @@ def evaluate(
         raise ValueError("evaluate needs --weights: a weight file or a run folder")
     dataset = task.load_data(data_dir, seed)
     layers = prepare.describe_network(spec)
-    prepared = prepare.prepare_network(spec, widths, alpha, weights, dataset, seed)
+    prepared = prepare.prepare_network(spec, widths, alpha, weights, dataset, seed, scale_rule)
     score = prepare.evaluate(task, prepared.model, dataset.test)
     size_bits = workflow.size_in_bits(layers, widths)
     _say(f"{task.name} {name}, {config}{'' if widths is None else ' ' + alpha}, on {dataset.describe()}")
@@ -135,6 +142,7 @@ def evaluate(
             "data_kind": dataset.kind,
             "data_fingerprint": dataset.fingerprint(),
             "calibration": prepared.calibration,
+            "scale_rule": scale_rule,
             "seed": seed,
         }
         if widths is not None:
