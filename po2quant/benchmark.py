@@ -39,10 +39,11 @@ class Split:
     groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if len(self.x) == 0 or len(self.x) != len(self.y):
+        groups = len(self.x) if self.groups is None else len(self.groups)
+        if len(self.x) == 0 or not len(self.x) == len(self.y) == groups:
             raise ValueError(
-                "a split needs as many targets as samples, and at least one. "
-                f"Received: {len(self.x)} samples, {len(self.y)} targets"
+                "a split needs as many targets and groups as samples, and at least one. "
+                f"Received: {len(self.x)} samples, {len(self.y)} targets, {groups} groups"
             )
         if not np.all(np.isfinite(self.x)):
             bad = int(np.argmin(np.isfinite(self.x).reshape(len(self.x), -1).all(axis=1)))
@@ -88,11 +89,11 @@ class Dataset:
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change when any sample or target changes."""
         digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
-            if split is not None:
-                for array in (split.x, split.y):
-                    digest.update(str((array.shape, array.dtype)).encode())
-                    digest.update(np.ascontiguousarray(array).view(np.uint8))
+        for part in ("train", "validation", "test"):
+            split = getattr(self, part)
+            for array in () if split is None else (split.x, split.y):
+                digest.update(str((part, array.shape, array.dtype)).encode())
+                digest.update(np.ascontiguousarray(array).view(np.uint8))
         return digest.hexdigest()[:16]
 
 
@@ -219,8 +220,8 @@ def load_benchmark(name: str) -> Benchmark:
         )
     try:
         benchmark = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot load benchmark {name!r}: {error}") from None
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"cannot load benchmark {name!r}: {' '.join(str(error).split())}") from None
     if not isinstance(benchmark, Benchmark):
         raise ValueError(f"{name!r} must be a po2quant.benchmark.Benchmark. Received: {type(benchmark).__name__}")
     return benchmark

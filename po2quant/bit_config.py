@@ -19,10 +19,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from po2quant.files import open_replacement
 from po2quant.fixed_point import check_bits
 
 SCHEMA, VERSION = "po2quant.bit_config", 1
 FLAT_BIAS_BITS = 31
+LONGEST_SHOWN = 80
+KEYS = ("schema", "version", "name", "provenance", "layers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ class LayerBits:
 
     def to_dict(self) -> dict[str, int]:
         """Return the widths that are set."""
-        return {part: bits for part, bits in dataclasses.asdict(self).items() if bits is not None}
+        return {part: int(bits) for part, bits in dataclasses.asdict(self).items() if bits is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,12 +149,20 @@ class BitConfig:
             raise ValueError(f"{source} is not a bit configuration: {error}") from None
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"{source} is not a bit configuration: schema must be {SCHEMA!r}. Received: {found!r}")
-        if data.get("version") != VERSION:
-            raise ValueError(f"{source}: version must be {VERSION}. Received: {data.get('version')!r}")
+            raise ValueError(
+                f"{source} is not a bit configuration: schema must be {SCHEMA!r}. Received: {_short(found)}"
+            )
+        unknown = [key for key in data if key not in KEYS]
+        if unknown:
+            raise ValueError(f"{source}: keys must be among {', '.join(KEYS)}. Received: {_short(unknown[0])}")
+        version = data.get("version")
+        if version != VERSION or isinstance(version, bool):
+            raise ValueError(f"{source}: version must be {VERSION}. Received: {_short(version)}")
         layers = data.get("layers")
         if not isinstance(layers, dict) or not layers:
-            raise ValueError(f"{source}: layers must be a dictionary of layer names to bits. Received: {layers!r}")
+            raise ValueError(
+                f"{source}: layers must be a dictionary of layer names to bits. Received: {_short(layers)}"
+            )
         if not isinstance(data.get("name", ""), str) or not isinstance(data.get("provenance", {}), dict):
             raise ValueError(f"{source}: name must be a string and provenance a dictionary")
         return cls(
@@ -174,9 +185,15 @@ class BitConfig:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the JSON form; the file is either the old or the new one, never half of it."""
-        temporary = Path(f"{path}.partial")
-        temporary.write_text(self.to_json(), encoding="utf-8")
-        os.replace(temporary, path)
+        text = self.to_json()
+        with open_replacement(Path(path)) as file:
+            file.write(text)
+
+
+def _short(value: Any) -> str:
+    """Return a value as an error shows it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -190,7 +207,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _layer_bits(name: str, bits: Any, source: str) -> LayerBits:
     parts = [field.name for field in dataclasses.fields(LayerBits)]
     if not isinstance(bits, dict) or not set(bits) <= set(parts):
-        raise ValueError(f"{source}: layer {name!r} takes bits for {', '.join(parts)}. Received: {bits!r}")
+        raise ValueError(f"{source}: layer {name!r} takes bits for {', '.join(parts)}. Received: {_short(bits)}")
     try:
         return LayerBits(**bits)
     except ValueError as error:

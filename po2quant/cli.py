@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+COMPARED_FLATS = ("flat16", "flat8", "flat4")
 
 BenchmarkOption = Annotated[
     str,
@@ -97,7 +98,7 @@ def evaluate(
         str,
         typer.Option(
             "--scale-rule",
-            help="Exponents of weights under auto_po2: mse (least squared error), max (never clips) or stock (QKeras').",
+            help="Exponents of weights under auto_po2: mse (least error), max (never clips) or stock (QKeras').",
         ),
     ] = "mse",
     seed: SeedOption = 0,
@@ -172,33 +173,24 @@ def finetune(
     from po2quant.report.plots import plot_epochs
     from po2quant.report.tables import result_table
     from po2quant.training import finetune as workflow
-    from po2quant.training import prepare
+    from po2quant.training.prepare import resolve_config
     from po2quant.training.weights import is_quantized_checkpoint
 
     task = _load(benchmark)
     name, spec = task.network(model)
-    widths = prepare.resolve_config(config, spec)
+    widths = resolve_config(config, spec)
     dataset = task.load_data(data_dir, seed)
     workflow.require_training_data(dataset)
+    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, resume)
     epochs = task.recipe.epochs if epochs is None else epochs
-    run = _run_folder("finetune", task.name, name, output_dir, resume, {
-        "weights": weights, "config": config, "alpha": alpha, "epochs": epochs, "data_dir": data_dir, "seed": seed,
-    }, dataset)  # fmt: skip
+    run = _run_folder("finetune", experiment, output_dir, config=config, epochs=epochs, data_dir=data_dir)
     rows = []
     with _resumable(run.path):
-        if weights is None:
-            workflow.train_float(task, spec, dataset, run.path / "float", seed, resume)
-            weights = run.path / "float"
-        if widths is not None and not is_quantized_checkpoint(weights):
-            rows.append(
-                workflow.finetune_and_score(task, spec, "float", None, alpha, weights, dataset, run.path, 0, seed)
-            )
-        rows.append(
-            workflow.finetune_and_score(
-                task, spec, config, widths, alpha, weights, dataset, run.path, epochs, seed, resume
-            )
-        )
-    _write_results(run.path, rows, task.name, name, dataset, seed)
+        experiment = experiment.with_float_weights(run.path / "float")
+        if widths is not None and not is_quantized_checkpoint(experiment.weights):
+            rows.append(workflow.finetune_and_score(experiment, "float", None, run.path, 0))
+        rows.append(workflow.finetune_and_score(experiment, config, widths, run.path, epochs))
+    _write_results(run.path, rows, experiment)
     if widths is not None:
         widths.save(run.path / "best_config.json")
     pictures = plot_epochs(_read_csv(run.path / "epochs.csv"), run.path / "plots") if epochs else []
@@ -232,42 +224,43 @@ def search(
     from po2quant.report.tables import result_table
     from po2quant.search import BEST_CONFIG, run_search
     from po2quant.training import finetune as workflow
-    from po2quant.training import prepare
+    from po2quant.training.prepare import resolve_config
 
     task = _load(benchmark)
     name, spec = task.network(model)
     dataset = task.load_data(data_dir, seed)
     workflow.require_training_data(dataset)
-    run = _run_folder("search", task.name, name, output_dir, resume, {
-        "weights": weights, "alpha": alpha, "max_trials": max_trials, "epochs": epochs, "data_dir": data_dir,
-        "retrain_epochs": retrain_epochs, "seed": seed,
-    }, dataset)  # fmt: skip
+    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, resume)
+    run = _run_folder(
+        "search",
+        experiment,
+        output_dir,
+        max_trials=max_trials,
+        epochs=epochs,
+        retrain_epochs=retrain_epochs,
+        data_dir=data_dir,
+    )
     with _resumable(run.path):
-        if weights is None:
-            workflow.train_float(task, spec, dataset, run.path / "float", seed, resume)
-            weights = run.path / "float"
-        found = run_search(task, spec, alpha, weights, dataset, run.path, max_trials, epochs, seed)
+        experiment = experiment.with_float_weights(run.path / "float")
+        found = run_search(experiment, run.path, max_trials, epochs)
     best = found.best_config(f"{task.name}-{name}")
     best.save(run.path / BEST_CONFIG)
     pictures = plot_search(found.log.rows, best, run.path / "plots")
-    next_command = _command("finetune", {
-        "--benchmark": benchmark, "--model": name, "--weights": weights, "--config": run.path / BEST_CONFIG,
-        "--alpha": alpha, "--data-dir": data_dir,
-    })  # fmt: skip
     if found.interrupted:
         _say(f"the best of {len(found.log.rows)} trials is in {run.path / BEST_CONFIG}")
         raise _stopped(run.path)
-    configs = [("float", None), ("mpq", best)]
-    configs += [(flat, prepare.resolve_config(flat, spec)) for flat in ("flat16", "flat8", "flat4")]
+    flats = [(flat, resolve_config(flat, spec)) for flat in COMPARED_FLATS]
+    configs = [("float", None), ("mpq", best), *flats]
     with _resumable(run.path):
-        rows = workflow.compare(
-            task, spec, configs, alpha, weights, dataset, run.path / "comparison", retrain_epochs, seed, resume
-        )
-    _write_results(run.path, rows, task.name, name, dataset, seed)
+        rows = workflow.compare(experiment, configs, run.path / "comparison", retrain_epochs)
+    _write_results(run.path, rows, experiment)
     pictures.append(plot_comparison(rows, run.path / "plots" / "comparison.png"))
     _table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     _say_paths(run.path, pictures)
-    _say(f"next: {next_command}")
+    words = [sys.argv[0], "finetune", "--benchmark", benchmark, "--model", name, "--weights", experiment.weights]
+    words += ["--config", run.path / BEST_CONFIG, "--alpha", alpha]
+    words += [] if data_dir is None else ["--data-dir", data_dir]
+    _say(f"next: {shlex.join(map(str, words))}")
 
 
 def _load(benchmark: str) -> Any:
@@ -278,26 +271,20 @@ def _load(benchmark: str) -> Any:
     return load_benchmark(benchmark)
 
 
-def _run_folder(
-    command: str,
-    task: str,
-    model: str,
-    path: Path | None,
-    resume: bool,
-    arguments: dict[str, Any],
-    dataset: Any,
-) -> Any:
+def _run_folder(command: str, experiment: Any, path: Path | None, **options: Any) -> Any:
+    """Make or reopen the run folder of an experiment; ``options`` are what else the command was asked for."""
     from po2quant.training.run_folder import RunFolder
 
-    if resume and path is None:
+    task, model, dataset = experiment.benchmark.name, experiment.model, experiment.dataset
+    if experiment.resume and path is None:
         raise ValueError("--resume needs --output-dir: the folder of the run to go on with")
-    started = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = path or Path("runs") / f"{command}-{task}-{model}-{started}"
-    arguments = {"command": command, "benchmark": task, "model": model, **arguments}
-    run = RunFolder(path, arguments, resume)
+    path = path or Path("runs") / f"{command}-{task}-{model}-{datetime.now():%Y%m%d-%H%M%S}"
+    arguments = {"command": command, "benchmark": task, "model": model, "alpha": experiment.alpha}
+    arguments |= {"weights": experiment.weights, "seed": experiment.seed, **options}
+    run = RunFolder(path, arguments, experiment.resume)
     run.write_environment(
         command_line=sys.argv,
-        seed=arguments["seed"],
+        seed=experiment.seed,
         data=dataset.describe(),
         data_kind=dataset.kind,
         data_fingerprint=dataset.fingerprint(),
@@ -319,19 +306,12 @@ def _stopped(folder: Path) -> typer.Exit:
     return typer.Exit(INTERRUPTED)
 
 
-def _command(name: str, options: dict[str, Any]) -> str:
-    words = [sys.argv[0], name]
-    for option, value in options.items():
-        words += [] if value is None else [option, str(value)]
-    return shlex.join(words)
-
-
-def _write_results(folder: Path, rows: list[Any], task: str, model: str, dataset: Any, seed: int) -> None:
+def _write_results(folder: Path, rows: list[Any], experiment: Any) -> None:
     from po2quant.report.results import result_records
     from po2quant.training.run_folder import write_csv
 
     command = shlex.join(["po2quant", *sys.argv[1:]])
-    write_csv(folder / "results.csv", result_records(rows, task, model, dataset, seed, command))
+    write_csv(folder / "results.csv", result_records(rows, experiment, command))
 
 
 def _read_csv(path: Path) -> list[dict[str, float]]:

@@ -7,6 +7,7 @@ A fixed-point tensor is an integer tensor ``q`` and an exponent ``e``; its value
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 
 import numpy as np
 
@@ -17,6 +18,7 @@ FLOOR = "floor"
 ROUNDING_MODES = (HALF_UP, HALF_EVEN, HALF_AWAY, FLOOR)
 
 MIN_BITS, MAX_BITS = 1, 32
+MAX_SHIFT = 62
 
 
 def check_bits(bits: int, signed: bool = True) -> int:
@@ -28,7 +30,7 @@ def check_bits(bits: int, signed: bool = True) -> int:
     if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)) or not lowest <= bits <= MAX_BITS:
         kind = "signed" if signed else "unsigned"
         raise ValueError(
-            f"bits of a {kind} format must be an integer in [{lowest}, {MAX_BITS}]. Received: bits={bits!r}"
+            f"bits of a {kind} format must be an integer in [{lowest}, {MAX_BITS}]. Received: bits={reprlib.repr(bits)}"
         )
     return int(bits)
 
@@ -85,14 +87,12 @@ def round_to_integer(x: np.ndarray, rounding: str = HALF_EVEN) -> np.ndarray:
     x = np.asarray(x)
     if rounding == HALF_EVEN:
         return np.rint(x)
+    if rounding == HALF_AWAY:
+        magnitude = np.abs(x)
+        floor = np.floor(magnitude)
+        return np.copysign(floor + (magnitude - floor >= 0.5), x)
     floor = np.floor(x)
-    if rounding == FLOOR:
-        return floor
-    fraction = x - floor
-    rounds_up = fraction > 0.5
-    tie = fraction == 0.5
-    rounds_up |= tie & (x > 0) if rounding == HALF_AWAY else tie
-    return floor + rounds_up
+    return floor if rounding == FLOOR else floor + (x - floor >= 0.5)
 
 
 def shift_right(q: np.ndarray, shift: int | np.ndarray, rounding: str = HALF_EVEN) -> np.ndarray:
@@ -111,9 +111,15 @@ def shift_right(q: np.ndarray, shift: int | np.ndarray, rounding: str = HALF_EVE
         [-2, 2, 3, 4]
     """
     _check_rounding(rounding)
-    q, shift = np.broadcast_arrays(np.asarray(q, np.int64), np.asarray(shift, np.int64))
-    if np.any(np.abs(shift) > 62):
-        raise ValueError(f"shift must be in [-62, 62]. Received: shift={int(shift.flat[np.argmax(np.abs(shift))])}")
+    q, shift = np.asarray(q), np.asarray(shift)
+    for name, values in (("q", q), ("shift", shift)):
+        if values.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be integers. Received: {values.dtype.name}")
+    out_of_range = (shift > MAX_SHIFT) | (shift < -MAX_SHIFT)
+    if np.any(out_of_range):
+        first = int(shift[out_of_range].flat[0])
+        raise ValueError(f"shift must be in [-{MAX_SHIFT}, {MAX_SHIFT}]. Received: shift={first}")
+    q, shift = np.broadcast_arrays(q.astype(np.int64), shift.astype(np.int64))
     right = np.maximum(shift, 0)
     floor = q >> right
     remainder = q - (floor << right)

@@ -17,6 +17,7 @@ most hardware.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -118,32 +119,62 @@ def max_exponent(max_abs: tf.Tensor, magnitude_bits: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(exponent, MIN_EXPONENT, MAX_EXPONENT)
 
 
-def mse_exponent(x: tf.Tensor, magnitude_bits: tf.Tensor, axes: tuple[int, ...], signed: bool = True) -> tf.Tensor:
-    """Return the exponent of least squared error among :data:`MSE_CANDIDATES`.
+def exact_reciprocal(scale: tf.Tensor) -> tf.Tensor:
+    """Return ``1 / scale`` for powers of two, exact.
+
+    A division will not do: TensorFlow's optimizer may turn it into a reciprocal instruction that is an approximation,
+    and a value halfway between two integers is then rounded to the wrong one.
+    """
+    layout = _layout(scale.dtype)
+    one_squared = tf.constant(2 * layout.bias << layout.fraction_bits, layout.integer)
+    return tf.bitcast(one_squared - tf.bitcast(scale, layout.integer), scale.dtype)
+
+
+def mse_exponent(
+    x: tf.Tensor,
+    magnitude_bits: tf.Tensor,
+    axes: tuple[int, ...],
+    signed: bool = True,
+    candidates: int = MSE_CANDIDATES,
+    one_at_a_time: bool = False,
+) -> tf.Tensor:
+    """Return the exponent of least squared error among the ``max`` rule's and those below it.
 
     Args:
         x: values, float32 or float64.
         magnitude_bits: bits of the integer without its sign, a number or a tensor.
         axes: axes that share one exponent.
         signed: whether negative values are represented (symmetrically) or clipped to 0.
+        candidates: how many exponents are tried.
+        one_at_a_time: try them in turn, which saves memory on large tensors; all at once makes small graphs.
 
     Returns:
-        int32, the shape of ``x`` with 1 at ``axes``: ``(1, 1, 1, C)`` for a kernel with one
-        exponent per output channel.
+        int32, the shape of ``x`` with 1 at ``axes``: ``(1, 1, 1, C)`` for a kernel with one exponent per output
+        channel. The larger of equally good exponents.
     """
     x = tf.convert_to_tensor(x)
+    if not signed:
+        x = tf.nn.relu(x)
     largest_exponent = max_exponent(tf.reduce_max(tf.abs(x), axis=axes, keepdims=True), magnitude_bits)
     high = largest_integer(magnitude_bits, x.dtype)
     low = -high if signed else tf.zeros_like(high)
-    # In units of the largest candidate's step, so that squares neither overflow nor vanish. All candidates
-    # at once: a loop over them would make graphs that take several times longer to build.
+    # In units of the largest candidate's step, so that squares neither overflow nor vanish.
     scaled = x * power_of_two(-largest_exponent, x.dtype)
-    offsets = tf.range(MSE_CANDIDATES)
-    steps = tf.reshape(power_of_two(-offsets, x.dtype), (-1, *[1] * len(x.shape)))
-    quantized = tf.clip_by_value(tf.round(scaled / steps), low, high) * steps
-    errors = tf.reduce_sum(tf.square(scaled - quantized), axis=[axis + 1 for axis in axes], keepdims=True)
+    groups = [[offset] for offset in range(candidates)] if one_at_a_time else [range(candidates)]
+    errors = tf.concat([_squared_errors(scaled, group, low, high, axes) for group in groups], axis=0)
     best_offset = tf.argmin(errors, axis=0, output_type=tf.int32)
     return tf.maximum(largest_exponent - best_offset, MIN_EXPONENT)
+
+
+def _squared_errors(
+    scaled: tf.Tensor, offsets: Sequence[int], low: tf.Tensor, high: tf.Tensor, axes: tuple[int, ...]
+) -> tf.Tensor:
+    """Return the squared error of steps ``2**-offset``, stacked on a new first axis."""
+    shape = (-1, *[1] * len(scaled.shape))
+    steps = tf.constant(np.ldexp(1.0, [-offset for offset in offsets]).reshape(shape), scaled.dtype)
+    inverses = tf.constant(np.ldexp(1.0, list(offsets)).reshape(shape), scaled.dtype)
+    quantized = tf.clip_by_value(tf.round(scaled * inverses), low, high) * steps
+    return tf.reduce_sum(tf.square(scaled - quantized), axis=[axis + 1 for axis in axes], keepdims=True)
 
 
 def reduced_axes(shape: tuple[int | None, ...], scale_axis: int | tuple[int, ...] | None) -> tuple[int, ...]:

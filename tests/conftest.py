@@ -45,8 +45,8 @@ def digits_data(digits):
 @pytest.fixture(scope="session")
 def digits_weights(digits, digits_data, tmp_path_factory) -> Path:
     """Return a run folder with float weights of a briefly trained digits network."""
-    from po2quant.training.finetune import train_float
+    from po2quant.training.finetune import Experiment, train_float
 
     folder = tmp_path_factory.mktemp("digits_float")
-    train_float(digits, digits.network()[1], digits_data, folder, seed=0)
+    train_float(Experiment(digits, "ds_cnn", digits_data), folder)
     return folder

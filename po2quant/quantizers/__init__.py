@@ -10,9 +10,13 @@ QKeras (the boundary)  the field (inside)
 ``scale_axis``         granularity of the scale
 ``integer``            binary point of a fixed-point format
 ====================== =====================================
+
+QKeras layers take a quantizer as an object or in its serialized form (``keras.saving.serialize_keras_object``). Given
+the object, a layer names it differently before and after a ``.keras`` reload, so that a ``.weights.h5`` file fits only
+one of the two; the serialized form, which :func:`po2quant.transform.quantize_model` uses, has no such difference.
 """
 
-from po2quant.quantizers.base import ALPHAS, AUTO, AUTO_PO2, Quantizer
+from po2quant.quantizers.base import ALPHAS, AUTO, AUTO_PO2, Quantizer, check_alpha
 from po2quant.quantizers.featuremap import quantized_bits_featuremap
 from po2quant.quantizers.functional import affine_scale, fake_quantize
 from po2quant.quantizers.parsing import get_quantizer, parse_quantizer_call
@@ -25,6 +29,7 @@ __all__ = [
     "SCALE_RULES",
     "Quantizer",
     "affine_scale",
+    "check_alpha",
     "fake_quantize",
     "get_quantizer",
     "parse_quantizer_call",

@@ -9,10 +9,19 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.fixed_point import check_bits
+from po2quant.fixed_point import MAX_BITS, check_bits
+from po2quant.quantizers.functional import fake_quantize
 
 AUTO, AUTO_PO2 = "auto", "auto_po2"
 ALPHAS = (AUTO, AUTO_PO2)
+INTEGER_RANGE = range(po2.MIN_EXPONENT + MAX_BITS, po2.MAX_EXPONENT + 1)
+"""Positions of the binary point whose step is a normal number at every width."""
+
+
+def check_alpha(alpha: str) -> None:
+    """Raise ValueError unless ``alpha`` names a way to compute scales."""
+    if alpha not in ALPHAS:
+        raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={alpha!r}")
 
 
 class Quantizer(keras.layers.Layer):
@@ -28,15 +37,20 @@ class Quantizer(keras.layers.Layer):
         symmetric: bool | int,
         keep_negative: bool | int,
         alpha: str | float | None,
+        clipped_gradient: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if isinstance(alpha, str) and alpha not in ALPHAS:
             raise ValueError(f"alpha must be None, a number or one of {', '.join(ALPHAS)}. Received: alpha={alpha!r}")
-        self.integer = integer
+        if isinstance(integer, bool) or not isinstance(integer, (int, np.integer)) or integer not in INTEGER_RANGE:
+            limits = f"[{INTEGER_RANGE.start}, {INTEGER_RANGE.stop - 1}]"
+            raise ValueError(f"integer must be an integer in {limits}. Received: integer={integer!r}")
+        self.integer = int(integer)
         self.symmetric = bool(symmetric)
         self.keep_negative = bool(keep_negative)
         self.alpha = alpha if alpha is None or isinstance(alpha, str) else np.asarray(alpha, float).tolist()
+        self.clipped_gradient = bool(clipped_gradient)
         self._bit_width = self.add_weight(
             shape=(),
             dtype="int32",
@@ -63,14 +77,24 @@ class Quantizer(keras.layers.Layer):
     @bits.setter
     def bits(self, bits: int) -> None:
         self._bit_width.assign(check_bits(bits, self.signed))
+        self._forget_scale()
 
-    @property
-    def uses_power_of_two_scale(self) -> bool:
-        """Whether rescaling by this quantizer's scale is a shift."""
-        return self.alpha == AUTO_PO2 or self.alpha is None
+    def _forget_scale(self) -> None:
+        """Drop a stored scale that belonged to the old width."""
 
     def _magnitude_bits(self) -> tf.Tensor:
         return tf.convert_to_tensor(self._bit_width) - int(self.signed)
+
+    def _fake_quantize(self, x: tf.Tensor, scale: tf.Tensor, zero_point: tf.Tensor | None = None) -> tf.Tensor:
+        low, high = self._integer_range(x.dtype)
+        return fake_quantize(
+            x, scale, low, high, zero_point, self.alpha != AUTO, clipped_gradient=self.clipped_gradient
+        )
+
+    def _fixed_point(self, x: tf.Tensor) -> tf.Tensor:
+        """Return x in QKeras' fixed-point format, times alpha where that is a number."""
+        quantized = self._fake_quantize(x, self._fixed_scale(x.dtype))
+        return quantized if self.alpha is None else quantized * tf.cast(self.alpha, x.dtype)
 
     def _integer_range(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the smallest and the largest integer as tensors of ``dtype``."""
@@ -99,11 +123,14 @@ class Quantizer(keras.layers.Layer):
                 variable.assign(store[variable.name])
 
     def max(self) -> float:
-        """Return the largest value of the fixed-point format, as QKeras' initializers expect it."""
-        return max(1.0, 2.0**self.integer)
+        """Return the limit that QKeras layers clip their weights to.
+
+        Computed scales fit any weight, so that there is none.
+        """
+        return float(np.finfo(np.float32).max) if isinstance(self.alpha, str) else max(1.0, 2.0**self.integer)
 
     def min(self) -> float:
-        """Return the smallest value of the fixed-point format."""
+        """Return the lower limit that QKeras layers clip their weights to."""
         return -self.max() if self.keep_negative else 0.0
 
     def get_config(self) -> dict[str, Any]:
@@ -114,6 +141,7 @@ class Quantizer(keras.layers.Layer):
             "symmetric": self.symmetric,
             "keep_negative": self.keep_negative,
             "alpha": self.alpha,
+            "clipped_gradient": self.clipped_gradient,
         }
 
     def __str__(self) -> str:

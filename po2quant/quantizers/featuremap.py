@@ -9,10 +9,14 @@ import tensorflow as tf
 
 from po2quant import scale as po2
 from po2quant.quantizers.base import AUTO_PO2, Quantizer
-from po2quant.quantizers.functional import affine_scale, fake_quantize
+from po2quant.quantizers.functional import affine_scale, symmetric_scale
 
 SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
 """Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
+
+
+CALIBRATION_CANDIDATES = 16
+"""Exponents that calibration tries for ``alpha='auto_po2'``; activations have farther outliers than weights."""
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -80,14 +84,15 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             )
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must be in [0, 1). Received: momentum={momentum}")
-        super().__init__(bits, integer, symmetric, keep_negative, alpha, **kwargs)
+        super().__init__(bits, integer, symmetric, keep_negative, alpha, clipped_gradient, **kwargs)
         self.scale_axis = scale_axis
         self.momentum = float(momentum)
-        self.clipped_gradient = bool(clipped_gradient)
         if self.is_static:
             self._minimum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="minimum")
             self._maximum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="maximum")
             self._frozen = self.add_weight(shape=(), dtype="bool", trainable=False, initializer="zeros", name="frozen")
+        # There is nothing left to build: Keras need not trace a call to find out.
+        self.built = True
 
     @property
     def is_static(self) -> bool:
@@ -129,10 +134,12 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         """
         if not self.is_static:
             return
-        x = tf.convert_to_tensor(x)
+        x = tf.cast(x, self.compute_dtype)
         minimum, maximum = tf.reduce_min(x), tf.reduce_max(x)
         if self.alpha == AUTO_PO2:
-            exponent = po2.mse_exponent(x, self._magnitude_bits(), tuple(range(x.ndim)), self.signed)
+            exponent = po2.mse_exponent(
+                x, self._magnitude_bits(), tuple(range(x.ndim)), self.signed, CALIBRATION_CANDIDATES, one_at_a_time=True
+            )
             _, high = self._integer_range(x.dtype)
             limit = tf.reshape(high * po2.power_of_two(exponent, x.dtype), ())
             is_zero = tf.equal(minimum, 0.0) & tf.equal(maximum, 0.0)
@@ -155,7 +162,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         max_abs = tf.maximum(tf.maximum(maximum, -minimum) if self.signed else maximum, 0.0)
         if self.alpha == AUTO_PO2:
             return po2.power_of_two(po2.max_exponent(max_abs, self._magnitude_bits()), max_abs.dtype), None
-        return tf.where(max_abs > 0, max_abs, tf.ones_like(max_abs)) / high, None
+        return symmetric_scale(max_abs, high), None
 
     @property
     def scale(self) -> float:
@@ -168,10 +175,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         """Return the quantized values of ``x``, in its shape."""
         x = tf.convert_to_tensor(x)
         if not isinstance(self.alpha, str):
-            low, high = self._integer_range(x.dtype)
-            scale = self._fixed_scale(x.dtype)
-            y = fake_quantize(x, scale, 1.0 / scale, low, high, clipped_gradient=self.clipped_gradient)
-            return y if self.alpha is None else y * tf.cast(self.alpha, x.dtype)
+            return self._fixed_point(x)
         values = tf.stop_gradient(x)
         if self.is_static:
             return self._quantize(x, *self._static_range(values, bool(training)))
@@ -179,9 +183,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         return self._quantize(x, tf.reduce_min(values, axes, keepdims=True), tf.reduce_max(values, axes, keepdims=True))
 
     def _quantize(self, x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Tensor:
-        low, high = self._integer_range(x.dtype)
-        scale, zero_point = self.scale_and_zero_point(minimum, maximum)
-        return fake_quantize(x, scale, 1.0 / scale, low, high, zero_point, clipped_gradient=self.clipped_gradient)
+        return self._fake_quantize(x, *self.scale_and_zero_point(minimum, maximum))
 
     def _static_range(self, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the stored range, first moved towards that of ``x`` in training unless frozen."""
@@ -193,10 +195,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             batch = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
             return tuple(past * old + (1.0 - past) * new for old, new in zip(stored, batch, strict=True))
 
-        observes = unknown
-        if training:
-            observes |= ~tf.convert_to_tensor(self._frozen)
-        minimum, maximum = tf.cond(observes, observed, lambda: stored)
+        follows = ~tf.convert_to_tensor(self._frozen)
+        minimum, maximum = tf.cond(follows if training else follows & unknown, observed, lambda: stored)
         if training:
             self._minimum.assign(minimum)
             self._maximum.assign(maximum)
@@ -211,5 +211,4 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         return super().get_config() | {
             "scale_axis": self.scale_axis,
             "momentum": self.momentum,
-            "clipped_gradient": self.clipped_gradient,
         }

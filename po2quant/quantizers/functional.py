@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from po2quant.scale import exact_reciprocal
+
+SMALLEST_SCALE = 2.0**-126
+"""The smallest normal float32; below it scales would count as zero."""
+
 
 def fake_quantize(
     x: tf.Tensor,
     scale: tf.Tensor,
-    inverse_scale: tf.Tensor,
     low: tf.Tensor,
     high: tf.Tensor,
     zero_point: tf.Tensor | None = None,
+    is_power_of_two: bool = False,
     clipped_gradient: bool = True,
 ) -> tf.Tensor:
     """Round ``x`` to the grid of ``scale`` and clip it to a range of integers.
 
     Equation:
-        q = clip(round(x * inverse_scale) + zero_point, low, high), ties to even;
+        q = clip(round(x / scale) + zero_point, low, high), ties to even;
         y = (q - zero_point) * scale.
 
     Gradient:
@@ -27,10 +32,10 @@ def fake_quantize(
     Args:
         x: values, any shape, float32 or float64.
         scale: value of one LSB; broadcasts against ``x``.
-        inverse_scale: ``1 / scale``, exact for powers of two.
         low: smallest integer.
         high: largest integer.
         zero_point: integer that stands for 0.0; None means 0.
+        is_power_of_two: whether the scale is one, so that a multiplication by its exact reciprocal will do.
         clipped_gradient: whether clipped values get no gradient.
 
     Returns:
@@ -43,7 +48,7 @@ def fake_quantize(
 
     @tf.custom_gradient
     def straight_through(values: tf.Tensor):
-        rounded = tf.round(values * inverse_scale)
+        rounded = tf.round(values * exact_reciprocal(scale) if is_power_of_two else values / scale)
         if zero_point is not None:
             rounded += zero_point
         clipped = tf.clip_by_value(rounded, low, high)
@@ -85,4 +90,12 @@ def affine_scale(
     span = maximum - minimum
     span = tf.where(span > 0, span, high - low)
     zero_point = tf.round((maximum * low - minimum * high) / span)
-    return span / (high - low), tf.clip_by_value(zero_point, low, high)
+    return tf.maximum(span / (high - low), SMALLEST_SCALE), tf.clip_by_value(zero_point, low, high)
+
+
+def symmetric_scale(max_abs: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+    """Return the real scale ``max_abs / high`` that maps the largest value to the largest integer.
+
+    Zeros get the scale of 1.0, as they do under power-of-two scales.
+    """
+    return tf.maximum(tf.where(max_abs > 0, max_abs, tf.ones_like(max_abs)) / high, SMALLEST_SCALE)

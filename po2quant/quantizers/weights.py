@@ -11,10 +11,15 @@ import tensorflow as tf
 
 from po2quant import scale as po2
 from po2quant.quantizers.base import AUTO, AUTO_PO2, Quantizer
-from po2quant.quantizers.functional import fake_quantize
+from po2quant.quantizers.functional import symmetric_scale
 
 MAX_RULE, MSE_RULE, STOCK_RULE = "max", "mse", "stock"
 SCALE_RULES = (MSE_RULE, MAX_RULE, STOCK_RULE)
+
+
+def _is_axis(scale_axis: Any) -> bool:
+    axes = scale_axis if isinstance(scale_axis, (tuple, list)) else (scale_axis,)
+    return scale_axis is None or all(isinstance(axis, int) and not isinstance(axis, bool) for axis in axes)
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -40,7 +45,8 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         alpha: None, a number, ``'auto'`` or ``'auto_po2'``.
         use_stochastic_rounding: round up with the probability of the fraction, in training.
         scale_axis: the axis or axes that keep a scale each. None: one scale for a vector, else one
-            per output channel (for a depthwise kernel ``(h, w, C, 1)`` the last two axes).
+            per output channel (for a depthwise kernel ``(h, w, C, 1)`` the last two axes; say 3 for a
+            Conv2D with one filter, which looks the same).
         qnoise_factor: 0 passes x, 1 the quantized value, between them a mix.
         var_name: accepted for QKeras' sake; variables are named by Keras.
         use_ste: as in QKeras, whether the gradient of a mix passes whole.
@@ -48,7 +54,8 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         elements_per_scale: not supported, must be None.
         min_po2_exponent: smallest exponent.
         max_po2_exponent: largest exponent.
-        post_training_scale: fixed scale instead of a computed one.
+        post_training_scale: fixed scale instead of a computed one: the value of one LSB (QKeras means that over
+            ``2**(integer - bits + 1)``).
         scale_rule: ``'mse'`` (least squared error), ``'max'`` (never clips) or ``'stock'``, which
             is qkeras' own computation, kept for comparison.
         clipped_gradient: whether clipped values get no gradient.
@@ -95,7 +102,19 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             )
         if post_training_scale is not None and not isinstance(alpha, str):
             raise ValueError(f"post_training_scale needs alpha='auto' or 'auto_po2'. Received: alpha={alpha!r}")
-        super().__init__(bits, integer, symmetric or isinstance(alpha, str), keep_negative, alpha, **kwargs)
+        for name, exponent in (("min_po2_exponent", min_po2_exponent), ("max_po2_exponent", max_po2_exponent)):
+            if exponent is not None and exponent not in range(po2.MIN_EXPONENT, po2.MAX_EXPONENT + 1):
+                limits = f"[{po2.MIN_EXPONENT}, {po2.MAX_EXPONENT}]"
+                raise ValueError(f"{name} must be None or an integer in {limits}. Received: {name}={exponent!r}")
+        if alpha == AUTO_PO2 and post_training_scale is not None and np.any(np.frexp(post_training_scale)[0] != 0.5):
+            raise ValueError(
+                f"post_training_scale must be powers of two with alpha='auto_po2'. Received: {post_training_scale}"
+            )
+        if not _is_axis(scale_axis):
+            raise ValueError(f"scale_axis must be None, an axis or several. Received: scale_axis={scale_axis!r}")
+        super().__init__(
+            bits, integer, symmetric or isinstance(alpha, str), keep_negative, alpha, clipped_gradient, **kwargs
+        )
         self.use_stochastic_rounding = bool(use_stochastic_rounding)
         self.scale_axis = scale_axis
         self.qnoise_factor = float(qnoise_factor)
@@ -109,12 +128,13 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             None if post_training_scale is None else np.asarray(post_training_scale, float).tolist()
         )
         self.scale_rule = scale_rule
-        self.clipped_gradient = bool(clipped_gradient)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the stored scale: one per channel, used once it is frozen."""
         if isinstance(self.alpha, str):
             reduced = po2.reduced_axes(tuple(input_shape), self.scale_axis)
+            if self.scale_rule == STOCK_RULE and len(input_shape) == 1:
+                reduced = ()  # the stock rule gives every element of a vector a scale of its own
             shape = tuple(1 if axis in reduced else size for axis, size in enumerate(input_shape))
             given = self.post_training_scale
             self._frozen_scale = self.add_weight(
@@ -157,6 +177,9 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         if self.frozen:
             self._frozen.assign(False)
 
+    def _forget_scale(self) -> None:
+        self.unfreeze()
+
     def compute_scale(self, x: tf.Tensor) -> tf.Tensor:
         """Return the scale that ``alpha`` and ``scale_rule`` give to ``x``.
 
@@ -174,8 +197,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         axes = po2.reduced_axes(tuple(x.shape), self.scale_axis)
         if self.alpha == AUTO:
             max_abs = tf.reduce_max(tf.abs(x), axis=axes, keepdims=True)
-            _, high = self._integer_range(x.dtype)
-            return tf.where(max_abs > 0, max_abs, tf.ones_like(max_abs)) / high
+            return symmetric_scale(max_abs, self._integer_range(x.dtype)[1])
         if self.scale_rule == MAX_RULE:
             max_abs = tf.reduce_max(tf.abs(x), axis=axes, keepdims=True)
             exponent = po2.max_exponent(max_abs, self._magnitude_bits())
@@ -188,8 +210,9 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         return po2.power_of_two(exponent, x.dtype)
 
     def _stock_scale(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the scale of qkeras' ``quantized_bits``, which computes in float32."""
         stock = qkeras.quantizers.quantized_bits(
-            tf.cast(self._bit_width, x.dtype),
+            tf.cast(self._bit_width, tf.float32),
             self.integer,
             self.symmetric,
             self.keep_negative,
@@ -198,28 +221,26 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             min_po2_exponent=self.min_po2_exponent,
             max_po2_exponent=self.max_po2_exponent,
         )
-        stock(x)
-        return stock.scale * self._fixed_scale(x.dtype)
+        stock(tf.cast(x, tf.float32))
+        return tf.cast(stock.scale, x.dtype) * self._fixed_scale(x.dtype)
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return the quantized values of ``x``, in its shape."""
         x = tf.convert_to_tensor(x)
-        if isinstance(self.alpha, str):
-            scale = tf.cond(
-                tf.convert_to_tensor(self._frozen),
-                lambda: tf.cast(self._frozen_scale, x.dtype),
-                lambda: self.compute_scale(tf.stop_gradient(x)),
-            )
-        else:
-            scale = self._fixed_scale(x.dtype)
-        low, high = self._integer_range(x.dtype)
-        source = x
-        if self.use_stochastic_rounding and training:
-            source = x + tf.stop_gradient(scale * tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype))
-        quantized = fake_quantize(source, scale, 1.0 / scale, low, high, clipped_gradient=self.clipped_gradient)
-        if not isinstance(self.alpha, str) and self.alpha is not None:
-            quantized *= tf.cast(self.alpha, x.dtype)
-        return self._mix(x, quantized)
+        if not isinstance(self.alpha, str):
+            return self._mix(x, self._fixed_point(self._dithered(x, self._fixed_scale(x.dtype), training)))
+        scale = tf.cond(
+            tf.convert_to_tensor(self._frozen),
+            lambda: tf.cast(self._frozen_scale, x.dtype),
+            lambda: self.compute_scale(tf.stop_gradient(x)),
+        )
+        return self._mix(x, self._fake_quantize(self._dithered(x, scale, training), scale))
+
+    def _dithered(self, x: tf.Tensor, scale: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Add the noise that makes rounding stochastic, in training."""
+        if not (self.use_stochastic_rounding and training):
+            return x
+        return x + tf.stop_gradient(scale * tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype))
 
     def _mix(self, x: tf.Tensor, quantized: tf.Tensor) -> tf.Tensor:
         if self.qnoise_factor == 1.0:
@@ -250,5 +271,4 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             "max_po2_exponent": self.max_po2_exponent,
             "post_training_scale": (self._frozen_scale.numpy().tolist() if self.frozen else self.post_training_scale),
             "scale_rule": self.scale_rule,
-            "clipped_gradient": self.clipped_gradient,
         }

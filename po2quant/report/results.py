@@ -5,29 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from po2quant.benchmark import Dataset
-from po2quant.training.finetune import Result
+from po2quant.training.finetune import Experiment, Result
 from po2quant.training.run_folder import project_commit
 
 CALIBRATED, FINETUNED = "calibrated", "finetuned"
 
 
-def result_records(
-    results: Sequence[Result], benchmark: str, model: str, dataset: Dataset, seed: int, command: str
-) -> list[dict[str, Any]]:
+def result_records(results: Sequence[Result], experiment: Experiment, command: str) -> list[dict[str, Any]]:
     """Return the rows of ``results.csv``.
 
     Args:
         results: compared configurations; the float one, if any, gives ``float_score``.
-        benchmark: task.
-        model: network.
-        dataset: data that the scores were measured on.
-        seed: of data, calibration and training.
+        experiment: what they were measured on.
         command: command line that made the results.
 
     Returns:
         One row per result and stage (``calibrated``: before training; ``finetuned``).
     """
+    dataset = experiment.dataset
     float_score = next((result.calibrated.value for result in results if result.alpha == "float"), None)
     commit = project_commit()
     records = []
@@ -38,8 +33,8 @@ def result_records(
             trained = stage == FINETUNED
             records.append(
                 {
-                    "benchmark": benchmark,
-                    "model": model,
+                    "benchmark": experiment.benchmark.name,
+                    "model": experiment.model,
                     "config": result.config,
                     "alpha": result.alpha,
                     "stage": stage,
@@ -54,7 +49,7 @@ def result_records(
                     "train_samples": len(dataset.train) if dataset.train else 0,
                     "test_samples": score.samples,
                     "epochs": result.epochs if trained else 0,
-                    "seed": seed,
+                    "seed": experiment.seed,
                     "seconds": result.seconds if trained else 0,
                     "commit": commit,
                     "command": command,

@@ -9,11 +9,11 @@ from pathlib import Path
 import keras
 from sklearn.exceptions import ConvergenceWarning
 
-from po2quant.benchmark import Benchmark, Dataset, NetworkSpec
 from po2quant.bit_config import BitConfig
 from po2quant.cost import reference_config
 from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
+from po2quant.training.finetune import Experiment
 from po2quant.training.prepare import calibration_inputs, describe_network, load_float_network
 from po2quant.training.progress import progress_line
 from po2quant.transform import quantize_model
@@ -36,33 +36,21 @@ class SearchResult:
         return self.tuner.best_config(name)
 
 
-def run_search(
-    benchmark: Benchmark,
-    spec: NetworkSpec,
-    alpha: str,
-    weights: Path,
-    dataset: Dataset,
-    folder: Path,
-    max_trials: int,
-    epochs: int,
-    seed: int = 0,
-) -> SearchResult:
-    """Search the published space for a benchmark's network; Ctrl-C ends it with the trials so far.
+def run_search(experiment: Experiment, folder: Path, max_trials: int, epochs: int) -> SearchResult:
+    """Search the published space for a network; Ctrl-C ends it with the trials so far.
 
     Args:
-        benchmark: task.
-        spec: network.
-        alpha: scales that trials train with, ``'auto'`` or ``'auto_po2'``.
-        weights: float weights that every trial starts from.
-        dataset: its validation split chooses, its test split is not touched.
+        experiment: network, data and the float weights that every trial starts from. The validation split
+            chooses, the test split is not touched.
         folder: run folder; an unfinished search in it goes on.
         max_trials: trials in all.
         epochs: epochs of a trial.
-        seed: of the oracle and of training.
     """
+    benchmark, spec, dataset, seed = experiment.benchmark, experiment.spec, experiment.dataset, experiment.seed
     keras.utils.set_random_seed(seed)
     layers = describe_network(spec)
-    model = quantize_model(load_float_network(spec, weights), reference_config(layers), alpha, spec.placement)
+    float_network = load_float_network(spec, experiment.weights)
+    model = quantize_model(float_network, reference_config(layers), experiment.alpha, spec.placement)
     samples, _ = calibration_inputs(dataset, model, seed)
     interrupted = False
     with progress_line("search", max_trials) as line:

@@ -12,30 +12,86 @@ import keras
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score
 from po2quant.bit_config import BitConfig
 from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, network_size
+from po2quant.files import replaced_whole
+from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.training.fit import FitState, fit, save_weights
 from po2quant.training.prepare import Prepared, describe_network, evaluate, prepare_network
 from po2quant.training.progress import progress_line
-from po2quant.training.weights import BEST_WEIGHTS
+from po2quant.training.weights import BEST_WEIGHTS, is_quantized_checkpoint
 from po2quant.transform import freeze_scales
 
 FLOAT_BITS = 32
 MODEL_FILE = "model.keras"
 
 
-def train_float(
-    benchmark: Benchmark, spec: NetworkSpec, dataset: Dataset, folder: Path, seed: int, resume: bool = False
-) -> keras.Model:
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What all runs on one network share.
+
+    Args:
+        benchmark: task.
+        model: name of the network.
+        dataset: data; the test split is used for scores alone.
+        alpha: scales of quantized networks, ``'auto'`` or ``'auto_po2'``.
+        weights: weights to start from: a file, a run folder or a float model. None: still to be trained.
+        seed: of calibration and training.
+        resume: whether runs go on where their folders stand.
+
+    Raises:
+        ValueError: for an unknown model or alpha, or a weight file that is missing or damaged.
+    """
+
+    benchmark: Benchmark
+    model: str
+    dataset: Dataset
+    alpha: str = AUTO_PO2
+    weights: Path | keras.Model | None = None
+    seed: int = 0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        self.benchmark.network(self.model)
+        if isinstance(self.weights, Path):
+            is_quantized_checkpoint(self.weights)
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """The network."""
+        return self.benchmark.network(self.model)[1]
+
+    def with_float_weights(self, folder: Path) -> Experiment:
+        """Return the experiment itself, or after training the float network in ``folder`` where it has no weights."""
+        if self.weights is not None:
+            return self
+        train_float(self, folder)
+        return dataclasses.replace(self, weights=folder)
+
+
+def require_training_data(dataset: Dataset) -> None:
+    """Raise ValueError where there is nothing to train on."""
+    if dataset.train is None or dataset.validation is None:
+        raise ValueError(f"{dataset.describe()} has no training split: --data-dir must name data to train on")
+
+
+def train_float(experiment: Experiment, folder: Path) -> keras.Model:
     """Train the float network by the benchmark's recipe, in ``folder``, and return it.
 
     Raises:
         ValueError: where the data set has no training or validation split.
     """
+    keras.utils.set_random_seed(experiment.seed)
+    model = experiment.spec.build()
+    _fit(experiment, model, folder, experiment.benchmark.recipe.float_epochs, "float network")
+    return model
+
+
+def _fit(experiment: Experiment, model: keras.Model, folder: Path, epochs: int, title: str) -> FitState:
+    benchmark, dataset = experiment.benchmark, experiment.dataset
     require_training_data(dataset)
-    keras.utils.set_random_seed(seed)
-    model = spec.build()
-    epochs = benchmark.recipe.float_epochs
-    with progress_line("float network", epochs) as line:
-        fit(
+    keras.utils.set_random_seed(experiment.seed)
+    with progress_line(title, epochs) as line:
+        return fit(
             model,
             dataset.train,
             dataset.validation,
@@ -43,17 +99,10 @@ def train_float(
             benchmark.selection,
             folder,
             epochs,
-            seed,
-            resume,
+            experiment.seed,
+            experiment.resume,
             line,
         )
-    return model
-
-
-def require_training_data(dataset: Dataset) -> None:
-    """Raise ValueError where there is nothing to train on."""
-    if dataset.train is None or dataset.validation is None:
-        raise ValueError(f"{dataset.describe()} has no training split: --data-dir must name data to train on")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,82 +136,46 @@ class Result:
         return dataclasses.asdict(self)
 
 
-def finetune(
-    benchmark: Benchmark,
-    prepared: Prepared,
-    dataset: Dataset,
-    folder: Path,
-    epochs: int,
-    seed: int = 0,
-    resume: bool = False,
-    title: str = "fine-tuning",
-) -> FitState:
+def finetune(experiment: Experiment, prepared: Prepared, folder: Path, epochs: int, title: str) -> FitState:
     """Train a prepared network, freeze its scales and save it.
 
     Writes the files of :func:`~po2quant.training.fit.fit`; afterwards ``best.weights.h5`` holds the frozen
     network and ``model.keras`` the network with its architecture.
     """
-    require_training_data(dataset)
-    keras.utils.set_random_seed(seed)
-    with progress_line(title, epochs) as line:
-        state = fit(
-            prepared.model,
-            dataset.train,
-            dataset.validation,
-            benchmark.recipe,
-            benchmark.selection,
-            folder,
-            epochs,
-            seed,
-            resume,
-            line,
-        )
+    state = _fit(experiment, prepared.model, folder, epochs, title)
     if prepared.config is not None:
         freeze_scales(prepared.model)
-    folder.mkdir(parents=True, exist_ok=True)
     save_weights(prepared.model, folder / BEST_WEIGHTS)
-    prepared.model.save(folder / MODEL_FILE)
+    with replaced_whole(folder / MODEL_FILE) as temporary:
+        prepared.model.save(temporary)
     return state
 
 
 def finetune_and_score(
-    benchmark: Benchmark,
-    spec: NetworkSpec,
-    name: str,
-    config: BitConfig | None,
-    alpha: str,
-    weights: Path | keras.Model,
-    dataset: Dataset,
-    folder: Path,
-    epochs: int,
-    seed: int = 0,
-    resume: bool = False,
+    experiment: Experiment, name: str, config: BitConfig | None, folder: Path, epochs: int
 ) -> Result:
     """Score one configuration on the test split, before and after fine-tuning it in ``folder``.
 
     Args:
-        benchmark: task.
-        spec: network.
+        experiment: network, data and weights to start from.
         name: what the result calls the configuration.
         config: widths, None for float.
-        alpha: ``'auto'`` or ``'auto_po2'``.
-        weights: weights to start from.
-        dataset: data; its test split is used for the scores alone.
         folder: run folder.
         epochs: epochs of fine-tuning; 0 only calibrates.
-        seed: of calibration and training.
-        resume: go on with an unfinished run in ``folder``.
     """
-    layers = describe_network(spec)
-    prepared = prepare_network(spec, config, alpha, weights, dataset, seed)
-    calibrated = evaluate(benchmark, prepared.model, dataset.test)
+    benchmark, test = experiment.benchmark, experiment.dataset.test
+    layers = describe_network(experiment.spec)
+    prepared = prepare_network(
+        experiment.spec, config, experiment.alpha, experiment.weights, experiment.dataset, experiment.seed
+    )
+    calibrated = evaluate(benchmark, prepared.model, test)
     finetuned, state = None, FitState()
     if epochs:
-        state = finetune(benchmark, prepared, dataset, folder, epochs, seed, resume, f"{name} {alpha}")
-        finetuned = evaluate(benchmark, prepared.model, dataset.test)
+        state = finetune(experiment, prepared, folder, epochs, f"{name} {experiment.alpha}")
+        finetuned = evaluate(benchmark, prepared.model, test)
     return Result(
         name,
-        "float" if config is None else alpha,
+        "float" if config is None else experiment.alpha,
         size_in_bits(layers, config),
         None if config is None else average_bits(layers, config),
         calibrated,
@@ -174,35 +187,14 @@ def finetune_and_score(
 
 
 def compare(
-    benchmark: Benchmark,
-    spec: NetworkSpec,
-    configs: Sequence[tuple[str, BitConfig | None]],
-    alpha: str,
-    weights: Path | keras.Model,
-    dataset: Dataset,
-    folder: Path,
-    epochs: int,
-    seed: int = 0,
-    resume: bool = False,
+    experiment: Experiment, configs: Sequence[tuple[str, BitConfig | None]], folder: Path, epochs: int
 ) -> list[Result]:
     """Score several configurations of one network; each starts from the same weights, float is not trained.
 
     ``folder`` gets one run per configuration.
     """
     return [
-        finetune_and_score(
-            benchmark,
-            spec,
-            name,
-            config,
-            alpha,
-            weights,
-            dataset,
-            folder / name,
-            epochs if config is not None else 0,
-            seed,
-            resume,
-        )
+        finetune_and_score(experiment, name, config, folder / name, epochs if config is not None else 0)
         for name, config in configs
     ]
 

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant.benchmark import Recipe, Split
+from po2quant.files import replaced_whole
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.run_folder import write_csv
 from po2quant.training.weights import BEST_WEIGHTS
@@ -155,16 +156,14 @@ def fit(
 
 def save_weights(model: keras.Model, path: Path) -> None:
     """Save weights and quantizer state, all or nothing."""
-    temporary = path.with_name(path.name.replace(".weights.h5", ".partial.weights.h5"))
-    model.save_weights(temporary)
-    temporary.replace(path)
+    with replaced_whole(path) as temporary:
+        model.save_weights(temporary)
 
 
 def _save_checkpoint(model: keras.Model, state: FitState, path: Path) -> None:
     arrays = {f"variable_{index}": variable.numpy() for index, variable in enumerate(_variables(model))}
-    temporary = path.with_name(f"partial-{path.name}")
-    np.savez(temporary, state=np.array(json.dumps(dataclasses.asdict(state))), **arrays)
-    temporary.replace(path)
+    with replaced_whole(path) as temporary:
+        np.savez(temporary, state=np.array(json.dumps(dataclasses.asdict(state))), **arrays)
 
 
 def _load_checkpoint(model: keras.Model, path: Path) -> FitState:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 
-from po2quant.transform.graph import LayerCloner, Node, call_counts, consumers, rebuild, topological_nodes
+from po2quant.transform.graph import Graph, LayerCloner, Node, read_graph, rebuild
 from po2quant.transform.layers import WEIGHT_LAYERS, activation_name, check_supported, kernel_of
 
 
@@ -29,10 +31,11 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     Reference:
         Jacob et al., arXiv 1712.05877, section 3.2.
     """
-    nodes = topological_nodes(model)
-    for node in nodes:
+    graph = read_graph(model)
+    for node in graph.nodes:
         check_supported(node.layer)
-    folded_into = _find_foldable(nodes)
+    folded_into = _find_foldable(graph)
+    taken = set(graph.calls)
     clone = LayerCloner()
     weight_layers: dict[str, keras.layers.Layer] = {}
 
@@ -47,20 +50,23 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
             config = layer.get_config() | {"activation": None, "use_bias": True}
             weight_layers[layer.name] = type(layer).from_config(config)
         tensor = node.call(weight_layers[layer.name], inputs)
-        return tensor if activation == "linear" else _activation_layer(activation, layer.name)(tensor)
+        return tensor if activation == "linear" else _activation_layer(activation, layer.name, taken)(tensor)
 
-    folded = rebuild(model, call)
-    for source in {node.layer.name: node.layer for node in nodes}.values():
+    folded = rebuild(graph, call)
+    for source in {node.layer.name: node.layer for node in graph.nodes}.values():
         if isinstance(source, WEIGHT_LAYERS):
-            norms = [node.layer for node in nodes if folded_into.get(node.layer.name) == source.name]
+            norms = [node.layer for node in graph.nodes if folded_into.get(node.layer.name) == source.name]
             kernel, bias = _folded_weights(source, norms[0] if norms else None)
             kernel_of(folded.get_layer(source.name)).assign(kernel)
             folded.get_layer(source.name).bias.assign(bias)
     return folded
 
 
-def _activation_layer(activation: str, layer_name: str) -> keras.layers.Layer:
-    name = f"{layer_name}_{activation}"
+def _activation_layer(activation: str, layer_name: str, taken: set[str]) -> keras.layers.Layer:
+    """Return a layer for an activation, under a name that it adds to the ones taken."""
+    candidates = itertools.chain(("",), (f"_{number}" for number in itertools.count(1)))
+    name = next(name for suffix in candidates if (name := f"{layer_name}_{activation}{suffix}") not in taken)
+    taken.add(name)
     if activation == "softmax":
         return keras.layers.Softmax(name=name)
     if activation in ("relu", "relu6"):
@@ -68,25 +74,26 @@ def _activation_layer(activation: str, layer_name: str) -> keras.layers.Layer:
     return keras.layers.Activation(activation, name=name)
 
 
-def _find_foldable(nodes: list[Node]) -> dict[str, str]:
+def _find_foldable(graph: Graph) -> dict[str, str]:
     """Return the layer into which each BatchNormalization folds, both by name."""
-    readers, calls = consumers(nodes), call_counts(nodes)
     folded_into = {}
-    for node in nodes:
-        if not isinstance(node.layer, keras.layers.BatchNormalization):
+    for node in graph.nodes:
+        norm = node.layer
+        if not isinstance(norm, keras.layers.BatchNormalization):
             continue
         source = node.inputs[0]
-        name, source_name = node.layer.name, source.layer.name
         is_linear = isinstance(source.layer, WEIGHT_LAYERS) and (
-            activation_name(source.layer.activation, source_name) == "linear"
+            activation_name(source.layer.activation, source.layer.name) == "linear"
         )
-        if not is_linear or len(readers[source]) > 1 or calls[name] > 1 or calls[source_name] > 1:
+        is_shared = graph.calls[norm.name] > 1 or graph.calls[source.layer.name] > 1
+        is_over_channels = norm.axis in (-1, len(node.shape))
+        if not is_linear or graph.only_reader(source) is not node or is_shared or not is_over_channels:
             raise ValueError(
-                f"BatchNormalization {name!r} cannot be folded: it must directly follow a Conv2D, DepthwiseConv2D or "
-                f"Dense that has no activation, no other reader and one call. It follows {source_name!r} "
-                f"({type(source.layer).__name__})"
+                f"BatchNormalization {norm.name!r} cannot be folded: it must directly follow a Conv2D, DepthwiseConv2D "
+                "or Dense that has no activation, no other reader and one call, and normalize the last axis. "
+                f"It follows {source.layer.name!r} ({type(source.layer).__name__})"
             )
-        folded_into[name] = source_name
+        folded_into[norm.name] = source.layer.name
     return folded_into
 
 

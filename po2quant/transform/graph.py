@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,46 +34,78 @@ class Node:
         return layer(list(inputs) if self.takes_list else inputs[0], **(self.kwargs | overrides))
 
 
-def output_nodes(model: keras.Model) -> list[Node]:
-    """Return the calls that make the model's outputs."""
-    return _read(model)[1]
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """Every layer call of a model.
+
+    The order is depth first from the outputs, a layer's inputs before itself and in their own order; so the main path
+    of a residual block comes before its shortcut where ``Add`` names it first.
+
+    Args:
+        nodes: the calls in order.
+        inputs: the input layers, in the model's order.
+        outputs: the calls that make the model's outputs, in the model's order.
+        name: name of the model.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[keras.layers.InputLayer, ...]
+    outputs: tuple[Node, ...]
+    name: str
+
+    @functools.cached_property
+    def readers(self) -> dict[Node, list[Node]]:
+        """The nodes that read each node's output."""
+        readers: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node in self.nodes:
+            for parent in node.inputs:
+                readers[parent].append(node)
+        return readers
+
+    @functools.cached_property
+    def calls(self) -> Counter[str]:
+        """How many times each layer is called."""
+        return Counter(node.layer.name for node in self.nodes)
+
+    def only_reader(self, node: Node) -> Node | None:
+        """Return the one node that reads a node's output, None where there are more or it is a model output."""
+        readers = self.readers[node]
+        return readers[0] if len(readers) == 1 and node not in self.outputs else None
 
 
-def topological_nodes(model: keras.Model) -> list[Node]:
-    """Return every layer call of a Sequential or functional model.
-
-    The order is depth first from the outputs, a layer's inputs before itself and in their own
-    order; so the main path of a residual block comes before its shortcut where ``Add`` names it first.
+def read_graph(model: keras.Model) -> Graph:
+    """Return the layer calls of a Sequential or functional model.
 
     Raises:
         ValueError: for a model without a static graph, a nested model or an operation that is no layer.
     """
-    return _read(model)[0]
-
-
-def _read(model: keras.Model) -> tuple[list[Node], list[Node]]:
     outputs = getattr(model, "outputs", None)
     if not outputs:
         raise ValueError(
             f"model {getattr(model, 'name', model)!r} must be a functional model or a built Sequential: "
             "a subclassed or unbuilt model has no graph to transform"
         )
-    nodes: dict[int, Node] = {}
+    nodes: dict[tuple[int, int], Node] = {}
     keys = [_key(tensor) for tensor in outputs]
     stack = list(reversed(keys))
     while stack:
         key = stack[-1]
         operation, index = key
         call = operation._inbound_nodes[index]
-        pending = [_key(tensor) for tensor in call.input_tensors]
-        unread = [parent for parent in pending if _identity(parent) not in nodes]
+        parents = [_key(tensor) for tensor in call.input_tensors]
+        unread = [parent for parent in parents if _identity(parent) not in nodes]
         if unread:
             stack.extend(reversed(unread))
             continue
         stack.pop()
         if _identity(key) not in nodes:
-            nodes[_identity(key)] = _node(call, operation, tuple(nodes[_identity(parent)] for parent in pending))
-    return list(nodes.values()), [nodes[_identity(key)] for key in keys]
+            nodes[_identity(key)] = _node(call, operation, tuple(nodes[_identity(parent)] for parent in parents))
+    return Graph(
+        tuple(nodes.values()),
+        tuple(_key(tensor)[0] for tensor in model.inputs),
+        tuple(nodes[_identity(key)] for key in keys),
+        model.name,
+    )
 
 
 def _key(tensor: keras.KerasTensor) -> tuple[Any, int]:
@@ -104,41 +137,25 @@ def _node(call: Any, operation: Any, inputs: tuple[Node, ...]) -> Node:
     return Node(operation, inputs, takes_list, dict(arguments.kwargs), tuple(call.outputs[0].shape[1:]))
 
 
-def consumers(nodes: Sequence[Node]) -> dict[Node, list[Node]]:
-    """Return, for each node, the nodes that read its output."""
-    result: dict[Node, list[Node]] = {node: [] for node in nodes}
-    for node in nodes:
-        for parent in node.inputs:
-            result[parent].append(node)
-    return result
-
-
-def call_counts(nodes: Sequence[Node]) -> Counter[str]:
-    """Return how many times each layer is called."""
-    return Counter(node.layer.name for node in nodes)
-
-
-def rebuild(model: keras.Model, call: Callable[[Node, list[keras.KerasTensor]], keras.KerasTensor]) -> keras.Model:
+def rebuild(graph: Graph, call: Callable[[Node, list[keras.KerasTensor]], keras.KerasTensor]) -> keras.Model:
     """Build a new functional model, one node at a time.
 
     Args:
-        model: Sequential or functional model.
+        graph: the model to rebuild.
         call: given a node and its new input tensors (for an input layer: the new input itself),
             returns the new output tensor.
     """
-    nodes, outputs = _read(model)
+    new_inputs = {
+        layer.name: keras.Input(layer.output.shape[1:], dtype=layer.dtype, name=layer.name) for layer in graph.inputs
+    }
     tensors: dict[Node, keras.KerasTensor] = {}
-    new_inputs: dict[str, keras.KerasTensor] = {}
-    for node in nodes:
-        if isinstance(node.layer, keras.layers.InputLayer):
-            new_inputs[node.layer.name] = keras.Input(node.shape, dtype=node.layer.dtype, name=node.layer.name)
-            tensors[node] = call(node, [new_inputs[node.layer.name]])
-        else:
-            tensors[node] = call(node, [tensors[parent] for parent in node.inputs])
-    inputs = [new_inputs[tensor._keras_history.operation.name] for tensor in model.inputs]
-    results = [tensors[node] for node in outputs]
+    for node in graph.nodes:
+        is_input = isinstance(node.layer, keras.layers.InputLayer)
+        arguments = [new_inputs[node.layer.name]] if is_input else [tensors[parent] for parent in node.inputs]
+        tensors[node] = call(node, arguments)
+    inputs, outputs = list(new_inputs.values()), [tensors[node] for node in graph.outputs]
     return keras.Model(
-        inputs if len(inputs) > 1 else inputs[0], results if len(results) > 1 else results[0], name=model.name
+        inputs if len(inputs) > 1 else inputs[0], outputs if len(outputs) > 1 else outputs[0], name=graph.name
     )
 
 

@@ -20,7 +20,7 @@ import math
 import keras
 
 from po2quant.cost import ACTIVATION, INPUT, SOFTMAX, WEIGHTS, LayerShape
-from po2quant.transform.graph import Node, consumers, topological_nodes
+from po2quant.transform.graph import Graph, Node, read_graph
 from po2quant.transform.layers import (
     NONNEGATIVE_ACTIVATIONS,
     PASSING_LAYERS,
@@ -65,6 +65,15 @@ class Slot:
     shape: tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class PlacedSlot:
+    """A slot and the calls that it stands between; ``consumer`` None means every reader."""
+
+    slot: Slot
+    node: Node
+    consumer: Node | None
+
+
 def place_quantizers(model: keras.Model, placement: Placement = Placement()) -> list[Slot]:
     """Return the places of a folded model's activation quantizers, in network order.
 
@@ -75,51 +84,61 @@ def place_quantizers(model: keras.Model, placement: Placement = Placement()) -> 
     Raises:
         ValueError: for an unsupported layer, or BatchNormalization that is not folded.
     """
-    return [entry for entry in _walk(model, placement) if isinstance(entry, Slot)]
+    return [placed.slot for placed in place_in_graph(read_graph(model), placement)]
+
+
+def place_in_graph(graph: Graph, placement: Placement) -> list[PlacedSlot]:
+    """Return the slots of a folded model's graph with the calls that they belong to."""
+    return [entry for entry in _walk(graph, placement) if isinstance(entry, PlacedSlot)]
 
 
 def network_layers(model: keras.Model, placement: Placement = Placement()) -> list[LayerShape]:
-    """Return input, weight layers, activation quantizers and softmax of a folded model, in order."""
-    return [
-        LayerShape(entry.name, "Activation", ACTIVATION, entry.shape) if isinstance(entry, Slot) else _shape(entry)
-        for entry in _walk(model, placement)
-        if isinstance(entry, Slot) or _is_counted(entry.layer)
-    ]
+    """Return input, weight layers, activation quantizers and softmax of a folded model, in order.
+
+    A layer that is called again has no parameters of its own there.
+    """
+    layers: list[LayerShape] = []
+    for entry in _walk(read_graph(model), placement):
+        if isinstance(entry, PlacedSlot):
+            layers.append(LayerShape(entry.slot.name, "Activation", ACTIVATION, entry.slot.shape))
+        elif _is_counted(entry.layer):
+            is_repeated = any(layer.name == entry.layer.name for layer in layers)
+            layers.append(_shape(entry, is_repeated))
+    return layers
 
 
-def _walk(model: keras.Model, placement: Placement) -> list[Node | Slot]:
+def _walk(graph: Graph, placement: Placement) -> list[Node | PlacedSlot]:
     """Return the nodes in order, each followed by the slots on its output."""
-    nodes = topological_nodes(model)
-    readers = consumers(nodes)
     signed: dict[Node, bool] = {}
-    entries: list[Node | Slot] = []
+    entries: list[Node | PlacedSlot] = []
 
-    def add_slot(node: Node, consumer: str | None = None) -> None:
-        count = sum(isinstance(entry, Slot) for entry in entries)
+    def add_slot(node: Node, consumer: Node | None = None) -> None:
+        count = sum(isinstance(entry, PlacedSlot) for entry in entries)
         name = f"activation_{count}" if count else "activation"
-        entries.append(Slot(name, node.layer.name, consumer, signed[node], node.shape))
+        reader = None if consumer is None else consumer.layer.name
+        entries.append(PlacedSlot(Slot(name, node.layer.name, reader, signed[node], node.shape), node, consumer))
 
-    for node in nodes:
+    for node in graph.nodes:
         check_supported(node.layer)
         signed[node] = _is_signed(node, signed, placement)
         if isinstance(node.layer, keras.layers.Add) and placement.requantize_shortcuts:
-            for parent in node.inputs:
-                if len(readers[parent]) > 1:
-                    add_slot(parent, consumer=node.layer.name)
+            for parent in dict.fromkeys(node.inputs):
+                if graph.only_reader(parent) is None:
+                    add_slot(parent, consumer=node)
         entries.append(node)
-        if _is_quantized(node, readers[node]):
+        if _is_quantized(node, graph.only_reader(node)):
             add_slot(node)
     return entries
 
 
-def _is_quantized(node: Node, readers: list[Node]) -> bool:
+def _is_quantized(node: Node, only_reader: Node | None) -> bool:
     layer = node.layer
     if isinstance(layer, keras.layers.BatchNormalization):
         raise ValueError(f"BatchNormalization {layer.name!r} must be folded first: use fold_batch_norm")
     if isinstance(layer, PASSING_LAYERS) or activation_of(layer) in ("softmax", "linear"):
         return False
     if isinstance(layer, (*WEIGHT_LAYERS, keras.layers.Add)):
-        return not (len(readers) == 1 and is_relu(readers[0].layer))
+        return only_reader is None or not is_relu(only_reader.layer)
     return True
 
 
@@ -144,7 +163,7 @@ def _is_charged_softmax(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.Activation) and activation_of(layer) == "softmax"
 
 
-def _shape(node: Node) -> LayerShape:
+def _shape(node: Node, is_repeated: bool) -> LayerShape:
     layer, class_name = node.layer, type(node.layer).__name__
     if isinstance(layer, keras.layers.InputLayer):
         return LayerShape(layer.name, class_name, INPUT, node.shape)
@@ -157,8 +176,8 @@ def _shape(node: Node) -> LayerShape:
         class_name,
         WEIGHTS,
         node.shape,
-        kernel_parameters,
-        math.prod(layer.bias.shape),
+        0 if is_repeated else kernel_parameters,
+        0 if is_repeated else math.prod(layer.bias.shape),
         kernel_parameters * positions,
         getattr(layer, "filters", getattr(layer, "units", None)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -11,11 +11,11 @@ import qkeras
 import tensorflow as tf
 
 from po2quant.bit_config import BitConfig
-from po2quant.quantizers import ALPHAS, AUTO_PO2, Quantizer, quantized_bits, quantized_bits_featuremap
+from po2quant.quantizers import AUTO_PO2, Quantizer, check_alpha, quantized_bits, quantized_bits_featuremap
 from po2quant.transform.folding import fold_batch_norm
-from po2quant.transform.graph import LayerCloner, Node, consumers, rebuild, topological_nodes
+from po2quant.transform.graph import LayerCloner, Node, read_graph, rebuild
 from po2quant.transform.layers import WEIGHT_LAYERS, kernel_of
-from po2quant.transform.placement import Placement, Slot, place_quantizers
+from po2quant.transform.placement import PlacedSlot, Placement, Slot, place_in_graph, place_quantizers
 
 STATIC, PER_SAMPLE = "static", "per_sample"
 ACTIVATION_SCALES = (STATIC, PER_SAMPLE)
@@ -50,22 +50,22 @@ def quantize_model(
         ValueError: where the configuration does not fit the network, or a layer is not supported.
 
     Example:
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="dense")])
+        >>> model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="dense")])
         >>> quantized = quantize_model(model, flat_config(model, 8))
         >>> [layer.name for layer in quantized.layers]
-        ['input_layer', 'activation', 'dense', 'activation_1']
+        ['x', 'activation', 'dense', 'activation_1']
     """
-    if alpha not in ALPHAS:
-        raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={alpha!r}")
+    check_alpha(alpha)
     if activation_scale not in ACTIVATION_SCALES:
         raise ValueError(
             f"activation_scale must be one of {', '.join(ACTIVATION_SCALES)}. Received: {activation_scale!r}"
         )
     folded = fold_batch_norm(model)
-    slots = place_quantizers(folded, placement)
-    config.check_covers(weight_layer_names(folded), [slot.name for slot in slots])
+    graph = read_graph(folded)
+    slots = place_in_graph(graph, placement)
+    config.check_covers(weight_layer_names(folded), [placed.slot.name for placed in slots])
     rewriter = _Rewriter(config, slots, alpha, activation_scale, scale_rule)
-    quantized = rebuild(folded, rewriter.call)
+    quantized = rebuild(graph, rewriter.call)
     for source in folded.layers:
         if isinstance(source, WEIGHT_LAYERS):
             target = quantized.get_layer(source.name)
@@ -86,7 +86,7 @@ def flat_config(model: keras.Model, bits: int, placement: Placement = Placement(
 def weight_layer_names(model: keras.Model) -> list[str]:
     """Return the names of the layers that have a kernel, in network order."""
     return list(
-        dict.fromkeys(node.layer.name for node in topological_nodes(model) if isinstance(node.layer, WEIGHT_LAYERS))
+        dict.fromkeys(node.layer.name for node in read_graph(model).nodes if isinstance(node.layer, WEIGHT_LAYERS))
     )
 
 
@@ -94,12 +94,12 @@ class _Rewriter:
     """Replaces layers and inserts quantizers while a model is rebuilt."""
 
     def __init__(
-        self, config: BitConfig, slots: list[Slot], alpha: str, activation_scale: str, scale_rule: str
+        self, config: BitConfig, slots: list[PlacedSlot], alpha: str, activation_scale: str, scale_rule: str
     ) -> None:
         self._config, self._alpha, self._scale_rule = config, alpha, scale_rule
         self._scale_axis = 0 if activation_scale == PER_SAMPLE else None
-        self._slots = {(slot.layer, slot.consumer): slot for slot in slots}
-        taken = {slot.name for slot in slots}
+        self._slots = {(placed.node, placed.consumer): placed.slot for placed in slots}
+        taken = {slot.name for slot in self._slots.values()}
         self._clone = LayerCloner(lambda name: f"{name}_function" if name in taken else name)
         self._weight_layers: dict[str, keras.layers.Layer] = {}
 
@@ -108,13 +108,14 @@ class _Rewriter:
         if isinstance(layer, keras.layers.InputLayer):
             output = inputs[0]
         else:
-            operands = [
-                self._quantize(tensor, self._slots.get((parent.layer.name, layer.name)))
-                for parent, tensor in zip(node.inputs, inputs, strict=True)
-            ]
+            requantized = {
+                parent: self._quantize(tensor, self._slots.get((parent, node)))
+                for parent, tensor in dict(zip(node.inputs, inputs, strict=True)).items()
+            }
+            operands = [requantized[parent] for parent in node.inputs]
             is_weighted = isinstance(layer, WEIGHT_LAYERS)
             output = node.call(self._weight_layer(layer) if is_weighted else self._clone(layer), operands)
-        return self._quantize(output, self._slots.get((layer.name, None)))
+        return self._quantize(output, self._slots.get((node, None)))
 
     def _quantize(self, tensor: keras.KerasTensor, slot: Slot | None) -> keras.KerasTensor:
         if slot is None:
@@ -177,17 +178,17 @@ class QuantizedWeight:
 
 def weight_quantizers(model: keras.Model) -> Iterator[QuantizedWeight]:
     """Yield every quantized kernel and bias of a model, in network order."""
-    for node in topological_nodes(model):
+    for layer in {node.layer.name: node.layer for node in read_graph(model).nodes}.values():
         for part in ("kernel", "depthwise", "bias"):
-            quantizer = getattr(node.layer, f"{part}_quantizer_internal", None)
+            quantizer = getattr(layer, f"{part}_quantizer_internal", None)
             if isinstance(quantizer, Quantizer):
-                variable = node.layer.bias if part == "bias" else kernel_of(node.layer)
-                yield QuantizedWeight(node.layer, "bias" if part == "bias" else "kernel", variable, quantizer)
+                variable = layer.bias if part == "bias" else kernel_of(layer)
+                yield QuantizedWeight(layer, "bias" if part == "bias" else "kernel", variable, quantizer)
 
 
 def activation_quantizers(model: keras.Model) -> Iterator[tuple[str, Quantizer]]:
     """Yield name and quantizer of every activation quantizer of a model, in network order."""
-    for node in topological_nodes(model):
+    for node in read_graph(model).nodes:
         if isinstance(node.layer, qkeras.QActivation) and isinstance(node.layer.activation, Quantizer):
             yield node.layer.name, node.layer.activation
 
@@ -206,7 +207,7 @@ def set_bits(model: keras.Model, config: BitConfig) -> None:
         quantizer.bits = config.activation_bits(name)
 
 
-def calibrate(model: keras.Model, x: np.ndarray) -> None:
+def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
     """Set the range of every static activation quantizer, in one pass over ``x``.
 
     Each quantizer gets the range of least squared error on what reaches it through the quantizers
@@ -214,29 +215,35 @@ def calibrate(model: keras.Model, x: np.ndarray) -> None:
 
     Args:
         model: quantized model.
-        x: inputs, ``(samples, ...)``; a few hundred do. Labels are not used.
+        x: inputs, ``(samples, ...)``, one array for each model input; a few hundred samples do. Labels are not used.
+
+    Raises:
+        ValueError: for another number of arrays than the model has inputs.
     """
-    nodes = topological_nodes(model)
-    readers = {node: len(after) for node, after in consumers(nodes).items()}
+    graph = read_graph(model)
+    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
+    if len(arrays) != len(graph.inputs):
+        raise ValueError(
+            f"calibration needs one array for each of the {len(graph.inputs)} model inputs. Received: {len(arrays)}"
+        )
+    fed = {
+        layer.name: tf.convert_to_tensor(array, layer.dtype) for layer, array in zip(graph.inputs, arrays, strict=True)
+    }
+    unread = {node: len(readers) for node, readers in graph.readers.items()}
     values: dict[Node, tf.Tensor] = {}
-    x = tf.convert_to_tensor(x, keras.config.floatx())
-    for node in nodes:
-        inputs = [x] if not node.inputs else [values[parent] for parent in node.inputs]
+    for node in graph.nodes:
         if isinstance(node.layer, keras.layers.InputLayer):
-            values[node] = x
+            values[node] = fed[node.layer.name]
             continue
+        inputs = [values[parent] for parent in node.inputs]
         quantizer = getattr(node.layer, "activation", None)
         if isinstance(quantizer, quantized_bits_featuremap):
             quantizer.calibrate(inputs[0])
             quantizer.frozen = True
-        values[node] = (
-            node.call(node.layer, inputs, training=False)
-            if _takes_training(node.layer)
-            else node.call(node.layer, inputs)
-        )
+        values[node] = node.call(node.layer, inputs, **({"training": False} if _takes_training(node.layer) else {}))
         for parent in node.inputs:
-            readers[parent] -= 1
-            if not readers[parent]:
+            unread[parent] -= 1
+            if not unread[parent]:
                 del values[parent]
 
 
@@ -248,8 +255,13 @@ def freeze_scales(model: keras.Model) -> None:
     """Store every scale, so that neither further training nor inference computes one.
 
     A frozen ``auto_po2`` model is a fixed-point network: each tensor is integers and exponents.
+
+    Raises:
+        ValueError: for a model that was neither calibrated nor trained.
     """
     for weight in weight_quantizers(model):
         weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))
-    for _, quantizer in activation_quantizers(model):
+    for name, quantizer in activation_quantizers(model):
+        if quantizer.is_static and not quantizer.frozen and quantizer.range == (0.0, 0.0):
+            raise ValueError(f"quantizer {name!r} has no range to freeze: calibrate or train the model first")
         quantizer.frozen = True

@@ -8,14 +8,15 @@ import pytest
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, network_size, reference_config
 from po2quant.search import run_search
+from po2quant.training.finetune import Experiment
 from po2quant.training.fit import compile_model, train_epoch, validation_logs
 from po2quant.training.prepare import describe_network, prepare_network
 from po2quant.training.weights import load_weights
 
 
 def search(digits, data, weights, folder, trials=3, **changes):
-    spec = digits.network()[1]
-    return run_search(dataclasses.replace(digits, **changes), spec, "auto_po2", weights, data, folder, trials, epochs=1)
+    experiment = Experiment(dataclasses.replace(digits, **changes), "ds_cnn", data, weights=weights)
+    return run_search(experiment, folder, trials, epochs=1)
 
 
 @pytest.fixture(scope="module")

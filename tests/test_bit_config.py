@@ -1,0 +1,403 @@
+"""The JSON currency of the project: what round-trips, and one clear sentence for everything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from po2quant.bit_config import FLAT_BIAS_BITS, BitConfig, LayerBits
+
+LONGEST_SENTENCE = 1000
+"""Characters. A message that quotes a whole file is not a sentence."""
+
+widths = st.integers(2, 32)
+layer_bits = st.one_of(st.builds(LayerBits, widths, widths), st.builds(LayerBits, activation=widths))
+names = st.text(min_size=1)
+configs = st.builds(
+    BitConfig,
+    st.dictionaries(names, layer_bits, min_size=1, max_size=8),
+    st.text(),
+    st.dictionaries(st.text(), st.one_of(st.none(), st.booleans(), st.integers(), st.text()), max_size=3),
+)
+
+HEAD = {"schema": "po2quant.bit_config", "version": 1}
+DENSE = {"dense": {"kernel": 8, "bias": 16}}
+
+
+def document(**changes: object) -> str:
+    return json.dumps(HEAD | {"layers": DENSE} | changes)
+
+
+def refusal(text: str) -> str:
+    """Return the message that refuses a text, checked to be one sentence of readable length."""
+    with pytest.raises(ValueError) as caught:
+        BitConfig.from_json(text, source="a.json")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) <= LONGEST_SENTENCE
+    assert message.startswith("a.json")
+    return message
+
+
+@given(configs)
+def test_json_round_trip_keeps_everything(config):
+    back = BitConfig.from_json(config.to_json())
+    assert back == config
+    assert list(back.layers) == list(config.layers)
+
+
+@given(configs)
+def test_json_is_what_the_docstring_says(config):
+    data = json.loads(config.to_json())
+    assert list(data) == ["schema", "version", "name", "provenance", "layers"]
+    assert (data["schema"], data["version"]) == ("po2quant.bit_config", 1)
+    for name, bits in config.layers.items():
+        expected = {"kernel": bits.kernel, "bias": bits.bias, "activation": bits.activation}
+        assert data["layers"][name] == {part: width for part, width in expected.items() if width is not None}
+
+
+def test_json_has_one_layer_a_line():
+    config = BitConfig({"b": LayerBits(4, 16), "a": LayerBits(activation=8)})
+    lines = [line.strip().rstrip(",") for line in config.to_json().splitlines()]
+    assert '"b": {"kernel": 4, "bias": 16}' in lines
+    assert '"a": {"activation": 8}' in lines
+
+
+def test_order_of_the_file_is_kept_not_sorted():
+    layers = {name: {"activation": 8} for name in ("z", "activation_10", "activation_2", "a")}
+    assert list(BitConfig.from_json(document(layers=layers)).layers) == ["z", "activation_10", "activation_2", "a"]
+
+
+def test_name_and_provenance_are_optional():
+    config = BitConfig.from_json(document())
+    assert (config.name, dict(config.provenance)) == ("", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('{"schema": "po2quant.bit_config", "schema": "po2quant.bit_config"}', "schema"),
+        (document().replace('"dense": {', '"dense": {"activation": 4}, "dense": {'), "dense"),
+        (document().replace('"kernel": 8', '"kernel": 4, "kernel": 8'), "kernel"),
+        (document(provenance={"x": 0}).replace('"x": 0', '"x": 0, "x": 0'), "x"),
+    ],
+    ids=["head", "layer", "width", "provenance"],
+)
+def test_duplicate_key_is_named(text, key):
+    assert f"key '{key}' appears twice" in refusal(text)
+
+
+def test_unknown_width_of_a_layer_is_named():
+    message = refusal(document(layers={"dense": {"kernel": 8, "bais": 16}}))
+    assert "'dense'" in message and "bais" in message and "kernel, bias, activation" in message
+
+
+def test_unknown_key_of_the_head_is_named():
+    assert "provenence" in refusal(document(provenence={}))
+
+
+@pytest.mark.parametrize("schema", ["po2quant.bitconfig", None, 3, ["po2quant.bit_config"]])
+def test_wrong_schema_is_named(schema):
+    message = refusal(document(schema=schema))
+    assert "'po2quant.bit_config'" in message and f"Received: {schema!r}" in message
+
+
+def test_missing_schema_is_an_error():
+    assert "schema" in refusal(json.dumps({"version": 1, "layers": DENSE}))
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, [1]])
+def test_wrong_version_is_named(version):
+    message = refusal(document(version=version))
+    assert "version must be 1" in message and f"Received: {version!r}" in message
+
+
+def test_missing_version_is_an_error():
+    assert "version" in refusal(json.dumps({"schema": "po2quant.bit_config", "layers": DENSE}))
+
+
+@pytest.mark.parametrize("part", ["kernel", "bias", "activation"])
+@pytest.mark.parametrize("bits", [0, 1, 33, -8, "8", True, False, 2.5, 8.0, [8], {"bits": 8}, float("nan"), 1e999])
+def test_bad_width_is_named_with_its_layer(part, bits):
+    layer = {"activation": bits} if part == "activation" else {"kernel": 8, "bias": 8} | {part: bits}
+    message = refusal(document(layers=DENSE | {"bad_layer": layer}))
+    assert "'bad_layer'" in message
+    assert message.endswith(f"bits={bits!r}")
+
+
+@pytest.mark.parametrize("bits", [2, 32])
+def test_extreme_widths_are_valid(bits):
+    config = BitConfig.from_json(document(layers={"d": {"kernel": bits, "bias": bits}, "a": {"activation": bits}}))
+    assert config.layers == {"d": LayerBits(bits, bits), "a": LayerBits(activation=bits)}
+
+
+@pytest.mark.parametrize(
+    "bits",
+    [
+        {},
+        {"kernel": 8},
+        {"bias": 8},
+        {"kernel": 8, "bias": None},
+        {"kernel": 8, "activation": 8},
+        {"kernel": 8, "bias": 8, "activation": 8},
+    ],
+    ids=str,
+)
+def test_layer_needs_kernel_and_bias_or_activation(bits):
+    message = refusal(document(layers={"dense": bits}))
+    assert "'dense'" in message and "kernel and bias" in message
+
+
+@pytest.mark.parametrize("bits", [8, "8", [8, 8], None], ids=str)
+def test_layer_must_be_a_dictionary(bits):
+    message = refusal(document(layers={"dense": bits}))
+    assert "'dense'" in message and f"Received: {bits!r}" in message
+
+
+@pytest.mark.parametrize("layers", [{}, [], None, "dense", 3], ids=str)
+def test_layers_must_be_a_dictionary_with_layers(layers):
+    assert f"Received: {layers!r}" in refusal(document(layers=layers))
+
+
+def test_missing_layers_are_an_error():
+    assert "layers" in refusal(json.dumps(HEAD))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": 3}, {"name": None}, {"provenance": []}, {"provenance": "thesis"}], ids=str
+)
+def test_name_and_provenance_have_their_types(changes):
+    assert next(iter(changes)) in refusal(document(**changes))
+
+
+@pytest.mark.parametrize("text", ["", " ", "kernel: 8", "{", document()[:-1], document() + "}", "\0" * 100])
+def test_text_that_is_not_json(text):
+    assert "is not a bit configuration" in refusal(text)
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", '"po2quant.bit_config"', "true"])
+def test_json_that_is_not_a_dictionary(text):
+    assert type(json.loads(text)).__name__ in refusal(text)
+
+
+@pytest.mark.parametrize("text", ["[" * 2_000_000, '{"a":' * 500_000], ids=["lists", "dictionaries"])
+def test_huge_file_of_brackets(text):
+    assert "is not a bit configuration" in refusal(text)
+
+
+@pytest.mark.parametrize("depth", [20, 900, 960, 970, 980, 990, 1000, 5000])
+def test_deep_nesting_never_overflows_the_stack(depth):
+    nested = "[" * depth + "]" * depth
+    with pytest.raises(ValueError):
+        BitConfig.from_json(document().replace(json.dumps(DENSE), nested))
+    with pytest.raises(ValueError):
+        BitConfig.from_json(document().replace(json.dumps(DENSE["dense"]), nested))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": list(range(100_000))},
+        {"layers": {"dense": list(range(100_000))}},
+        {"layers": {"dense": {"kernel": "8" * 100_000, "bias": 8}}},
+        {"schema": "s" * 100_000},
+        {"version": "1" * 100_000},
+    ],
+    ids=["layers", "layer", "width", "schema", "version"],
+)
+def test_message_about_a_huge_value_stays_readable(changes):
+    refusal(document(**changes))
+
+
+def test_layer_name_with_a_line_break_does_not_break_the_message():
+    assert "bad" in refusal(document(layers={"bad\nname": {"kernel": 0, "bias": 8}}))
+
+
+def load_refusal(path: Path) -> str:
+    with pytest.raises(ValueError) as caught:
+        BitConfig.load(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_load_refuses_a_binary_file(tmp_path):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(bytes(range(256)) * 40)
+    assert "UTF-8" in load_refusal(path)
+
+
+def test_load_refuses_a_file_of_zeros(tmp_path):
+    path = tmp_path / "zeros.json"
+    path.write_bytes(bytes(4096))
+    assert "is not a bit configuration" in load_refusal(path)
+
+
+def test_load_refuses_an_empty_file(tmp_path):
+    path = tmp_path / "empty.json"
+    path.touch()
+    assert "is not a bit configuration" in load_refusal(path)
+
+
+def test_load_names_a_missing_file(tmp_path):
+    assert "No such file" in load_refusal(tmp_path / "missing.json")
+
+
+def test_load_names_a_folder(tmp_path):
+    assert "directory" in load_refusal(tmp_path)
+
+
+def test_load_names_the_file_of_a_wrong_value(tmp_path):
+    path = tmp_path / "wrong.json"
+    path.write_text(document(version=7))
+    assert "Received: 7" in load_refusal(path)
+
+
+@given(config=configs)
+def test_save_and_load_round_trip(tmp_path_factory, config):
+    path = tmp_path_factory.getbasetemp() / "round_trip.json"
+    config.save(path)
+    assert BitConfig.load(path) == config
+
+
+CONFIG = BitConfig({"dense": LayerBits(8, 16)}, "small", {"source": "hand"})
+OTHER = BitConfig({"dense": LayerBits(4, 31)}, "smaller")
+
+
+def test_save_leaves_only_the_file(tmp_path):
+    CONFIG.save(tmp_path / "config.json")
+    OTHER.save(str(tmp_path / "config.json"))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert BitConfig.load(tmp_path / "config.json") == OTHER
+
+
+def test_save_replaces_the_file_in_one_step(tmp_path, monkeypatch):
+    """Until the new file is complete, the old one is what readers find."""
+    path = tmp_path / "config.json"
+    CONFIG.save(path)
+    seen = []
+    replace = os.replace
+
+    def watched_replace(source, target):
+        seen.append((BitConfig.load(source), BitConfig.load(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched_replace)
+    OTHER.save(path)
+    assert seen == [(OTHER, CONFIG)]
+
+
+def test_failed_save_keeps_the_old_file_and_leaves_no_partial_one(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    CONFIG.save(path)
+
+    def failing_replace(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", failing_replace)
+    with pytest.raises(OSError):
+        OTHER.save(path)
+    assert BitConfig.load(path) == CONFIG
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_save_of_something_json_cannot_hold_leaves_the_old_file(tmp_path):
+    path = tmp_path / "config.json"
+    CONFIG.save(path)
+    with pytest.raises(TypeError):
+        BitConfig(CONFIG.layers, provenance={"when": object()}).save(path)
+    assert BitConfig.load(path) == CONFIG
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_widths_by_layer():
+    config = BitConfig({"dense": LayerBits(4, 16), "activation": LayerBits(activation=6)})
+    assert (config.kernel_bits("dense"), config.bias_bits("dense"), config.activation_bits("activation")) == (4, 16, 6)
+
+
+@pytest.mark.parametrize(
+    ("method", "layer", "part"),
+    [
+        ("kernel_bits", "activation", "kernel"),
+        ("bias_bits", "activation", "bias"),
+        ("activation_bits", "dense", "activation"),
+        ("kernel_bits", "conv", "kernel"),
+    ],
+)
+def test_width_that_is_not_there_is_named(method, layer, part):
+    config = BitConfig({"dense": LayerBits(4, 16), "activation": LayerBits(activation=6)}, "tiny")
+    with pytest.raises(ValueError, match=f"'tiny' has no {part} bits for layer '{layer}'.*dense, activation"):
+        getattr(config, method)(layer)
+
+
+NETWORK = ["conv", "dense"], ["activation", "activation_1"]
+
+
+def cover_refusal(config: BitConfig) -> str:
+    with pytest.raises(ValueError) as caught:
+        config.check_covers(*NETWORK)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_check_covers_accepts_any_order():
+    config = BitConfig.flat(*NETWORK, bits=8)
+    BitConfig(dict(reversed(config.layers.items()))).check_covers(*NETWORK)
+
+
+@pytest.mark.parametrize("missing", [["dense"], ["activation"], ["conv", "activation_1"]], ids=str)
+def test_check_covers_names_missing_layers(missing):
+    layers = {name: bits for name, bits in BitConfig.flat(*NETWORK, bits=8).layers.items() if name not in missing}
+    message = cover_refusal(BitConfig(layers, "short"))
+    assert "'short'" in message
+    assert re.search(rf"lacks {', '.join(missing)}\b", message)
+    assert "unknown" not in message
+
+
+def test_check_covers_names_unknown_layers():
+    layers = BitConfig.flat(*NETWORK, bits=8).layers | {"dense_9": LayerBits(8, 8), "act": LayerBits(activation=8)}
+    message = cover_refusal(BitConfig(layers))
+    assert "unknown layers dense_9, act" in message
+    assert "lacks" not in message
+
+
+def test_check_covers_names_both_at_once():
+    layers = {**BitConfig.flat(*NETWORK, bits=8).layers, "dense_9": LayerBits(8, 8)}
+    del layers["conv"]
+    message = cover_refusal(BitConfig(layers))
+    assert "lacks conv" in message and "unknown layers dense_9" in message
+
+
+@pytest.mark.parametrize(
+    ("layer", "bits"), [("dense", LayerBits(activation=8)), ("activation", LayerBits(8, 8))], ids=["weights", "slot"]
+)
+def test_check_covers_refuses_the_wrong_kind_of_width(layer, bits):
+    layers = {**BitConfig.flat(*NETWORK, bits=8).layers, layer: bits}
+    assert f"lacks {layer}" in cover_refusal(BitConfig(layers))
+
+
+def test_flat_has_one_width_and_the_bias_of_the_reference():
+    config = BitConfig.flat(["conv", "dense"], ["activation"], 6)
+    assert config.layers == {
+        "conv": LayerBits(kernel=6, bias=31),
+        "dense": LayerBits(kernel=6, bias=31),
+        "activation": LayerBits(activation=6),
+    }
+    assert config.name == "flat6"
+    assert FLAT_BIAS_BITS == 31
+
+
+def test_flat_takes_another_bias_width():
+    assert BitConfig.flat(["dense"], [], 8, bias_bits=16).layers == {"dense": LayerBits(8, 16)}
+
+
+@pytest.mark.parametrize("bits", [1, 33, "8", True])
+def test_flat_refuses_bad_widths(bits):
+    with pytest.raises(ValueError, match="bits"):
+        BitConfig.flat(["dense"], ["activation"], bits)
