@@ -126,6 +126,7 @@ class Recipe:
         learning_rate: rate of an epoch, counted from 0.
         metrics: Keras metrics that are logged.
         patience: epochs without a better validation value before training stops; None never stops.
+        float_learning_rate: rate of an epoch while the float network is trained; None means ``learning_rate``.
     """
 
     loss: str
@@ -135,6 +136,11 @@ class Recipe:
     learning_rate: Callable[[int], float]
     metrics: tuple[str, ...] = ()
     patience: int | None = None
+    float_learning_rate: Callable[[int], float] | None = None
+
+    def for_float(self) -> Recipe:
+        """Return the recipe with the rates of the float network."""
+        return dataclasses.replace(self, learning_rate=self.float_learning_rate or self.learning_rate)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score
+from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Recipe, Score
 from po2quant.bit_config import BitConfig
 from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, network_size
 from po2quant.files import replaced_whole
@@ -82,12 +82,13 @@ def train_float(experiment: Experiment, folder: Path) -> keras.Model:
     """
     keras.utils.set_random_seed(experiment.seed)
     model = experiment.spec.build()
-    _fit(experiment, model, folder, experiment.benchmark.recipe.float_epochs, "float network")
+    recipe = experiment.benchmark.recipe
+    _fit(experiment, recipe.for_float(), model, folder, recipe.float_epochs, "float network")
     return model
 
 
-def _fit(experiment: Experiment, model: keras.Model, folder: Path, epochs: int, title: str) -> FitState:
-    benchmark, dataset = experiment.benchmark, experiment.dataset
+def _fit(experiment: Experiment, recipe: Recipe, model: keras.Model, folder: Path, epochs: int, title: str) -> FitState:
+    dataset = experiment.dataset
     require_training_data(dataset)
     keras.utils.set_random_seed(experiment.seed)
     with progress_line(title, epochs) as line:
@@ -95,8 +96,8 @@ def _fit(experiment: Experiment, model: keras.Model, folder: Path, epochs: int, 
             model,
             dataset.train,
             dataset.validation,
-            benchmark.recipe,
-            benchmark.selection,
+            recipe,
+            experiment.benchmark.selection,
             folder,
             epochs,
             experiment.seed,
@@ -142,7 +143,7 @@ def finetune(experiment: Experiment, prepared: Prepared, folder: Path, epochs: i
     Writes the files of :func:`~po2quant.training.fit.fit`; afterwards ``best.weights.h5`` holds the frozen
     network and ``model.keras`` the network with its architecture.
     """
-    state = _fit(experiment, prepared.model, folder, epochs, title)
+    state = _fit(experiment, experiment.benchmark.recipe, prepared.model, folder, epochs, title)
     if prepared.config is not None:
         freeze_scales(prepared.model)
     save_weights(prepared.model, folder / BEST_WEIGHTS)
