@@ -191,8 +191,6 @@ def finetune(
             rows.append(workflow.finetune_and_score(experiment, "float", None, run.path, 0))
         rows.append(workflow.finetune_and_score(experiment, config, widths, run.path, epochs))
     _write_results(run.path, rows, experiment)
-    if widths is not None:
-        widths.save(run.path / "best_config.json")
     pictures = plot_epochs(_read_csv(run.path / "epochs.csv"), run.path / "plots") if epochs else []
     _table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     _warn_reconstructed(widths)
@@ -222,7 +220,7 @@ def search(
     _import_tensorflow_quietly()
     from po2quant.report.plots import plot_comparison, plot_search
     from po2quant.report.tables import result_table
-    from po2quant.search import BEST_CONFIG, run_search
+    from po2quant.search import run_search
     from po2quant.training import finetune as workflow
     from po2quant.training.prepare import resolve_config
 
@@ -244,10 +242,10 @@ def search(
         experiment = experiment.with_float_weights(run.path / "float")
         found = run_search(experiment, run.path, max_trials, epochs)
     best = found.best_config(f"{task.name}-{name}")
-    best.save(run.path / BEST_CONFIG)
+    best.save(run.path / workflow.CONFIG_FILE)
     pictures = plot_search(found.log.rows, best, run.path / "plots")
     if found.interrupted:
-        _say(f"the best of {len(found.log.rows)} trials is in {run.path / BEST_CONFIG}")
+        _say(f"the best of {len(found.log.rows)} trials is in {run.path / workflow.CONFIG_FILE}")
         raise _stopped(run.path)
     flats = [(flat, resolve_config(flat, spec)) for flat in COMPARED_FLATS]
     configs = [("float", None), ("mpq", best), *flats]
@@ -258,7 +256,7 @@ def search(
     _table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     _say_paths(run.path, pictures)
     words = [sys.argv[0], "finetune", "--benchmark", benchmark, "--model", name, "--weights", experiment.weights]
-    words += ["--config", run.path / BEST_CONFIG, "--alpha", alpha]
+    words += ["--config", run.path / workflow.CONFIG_FILE, "--alpha", alpha]
     words += [] if data_dir is None else ["--data-dir", data_dir]
     _say(f"next: {shlex.join(map(str, words))}")
 

@@ -3,5 +3,5 @@
 # With arguments: passed to `po2quant search`; see `scripts/search.sh --help`.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
-[ $# -gt 0 ] || set -- --benchmark digits --max-trials 20 --epochs 3 --retrain-epochs 15
+[ $# -gt 0 ] || set -- --benchmark digits --max-trials 24 --epochs 3 --retrain-epochs 15
 exec .venv/bin/po2quant search "$@"

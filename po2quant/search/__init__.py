@@ -3,10 +3,9 @@
 from po2quant.search.run import SearchResult, run_search
 from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.search.trial_log import TrialLog, TrialRow
-from po2quant.search.tuner import BEST_CONFIG, BitWidthTuner
+from po2quant.search.tuner import BitWidthTuner
 
 __all__ = [
-    "BEST_CONFIG",
     "BitWidthTuner",
     "SearchResult",
     "SearchSpace",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import warnings
 from pathlib import Path
 
@@ -54,19 +56,20 @@ def run_search(experiment: Experiment, folder: Path, max_trials: int, epochs: in
     samples, _ = calibration_inputs(dataset, model, seed)
     interrupted = False
     with progress_line("search", max_trials) as line:
-        tuner = BitWidthTuner(
-            model,
-            layers,
-            dataset,
-            samples,
-            benchmark.recipe,
-            benchmark.selection,
-            epochs,
-            max_trials,
-            folder,
-            seed=seed,
-            line=line,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it resumes
+            tuner = BitWidthTuner(
+                model,
+                layers,
+                dataset,
+                samples,
+                benchmark.recipe,
+                benchmark.selection,
+                epochs,
+                max_trials,
+                folder,
+                seed=seed,
+                line=line,
+            )
         with warnings.catch_warnings():
             # The oracle's Gaussian process says so whenever a hyperparameter does not matter.
             warnings.simplefilter("ignore", ConvergenceWarning)

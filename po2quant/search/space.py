@@ -42,6 +42,17 @@ class SearchSpace:
                 choices.Choice(f"{layer.name}.{part}", widths, ordered=True, default=widths[-1])
         return choices
 
+    def flat_values(self, layers: Sequence[LayerShape]) -> list[dict[str, int]]:
+        """Return the flat configurations of the space as hyperparameter values, narrow to wide.
+
+        Each gives all kernels one width, all activations the width of the same rank, and biases the narrowest.
+        """
+        flats = []
+        for kernel, activation in zip(self.kernel, self.activation, strict=False):
+            widths = {"kernel": kernel, "bias": self.bias[0], "activation": activation}
+            flats.append({f"{layer.name}.{part}": widths[part] for layer in layers for part in parts_of(layer)})
+        return flats
+
 
 def parts_of(layer: LayerShape) -> tuple[str, ...]:
     """Return the parts of a layer that have a width."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
 import numpy as np
+from keras_tuner.engine.trial import TrialStatus
 
 from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
@@ -31,14 +33,35 @@ from po2quant.transform import calibrate, set_bits
 
 OBJECTIVE = keras_tuner.Objective("score", "max")
 RANDOM_TRIALS = 5
-TRIALS_CSV, BEST_CONFIG, TUNER_FOLDER, TRIALS_FOLDER = "trials.csv", "best_config.json", "tuner", "trials"
+TRIALS_CSV, TUNER_FOLDER, TRIALS_FOLDER = "trials.csv", "tuner", "trials"
+
+
+class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
+    """A Bayesian oracle that first tries given configurations.
+
+    Args:
+        seeds: hyperparameter values of the first trials.
+        random_trials: trials at random after them, before the Gaussian process chooses.
+        arguments: those of Keras Tuner's ``BayesianOptimizationOracle``.
+    """
+
+    def __init__(self, seeds: Sequence[Mapping[str, int]], random_trials: int, **arguments: Any) -> None:
+        super().__init__(num_initial_points=len(seeds) + random_trials, **arguments)
+        self._seeds = seeds
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Return the values of a trial; ids count from 0."""
+        if int(trial_id) < len(self._seeds):
+            return {"status": TrialStatus.RUNNING, "values": dict(self._seeds[int(trial_id)])}
+        return super().populate_space(trial_id)
 
 
 class BitWidthTuner(keras_tuner.Tuner):
     """Tries configurations of one quantized network and keeps the one of highest score.
 
     score = metric * forgiving factor, where the metric is the best validation value over a trial's
-    epochs. Every trial starts from the same weights, with its own calibration and a fresh optimizer
+    epochs. The first trials are the flat configurations of the space, so that the result is never worse than
+    they are. Every trial starts from the same weights, with its own calibration and a fresh optimizer
     state, in the graph that the first trial compiled.
 
     Args:
@@ -80,10 +103,11 @@ class BitWidthTuner(keras_tuner.Tuner):
         self._factor = forgiving_factor or ForgivingFactor()
         self._reference_bits = network_size(layers, reference_config(layers)).total_bits
         space = space or SearchSpace()
-        oracle = keras_tuner.oracles.BayesianOptimizationOracle(
+        oracle = SeededOracle(
+            space.flat_values(layers),
+            RANDOM_TRIALS,
             objective=OBJECTIVE,
             max_trials=max_trials,
-            num_initial_points=min(RANDOM_TRIALS, max_trials),
             hyperparameters=space.hyperparameters(layers),
             allow_new_entries=False,
             seed=seed,

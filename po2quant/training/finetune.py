@@ -21,7 +21,7 @@ from po2quant.training.weights import BEST_WEIGHTS, is_quantized_checkpoint
 from po2quant.transform import freeze_scales
 
 FLOAT_BITS = 32
-MODEL_FILE = "model.keras"
+MODEL_FILE, CONFIG_FILE = "model.keras", "best_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,11 +140,18 @@ class Result:
 def finetune(experiment: Experiment, prepared: Prepared, folder: Path, epochs: int, title: str) -> FitState:
     """Train a prepared network, freeze its scales and save it.
 
-    Writes the files of :func:`~po2quant.training.fit.fit`; afterwards ``best.weights.h5`` holds the frozen
-    network and ``model.keras`` the network with its architecture.
+    Writes the configuration and the files of :func:`~po2quant.training.fit.fit`; afterwards ``best.weights.h5`` holds
+    the frozen network and ``model.keras`` the network with its architecture. A run in ``folder`` is resumed only if it
+    has the same configuration.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    config, config_file = prepared.config, folder / CONFIG_FILE
+    if config is not None:
+        is_same = config_file.exists() and BitConfig.load(config_file).layers == config.layers
+        experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
+        config.save(config_file)
     state = _fit(experiment, experiment.benchmark.recipe, prepared.model, folder, epochs, title)
-    if prepared.config is not None:
+    if config is not None:
         freeze_scales(prepared.model)
     save_weights(prepared.model, folder / BEST_WEIGHTS)
     with replaced_whole(folder / MODEL_FILE) as temporary:

@@ -29,6 +29,12 @@ def test_values_become_a_configuration_in_network_order():
     assert (config.kernel_bits("dense"), config.bias_bits("dense"), config.activation_bits("activation")) == (4, 31, 8)
 
 
+def test_flat_values_run_through_the_widths():
+    assert SearchSpace().flat_values(LAYERS) == [
+        {"activation.activation": bits, "dense.kernel": bits, "dense.bias": 16} for bits in (4, 8, 16)
+    ]
+
+
 @pytest.mark.parametrize("widths", [(), (8, 4), (8, 8)])
 def test_widths_must_ascend(widths):
     with pytest.raises(ValueError, match="widths of kernel must be ascending"):

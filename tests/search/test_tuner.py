@@ -36,6 +36,13 @@ def test_the_score_is_the_metric_times_the_forgiving_factor(digits, finished):
         assert row.score == row.metric * ForgivingFactor()(row.size_bits, reference)
 
 
+def test_the_flat_configurations_come_first(finished):
+    folder, _ = finished
+    for trial_id, bits in enumerate((4, 8, 16)):
+        layers = BitConfig.load(folder / "trials" / str(trial_id) / "config.json").layers.values()
+        assert {layer.kernel or layer.activation for layer in layers} == {bits}
+
+
 def test_a_trial_in_the_shared_graph_equals_a_freshly_built_network(digits, digits_data, digits_weights, finished):
     folder, result = finished
     spec = digits.network()[1]

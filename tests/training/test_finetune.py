@@ -1,0 +1,66 @@
+"""Fine-tuning a configuration: what a run folder may be resumed with."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from po2quant.benchmark import Dataset
+from po2quant.training.finetune import CONFIG_FILE, Experiment, compare, size_in_bits, train_float
+from po2quant.training.prepare import describe_network, resolve_config
+from po2quant.transform import weight_quantizers
+
+
+@pytest.fixture
+def experiment(digits, digits_data, digits_weights):
+    return Experiment(digits, "ds_cnn", digits_data, weights=digits_weights, resume=True)
+
+
+def run(experiment, folder, config, epochs=1):
+    return compare(experiment, [("mpq", resolve_config(config, experiment.spec))], folder, epochs)[0]
+
+
+def test_a_finished_run_is_not_trained_again(experiment, tmp_path):
+    first = run(experiment, tmp_path, "flat8")
+    weights = (tmp_path / "mpq" / "checkpoint.npz").read_bytes()
+    again = run(experiment, tmp_path, "flat8")
+    assert again == first
+    assert (tmp_path / "mpq" / "checkpoint.npz").read_bytes() == weights
+
+
+def test_another_configuration_under_the_same_name_starts_anew(experiment, tmp_path):
+    run(experiment, tmp_path, "flat16")
+    fresh = run(experiment, tmp_path / "elsewhere", "flat4")
+    replaced = run(experiment, tmp_path, "flat4")
+    assert dataclasses.replace(replaced, seconds=0) == dataclasses.replace(fresh, seconds=0)
+    assert '"kernel": 4' in (tmp_path / "mpq" / CONFIG_FILE).read_text()
+
+
+def test_the_saved_network_is_frozen(experiment, tmp_path):
+    import keras
+
+    run(experiment, tmp_path, "flat4")
+    model = keras.models.load_model(tmp_path / "mpq" / "model.keras")
+    assert all(weight.quantizer.frozen for weight in weight_quantizers(model))
+    scales = np.concatenate([np.ravel(weight.quantizer._frozen_scale) for weight in weight_quantizers(model)])
+    np.testing.assert_array_equal(np.frexp(scales)[0], 0.5)
+
+
+def test_a_float_network_has_32_bits_everywhere(experiment):
+    layers = describe_network(experiment.spec)
+    assert size_in_bits(layers, None) == 32 * sum(
+        layer.kernel_parameters + layer.bias_parameters + (layer.elements if layer.kind != "weights" else 0)
+        for layer in layers
+    )
+
+
+def test_test_only_data_cannot_train(digits, digits_data, tmp_path):
+    with pytest.raises(ValueError, match="has no training split: --data-dir must name data to train on"):
+        train_float(Experiment(digits, "ds_cnn", Dataset("digits", "subset", digits_data.test)), tmp_path)
+
+
+def test_an_unknown_alpha_or_model_is_named(digits, digits_data):
+    with pytest.raises(ValueError, match="alpha must be one of auto, auto_po2"):
+        Experiment(digits, "ds_cnn", digits_data, alpha="po2")
+    with pytest.raises(ValueError, match="must be one of ds_cnn"):
+        Experiment(digits, "vgg", digits_data)
