@@ -207,7 +207,7 @@ def inverse_loss(logs: Mapping[str, float]) -> float:
 
 def benchmark_names() -> list[str]:
     """Return the names of the installed benchmarks."""
-    return sorted(entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
+    return sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP).names)
 
 
 def load_benchmark(name: str) -> Benchmark:
@@ -216,13 +216,13 @@ def load_benchmark(name: str) -> Benchmark:
     Raises:
         ValueError: where there is no such benchmark, naming the installed ones.
     """
-    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
-    if name in entries:
-        return entries[name].load()
+    names = benchmark_names()
+    if name in names:
+        return importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)[name].load()
     module, separator, attribute = name.partition(":")
     if not separator:
         raise ValueError(
-            f"benchmark must be one of {', '.join(sorted(entries))}, or package.module:attribute. Received: {name!r}"
+            f"benchmark must be one of {', '.join(names)}, or package.module:attribute. Received: {name!r}"
         )
     try:
         benchmark = getattr(importlib.import_module(module), attribute)

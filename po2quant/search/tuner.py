@@ -136,6 +136,7 @@ class BitWidthTuner(keras_tuner.Tuner):
         start = time.perf_counter()
         config = config_from_values(trial.hyperparameters.values, self._layers, f"trial_{trial.trial_id}")
         size_bits = network_size(self._layers, config).total_bits
+        factor = self._factor(size_bits, self._reference_bits)
         best = self.log.best()
         message = (
             f"trial {len(self.log.rows) + 1}/{self._max_trials}, {size_bits / self._reference_bits:.0%} of reference"
@@ -149,15 +150,15 @@ class BitWidthTuner(keras_tuner.Tuner):
             return TrialRow(trial.trial_id, status, score, metric, size_bits, ratio, seconds, error)
 
         try:
-            metric = self._train(config, trial.trial_id, best)
+            metric = self._train(config, trial.trial_id, factor, best)
         except Exception as error:
             self.log.append(row(FAILED, None, None, f"{type(error).__name__}: {' '.join(str(error).split())}"))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
-        score = metric * self._factor(size_bits, self._reference_bits)
+        score = metric * factor
         self.log.append(row(COMPLETED, score, metric))
         return {"score": score}
 
-    def _train(self, config: BitConfig, trial_id: str, best: TrialRow | None) -> float:
+    def _train(self, config: BitConfig, trial_id: str, factor: float, best: TrialRow | None) -> float:
         for variable, value in zip(self._trial_variables(), self._initial, strict=True):
             variable.assign(value)
         set_bits(self._model, config)
@@ -165,7 +166,6 @@ class BitWidthTuner(keras_tuner.Tuner):
         folder = self._folder / TRIALS_FOLDER / trial_id
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / "config.json")
-        factor = self._factor(network_size(self._layers, config).total_bits, self._reference_bits)
         rows, metric = [], -np.inf
         for epoch in range(self._epochs):
             logs = train_epoch(self._model, self._dataset.train, self._recipe, epoch, self._seed)

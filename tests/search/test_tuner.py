@@ -19,6 +19,19 @@ def search(digits, data, weights, folder, trials=3, **changes):
     return run_search(experiment, folder, trials, epochs=1)
 
 
+def scripted(*outcomes):
+    """Return a selection that yields one outcome after the other, raising those that are exceptions."""
+    remaining = iter(outcomes)
+
+    def selection(logs):
+        outcome = next(remaining)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    return selection
+
+
 @pytest.fixture(scope="module")
 def finished(digits, digits_data, digits_weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
@@ -78,14 +91,7 @@ def test_a_finished_search_goes_on_with_more_trials(digits, digits_data, digits_
 
 
 def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(digits, digits_data, digits_weights, tmp_path):
-    calls = iter((RuntimeError("out of\nmemory"), np.nan, 0.5))
-
-    def selection(logs):
-        value = next(calls)
-        if isinstance(value, Exception):
-            raise value
-        return value
-
+    selection = scripted(RuntimeError("out of\nmemory"), np.nan, 0.5)
     result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
     assert [row.status for row in result.log.rows] == ["failed", "failed", "completed"]
     assert result.log.rows[0].error == "RuntimeError: out of memory"
@@ -100,14 +106,7 @@ def test_a_search_without_a_completed_trial_is_an_error(digits, digits_data, dig
 
 
 def test_ctrl_c_ends_with_the_trials_so_far(digits, digits_data, digits_weights, tmp_path):
-    calls = iter((0.5, KeyboardInterrupt()))
-
-    def selection(logs):
-        value = next(calls)
-        if isinstance(value, BaseException):
-            raise value
-        return value
-
+    selection = scripted(0.5, KeyboardInterrupt())
     result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
     assert result.interrupted
     assert len(result.log.rows) == 1
