@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import stat
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import tensorflow as tf
 
 from po2quant.benchmark import Split
+from po2quant.training.progress import progress_line
 
-_READ_ERRORS = (OSError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
+READ_ERRORS = (OSError, EOFError, RuntimeError, struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+_FILES_PER_TASK = 256
 _HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")
 
 
@@ -30,7 +34,7 @@ class Archive:
         self.path = path
         try:
             self._zip = None if path.is_dir() else zipfile.ZipFile(path)
-        except (ValueError, *_READ_ERRORS) as error:
+        except (ValueError, *READ_ERRORS) as error:
             raise ValueError(f"an archive must be a complete zip file. Received: {path} ({error})") from error
         names = _zip_members(path, self._zip) if self._zip else _folder_members(path)
         self.names = dict.fromkeys(sorted(name for name in names if not _HIDDEN.search(name)))
@@ -52,7 +56,7 @@ class Archive:
             raise ValueError(f"the archive must hold {name}. Received: {self.path} without it")
         try:
             return self._zip.read(name) if self._zip else (self.path / name).read_bytes()
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise ValueError(f"{name} must be readable. Received: {self.path}, damaged ({error})") from error
 
     def read_lines(self, name: str) -> list[str]:
@@ -77,11 +81,16 @@ def _folder_members(path: Path) -> list[str]:
 
 def _zip_members(path: Path, file: zipfile.ZipFile) -> list[str]:
     for info in file.infolist():
-        name = PurePosixPath(info.filename)
-        leaves = name.is_absolute() or ".." in name.parts or PureWindowsPath(info.filename).drive
-        if leaves or "\\" in info.filename or stat.S_ISLNK(info.external_attr >> 16):
-            raise ValueError(f"an archive must hold only inner files. Received: {info.filename} in {path}")
+        check_member(info.filename, path, is_link=stat.S_ISLNK(info.external_attr >> 16))
     return [info.filename for info in file.infolist() if not info.is_dir()]
+
+
+def check_member(name: str, archive: Path, is_link: bool = False) -> None:
+    """Refuse a link in an archive, and a name that leads out of it."""
+    inner = PurePosixPath(name)
+    leaves = inner.is_absolute() or ".." in inner.parts or PureWindowsPath(name).drive or "\\" in name
+    if leaves or is_link:
+        raise ValueError(f"an archive must hold only inner files. Received: {name} in {archive}")
 
 
 def existing_path(data_dir: Path | None, task: str, forms: str) -> Path:
@@ -136,23 +145,34 @@ def read_npz(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in keys}
-    except (KeyError, ValueError, *_READ_ERRORS) as error:
+    except (KeyError, ValueError, *READ_ERRORS) as error:
         raise ValueError(f"a .npz must hold {' and '.join(keys)}. Received: {path} ({error})") from error
 
 
 def decode_images(archive: Archive, names: Sequence[str], shape: tuple[int, int]) -> np.ndarray:
-    """Return JPEG files of one ``(height, width)`` as float32 ``(files, height, width, 3)`` in 0..255."""
-    images = np.empty((len(names), *shape, 3), np.float32)
-    for index, name in enumerate(names):
-        data = archive.read(name)
-        try:
-            image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
-        except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"{name} must be a complete JPEG. Received: {error.message}") from error
-        if image.shape != images.shape[1:]:
-            raise ValueError(f"{name} must have the shape {images.shape[1:]}. Received: {image.shape}")
-        images[index] = image
+    """Return JPEG files of one ``(height, width)`` as uint8 ``(files, height, width, 3)``, in their order."""
+    images = np.empty((len(names), *shape, 3), np.uint8)
+
+    def decode(start: int) -> int:
+        task = names[start : start + _FILES_PER_TASK]
+        for index, name in enumerate(task, start):
+            images[index] = _decode_image(archive.read(name), name, images.shape[1:])
+        return len(task)
+
+    with ThreadPoolExecutor() as pool, progress_line("Decoding pictures", len(names)) as line:
+        for files in pool.map(decode, range(0, len(names), _FILES_PER_TASK)):
+            line.advance(files)
     return images
+
+
+def _decode_image(data: bytes, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+    try:
+        image = tf.io.decode_jpeg(data, channels=shape[-1], dct_method="INTEGER_ACCURATE").numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"{name} must be a complete JPEG. Received: {error.message}") from error
+    if image.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}. Received: {image.shape}")
+    return image
 
 
 def mixed_order(labels: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -18,44 +18,61 @@ import numpy as np
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from po2quant.transform import Placement
 
 ENTRY_POINT_GROUP = "po2quant.benchmarks"
+PUBLISHED = "published"
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One part of a data set.
+    """One part of a data set, kept as compactly as it was stored.
 
     Args:
-        x: network inputs, shape ``(samples, ...)``, float32.
-        y: targets, shape ``(samples, ...)``: class indices, or the inputs of an auto-encoder.
+        x: samples, shape ``(samples, ...)``, numbers; the network sees ``x * scale`` as float32.
+        y: targets, shape ``(samples, ...)``, e.g. class indices. None: the inputs are the targets.
         groups: one label per sample for scores that are averaged over groups (a machine ID).
+        scale: unit of ``x``, e.g. 1 / 255 for pixels in 0..255 of a network that expects 0..1.
+        augmented: given sample numbers, int64 ``(batch,)``, and a seed, int32 ``(2,)``, both tensors, returns
+            randomly changed inputs of these samples, float32 ``(batch, ...)``, in TensorFlow operations.
     """
 
     x: np.ndarray
-    y: np.ndarray
+    y: np.ndarray | None
     groups: np.ndarray | None = None
+    scale: float = 1.0
+    augmented: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
 
     def __post_init__(self) -> None:
-        groups = len(self.x) if self.groups is None else len(self.groups)
-        if len(self.x) == 0 or not len(self.x) == len(self.y) == groups:
+        samples = len(self.x)
+        targets, groups = (samples if part is None else len(part) for part in (self.y, self.groups))
+        if samples == 0 or not samples == targets == groups:
             raise ValueError(
                 "a split needs as many targets and groups as samples, and at least one. "
-                f"Received: {len(self.x)} samples, {len(self.y)} targets, {groups} groups"
+                f"Received: {samples} samples, {targets} targets, {groups} groups"
             )
-        if not np.all(np.isfinite(self.x)):
-            bad = int(np.argmin(np.isfinite(self.x).reshape(len(self.x), -1).all(axis=1)))
+        if self.x.dtype.kind == "f" and not np.all(np.isfinite(self.x)):
+            bad = int(np.argmin(np.isfinite(self.x).reshape(samples, -1).all(axis=1)))
             raise ValueError(f"the inputs must be finite numbers. Received: NaN or infinity in sample {bad}")
 
     def __len__(self) -> int:
         return len(self.x)
 
+    def inputs(self, samples: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return network inputs, float32 ``(samples, ...)``: of all samples, or of the given ones."""
+        x = self.x[samples].astype(np.float32, copy=False)
+        return x if self.scale == 1.0 else x * np.float32(self.scale)
+
     def head(self, samples: int) -> Split:
         """Return the first ``samples`` samples."""
-        groups = None if self.groups is None else self.groups[:samples]
-        return Split(self.x[:samples], self.y[:samples], groups)
+        y, groups = (None if part is None else part[:samples] for part in (self.y, self.groups))
+        return dataclasses.replace(self, x=self.x[:samples], y=y, groups=groups)
+
+    def without_augmentation(self) -> Split:
+        """Return the same samples, which training then sees unchanged."""
+        return dataclasses.replace(self, augmented=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +109,8 @@ class Dataset:
         for part in ("train", "validation", "test"):
             split = getattr(self, part)
             for array in () if split is None else (split.x, split.y):
+                if array is None:
+                    continue
                 digest.update(str((part, array.shape, array.dtype)).encode())
                 digest.update(np.ascontiguousarray(array).view(np.uint8))
         return digest.hexdigest()[:16]
@@ -106,12 +125,14 @@ class Score:
         value: the main metric; larger is better.
         samples: how many samples it was measured on.
         details: further metrics by name.
+        confusion: how many samples of each class (row) were taken for each class (column); empty without classes.
     """
 
     metric: str
     value: float
     samples: int
     details: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,11 +172,13 @@ class NetworkSpec:
         build: returns the untrained float model.
         placement: what the rules of quantizer placement leave open for it.
         mpq_config: file of its mixed-precision configuration.
+        recipes: recipes by preset; ``"published"`` is the benchmark's where it is not here.
     """
 
     build: Callable[[], keras.Model]
     placement: Placement
     mpq_config: Path | None = None
+    recipes: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,10 +189,12 @@ class Benchmark:
         name: e.g. ``"keyword_spotting"``.
         networks: float networks by model name; the first is the default.
         load_data: given ``--data-dir`` (or None) and a seed, returns the data set.
-        recipe: how networks are trained.
+        recipe: how networks are trained, unless their own recipes say otherwise.
         score: given a function from inputs to outputs, and a split, returns the score.
         selection: given the validation logs (``loss`` and the recipe's metrics), returns the value
             that training and search maximise, in [0, 1] for the forgiving factor.
+        download: given a folder, brings the official data set there, unless it is there already.
+        synthesize: given a seed, returns generated data of the same shapes, of kind ``"synthetic"``.
     """
 
     name: str
@@ -178,6 +203,15 @@ class Benchmark:
     recipe: Recipe
     score: Callable[[Callable[[np.ndarray], np.ndarray], Split], Score]
     selection: Callable[[Mapping[str, float]], float]
+    download: Callable[[Path], None] | None = None
+    synthesize: Callable[[int], Dataset] | None = None
+
+    def recipe_of(self, model: str, preset: str = PUBLISHED) -> Recipe:
+        """Return the recipe of a model under a preset."""
+        recipes = {PUBLISHED: self.recipe, **self.network(model)[1].recipes}
+        if preset not in recipes:
+            raise ValueError(f"preset of {self.name} {model} must be one of {', '.join(recipes)}. Received: {preset!r}")
+        return recipes[preset]
 
     def network(self, model: str | None = None) -> tuple[str, NetworkSpec]:
         """Return name and specification of a model, the default one for None."""
@@ -190,9 +224,12 @@ class Benchmark:
 
 
 def accuracy_score(predict: Callable[[np.ndarray], np.ndarray], split: Split) -> Score:
-    """Return the share of samples whose largest output is their class."""
-    predicted = np.argmax(predict(split.x), axis=-1)
-    return Score("accuracy", float(np.mean(predicted == split.y)), len(split))
+    """Return the share of samples whose largest output is their class, and the confusion matrix."""
+    outputs = predict(split.inputs())
+    predicted, classes = np.argmax(outputs, axis=-1), outputs.shape[-1]
+    counts = np.bincount(split.y * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    confusion = tuple(tuple(row) for row in counts.tolist())
+    return Score("accuracy", float(np.mean(predicted == split.y)), len(split), confusion=confusion)
 
 
 def validation_accuracy(logs: Mapping[str, float]) -> float:

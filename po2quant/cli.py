@@ -1,4 +1,4 @@
-"""The command line: ``po2quant summary | evaluate | search | finetune``."""
+"""The command line: ``po2quant summary | evaluate | search | finetune | matrix``."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ WeightsOption = Annotated[
 DataDirOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder, zip or npz with the data; digits needs none.")
 ]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="official: downloaded to --data-dir (data/<benchmark> by default) unless it is there. "
+        "synthetic: generated. Without it, what --data-dir holds.",
+    ),
+]
+PresetOption = Annotated[str, typer.Option("--preset", help="Recipe: published, or small, which is sized for 2 cores.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output-dir", help="Run folder; by default a new one under runs/.")
 ]
@@ -93,6 +103,7 @@ def evaluate(
     weights: WeightsOption = None,
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     scale_rule: Annotated[
         str,
@@ -115,7 +126,7 @@ def evaluate(
     widths = prepare.resolve_config(config, spec)
     if weights is None:
         raise ValueError("evaluate needs --weights: a weight file or a run folder")
-    dataset = task.load_data(data_dir, seed)
+    dataset = _dataset(task, data, data_dir, seed)
     layers = prepare.describe_network(spec)
     prepared = prepare.prepare_network(spec, widths, alpha, weights, dataset, seed, scale_rule)
     score = prepare.evaluate(task, prepared.model, dataset.test)
@@ -161,7 +172,9 @@ def finetune(
     weights: WeightsOption = None,
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
-    epochs: Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")] = None,
+    epochs: EpochsOption = None,
+    preset: PresetOption = "published",
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
@@ -179,17 +192,17 @@ def finetune(
     task = _load(benchmark)
     name, spec = task.network(model)
     widths = resolve_config(config, spec)
-    dataset = task.load_data(data_dir, seed)
+    dataset = _dataset(task, data, data_dir, seed)
     workflow.require_training_data(dataset)
-    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, resume)
-    epochs = task.recipe.epochs if epochs is None else epochs
-    run = _run_folder("finetune", experiment, output_dir, config=config, epochs=epochs, data_dir=data_dir)
+    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
+    epochs = experiment.recipe.epochs if epochs is None else epochs
+    run = _run_folder("finetune", experiment, output_dir, config=config, epochs=epochs, data=data, data_dir=data_dir)
     rows = []
     with _resumable(run.path):
         experiment = experiment.with_float_weights(run.path / "float")
         if widths is not None and not is_quantized_checkpoint(experiment.weights):
-            rows.append(workflow.finetune_and_score(experiment, "float", None, run.path, 0))
-        rows.append(workflow.finetune_and_score(experiment, config, widths, run.path, epochs))
+            rows.append(workflow.Workbench(experiment).finetune_and_score("float", None, run.path / "float", 0))
+        rows.append(workflow.Workbench(experiment).finetune_and_score(config, widths, run.path, epochs))
     _write_results(run.path, rows, experiment)
     pictures = plot_epochs(_read_csv(run.path / "epochs.csv"), run.path / "plots") if epochs else []
     _table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
@@ -207,6 +220,8 @@ def search(
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of a trial.")] = 3,
     weights: WeightsOption = None,
     alpha: AlphaOption = "auto_po2",
+    preset: PresetOption = "published",
+    data: DataOption = None,
     data_dir: DataDirOption = None,
     output_dir: OutputOption = None,
     retrain_epochs: Annotated[
@@ -226,9 +241,9 @@ def search(
 
     task = _load(benchmark)
     name, spec = task.network(model)
-    dataset = task.load_data(data_dir, seed)
+    dataset = _dataset(task, data, data_dir, seed)
     workflow.require_training_data(dataset)
-    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, resume)
+    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
     run = _run_folder(
         "search",
         experiment,
@@ -236,6 +251,7 @@ def search(
         max_trials=max_trials,
         epochs=epochs,
         retrain_epochs=retrain_epochs,
+        data=data,
         data_dir=data_dir,
     )
     with _resumable(run.path):
@@ -257,8 +273,92 @@ def search(
     _say_paths(run.path, pictures)
     words = [sys.argv[0], "finetune", "--benchmark", benchmark, "--model", name, "--weights", experiment.weights]
     words += ["--config", run.path / workflow.CONFIG_FILE, "--alpha", alpha]
-    words += [] if data_dir is None else ["--data-dir", data_dir]
+    words += _data_words(data, data_dir, preset)
     _say(f"next: {shlex.join(map(str, words))}")
+
+
+@app.command()
+def matrix(
+    benchmark: BenchmarkOption = "digits",
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    configs: Annotated[
+        str, typer.Option("--configs", help="Configurations, separated by commas.")
+    ] = "mpq,flat16,flat8,flat4",
+    alphas: Annotated[str, typer.Option("--alphas", help="Kinds of scales, separated by commas.")] = "auto,auto_po2",
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
+    epochs: EpochsOption = None,
+    preset: PresetOption = "published",
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", help="Folder of the run folders; what is done in it is not done again.")
+    ] = Path("runs/matrix"),
+    results: Annotated[
+        Path, typer.Option("--results", help="CSV that gets the rows; a Markdown table is written beside it.")
+    ] = Path("best_configs/RESULTS.csv"),
+) -> None:
+    """Score a network under all configurations and scales, before and after fine-tuning; rebuild the results table."""
+    _import_tensorflow_quietly()
+    from po2quant.matrix import run_matrix
+    from po2quant.training import finetune as workflow
+    from po2quant.training.prepare import resolve_config
+
+    task = _load(benchmark)
+    name, spec = task.network(model)
+    for config in configs.split(","):
+        resolve_config(config, spec)
+    for seed in _seeds(seeds):
+        dataset = _dataset(task, data, data_dir, seed)
+        workflow.require_training_data(dataset)
+        folder = output_dir / f"{task.name}-{name}-seed{seed}"
+        resume = (folder / "config.json").exists()
+        experiment = workflow.Experiment(task, name, dataset, weights=weights, seed=seed, preset=preset, resume=resume)
+        seed_epochs = experiment.recipe.epochs if epochs is None else epochs
+        run = _run_folder("matrix", experiment, folder, epochs=seed_epochs, data=data, data_dir=data_dir)
+
+        def command(config: str, alpha: str, seed: int = seed) -> list[Any]:
+            words = ["po2quant", "finetune", "--benchmark", benchmark, "--model", name, "--config", config]
+            words += ["--alpha", alpha] if alpha != "float" else []
+            words += ["--weights", weights] if weights else []
+            words += ["--epochs", epochs] if epochs is not None else []
+            return [*words, *_data_words(data, data_dir, preset), "--seed", seed]
+
+        try:
+            run_matrix(experiment, configs.split(","), alphas.split(","), seed_epochs, run.path, results, command, _say)
+        except KeyboardInterrupt:
+            _say("stopped; the same command goes on")
+            raise typer.Exit(INTERRUPTED) from None
+    _say(f"table: {results}, {results.with_suffix('.md')}")
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds must be whole numbers separated by commas. Received: {text!r}") from None
+
+
+def _data_words(data: str | None, data_dir: Path | None, preset: str) -> list[Any]:
+    """Return the options that choose data and recipe as they stand on a command line."""
+    words = ["--preset", preset] if preset != "published" else []
+    words += ["--data", data] if data else []
+    return words + (["--data-dir", data_dir] if data_dir else [])
+
+
+def _dataset(task: Any, data: str | None, data_dir: Path | None, seed: int) -> Any:
+    """Load, download or generate the data of a benchmark."""
+    if data is None:
+        return task.load_data(data_dir, seed)
+    sources = {"official": task.download, "synthetic": task.synthesize}
+    offered = [name for name, source in sources.items() if source]
+    if data not in offered:
+        raise ValueError(f"--data of {task.name} must be one of {', '.join(offered) or 'none'}. Received: {data!r}")
+    if data == "synthetic":
+        return task.synthesize(seed)
+    data_dir = data_dir or Path("data") / task.name
+    task.download(data_dir)
+    return task.load_data(data_dir, seed)
 
 
 def _load(benchmark: str) -> Any:
@@ -278,7 +378,7 @@ def _run_folder(command: str, experiment: Any, path: Path | None, **options: Any
         raise ValueError("--resume needs --output-dir: the folder of the run to go on with")
     path = path or Path("runs") / f"{command}-{task}-{model}-{datetime.now():%Y%m%d-%H%M%S}"
     arguments = {"command": command, "benchmark": task, "model": model, "alpha": experiment.alpha}
-    arguments |= {"weights": experiment.weights, "seed": experiment.seed, **options}
+    arguments |= {"weights": experiment.weights, "seed": experiment.seed, "preset": experiment.preset, **options}
     run = RunFolder(path, arguments, experiment.resume)
     run.write_environment(
         command_line=sys.argv,

@@ -1,7 +1,9 @@
-"""Image classification as published: Adam 0.001 * 0.99**epoch, batch 30, 500 epochs.
+"""Image classification: Adam.
 
-``po2quant finetune --benchmark image_classification --weights F --config mpq --alpha auto_po2 --data-dir D``
+Published: 0.001 * 0.99**epoch, batch 30, 500 epochs.
 """
+
+import dataclasses
 
 from po2quant.benchmark import Recipe
 from po2quant.training.schedules import exponential_decay
@@ -13,4 +15,12 @@ RECIPE = Recipe(
     batch_size=30,
     learning_rate=exponential_decay(0.001, 0.99),
     metrics=("accuracy",),
+)
+SMALL = dataclasses.replace(
+    RECIPE,
+    epochs=4,
+    float_epochs=30,
+    batch_size=100,
+    learning_rate=exponential_decay(0.001, 0.5),
+    float_learning_rate=exponential_decay(0.002, 0.9),
 )

@@ -1,11 +1,12 @@
-"""Visual wake words as published: Adam 0.001 for 20 epochs, 0.0005 for 10, then 0.00025; batch 32.
+"""Visual wake words: Adam, batch 32.
 
-``po2quant finetune --benchmark visual_wake_words --model mobilenet_v1 --weights F --config mpq
---alpha auto_po2 --data-dir D``. The study trained MobileNetV1 for 90 epochs, the others for 100.
+Published: 0.001 for 20 epochs, 0.0005 for 10, then 0.00025; 90 epochs for MobileNetV1, 100 for the others.
 """
 
+import dataclasses
+
 from po2quant.benchmark import Recipe
-from po2quant.training.schedules import piecewise
+from po2quant.training.schedules import exponential_decay, piecewise
 
 RECIPE = Recipe(
     loss="sparse_categorical_crossentropy",
@@ -15,3 +16,19 @@ RECIPE = Recipe(
     learning_rate=piecewise(((0, 0.001), (20, 0.0005), (30, 0.00025))),
     metrics=("accuracy",),
 )
+PUBLISHED_MOBILENET_V1 = dataclasses.replace(RECIPE, epochs=90, float_epochs=90)
+SMALL_MOBILENET_V1 = dataclasses.replace(
+    RECIPE,
+    epochs=5,
+    float_epochs=40,
+    learning_rate=exponential_decay(0.0005, 0.7),
+    float_learning_rate=exponential_decay(0.001, 0.92),
+)
+SMALL_MOBILENET_V2 = dataclasses.replace(
+    RECIPE,
+    epochs=2,
+    float_epochs=12,
+    learning_rate=exponential_decay(0.0002, 0.3),
+    float_learning_rate=exponential_decay(0.001, 0.8),
+)
+SMALL_EFFICIENTNET_B0 = dataclasses.replace(SMALL_MOBILENET_V2, float_epochs=10)

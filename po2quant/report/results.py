@@ -1,36 +1,57 @@
-"""Results as CSV: one row per configuration and stage."""
+"""Results as CSV, one row per configuration and stage, and the table that sums them up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from po2quant.cost import BITS_PER_KIB
+from po2quant.files import open_replacement
 from po2quant.training.finetune import Experiment, Result
-from po2quant.training.run_folder import project_commit
+from po2quant.training.run_folder import project_commit, write_csv
 
 CALIBRATED, FINETUNED = "calibrated", "finetuned"
+KEY = ("benchmark", "model", "config", "alpha", "stage", "seed")
+_CONFIGS = ("float", "mpq", "flat16", "flat8", "flat4")
+_MARKDOWN_COLUMNS = (
+    "config",
+    "KiB",
+    "bits/weight",
+    "bits/activation",
+    "`auto` untrained",
+    "`auto` fine-tuned",
+    "`auto_po2` untrained",
+    "`auto_po2` fine-tuned",
+)
 
 
-def result_records(results: Sequence[Result], experiment: Experiment, command: str) -> list[dict[str, Any]]:
+def result_records(
+    results: Sequence[Result], experiment: Experiment, command: str, float_score: float | None = None
+) -> list[dict[str, Any]]:
     """Return the rows of ``results.csv``.
 
     Args:
-        results: compared configurations; the float one, if any, gives ``float_score``.
+        results: compared configurations.
         experiment: what they were measured on.
         command: command line that made the results.
+        float_score: score of the float network, where no float configuration is among the results.
 
     Returns:
         One row per result and stage (``calibrated``: before training; ``finetuned``).
     """
     dataset = experiment.dataset
-    float_score = next((result.calibrated.value for result in results if result.alpha == "float"), None)
+    float_score = next((result.calibrated.value for result in results if result.alpha == "float"), float_score)
     commit = project_commit()
     records = []
     for result in results:
         for stage, score in ((CALIBRATED, result.calibrated), (FINETUNED, result.finetuned)):
             if score is None:
                 continue
-            trained = stage == FINETUNED
+            trained = stage == FINETUNED or result.alpha == "float"
             records.append(
                 {
                     "benchmark": experiment.benchmark.name,
@@ -53,6 +74,7 @@ def result_records(results: Sequence[Result], experiment: Experiment, command: s
                     "seconds": result.seconds if trained else 0,
                     "commit": commit,
                     "command": command,
+                    "details": " ".join(f"{name}={value:.6f}" for name, value in score.details.items()),
                 }
             )
     return records
@@ -60,3 +82,88 @@ def result_records(results: Sequence[Result], experiment: Experiment, command: s
 
 def _rounded(result: Result, part: str) -> float:
     return 32.0 if result.average is None else round(getattr(result.average, part), 3)
+
+
+def read_records(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a results file, none where there is no file.
+
+    Raises:
+        ValueError: for a file without the columns that tell rows apart.
+    """
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        records = list(csv.DictReader(file, restval=""))
+    for record in records:
+        if missing := [column for column in KEY if not record.get(column)]:
+            raise ValueError(f"a row of results needs {', '.join(KEY)}. Received: {path} without {', '.join(missing)}")
+    return records
+
+
+def merge_records(path: Path, records: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Bring rows into a results file, in the place of rows with the same key, and its table into the ``.md`` beside."""
+    merged = {_key(record): record for record in read_records(path)}
+    for record in records:
+        fresh = {name: "" if value is None else str(value) for name, value in record.items()}
+        merged[_key(fresh)] = fresh
+    rows = sorted(merged.values(), key=_order)
+    write_csv(path, rows)
+    with open_replacement(path.with_suffix(".md")) as file:
+        file.write(markdown_tables(rows))
+    return rows
+
+
+def _key(record: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(record[column] for column in KEY)
+
+
+def _order(record: Mapping[str, str]) -> tuple[Any, ...]:
+    config = record["config"]
+    place = _CONFIGS.index(config) if config in _CONFIGS else len(_CONFIGS)
+    return (*_key(record)[:2], place, config, record["alpha"], int(record["seed"]), record["stage"])
+
+
+def markdown_tables(records: Sequence[Mapping[str, str]]) -> str:
+    """Return a table per network: a row per configuration, scores as means over the seeds with their deviation."""
+    tables = []
+    for (benchmark, model), network in itertools.groupby(
+        sorted(records, key=_order), key=lambda row: (row["benchmark"], row["model"])
+    ):
+        rows = list(network)
+        lines = [f"**{benchmark}, {model}** ({rows[0]['metric']}, {_data(rows)})", ""]
+        lines += [_line(_MARKDOWN_COLUMNS), _line(["---"] * len(_MARKDOWN_COLUMNS))]
+        for config, group in itertools.groupby(rows, key=lambda row: row["config"]):
+            lines.append(_line(_markdown_row(config, list(group))))
+        tables.append("\n".join(lines) + "\n")
+    return "\n".join(tables)
+
+
+def _data(rows: Sequence[Mapping[str, str]]) -> str:
+    seeds = sorted({int(row["seed"]) for row in rows})
+    epochs = sorted({int(row["epochs"]) for row in rows if row["stage"] == FINETUNED})
+    parts = [rows[0]["data"], f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"]
+    if epochs:
+        parts.append(f"fine-tuned for {' or '.join(map(str, epochs))} epochs")
+    return ", ".join(parts)
+
+
+def _markdown_row(config: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    first = rows[0]
+    widths = [f"{float(first[name]):.2f}" for name in ("bits_per_parameter", "bits_per_activation")]
+    cells = [config, f"{int(first['size_bits']) / BITS_PER_KIB:.1f}", *widths]
+    alphas = ("float", "float") if config == "float" else ("auto", "auto_po2")
+    for alpha in alphas:
+        for stage in (CALIBRATED, FINETUNED):
+            cells.append(_mean([float(r["score"]) for r in rows if r["alpha"] == alpha and r["stage"] == stage]))
+    return cells if config != "float" else [*cells[:5], "", "", ""]
+
+
+def _mean(scores: Sequence[float]) -> str:
+    if not scores:
+        return ""
+    deviation = f" ± {statistics.stdev(scores):.4f}" if len(scores) > 1 and len(set(scores)) > 1 else ""
+    return f"{statistics.fmean(scores):.4f}{deviation}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -12,13 +12,11 @@ import keras
 from sklearn.exceptions import ConvergenceWarning
 
 from po2quant.bit_config import BitConfig
-from po2quant.cost import reference_config
 from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
-from po2quant.training.finetune import Experiment
-from po2quant.training.prepare import calibration_inputs, describe_network, load_float_network
+from po2quant.training.finetune import Experiment, reusable_network
+from po2quant.training.prepare import calibration_inputs, describe_network
 from po2quant.training.progress import progress_line
-from po2quant.transform import quantize_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,22 +46,20 @@ def run_search(experiment: Experiment, folder: Path, max_trials: int, epochs: in
         max_trials: trials in all.
         epochs: epochs of a trial.
     """
-    benchmark, spec, dataset, seed = experiment.benchmark, experiment.spec, experiment.dataset, experiment.seed
+    dataset, seed = experiment.dataset, experiment.seed
     keras.utils.set_random_seed(seed)
-    layers = describe_network(spec)
-    float_network = load_float_network(spec, experiment.weights)
-    model = quantize_model(float_network, reference_config(layers), experiment.alpha, spec.placement)
-    samples, _ = calibration_inputs(dataset, model, seed)
+    network = reusable_network(experiment)
+    samples, _ = calibration_inputs(dataset, network.model, seed)
     interrupted = False
     with progress_line("search", max_trials) as line:
         with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it resumes
             tuner = BitWidthTuner(
-                model,
-                layers,
+                network,
+                describe_network(experiment.spec),
                 dataset,
                 samples,
-                benchmark.recipe,
-                benchmark.selection,
+                experiment.recipe,
+                experiment.benchmark.selection,
                 epochs,
                 max_trials,
                 folder,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import TrialStatus
@@ -15,21 +14,20 @@ from keras_tuner.engine.trial import TrialStatus
 from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
-from po2quant.quantizers import Quantizer
 from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.search.trial_log import COMPLETED, FAILED, TrialLog, TrialRow
 from po2quant.training.fit import (
     EPOCHS_CSV,
     DivergedError,
-    compile_model,
     save_weights,
     train_epoch,
     validation_logs,
 )
+from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, ProgressLine
+from po2quant.training.reusable import ReusableNetwork
 from po2quant.training.run_folder import write_csv
 from po2quant.training.weights import BEST_WEIGHTS
-from po2quant.transform import calibrate, set_bits
 
 OBJECTIVE = keras_tuner.Objective("score", "max")
 RANDOM_TRIALS = 5
@@ -65,9 +63,9 @@ class BitWidthTuner(keras_tuner.Tuner):
     state, in the graph that the first trial compiled.
 
     Args:
-        model: quantized network with float weights.
+        network: quantized network with float weights.
         layers: its layers as the bit accounting sees them.
-        dataset: training and validation splits; the test split is not touched.
+        dataset: training and validation splits, used without augmentation; the test split is not touched.
         calibration_inputs: inputs that set the activation ranges of each trial.
         recipe: loss, rates, batch size.
         selection: value of the validation logs, in [0, 1], to maximise.
@@ -82,7 +80,7 @@ class BitWidthTuner(keras_tuner.Tuner):
 
     def __init__(
         self,
-        model: keras.Model,
+        network: ReusableNetwork,
         layers: Sequence[LayerShape],
         dataset: Dataset,
         calibration_inputs: np.ndarray,
@@ -96,7 +94,9 @@ class BitWidthTuner(keras_tuner.Tuner):
         seed: int = 0,
         line: ProgressLine = SILENT,
     ) -> None:
-        self._model, self._layers, self._dataset = model, layers, dataset
+        self._network, self._model, self._layers = network, network.model, layers
+        self._train_pipeline = Pipeline(dataset.train.without_augmentation())
+        self._validation_pipeline, self._data = Pipeline(dataset.validation), dataset.describe()
         self._calibration_inputs, self._recipe, self._selection = calibration_inputs, recipe, selection
         self._epochs, self._max_trials, self._seed, self._line = epochs, max_trials, seed, line
         self._folder = folder
@@ -117,19 +117,6 @@ class BitWidthTuner(keras_tuner.Tuner):
         super().__init__(oracle=oracle, directory=str(folder), project_name=TUNER_FOLDER, overwrite=False)
         finished = {trial_id for trial_id, trial in oracle.trials.items() if trial.status not in ("RUNNING", "IDLE")}
         self.log = TrialLog(folder / TRIALS_CSV, finished)
-        compile_model(model, recipe)
-        self._initial = [variable.numpy() for variable in self._trial_variables()]
-
-    def _trial_variables(self) -> list[keras.Variable]:
-        """Return what a trial changes besides the quantizers: weights, seeds and optimizer state."""
-        quantizers = {
-            id(variable)
-            for layer in self._model._flatten_layers()
-            if isinstance(layer, Quantizer)
-            for variable in layer.variables
-        }
-        own = [variable for variable in self._model.variables if id(variable) not in quantizers]
-        return own + list(self._model.optimizer.variables)
 
     def run_trial(self, trial: keras_tuner.engine.trial.Trial, verbose: int = 0) -> dict[str, float]:
         """Train and score one configuration, and log it; a trial that raises must not end the search."""
@@ -159,17 +146,14 @@ class BitWidthTuner(keras_tuner.Tuner):
         return {"score": score}
 
     def _train(self, config: BitConfig, trial_id: str, factor: float, best: TrialRow | None) -> float:
-        for variable, value in zip(self._trial_variables(), self._initial, strict=True):
-            variable.assign(value)
-        set_bits(self._model, config)
-        calibrate(self._model, self._calibration_inputs)
+        self._network.reset(config, self._calibration_inputs)
         folder = self._folder / TRIALS_FOLDER / trial_id
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / "config.json")
         rows, metric = [], -np.inf
         for epoch in range(self._epochs):
-            logs = train_epoch(self._model, self._dataset.train, self._recipe, epoch, self._seed)
-            validation = validation_logs(self._model, self._dataset.validation, self._recipe)
+            logs = train_epoch(self._model, self._train_pipeline, self._recipe, epoch, self._seed)
+            validation = validation_logs(self._model, self._validation_pipeline, self._recipe)
             rows.append({"epoch": epoch + 1, **logs, **{f"val_{name}": value for name, value in validation.items()}})
             value = self._selection(validation)
             if not np.isfinite(value):
@@ -202,6 +186,6 @@ class BitWidthTuner(keras_tuner.Tuner):
             "metric": best.metric,
             "size_bits": best.size_bits,
             "reference_size_bits": self._reference_bits,
-            "data": self._dataset.describe(),
+            "data": self._data,
         }
         return BitConfig(found.layers, name, provenance)

@@ -9,19 +9,29 @@ from typing import Any
 
 import keras
 
-from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Recipe, Score
+from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score
 from po2quant.bit_config import BitConfig
-from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, network_size
+from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, network_size, reference_config
 from po2quant.files import replaced_whole
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.training.fit import FitState, fit, save_weights
-from po2quant.training.prepare import Prepared, describe_network, evaluate, prepare_network
+from po2quant.training.prepare import (
+    Prepared,
+    calibration_inputs,
+    check_fits,
+    describe_network,
+    evaluate,
+    load_float_network,
+    prepare_network,
+)
 from po2quant.training.progress import progress_line
+from po2quant.training.reusable import ReusableNetwork
+from po2quant.training.run_folder import write_json
 from po2quant.training.weights import BEST_WEIGHTS, is_quantized_checkpoint
-from po2quant.transform import freeze_scales
+from po2quant.transform import freeze_scales, quantize_model
 
 FLOAT_BITS = 32
-MODEL_FILE, CONFIG_FILE = "model.keras", "best_config.json"
+MODEL_FILE, CONFIG_FILE, SCORES_FILE = "model.keras", "best_config.json", "scores.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +45,7 @@ class Experiment:
         alpha: scales of quantized networks, ``'auto'`` or ``'auto_po2'``.
         weights: weights to start from: a file, a run folder or a float model. None: still to be trained.
         seed: of calibration and training.
+        preset: name of the recipe.
         resume: whether runs go on where their folders stand.
 
     Raises:
@@ -47,11 +58,12 @@ class Experiment:
     alpha: str = AUTO_PO2
     weights: Path | keras.Model | None = None
     seed: int = 0
+    preset: str = PUBLISHED
     resume: bool = False
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
-        self.benchmark.network(self.model)
+        self.benchmark.recipe_of(self.model, self.preset)
         if isinstance(self.weights, Path):
             is_quantized_checkpoint(self.weights)
 
@@ -59,6 +71,11 @@ class Experiment:
     def spec(self) -> NetworkSpec:
         """The network."""
         return self.benchmark.network(self.model)[1]
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return self.benchmark.recipe_of(self.model, self.preset)
 
     def with_float_weights(self, folder: Path) -> Experiment:
         """Return the experiment itself, or after training the float network in ``folder`` where it has no weights."""
@@ -82,7 +99,7 @@ def train_float(experiment: Experiment, folder: Path) -> keras.Model:
     """
     keras.utils.set_random_seed(experiment.seed)
     model = experiment.spec.build()
-    recipe = experiment.benchmark.recipe
+    recipe = experiment.recipe
     _fit(experiment, recipe.for_float(), model, folder, recipe.float_epochs, "float network")
     return model
 
@@ -91,6 +108,11 @@ def _fit(experiment: Experiment, recipe: Recipe, model: keras.Model, folder: Pat
     dataset = experiment.dataset
     require_training_data(dataset)
     keras.utils.set_random_seed(experiment.seed)
+
+    def test_score() -> dict[str, float]:
+        score = evaluate(experiment.benchmark, model, dataset.test)
+        return {f"test_{score.metric}": score.value}
+
     with progress_line(title, epochs) as line:
         return fit(
             model,
@@ -103,6 +125,7 @@ def _fit(experiment: Experiment, recipe: Recipe, model: keras.Model, folder: Pat
             experiment.seed,
             experiment.resume,
             line,
+            test_score,
         )
 
 
@@ -150,7 +173,7 @@ def finetune(experiment: Experiment, prepared: Prepared, folder: Path, epochs: i
         is_same = config_file.exists() and BitConfig.load(config_file).layers == config.layers
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
         config.save(config_file)
-    state = _fit(experiment, experiment.benchmark.recipe, prepared.model, folder, epochs, title)
+    state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title)
     if config is not None:
         freeze_scales(prepared.model)
     save_weights(prepared.model, folder / BEST_WEIGHTS)
@@ -159,39 +182,75 @@ def finetune(experiment: Experiment, prepared: Prepared, folder: Path, epochs: i
     return state
 
 
-def finetune_and_score(
-    experiment: Experiment, name: str, config: BitConfig | None, folder: Path, epochs: int
-) -> Result:
-    """Score one configuration on the test split, before and after fine-tuning it in ``folder``.
+class Workbench:
+    """Prepares, trains and scores the configurations of an experiment, in one compiled network.
 
-    Args:
-        experiment: network, data and weights to start from.
-        name: what the result calls the configuration.
-        config: widths, None for float.
-        folder: run folder.
-        epochs: epochs of fine-tuning; 0 only calibrates.
+    Each result is that of a network of its own.
     """
-    benchmark, test = experiment.benchmark, experiment.dataset.test
-    layers = describe_network(experiment.spec)
-    prepared = prepare_network(
-        experiment.spec, config, experiment.alpha, experiment.weights, experiment.dataset, experiment.seed
-    )
-    calibrated = evaluate(benchmark, prepared.model, test)
-    finetuned, state = None, FitState()
-    if epochs:
-        state = finetune(experiment, prepared, folder, epochs, f"{name} {experiment.alpha}")
-        finetuned = evaluate(benchmark, prepared.model, test)
-    return Result(
-        name,
-        "float" if config is None else experiment.alpha,
-        size_in_bits(layers, config),
-        None if config is None else average_bits(layers, config),
-        calibrated,
-        finetuned,
-        state.epoch,
-        round(sum(row["seconds"] for row in state.rows), 1),
-        prepared.calibration,
-    )
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.layers = describe_network(experiment.spec)
+        self._network: ReusableNetwork | None = None
+
+    def prepare(self, config: BitConfig | None) -> Prepared:
+        """Return the network that starts from the experiment's weights with the widths of ``config``, None for float.
+
+        A quantized network is valid until the next one is prepared.
+        """
+        experiment = self.experiment
+        is_trained = isinstance(experiment.weights, Path) and is_quantized_checkpoint(experiment.weights)
+        if config is None or is_trained:
+            keras.utils.set_random_seed(experiment.seed)
+            return prepare_network(
+                experiment.spec, config, experiment.alpha, experiment.weights, experiment.dataset, experiment.seed
+            )
+        if self._network is None:
+            keras.utils.set_random_seed(experiment.seed)
+            self._network = reusable_network(experiment)
+        inputs, source = calibration_inputs(experiment.dataset, self._network.model, experiment.seed)
+        self._network.reset(config, inputs)
+        return Prepared(self._network.model, config, source)
+
+    def finetune_and_score(self, name: str, config: BitConfig | None, folder: Path, epochs: int) -> Result:
+        """Score one configuration on the test split, before and after fine-tuning it in ``folder``.
+
+        Args:
+            name: what the result calls the configuration.
+            config: widths, None for float.
+            folder: run folder.
+            epochs: epochs of fine-tuning; 0 only calibrates.
+        """
+        experiment, test = self.experiment, self.experiment.dataset.test
+        prepared = self.prepare(config)
+        calibrated = evaluate(experiment.benchmark, prepared.model, test)
+        finetuned, state = None, FitState()
+        if epochs:
+            state = finetune(experiment, prepared, folder, epochs, f"{name} {experiment.alpha}")
+            finetuned = evaluate(experiment.benchmark, prepared.model, test)
+        result = Result(
+            name,
+            "float" if config is None else experiment.alpha,
+            size_in_bits(self.layers, config),
+            None if config is None else average_bits(self.layers, config),
+            calibrated,
+            finetuned,
+            state.epoch,
+            round(sum(row["seconds"] for row in state.rows), 1),
+            prepared.calibration,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / SCORES_FILE, result.to_dict())
+        return result
+
+
+def reusable_network(experiment: Experiment) -> ReusableNetwork:
+    """Return the quantized network of an experiment with its float weights, not yet calibrated."""
+    spec = experiment.spec
+    float_network = load_float_network(spec, experiment.weights)
+    check_fits(experiment.dataset, float_network)
+    widths = reference_config(describe_network(spec))
+    return ReusableNetwork(quantize_model(float_network, widths, experiment.alpha, spec.placement), experiment.recipe)
 
 
 def compare(
@@ -201,8 +260,9 @@ def compare(
 
     ``folder`` gets one run per configuration.
     """
+    bench = Workbench(experiment)
     return [
-        finetune_and_score(experiment, name, config, folder / name, epochs if config is not None else 0)
+        bench.finetune_and_score(name, config, folder / name, epochs if config is not None else 0)
         for name, config in configs
     ]
 

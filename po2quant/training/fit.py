@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from po2quant.benchmark import Recipe, Split
 from po2quant.files import replaced_whole
+from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.run_folder import write_csv
 from po2quant.training.weights import BEST_WEIGHTS
@@ -56,7 +57,7 @@ def compile_model(model: keras.Model, recipe: Recipe) -> None:
 
 def train_epoch(
     model: keras.Model,
-    train: Split,
+    train: Pipeline,
     recipe: Recipe,
     epoch: int,
     seed: int,
@@ -68,15 +69,8 @@ def train_epoch(
         DivergedError: where the loss is not finite.
     """
     model.optimizer.learning_rate = recipe.learning_rate(epoch)
-    order = np.random.default_rng((seed, epoch)).permutation(len(train))
-    history = model.fit(
-        train.x[order],
-        train.y[order],
-        batch_size=recipe.batch_size,
-        shuffle=False,
-        verbose=0,
-        callbacks=[BatchProgress(line)],
-    )
+    batches = train.epoch(recipe.batch_size, seed, epoch)
+    history = model.fit(batches, shuffle=False, verbose=0, callbacks=[BatchProgress(line)])
     logs = {name: float(values[-1]) for name, values in history.history.items()}
     if not math.isfinite(logs["loss"]):
         raise DivergedError(
@@ -85,9 +79,9 @@ def train_epoch(
     return logs
 
 
-def validation_logs(model: keras.Model, validation: Split, recipe: Recipe) -> dict[str, float]:
+def validation_logs(model: keras.Model, validation: Pipeline, recipe: Recipe) -> dict[str, float]:
     """Return loss and metrics on the validation split."""
-    return model.evaluate(validation.x, validation.y, batch_size=recipe.batch_size, verbose=0, return_dict=True)
+    return model.evaluate(validation.in_order(recipe.batch_size), verbose=0, return_dict=True)
 
 
 def fit(
@@ -101,6 +95,7 @@ def fit(
     seed: int = 0,
     resume: bool = False,
     line: ProgressLine = SILENT,
+    watch: Callable[[], Mapping[str, float]] = dict,
 ) -> FitState:
     """Train a network and leave it with the weights of its best validation epoch.
 
@@ -109,7 +104,7 @@ def fit(
     same order, as if it had never stopped.
 
     Args:
-        model: uncompiled network.
+        model: network, uncompiled or compiled by :func:`compile_model` for the same loss and metrics.
         train: training samples.
         validation: samples that choose the best epoch.
         recipe: loss, rates, batch size, patience.
@@ -119,25 +114,28 @@ def fit(
         seed: of the order of samples.
         resume: go on from the checkpoint in ``folder``, if there is one.
         line: shows progress, in epochs.
+        watch: further values to log after each epoch, e.g. the test score; nothing is chosen by them.
 
     Returns:
         The rows of ``epochs.csv`` and the best epoch.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    compile_model(model, recipe)
+    if not model.compiled:
+        compile_model(model, recipe)
     checkpoint = folder / CHECKPOINT
     state = _load_checkpoint(model, checkpoint) if resume and checkpoint.exists() else FitState()
+    train_pipeline, validation_pipeline = Pipeline(train), Pipeline(validation)
     writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
     for epoch in range(state.epoch, epochs):
         if state.should_stop(recipe.patience):
             break
         line.update(epoch, f"epoch {epoch + 1}/{epochs}, best {max(state.best_value, 0):.4f}")
         start = time.perf_counter()
-        logs = train_epoch(model, train, recipe, epoch, seed, line)
-        validation_values = validation_logs(model, validation, recipe)
+        logs = train_epoch(model, train_pipeline, recipe, epoch, seed, line)
+        validation_values = validation_logs(model, validation_pipeline, recipe)
         value = selection(validation_values)
         row = {"epoch": epoch + 1, "learning_rate": recipe.learning_rate(epoch), **logs}
-        row |= {f"val_{name}": result for name, result in validation_values.items()}
+        row |= {f"val_{name}": result for name, result in validation_values.items()} | watch()
         state.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
         if value > state.best_value:
             state.best_value, state.best_epoch = value, epoch

@@ -66,9 +66,12 @@ def calibration_inputs(dataset: Dataset, model: keras.Model, seed: int) -> tuple
     They are drawn from the training split; test-only archives lend their inputs, without labels.
     """
     split, source = (dataset.train, "train") if dataset.train is not None else (dataset.test, "test inputs")
-    x = network_inputs(split.x, model)
-    chosen = np.random.default_rng(seed).permutation(len(x))[:CALIBRATION_SAMPLES]
-    return x[np.sort(chosen)], source
+    inputs_per_sample = len(network_inputs(split.inputs(slice(1)), model))
+    order = np.random.default_rng(seed).permutation(len(split) * inputs_per_sample)
+    chosen = np.sort(order[:CALIBRATION_SAMPLES])
+    samples, position = np.unique(chosen // inputs_per_sample, return_inverse=True)
+    inputs = network_inputs(split.inputs(samples), model)
+    return inputs[position * inputs_per_sample + chosen % inputs_per_sample], source
 
 
 def network_inputs(x: np.ndarray, model: keras.Model) -> np.ndarray:

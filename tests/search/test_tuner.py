@@ -10,6 +10,7 @@ from po2quant.cost import ForgivingFactor, network_size, reference_config
 from po2quant.search import run_search
 from po2quant.training.finetune import Experiment
 from po2quant.training.fit import compile_model, train_epoch, validation_logs
+from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import describe_network, prepare_network
 from po2quant.training.weights import load_weights
 
@@ -63,8 +64,8 @@ def test_a_trial_in_the_shared_graph_equals_a_freshly_built_network(digits, digi
     config = BitConfig.load(folder / "trials" / last.trial_id / "config.json")
     fresh = prepare_network(spec, config, "auto_po2", digits_weights, digits_data).model
     compile_model(fresh, digits.recipe)
-    train_epoch(fresh, digits_data.train, digits.recipe, 0, seed=0)
-    assert validation_logs(fresh, digits_data.validation, digits.recipe)["accuracy"] == last.metric
+    train_epoch(fresh, Pipeline(digits_data.train), digits.recipe, 0, seed=0)
+    assert validation_logs(fresh, Pipeline(digits_data.validation), digits.recipe)["accuracy"] == last.metric
     for got, want in zip(_network_weights(result.tuner._model), _network_weights(fresh), strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -79,7 +80,7 @@ def test_the_best_configuration_and_its_weights_are_kept(digits, digits_data, fi
     assert best.provenance["trial"] == result.log.best().trial_id
     model = prepare_network(digits.network()[1], best, "auto_po2", folder / "best.weights.h5", digits_data).model
     compile_model(model, digits.recipe)
-    logs = validation_logs(model, digits_data.validation, digits.recipe)
+    logs = validation_logs(model, Pipeline(digits_data.validation), digits.recipe)
     assert logs["accuracy"] == pytest.approx(result.log.best().metric, abs=1e-6)
 
 

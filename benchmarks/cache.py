@@ -1,0 +1,35 @@
+"""Arrays that take long to make, kept beside the data they come from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.base import READ_ERRORS
+from po2quant.files import replaced_whole
+
+CACHE_FOLDER = ".po2quant-cache"
+
+
+def cached(folder: Path, key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the arrays of ``make()``, kept as ``folder/.po2quant-cache/<key>.npz``.
+
+    A damaged file is made anew, and where nothing can be written nothing is kept.
+
+    Args:
+        folder: the data folder.
+        key: file name with a hash of all that the arrays depend on.
+        make: makes the arrays, by name.
+    """
+    path = folder / CACHE_FOLDER / f"{key}.npz"
+    with contextlib.suppress(ValueError, KeyError, TypeError, *READ_ERRORS), np.load(path, allow_pickle=False) as file:
+        return dict(file)
+    arrays = dict(make())
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_whole(path) as temporary:
+            np.savez(temporary, **arrays)
+    return arrays

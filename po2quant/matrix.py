@@ -1,0 +1,74 @@
+"""All configurations of a network under all kinds of scales: resumable, cell by cell, into one results file."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from po2quant.report.results import merge_records, read_records, result_records
+from po2quant.training.finetune import Experiment, Workbench
+from po2quant.training.fit import EPOCHS_CSV
+from po2quant.training.prepare import FLOAT, resolve_config
+from po2quant.training.run_folder import write_csv
+
+CONFIGS = ("mpq", "flat16", "flat8", "flat4")
+RESULTS_CSV = "results.csv"
+
+
+def run_matrix(
+    experiment: Experiment,
+    configs: Sequence[str],
+    alphas: Sequence[str],
+    epochs: int,
+    folder: Path,
+    results: Path,
+    command: Callable[[str, str], Sequence[Any]],
+    say: Callable[[str], None],
+) -> None:
+    """Score the float network, and each configuration under each kind of scales before and after fine-tuning.
+
+    A cell that ``folder`` already has a result of is not run again.
+
+    Args:
+        experiment: network, data, weights and seed; its alpha is ignored.
+        configs: names or files of configurations.
+        alphas: kinds of scales.
+        epochs: epochs of fine-tuning.
+        folder: run folder; one folder per cell inside.
+        results: CSV file that gets the rows of each cell as soon as it is done; a Markdown table beside it.
+        command: returns the words of the command that makes one cell, given configuration and alpha.
+        say: shows a line.
+    """
+    is_trained_here = experiment.weights is None
+    experiment = dataclasses.replace(experiment, resume=True).with_float_weights(folder / FLOAT)
+    float_score = None
+    for alpha in (FLOAT, *alphas):
+        bench = None
+        for config in (FLOAT,) if alpha == FLOAT else configs:
+            cell = folder / (FLOAT if alpha == FLOAT else f"{Path(config).stem}-{alpha}")
+            records = read_records(cell / RESULTS_CSV)
+            if not records:
+                bench = bench or Workbench(
+                    experiment if alpha == FLOAT else dataclasses.replace(experiment, alpha=alpha)
+                )
+                widths = resolve_config(config, experiment.spec)
+                result = bench.finetune_and_score(config, widths, cell, 0 if widths is None else epochs)
+                if widths is None and is_trained_here:
+                    result = dataclasses.replace(result, **_training_of(folder / FLOAT))
+                words = shlex.join(map(str, command(config, alpha)))
+                write_csv(cell / RESULTS_CSV, result_records([result], bench.experiment, words, float_score))
+                records = read_records(cell / RESULTS_CSV)
+            float_score = float(records[0]["float_score"])
+            merge_records(results, records)
+            scores = ", ".join(f"{record['stage']} {float(record['score']):.4f}" for record in records)
+            say(f"seed {experiment.seed} {config} {alpha}: {records[0]['metric']} {scores}")
+
+
+def _training_of(folder: Path) -> dict[str, float]:
+    with open(folder / EPOCHS_CSV, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {"epochs": len(rows), "seconds": round(sum(float(row["seconds"]) for row in rows), 1)}

@@ -1,0 +1,47 @@
+"""Batches of a split for training, as tf.data."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from po2quant.benchmark import Split
+
+
+class Pipeline:
+    """Brings the samples of a split to a network, in parallel with its training.
+
+    Args:
+        split: samples; their random changes, if any, are made in training batches alone.
+    """
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        with tf.device("CPU"):
+            self._x = tf.constant(split.x)
+            self._y = None if split.y is None else tf.constant(split.y)
+        self._plain = tf.function(lambda samples: self._with_targets(self._inputs(samples), samples))
+        self._changed = tf.function(lambda samples, seed: self._with_targets(split.augmented(samples, seed), samples))
+
+    def in_order(self, batch_size: int) -> tf.data.Dataset:
+        """Return batches of inputs and targets in stored order, unchanged."""
+        samples = tf.data.Dataset.range(len(self._split)).batch(batch_size)
+        return samples.map(self._plain, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def epoch(self, batch_size: int, seed: int, epoch: int) -> tf.data.Dataset:
+        """Return batches of inputs and targets in the order, and with the changes, that ``(seed, epoch)`` gives."""
+        rng = np.random.default_rng((seed, epoch))
+        samples = tf.data.Dataset.from_tensor_slices(rng.permutation(len(self._split))).batch(batch_size)
+        if self._split.augmented is None:
+            batches = samples.map(self._plain, tf.data.AUTOTUNE)
+        else:
+            seeds = rng.integers(2**31, size=(-(-len(self._split) // batch_size), 2), dtype=np.int32)
+            pairs = tf.data.Dataset.zip(samples, tf.data.Dataset.from_tensor_slices(seeds))
+            batches = pairs.map(self._changed, tf.data.AUTOTUNE)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _inputs(self, samples: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.gather(self._x, samples), tf.float32) * np.float32(self._split.scale)
+
+    def _with_targets(self, inputs: tf.Tensor, samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return inputs, inputs if self._y is None else tf.gather(self._y, samples)

@@ -1,0 +1,124 @@
+"""The matrix: every cell once, as the single command makes it, into one results file."""
+
+import csv
+import dataclasses
+
+import pytest
+
+from po2quant.matrix import RESULTS_CSV, run_matrix
+from po2quant.report.results import markdown_tables, merge_records, read_records
+from po2quant.training.finetune import Experiment, Workbench
+from po2quant.training.prepare import resolve_config
+
+CONFIGS = ("mpq", "flat4")
+
+
+def run(experiment, folder, **changes):
+    arguments = {"configs": CONFIGS, "alphas": ("auto", "auto_po2"), "epochs": 1, **changes}
+    said = []
+    results = folder / "best" / "RESULTS.csv"
+    results.parent.mkdir(exist_ok=True, parents=True)
+    run_matrix(
+        experiment, folder=folder, results=results, command=lambda *cell: ["make", *cell], say=said.append, **arguments
+    )
+    return read_records(results), said
+
+
+@pytest.fixture(scope="module")
+def experiment(digits, digits_data, digits_weights):
+    return Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)
+
+
+@pytest.fixture(scope="module")
+def matrix(experiment, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("matrix")
+    return folder, *run(experiment, folder)
+
+
+def cells(rows):
+    return [(row["config"], row["alpha"], row["stage"]) for row in rows]
+
+
+def test_every_cell_has_its_stages(matrix):
+    _, rows, said = matrix
+    quantized = [(c, a, s) for c in CONFIGS for a in ("auto", "auto_po2") for s in ("calibrated", "finetuned")]
+    assert cells(rows) == [("float", "float", "calibrated"), *quantized]
+    assert list(rows[0])[:7] == ["benchmark", "model", "config", "alpha", "stage", "metric", "score"]
+    assert {row["float_score"] for row in rows} == {rows[0]["score"]}
+    assert {row["train_samples"] for row in rows} == {"1293"} and {row["test_samples"] for row in rows} == {"360"}
+    assert rows[-1]["command"] == "make flat4 auto_po2" and rows[-1]["epochs"] == "1"
+    assert len(said) == 5
+
+
+def test_a_cell_equals_the_run_of_its_own_command(matrix, experiment, tmp_path):
+    _, rows, _ = matrix
+    config = resolve_config("flat4", experiment.spec)
+    alone = Workbench(experiment).finetune_and_score("flat4", config, tmp_path, 1)
+    in_matrix = {row["stage"]: float(row["score"]) for row in rows[-2:]}
+    assert in_matrix["calibrated"] == pytest.approx(alone.calibrated.value, abs=1e-6)
+    assert in_matrix["finetuned"] == pytest.approx(alone.finetuned.value, abs=1e-6)
+    with open(matrix[0] / "flat4-auto_po2" / "epochs.csv", newline="") as file:
+        epoch = next(csv.DictReader(file))
+    assert float(epoch["test_accuracy"]) == pytest.approx(alone.finetuned.value)
+
+
+def test_what_is_done_is_not_done_again(matrix, experiment, monkeypatch):
+    folder, rows, _ = matrix
+    (folder / "best" / "RESULTS.csv").unlink()
+    monkeypatch.setattr(Workbench, "finetune_and_score", None)
+    again, _ = run(experiment, folder)
+    assert again == rows
+
+
+def test_a_missing_cell_alone_is_made(matrix, experiment):
+    folder, rows, _ = matrix
+    path = folder / "mpq-auto" / RESULTS_CSV
+    path.unlink()
+    trained = (folder / "flat4-auto" / "checkpoint.npz").stat().st_mtime_ns
+    again, _ = run(experiment, folder)
+    assert path.exists() and trained == (folder / "flat4-auto" / "checkpoint.npz").stat().st_mtime_ns
+    assert [row["score"] for row in again] == [row["score"] for row in rows]
+
+
+def record(**changes):
+    row = {"benchmark": "b", "model": "m", "config": "flat8", "alpha": "auto", "stage": "calibrated", "seed": "0"}
+    row |= {"metric": "accuracy", "score": "0.5", "size_bits": "8192", "bits_per_parameter": "8.0", "epochs": "0"}
+    return row | {"bits_per_activation": "8.0", "data": "d (subset: 2 test)"} | changes
+
+
+def test_rows_replace_those_of_the_same_cell_and_leave_the_others(tmp_path):
+    path = tmp_path / "RESULTS.csv"
+    merge_records(path, [record(seed="1"), record(score="0.6"), record(model="a"), record(config="mpq")])
+    rows = merge_records(path, [record(score="0.7")])
+    assert [(row["model"], row["config"], row["seed"], row["score"]) for row in rows] == [
+        ("a", "flat8", "0", "0.5"),
+        ("m", "mpq", "0", "0.5"),
+        ("m", "flat8", "0", "0.7"),
+        ("m", "flat8", "1", "0.5"),
+    ]
+    assert read_records(path) == rows
+    assert path.with_suffix(".md").read_text() == markdown_tables(rows)
+
+
+def test_the_table_shows_means_and_deviations_over_seeds():
+    rows = [record(seed=str(seed), score=str(score)) for seed, score in ((0, 0.5), (1, 0.6), (2, 0.7))]
+    rows += [record(alpha="auto_po2", stage="finetuned", score="0.9", epochs="5")]
+    lines = markdown_tables(rows).splitlines()
+    assert lines[0] == "**b, m** (accuracy, d (subset: 2 test), seeds 0, 1, 2, fine-tuned for 5 epochs)"
+    assert lines[-1] == "| flat8 | 1.0 | 8.00 | 8.00 | 0.6000 ± 0.1000 |  |  | 0.9000 |"
+
+
+def test_a_foreign_results_file_is_named(tmp_path):
+    path = tmp_path / "RESULTS.csv"
+    path.write_text("name,score\nx,1\n")
+    with pytest.raises(ValueError, match=r"a row of results needs benchmark, .* without benchmark"):
+        merge_records(path, [record()])
+    assert path.read_text() == "name,score\nx,1\n"
+
+
+def test_a_float_network_trained_here_counts_its_epochs(digits, digits_data, tmp_path):
+    recipe = dataclasses.replace(digits.recipe, float_epochs=2)
+    experiment = Experiment(dataclasses.replace(digits, recipe=recipe), "ds_cnn", digits_data)
+    rows, _ = run(experiment, tmp_path, configs=(), alphas=())
+    assert cells(rows) == [("float", "float", "calibrated")]
+    assert rows[0]["epochs"] == "2" and float(rows[0]["seconds"]) > 0
