@@ -169,7 +169,7 @@ def _decode_image(data: bytes, name: str, shape: tuple[int, int, int]) -> np.nda
     try:
         image = tf.io.decode_jpeg(data, channels=shape[-1], dct_method="INTEGER_ACCURATE").numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(f"{name} must be a complete JPEG. Received: {error.message}") from error
+        raise ValueError(f"{name} must be a complete JPEG. Received: {len(data)} bytes that are none") from error
     if image.shape != shape:
         raise ValueError(f"{name} must have the shape {shape}. Received: {image.shape}")
     return image

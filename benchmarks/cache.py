@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ CACHE_FOLDER = ".po2quant-cache"
 def cached(folder: Path, key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the arrays of ``make()``, kept as ``folder/.po2quant-cache/<key>.npz``.
 
-    A damaged file is made anew, and where nothing can be written nothing is kept.
+    A damaged file is made anew, and where nothing can or may be written nothing is kept.
 
     Args:
         folder: the data folder.
@@ -28,6 +29,8 @@ def cached(folder: Path, key: str, make: Callable[[], Mapping[str, np.ndarray]])
     with contextlib.suppress(ValueError, KeyError, TypeError, *READ_ERRORS), np.load(path, allow_pickle=False) as file:
         return dict(file)
     arrays = dict(make())
+    if not folder.stat().st_mode & stat.S_IWUSR:
+        return arrays
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced_whole(path) as temporary:

@@ -183,7 +183,7 @@ def finetune(
 ) -> None:
     """Retrain a network under a bit configuration, and freeze its scales."""
     _import_tensorflow_quietly()
-    from po2quant.report.plots import plot_epochs
+    from po2quant.report.plots import plot_confusion, plot_epochs
     from po2quant.report.tables import result_table
     from po2quant.training import finetune as workflow
     from po2quant.training.prepare import resolve_config
@@ -204,7 +204,10 @@ def finetune(
             rows.append(workflow.Workbench(experiment).finetune_and_score("float", None, run.path / "float", 0))
         rows.append(workflow.Workbench(experiment).finetune_and_score(config, widths, run.path, epochs))
     _write_results(run.path, rows, experiment)
-    pictures = plot_epochs(_read_csv(run.path / "epochs.csv"), run.path / "plots") if epochs else []
+    pictures = plot_epochs(_read_csv(run.path / "epochs.csv"), run.path / "plots", dataset.describe()) if epochs else []
+    score = rows[-1].finetuned or rows[-1].calibrated
+    if score.confusion:
+        pictures.append(plot_confusion(score, run.path / "plots" / "confusion.png", dataset.describe()))
     _table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     _warn_reconstructed(widths)
     _say_paths(run.path, pictures)
@@ -259,7 +262,7 @@ def search(
         found = run_search(experiment, run.path, max_trials, epochs)
     best = found.best_config(f"{task.name}-{name}")
     best.save(run.path / workflow.CONFIG_FILE)
-    pictures = plot_search(found.log.rows, best, run.path / "plots")
+    pictures = plot_search(found.log.rows, best, run.path / "plots", dataset.describe())
     if found.interrupted:
         _say(f"the best of {len(found.log.rows)} trials is in {run.path / workflow.CONFIG_FILE}")
         raise _stopped(run.path)
@@ -268,7 +271,7 @@ def search(
     with _resumable(run.path):
         rows = workflow.compare(experiment, configs, run.path / "comparison", retrain_epochs)
     _write_results(run.path, rows, experiment)
-    pictures.append(plot_comparison(rows, run.path / "plots" / "comparison.png"))
+    pictures.append(plot_comparison(rows, run.path / "plots" / "comparison.png", dataset.describe()))
     _table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     _say_paths(run.path, pictures)
     words = [sys.argv[0], "finetune", "--benchmark", benchmark, "--model", name, "--weights", experiment.weights]
@@ -301,6 +304,7 @@ def matrix(
     """Score a network under all configurations and scales, before and after fine-tuning; rebuild the results table."""
     _import_tensorflow_quietly()
     from po2quant.matrix import run_matrix
+    from po2quant.quantizers import check_alpha
     from po2quant.training import finetune as workflow
     from po2quant.training.prepare import resolve_config
 
@@ -308,6 +312,8 @@ def matrix(
     name, spec = task.network(model)
     for config in configs.split(","):
         resolve_config(config, spec)
+    for alpha in alphas.split(","):
+        check_alpha(alpha)
     for seed in _seeds(seeds):
         dataset = _dataset(task, data, data_dir, seed)
         workflow.require_training_data(dataset)

@@ -39,7 +39,7 @@ def trained(digits_weights, tmp_path_factory):
 def test_help_names_the_commands():
     result = run("--help")
     assert result.returncode == 0
-    for command in ("summary", "evaluate", "search", "finetune"):
+    for command in ("summary", "evaluate", "search", "finetune", "matrix"):
         assert command in result.stdout
 
 
@@ -73,7 +73,12 @@ def test_finetune_leaves_a_run_folder_that_explains_itself(trained, digits_weigh
         "model.keras",
         "plots",
         "results.csv",
+        "scores.json",
     } <= names
+    scores = json.loads((folder / "scores.json").read_text())
+    confusion = np.array(scores["finetuned"]["confusion"])
+    assert confusion.shape == (10, 10) and confusion.sum() == 360
+    assert np.trace(confusion) / 360 == row["finetuned"]["value"]
     environment = json.loads((folder / "env.json").read_text())
     assert environment["data_kind"] == "embedded"
     assert len(environment["data_fingerprint"]) == 16
@@ -114,6 +119,18 @@ WRONG_INPUTS = {
     "weights": (("evaluate", "--config", "flat8", "--weights", "nowhere.h5"), "There is no file nowhere.h5"),
     "data": (("finetune", "--benchmark", "keyword_spotting"), "--data-dir"),
     "no data": (("finetune", "--benchmark", "visual_wake_words", "--data-dir", "nowhere"), "nowhere"),
+    "preset": (
+        ("finetune", "--preset", "tiny"),
+        "preset of digits ds_cnn must be one of published, small. Received: 'tiny'",
+    ),
+    "source": (("finetune", "--data", "real"), "--data of digits must be one of none. Received: 'real'"),
+    "sources": (
+        ("matrix", "--benchmark", "image_classification", "--data", "real"),
+        "--data of image_classification must be one of official, synthetic. Received: 'real'",
+    ),
+    "seeds": (("matrix", "--seeds", "0;1"), "--seeds must be whole numbers separated by commas. Received: '0;1'"),
+    "configs": (("matrix", "--configs", "mpq,flat3"), "Received: 'flat3'"),
+    "alphas": (("matrix", "--alphas", "po2"), "alpha must be one of auto, auto_po2"),
     "resume": (("search", "--resume"), "--resume needs --output-dir"),
     "module": (("summary", "--benchmark", "no.such.module:thing"), "cannot load benchmark 'no.such.module:thing'"),
     "attribute": (("summary", "--benchmark", "json:dumps"), "must be a po2quant.benchmark.Benchmark"),

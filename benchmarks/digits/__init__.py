@@ -9,7 +9,7 @@ from po2quant.transform import Placement
 
 BENCHMARK = Benchmark(
     "digits",
-    {"ds_cnn": NetworkSpec(ds_cnn, Placement(signed_input=False), mpq_config("digits-ds_cnn"))},
+    {"ds_cnn": NetworkSpec(ds_cnn, Placement(signed_input=False), mpq_config("digits-ds_cnn"), {"small": RECIPE})},
     load,
     RECIPE,
     accuracy_score,

@@ -20,15 +20,17 @@ PUBLISHED_MOBILENET_V1 = dataclasses.replace(RECIPE, epochs=90, float_epochs=90)
 SMALL_MOBILENET_V1 = dataclasses.replace(
     RECIPE,
     epochs=5,
-    float_epochs=40,
+    float_epochs=20,
     learning_rate=exponential_decay(0.0005, 0.7),
-    float_learning_rate=exponential_decay(0.001, 0.92),
+    float_learning_rate=exponential_decay(0.001, 0.85),
 )
 SMALL_MOBILENET_V2 = dataclasses.replace(
     RECIPE,
     epochs=2,
-    float_epochs=12,
+    float_epochs=10,
     learning_rate=exponential_decay(0.0002, 0.3),
     float_learning_rate=exponential_decay(0.001, 0.8),
 )
-SMALL_EFFICIENTNET_B0 = dataclasses.replace(SMALL_MOBILENET_V2, float_epochs=10)
+SMALL_EFFICIENTNET_B0 = dataclasses.replace(
+    SMALL_MOBILENET_V2, epochs=1, float_epochs=7, float_learning_rate=exponential_decay(0.001, 0.7)
+)

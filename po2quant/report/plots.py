@@ -1,4 +1,4 @@
-"""Pictures of searches and training runs."""
+"""Pictures of searches and training runs; each says which data it was measured on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from po2quant.benchmark import Score
 from po2quant.bit_config import BitConfig
 from po2quant.cost import BITS_PER_KIB
 from po2quant.search.trial_log import COMPLETED, TrialRow
@@ -17,8 +18,8 @@ from po2quant.training.finetune import Result
 KERNEL_COLOR, ACTIVATION_COLOR = "tab:blue", "tab:orange"
 
 
-def plot_search(rows: Sequence[TrialRow], best: BitConfig, folder: Path) -> list[Path]:
-    """Draw a search: score and metric over trials, metric against size, bits per layer of the best.
+def plot_search(rows: Sequence[TrialRow], best: BitConfig, folder: Path, data: str) -> list[Path]:
+    """Draw a search on ``data``: score and metric over trials, metric against size, bits per layer of the best.
 
     Returns:
         The paths of the pictures in ``folder``.
@@ -29,14 +30,14 @@ def plot_search(rows: Sequence[TrialRow], best: BitConfig, folder: Path) -> list
     for key in ("score", "metric"):
         values = [getattr(row, key) for _, row in completed]
         running = [max(values[: index + 1]) for index in range(len(values))]
-        figure, axes = _figure(f"{key} over trials")
+        figure, axes = _figure(f"{key} over trials", data)
         axes.plot(numbers, values, "o", label="trial")
         axes.step(numbers, running, where="post", label="best so far")
         axes.set(xlabel="trial", ylabel=key)
         axes.legend()
         paths.append(_save(figure, folder / f"{key}_over_trials.png"))
-    paths.append(_plot_pareto([row for _, row in completed], folder / "metric_against_size.png"))
-    paths.append(plot_bits(best, folder / "bits_per_layer.png"))
+    paths.append(_plot_pareto([row for _, row in completed], folder / "metric_against_size.png", data))
+    paths.append(plot_bits(best, folder / "bits_per_layer.png", data))
     return paths
 
 
@@ -49,8 +50,8 @@ def pareto_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
     return front
 
 
-def _plot_pareto(rows: Sequence[TrialRow], path: Path) -> Path:
-    figure, axes = _figure("metric against size")
+def _plot_pareto(rows: Sequence[TrialRow], path: Path, data: str) -> Path:
+    figure, axes = _figure("metric against size", data)
     front, chosen = pareto_front(rows), max(rows, key=lambda row: row.score)
     axes.plot([row.size_ratio for row in rows], [row.metric for row in rows], "o", label="trial")
     axes.step([row.size_ratio for row in front], [row.metric for row in front], where="post", label="Pareto front")
@@ -60,9 +61,9 @@ def _plot_pareto(rows: Sequence[TrialRow], path: Path) -> Path:
     return _save(figure, path)
 
 
-def plot_bits(config: BitConfig, path: Path) -> Path:
+def plot_bits(config: BitConfig, path: Path, data: str) -> Path:
     """Draw the widths of kernels and activations in network order."""
-    figure, axes = _figure("bits per layer", width=max(6.4, 0.28 * len(config.layers)))
+    figure, axes = _figure("bits per layer", data, width=max(6.4, 0.28 * len(config.layers)))
     names = list(config.layers)
     widths = [bits.kernel or bits.activation for bits in config.layers.values()]
     colors = [KERNEL_COLOR if bits.kernel else ACTIVATION_COLOR for bits in config.layers.values()]
@@ -75,23 +76,42 @@ def plot_bits(config: BitConfig, path: Path) -> Path:
     return _save(figure, path)
 
 
-def plot_epochs(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """Draw loss and metrics over epochs, training and validation."""
-    paths = []
-    for name in [key.removeprefix("val_") for key in rows[0] if key.startswith("val_")]:
-        figure, axes = _figure(f"{name} over epochs")
-        epochs = [row["epoch"] for row in rows]
-        axes.plot(epochs, [row[name] for row in rows], label="training")
-        axes.plot(epochs, [row[f"val_{name}"] for row in rows], label="validation")
+def plot_epochs(rows: Sequence[dict[str, Any]], folder: Path, data: str) -> list[Path]:
+    """Draw loss and metrics over epochs: training, validation and test, as far as they were logged."""
+    parts = {"": "training", "val_": "validation", "test_": "test"}
+    names = dict.fromkeys(
+        key.removeprefix(part) for part in ("val_", "test_") for key in rows[0] if key.startswith(part)
+    )
+    epochs, paths = [row["epoch"] for row in rows], []
+    for name in names:
+        figure, axes = _figure(f"{name} over epochs", data)
+        for part, label in parts.items():
+            if part + name in rows[0]:
+                axes.plot(epochs, [row[part + name] for row in rows], label=label)
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
         paths.append(_save(figure, folder / f"{name}_over_epochs.png"))
     return paths
 
 
-def plot_comparison(results: Sequence[Result], path: Path) -> Path:
+def plot_confusion(score: Score, path: Path, data: str) -> Path:
+    """Draw how many samples of each class (row) were taken for each class (column)."""
+    classes = range(len(score.confusion))
+    figure, axes = _figure(f"{score.metric} {score.value:.4f}", data, grid=False)
+    axes.imshow(score.confusion, cmap="Blues")
+    limit = max(map(max, score.confusion)) / 2
+    for row in classes:
+        for column in classes:
+            count = score.confusion[row][column]
+            color = "white" if count > limit else "black"
+            axes.text(column, row, count, ha="center", va="center", color=color, fontsize=7)
+    axes.set(xlabel="predicted class", ylabel="class", xticks=classes, yticks=classes)
+    return _save(figure, path)
+
+
+def plot_comparison(results: Sequence[Result], path: Path, data: str) -> Path:
     """Draw score against size for each configuration, before and after fine-tuning."""
-    figure, axes = _figure("score against size")
+    figure, axes = _figure("score against size", data)
     for stage, marker in (("calibrated", "o"), ("finetuned", "s")):
         points = [
             (row.size_bits / BITS_PER_KIB, getattr(row, stage), row.config) for row in results if getattr(row, stage)
@@ -106,11 +126,13 @@ def plot_comparison(results: Sequence[Result], path: Path) -> Path:
     return _save(figure, path)
 
 
-def _figure(title: str, width: float = 6.4) -> tuple[Figure, Any]:
+def _figure(title: str, data: str, width: float = 6.4, grid: bool = True) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(title=title)
-    axes.grid(alpha=0.3)
+    figure.supxlabel(data, fontsize=6)
+    if grid:
+        axes.grid(alpha=0.3)
     return figure, axes
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -17,11 +19,16 @@ class Pipeline:
 
     def __init__(self, split: Split) -> None:
         self._split = split
-        with tf.device("CPU"):
-            self._x = tf.constant(split.x)
-            self._y = None if split.y is None else tf.constant(split.y)
         self._plain = tf.function(lambda samples: self._with_targets(self._inputs(samples), samples))
         self._changed = tf.function(lambda samples, seed: self._with_targets(split.augmented(samples, seed), samples))
+
+    @functools.cached_property
+    def _x(self) -> tf.Tensor:
+        return _in_memory(self._split.x)
+
+    @functools.cached_property
+    def _y(self) -> tf.Tensor | None:
+        return None if self._split.y is None else _in_memory(self._split.y)
 
     def in_order(self, batch_size: int) -> tf.data.Dataset:
         """Return batches of inputs and targets in stored order, unchanged."""
@@ -45,3 +52,8 @@ class Pipeline:
 
     def _with_targets(self, inputs: tf.Tensor, samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return inputs, inputs if self._y is None else tf.gather(self._y, samples)
+
+
+def _in_memory(array: np.ndarray) -> tf.Tensor:
+    with tf.init_scope(), tf.device("CPU"):
+        return tf.constant(array)
