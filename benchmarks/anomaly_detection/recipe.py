@@ -1,12 +1,14 @@
 """Anomaly detection: Adam, batch 100, mean squared error.
 
-Published: 0.001 for 100 epochs.
+Published: 0.001 for 100 epochs. The small preset fine-tunes at a hundredth of that: the inputs are raw decibels around
+-50, and once BatchNorm is folded, a step of 0.001 in every weight moves a hidden unit by 640 * 50 * 0.001 = 32. The
+network then stays at the mean spectrum (AUC 0.67).
 """
 
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.training.schedules import constant
+from po2quant.training.schedules import constant, exponential_decay
 
 RECIPE = Recipe(
     loss="mean_squared_error",
@@ -15,4 +17,10 @@ RECIPE = Recipe(
     batch_size=100,
     learning_rate=constant(0.001),
 )
-SMALL = dataclasses.replace(RECIPE, epochs=5, float_epochs=20)
+SMALL = dataclasses.replace(
+    RECIPE,
+    epochs=5,
+    float_epochs=20,
+    learning_rate=exponential_decay(0.00001, 0.7),
+    float_learning_rate=constant(0.001),
+)
