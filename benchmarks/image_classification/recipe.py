@@ -18,7 +18,7 @@ RECIPE = Recipe(
 )
 SMALL = dataclasses.replace(
     RECIPE,
-    epochs=3,
+    epochs=2,
     float_epochs=30,
     batch_size=100,
     learning_rate=exponential_decay(0.001, 0.5),

@@ -6,7 +6,7 @@ Published: 0.001 for 20 epochs, 0.0005 for 10, then 0.00025; 90 epochs for Mobil
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.training.schedules import exponential_decay, piecewise
+from po2quant.training.schedules import constant, exponential_decay, piecewise
 
 RECIPE = Recipe(
     loss="sparse_categorical_crossentropy",
@@ -26,11 +26,11 @@ SMALL_MOBILENET_V1 = dataclasses.replace(
 )
 SMALL_MOBILENET_V2 = dataclasses.replace(
     RECIPE,
-    epochs=2,
+    epochs=1,
     float_epochs=10,
-    learning_rate=exponential_decay(0.0002, 0.3),
+    learning_rate=constant(0.0002),
     float_learning_rate=exponential_decay(0.001, 0.8),
 )
 SMALL_EFFICIENTNET_B0 = dataclasses.replace(
-    SMALL_MOBILENET_V2, epochs=1, float_epochs=6, float_learning_rate=exponential_decay(0.001, 0.7)
+    SMALL_MOBILENET_V2, float_epochs=5, float_learning_rate=exponential_decay(0.001, 0.7)
 )

@@ -196,13 +196,15 @@ def activation_quantizers(model: keras.Model) -> Iterator[tuple[str, Quantizer]]
 def set_bits(model: keras.Model, config: BitConfig) -> None:
     """Give a quantized model the widths of a configuration; compiled graphs stay valid.
 
-    Static activation ranges belong to a width: calibrate again afterwards.
+    Weight scales are computed again, even where they were frozen. Static activation ranges belong to a width:
+    calibrate again afterwards.
     """
     weights, activations = list(weight_quantizers(model)), dict(activation_quantizers(model))
     config.check_covers(dict.fromkeys(weight.layer.name for weight in weights), activations)
     for weight in weights:
         bits = config.kernel_bits if weight.part == "kernel" else config.bias_bits
         weight.quantizer.bits = bits(weight.layer.name)
+        weight.quantizer.unfreeze()
     for name, quantizer in activations.items():
         quantizer.bits = config.activation_bits(name)
 
