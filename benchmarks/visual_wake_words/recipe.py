@@ -27,8 +27,8 @@ SMALL_MOBILENET_V1 = dataclasses.replace(
 SMALL_MOBILENET_V2 = dataclasses.replace(
     RECIPE,
     epochs=1,
-    float_epochs=10,
-    learning_rate=constant(0.0002),
+    float_epochs=11,
+    learning_rate=constant(0.00005),
     float_learning_rate=exponential_decay(0.001, 0.8),
 )
 SMALL_EFFICIENTNET_B0 = dataclasses.replace(
