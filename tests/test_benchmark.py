@@ -158,7 +158,7 @@ def test_fingerprint_sees_which_splits_there_are():
 def test_accuracy_is_the_share_of_largest_outputs_that_are_right():
     outputs = np.array([[0.1, 0.9], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     part = Split(np.zeros((4, 1), np.float32), np.array([1, 0, 0, 0]))
-    assert accuracy_score(lambda x: outputs, part) == Score("accuracy", 0.75, 4)
+    assert accuracy_score(lambda x: outputs, part) == Score("accuracy", 0.75, 4, confusion=((2, 1), (0, 1)))
 
 
 def test_selection_metrics():

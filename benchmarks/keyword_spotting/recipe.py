@@ -6,7 +6,7 @@ Published: 0.00025 for 70 epochs (50 for flat configurations: ``--epochs 50``).
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.training.schedules import constant
+from po2quant.training.schedules import constant, exponential_decay
 
 RECIPE = Recipe(
     loss="sparse_categorical_crossentropy",
@@ -16,4 +16,4 @@ RECIPE = Recipe(
     learning_rate=constant(0.00025),
     metrics=("accuracy",),
 )
-SMALL = dataclasses.replace(RECIPE, epochs=5, float_epochs=40)
+SMALL = dataclasses.replace(RECIPE, epochs=5, float_epochs=40, float_learning_rate=exponential_decay(0.003, 0.93))

@@ -32,5 +32,5 @@ SMALL_MOBILENET_V2 = dataclasses.replace(
     float_learning_rate=exponential_decay(0.001, 0.8),
 )
 SMALL_EFFICIENTNET_B0 = dataclasses.replace(
-    SMALL_MOBILENET_V2, float_epochs=5, float_learning_rate=exponential_decay(0.001, 0.7)
+    SMALL_MOBILENET_V2, float_epochs=4, float_learning_rate=exponential_decay(0.001, 0.7)
 )

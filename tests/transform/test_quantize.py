@@ -645,6 +645,22 @@ def test_set_bits_then_calibrate_equals_a_fresh_model_in_a_compiled_graph(alpha)
     np.testing.assert_array_equal(reused.predict(other, verbose=0), fresh.predict(other, verbose=0))
 
 
+def test_set_bits_thaws_frozen_scales_even_where_the_width_stays():
+    model = randomize(small_net())
+    config, x = flat_config(model, 8), noise(model)
+    reused = quantized(model, config, x)
+    freeze_scales(reused)
+    for weight in weight_quantizers(reused):
+        weight.variable.assign(4.0 * weight.variable)
+    set_bits(reused, config)
+    calibrate(reused, x)
+    fresh = quantize_model(model, config)
+    for weight in weight_quantizers(fresh):
+        weight.variable.assign(4.0 * weight.variable)
+    calibrate(fresh, x)
+    np.testing.assert_array_equal(outputs(reused, x), outputs(fresh, x))
+
+
 def test_set_bits_changes_the_outputs_of_a_compiled_graph():
     model = small_net()
     x = noise(model)
