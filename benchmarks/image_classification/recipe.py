@@ -6,7 +6,7 @@ Published: 0.001 * 0.99**epoch, batch 30, 500 epochs.
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.training.schedules import exponential_decay
+from po2quant.training.schedules import constant, exponential_decay
 
 RECIPE = Recipe(
     loss="sparse_categorical_crossentropy",
@@ -18,9 +18,9 @@ RECIPE = Recipe(
 )
 SMALL = dataclasses.replace(
     RECIPE,
-    epochs=2,
+    epochs=1,
     float_epochs=30,
     batch_size=100,
-    learning_rate=exponential_decay(0.001, 0.5),
+    learning_rate=constant(0.0005),
     float_learning_rate=exponential_decay(0.002, 0.9),
 )
