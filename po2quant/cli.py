@@ -231,6 +231,12 @@ def search(
         int,
         typer.Option("--retrain-epochs", min=0, help="Epochs that the closing table retrains each configuration for."),
     ] = 0,
+    informed: Annotated[
+        bool,
+        typer.Option(
+            "--informed/--uninformed", help="Measure what each width costs, and try the best allocations early."
+        ),
+    ] = True,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
 ) -> None:
@@ -254,12 +260,13 @@ def search(
         max_trials=max_trials,
         epochs=epochs,
         retrain_epochs=retrain_epochs,
+        informed=informed,
         data=data,
         data_dir=data_dir,
     )
     with _resumable(run.path):
         experiment = experiment.with_float_weights(run.path / "float")
-        found = run_search(experiment, run.path, max_trials, epochs)
+        found = run_search(experiment, run.path, max_trials, epochs, informed)
     best = found.best_config(f"{task.name}-{name}")
     best.save(run.path / workflow.CONFIG_FILE)
     pictures = plot_search(found.log.rows, best, run.path / "plots", dataset.describe())

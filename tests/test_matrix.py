@@ -104,7 +104,7 @@ def test_the_table_shows_means_and_deviations_over_seeds():
     rows = [record(seed=str(seed), score=str(score)) for seed, score in ((0, 0.5), (1, 0.6), (2, 0.7))]
     rows += [record(alpha="auto_po2", stage="finetuned", score="0.9", epochs="5")]
     lines = markdown_tables(rows).splitlines()
-    assert lines[0] == "**b, m** (accuracy, d (subset: 2 test), seeds 0, 1, 2, fine-tuned for 5 epochs)"
+    assert lines[0] == "**b, m** (accuracy, d (subset: 2 test), seeds 0, 1, 2, fine-tuning epochs: 5)"
     assert lines[-1] == "| flat8 | 1.0 | 8.00 | 8.00 | 0.6000 ± 0.1000 |  |  | 0.9000 |"
 
 

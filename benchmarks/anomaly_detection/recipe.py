@@ -3,6 +3,9 @@
 Published: 0.001 for 100 epochs. The small preset fine-tunes at a hundredth of that: the inputs are raw decibels around
 -50, and once BatchNorm is folded, a step of 0.001 in every weight moves a hidden unit by 640 * 50 * 0.001 = 32. The
 network then stays at the mean spectrum (AUC 0.67).
+
+Small: ``po2quant finetune --benchmark anomaly_detection --weights ad_autoencoder.h5 --preset small --config flat16
+--data-dir D`` with the .npz subset takes 1 minute of training on 2 cores: AUC 0.866 (float 0.865).
 """
 
 import dataclasses

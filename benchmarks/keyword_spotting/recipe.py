@@ -1,6 +1,9 @@
 """Keyword spotting: Adam, batch 100.
 
 Published: 0.00025 for 70 epochs (50 for flat configurations: ``--epochs 50``).
+
+Small: ``po2quant finetune --benchmark keyword_spotting --weights kws_ds_cnn.h5 --preset small --config mpq --data-dir
+speech_commands_v2_subset.zip`` takes 15 s of training on 2 cores and reaches 93.7 % on 1028 test clips (float 93.4 %).
 """
 
 import dataclasses

@@ -1,6 +1,10 @@
 """Visual wake words: Adam, batch 32.
 
 Published: 0.001 for 20 epochs, 0.0005 for 10, then 0.00025; 90 epochs for MobileNetV1, 100 for the others.
+
+Small: ``po2quant finetune --benchmark visual_wake_words --weights vww_mobilenet_v1.h5 --preset small --config flat16
+--data-dir person_96.zip`` takes 2 minutes of training on 2 cores: 99.0 % of 1255 test pictures (float 81.3 %, which has
+not seen this source of pictures). MobileNetV2 and EfficientNet-B0 get one epoch, 1.5 and 2.5 minutes.
 """
 
 import dataclasses

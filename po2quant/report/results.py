@@ -124,7 +124,7 @@ def _order(record: Mapping[str, str]) -> tuple[Any, ...]:
 
 
 def markdown_tables(records: Sequence[Mapping[str, str]]) -> str:
-    """Return a table per network: a row per configuration, scores as means over the seeds with their deviation."""
+    """Return a table per network: a row per configuration, scores as means over the seeds ± standard deviation."""
     tables = []
     for (benchmark, model), network in itertools.groupby(
         sorted(records, key=_order), key=lambda row: (row["benchmark"], row["model"])
@@ -143,7 +143,7 @@ def _data(rows: Sequence[Mapping[str, str]]) -> str:
     epochs = sorted({int(row["epochs"]) for row in rows if row["stage"] == FINETUNED})
     parts = [rows[0]["data"], f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"]
     if epochs:
-        parts.append(f"fine-tuned for {' or '.join(map(str, epochs))} epochs")
+        parts.append(f"fine-tuning epochs: {', '.join(map(str, epochs))}")
     return ", ".join(parts)
 
 

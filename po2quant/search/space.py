@@ -11,47 +11,109 @@ from po2quant.bit_config import BitConfig, LayerBits
 from po2quant.cost import ACTIVATION, WEIGHTS, LayerShape
 
 PARTS = ("kernel", "bias", "activation")
+BETWEEN_SLOTS = "/"
+"""Keras allows it in no layer name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
-    """Widths in bits that each part may take; the defaults are the published study's.
+    """Widths in bits that each slot may take; the defaults are the published study's.
+
+    A slot is a quantizer of the network: ``<layer>.kernel``, ``<layer>.bias`` or ``<layer>.activation``.
 
     Args:
         kernel: widths of kernels.
         bias: widths of biases.
         activation: widths of activations.
+        slots: widths of single slots, instead of their part's.
+        groups: group of a slot, by any name; the slots of one group share a choice. Others choose alone.
+
+    Raises:
+        ValueError: for widths that are empty or do not ascend.
+
+    Example:
+        >>> space = SearchSpace(slots={"dense.kernel": (8, 16)})
+        >>> layers = [LayerShape("dense", "Dense", "weights", (2,), 8, 2)]
+        >>> space.choices(layers)
+        {'dense.kernel': (8, 16), 'dense.bias': (16, 31)}
     """
 
     kernel: tuple[int, ...] = (4, 8, 16)
     bias: tuple[int, ...] = (16, 31)
     activation: tuple[int, ...] = (4, 8, 16)
+    slots: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for part in PARTS:
-            widths = getattr(self, part)
+        for name, widths in {**{part: getattr(self, part) for part in PARTS}, **self.slots}.items():
             if not widths or tuple(sorted(set(widths))) != tuple(widths):
-                raise ValueError(f"widths of {part} must be ascending and not empty. Received: {widths}")
+                raise ValueError(f"widths of {name} must be ascending and not empty. Received: {widths}")
+
+    def choices(self, layers: Sequence[LayerShape]) -> dict[str, tuple[int, ...]]:
+        """Return the widths of every slot, in network order.
+
+        Raises:
+            ValueError: where the space names a slot that the network has not.
+        """
+        choices = {
+            f"{layer.name}.{part}": tuple(self.slots.get(f"{layer.name}.{part}", getattr(self, part)))
+            for layer in layers
+            for part in parts_of(layer)
+        }
+        unknown = [slot for slot in (*self.slots, *self.groups) if slot not in choices]
+        if unknown:
+            raise ValueError(f"slots must be among {', '.join(choices)}. Received: {', '.join(dict.fromkeys(unknown))}")
+        return choices
 
     def hyperparameters(self, layers: Sequence[LayerShape]) -> keras_tuner.HyperParameters:
-        """Return one choice per kernel, bias and activation quantizer; the default is the widest."""
-        choices = keras_tuner.HyperParameters()
-        for layer in layers:
-            for part in parts_of(layer):
-                widths = list(getattr(self, part))
-                choices.Choice(f"{layer.name}.{part}", widths, ordered=True, default=widths[-1])
-        return choices
+        """Return one choice per slot or group, named after its slots; the default is the widest.
+
+        A slot with one width alone is no choice: it is fixed.
+
+        Raises:
+            ValueError: where the slots of a group have not the same widths.
+        """
+        choices, hyperparameters = self.choices(layers), keras_tuner.HyperParameters()
+        for slots in self._sharing(choices):
+            widths = choices[slots[0]]
+            if any(choices[slot] != widths for slot in slots):
+                received = ", ".join(f"{slot} {choices[slot]}" for slot in slots)
+                raise ValueError(f"slots of a group must have the same widths. Received: {received}")
+            name = BETWEEN_SLOTS.join(slots)
+            if len(widths) == 1:
+                hyperparameters.Fixed(name, widths[0])
+            else:
+                hyperparameters.Choice(name, list(widths), ordered=True, default=widths[-1])
+        return hyperparameters
+
+    def values_of(self, widths: Mapping[str, int], layers: Sequence[LayerShape]) -> dict[str, int]:
+        """Return widths by slot as hyperparameter values; a group takes the width of its first slot."""
+        return {BETWEEN_SLOTS.join(slots): widths[slots[0]] for slots in self._sharing(self.choices(layers))}
 
     def flat_values(self, layers: Sequence[LayerShape]) -> list[dict[str, int]]:
         """Return the flat configurations of the space as hyperparameter values, narrow to wide.
 
-        Each gives all kernels one width, all activations the width of the same rank, and biases the narrowest.
+        Each gives all kernels one width, all activations the width of the same rank, and biases the narrowest. A slot
+        that has not this width takes its next narrower one, or its narrowest.
         """
-        flats = []
+        choices, flats = self.choices(layers), []
         for kernel, activation in zip(self.kernel, self.activation, strict=False):
-            widths = {"kernel": kernel, "bias": self.bias[0], "activation": activation}
-            flats.append({f"{layer.name}.{part}": widths[part] for layer in layers for part in parts_of(layer)})
+            wanted = {"kernel": kernel, "bias": self.bias[0], "activation": activation}
+            widths = {
+                slot: max((bits for bits in own if bits <= wanted[slot.rpartition(".")[2]]), default=own[0])
+                for slot, own in choices.items()
+            }
+            values = self.values_of(widths, layers)
+            if values not in flats:
+                flats.append(values)
         return flats
+
+    def _sharing(self, slots: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
+        """Return the slots that share a choice, in network order."""
+        sharing: dict[tuple[bool, str], list[str]] = {}
+        for slot in slots:
+            sharing.setdefault((slot in self.groups, self.groups.get(slot, slot)), []).append(slot)
+        return list(sharing.values())
 
 
 def parts_of(layer: LayerShape) -> tuple[str, ...]:
@@ -61,9 +123,10 @@ def parts_of(layer: LayerShape) -> tuple[str, ...]:
 
 def config_from_values(values: Mapping[str, int], layers: Sequence[LayerShape], name: str = "") -> BitConfig:
     """Return the configuration that hyperparameter values stand for."""
+    widths = {slot: bits for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS)}
     return BitConfig(
         {
-            layer.name: LayerBits(**{part: int(values[f"{layer.name}.{part}"]) for part in parts_of(layer)})
+            layer.name: LayerBits(**{part: int(widths[f"{layer.name}.{part}"]) for part in parts_of(layer)})
             for layer in layers
             if parts_of(layer)
         },

@@ -55,10 +55,14 @@ class TrialLog:
         self.rows.append(row)
         write_csv(self._path, [dataclasses.asdict(row) for row in self.rows])
 
-    def best(self) -> TrialRow | None:
-        """Return the completed trial of highest score, the earliest of equals."""
+    def ranked(self) -> list[TrialRow]:
+        """Return the completed trials, highest score first, the earliest of equals first."""
         completed = [row for row in self.rows if row.status == COMPLETED]
-        return max(completed, key=lambda row: row.score, default=None)
+        return sorted(completed, key=lambda row: row.score, reverse=True)
+
+    def best(self) -> TrialRow | None:
+        """Return the completed trial of highest score."""
+        return next(iter(self.ranked()), None)
 
 
 def _read(path: Path) -> list[TrialRow]:

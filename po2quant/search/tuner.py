@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import keras_tuner
 import numpy as np
-from keras_tuner.engine.trial import TrialStatus
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
 from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
-from po2quant.search.space import SearchSpace, config_from_values
+from po2quant.files import replaced_whole
+from po2quant.search.space import config_from_values
 from po2quant.search.trial_log import COMPLETED, FAILED, TrialLog, TrialRow
 from po2quant.training.fit import (
     EPOCHS_CSV,
@@ -29,107 +32,79 @@ from po2quant.training.reusable import ReusableNetwork
 from po2quant.training.run_folder import write_csv
 from po2quant.training.weights import BEST_WEIGHTS
 
-OBJECTIVE = keras_tuner.Objective("score", "max")
-RANDOM_TRIALS = 5
-TRIALS_CSV, TUNER_FOLDER, TRIALS_FOLDER = "trials.csv", "tuner", "trials"
-
-
-class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
-    """A Bayesian oracle that first tries given configurations.
-
-    Args:
-        seeds: hyperparameter values of the first trials.
-        random_trials: trials at random after them, before the Gaussian process chooses.
-        arguments: those of Keras Tuner's ``BayesianOptimizationOracle``.
-    """
-
-    def __init__(self, seeds: Sequence[Mapping[str, int]], random_trials: int, **arguments: Any) -> None:
-        super().__init__(num_initial_points=len(seeds) + random_trials, **arguments)
-        self._seeds = seeds
-
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Return the values of a trial; ids count from 0."""
-        if int(trial_id) < len(self._seeds):
-            return {"status": TrialStatus.RUNNING, "values": dict(self._seeds[int(trial_id)])}
-        return super().populate_space(trial_id)
+KEPT_TRIALS = 3
+TRIAL_CONFIG = "config.json"
+EPOCHS_VALUE = "tuner/epochs"
+"""Where Keras Tuner's hyperband says how long a trial is."""
+TRIALS_CSV, TUNER_FOLDER, TRIALS_FOLDER, TENSORBOARD_FOLDER = "trials.csv", "tuner", "trials", "tensorboard"
 
 
 class BitWidthTuner(keras_tuner.Tuner):
     """Tries configurations of one quantized network and keeps the one of highest score.
 
     score = metric * forgiving factor, where the metric is the best validation value over a trial's
-    epochs. The first trials are the flat configurations of the space, so that the result is never worse than
-    they are. Every trial starts from the same weights, with its own calibration and a fresh optimizer
+    epochs. Every trial starts from the same weights, with its own calibration and a fresh optimizer
     state, in the graph that the first trial compiled.
+
+    ``folder`` gets ``trials.csv``, a folder for each trial (the best few keep their weights), the weights of the best
+    as ``best.weights.h5`` and TensorBoard's logs and hyperparameters.
 
     Args:
         network: quantized network with float weights.
         layers: its layers as the bit accounting sees them.
+        oracle: what to try.
         dataset: training and validation splits, used without augmentation; the test split is not touched.
         calibration_inputs: inputs that set the activation ranges of each trial.
         recipe: loss, rates, batch size.
         selection: value of the validation logs, in [0, 1], to maximise.
         epochs: epochs of a trial.
-        max_trials: trials in all.
         folder: run folder; an unfinished search in it goes on.
-        space: widths to choose from.
-        forgiving_factor: trade of metric for size.
-        seed: of the oracle and of the order of samples.
+        forgiving_factor: given the sizes of trial and reference, returns the factor of the metric.
+        reference_bits: size of the reference; None means the bit accounting's.
+        seed: of the order of samples.
         line: shows progress, in trials.
+        kept_trials: how many of the best trials keep their weights.
     """
 
     def __init__(
         self,
         network: ReusableNetwork,
         layers: Sequence[LayerShape],
+        oracle: keras_tuner.Oracle,
         dataset: Dataset,
         calibration_inputs: np.ndarray,
         recipe: Recipe,
         selection: Callable[[Mapping[str, float]], float],
         epochs: int,
-        max_trials: int,
         folder: Path,
-        space: SearchSpace | None = None,
-        forgiving_factor: ForgivingFactor | None = None,
+        forgiving_factor: Callable[[int, int], float] | None = None,
+        reference_bits: int | None = None,
         seed: int = 0,
         line: ProgressLine = SILENT,
+        kept_trials: int = KEPT_TRIALS,
     ) -> None:
         self._network, self._model, self._layers = network, network.model, layers
         self._train_pipeline = Pipeline(dataset.train.without_augmentation())
         self._validation_pipeline, self._data = Pipeline(dataset.validation), dataset.describe()
         self._calibration_inputs, self._recipe, self._selection = calibration_inputs, recipe, selection
-        self._epochs, self._max_trials, self._seed, self._line = epochs, max_trials, seed, line
+        self._epochs, self._seed, self._line, self._kept_trials = epochs, seed, line, kept_trials
         self._folder = folder
         self._factor = forgiving_factor or ForgivingFactor()
-        self._reference_bits = network_size(layers, reference_config(layers)).total_bits
-        space = space or SearchSpace()
-        oracle = SeededOracle(
-            space.flat_values(layers),
-            RANDOM_TRIALS,
-            objective=OBJECTIVE,
-            max_trials=max_trials,
-            hyperparameters=space.hyperparameters(layers),
-            allow_new_entries=False,
-            seed=seed,
-            max_retries_per_trial=0,
-            max_consecutive_failed_trials=max_trials + 1,
-        )
+        self._reference_bits = reference_bits or network_size(layers, reference_config(layers)).total_bits
         super().__init__(oracle=oracle, directory=str(folder), project_name=TUNER_FOLDER, overwrite=False)
         finished = {trial_id for trial_id, trial in oracle.trials.items() if trial.status not in ("RUNNING", "IDLE")}
         self.log = TrialLog(folder / TRIALS_CSV, finished)
+        self._promoted: str | None = None
+        self._keep_best_weights()
 
     def run_trial(self, trial: keras_tuner.engine.trial.Trial, verbose: int = 0) -> dict[str, float]:
         """Train and score one configuration, and log it; a trial that raises must not end the search."""
         start = time.perf_counter()
-        config = config_from_values(trial.hyperparameters.values, self._layers, f"trial_{trial.trial_id}")
+        values = trial.hyperparameters.values
+        config = config_from_values(values, self._layers, f"trial_{trial.trial_id}")
         size_bits = network_size(self._layers, config).total_bits
         factor = self._factor(size_bits, self._reference_bits)
-        best = self.log.best()
-        message = (
-            f"trial {len(self.log.rows) + 1}/{self._max_trials}, {size_bits / self._reference_bits:.0%} of reference"
-        )
-        message += f", best score {best.score:.4f}" if best else ""
-        self._line.update(len(self.log.rows), message)
+        self._show(size_bits)
 
         def row(status: str, score: float | None, metric: float | None, error: str = "") -> TrialRow:
             seconds = round(time.perf_counter() - start, 3)
@@ -137,21 +112,34 @@ class BitWidthTuner(keras_tuner.Tuner):
             return TrialRow(trial.trial_id, status, score, metric, size_bits, ratio, seconds, error)
 
         try:
-            metric = self._train(config, trial.trial_id, factor, best)
+            metric = self._train(config, trial.trial_id, values.get(EPOCHS_VALUE, self._epochs), factor)
         except Exception as error:
+            self._weights(trial.trial_id).unlink(missing_ok=True)
             self.log.append(row(FAILED, None, None, f"{type(error).__name__}: {' '.join(str(error).split())}"))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
-        score = metric * factor
-        self.log.append(row(COMPLETED, score, metric))
-        return {"score": score}
+        completed = row(COMPLETED, metric * factor, metric)
+        self._log_to_tensorboard(completed, values)
+        self.log.append(completed)
+        self._keep_best_weights()
+        return {"score": completed.score}
 
-    def _train(self, config: BitConfig, trial_id: str, factor: float, best: TrialRow | None) -> float:
+    def _show(self, size_bits: int) -> None:
+        number, best = len(self.log.rows), self.log.best()
+        message = (
+            f"trial {number + 1}/{self.oracle.max_trials or '?'}, {size_bits / self._reference_bits:.0%} of reference"
+        )
+        self._line.update(number, message + (f", best score {best.score:.4f}" if best else ""))
+
+    def _train(self, config: BitConfig, trial_id: str, epochs: int, factor: float) -> float:
+        """Return the best validation value of a trial, whose weights are saved if they may be kept."""
         self._network.reset(config, self._calibration_inputs)
         folder = self._folder / TRIALS_FOLDER / trial_id
         folder.mkdir(parents=True, exist_ok=True)
-        config.save(folder / "config.json")
+        config.save(folder / TRIAL_CONFIG)
+        kept = self.log.ranked()[: self._kept_trials]
+        least_score = kept[-1].score if len(kept) == self._kept_trials else -np.inf
         rows, metric = [], -np.inf
-        for epoch in range(self._epochs):
+        for epoch in range(epochs):
             logs = train_epoch(self._model, self._train_pipeline, self._recipe, epoch, self._seed)
             validation = validation_logs(self._model, self._validation_pipeline, self._recipe)
             rows.append({"epoch": epoch + 1, **logs, **{f"val_{name}": value for name, value in validation.items()}})
@@ -160,10 +148,29 @@ class BitWidthTuner(keras_tuner.Tuner):
                 raise DivergedError(f"the validation value of epoch {epoch + 1} is {value}")
             if value > metric:
                 metric = value
-                if best is None or metric * factor > best.score:
-                    save_weights(self._model, self._folder / BEST_WEIGHTS)
+                if metric * factor > least_score:
+                    save_weights(self._model, self._weights(trial_id))
         write_csv(folder / EPOCHS_CSV, rows)
         return float(metric)
+
+    def _weights(self, trial_id: str) -> Path:
+        return self._folder / TRIALS_FOLDER / trial_id / BEST_WEIGHTS
+
+    def _keep_best_weights(self) -> None:
+        """Leave the best trials their weights, and put the best one's into the run folder."""
+        ranked = self.log.ranked()
+        if ranked and ranked[0].trial_id != self._promoted:
+            with replaced_whole(self._folder / BEST_WEIGHTS) as temporary:
+                shutil.copyfile(self._weights(ranked[0].trial_id), temporary)
+            self._promoted = ranked[0].trial_id
+        for row in ranked[self._kept_trials :]:
+            self._weights(row.trial_id).unlink(missing_ok=True)
+
+    def _log_to_tensorboard(self, row: TrialRow, values: Mapping[str, Any]) -> None:
+        with tf.summary.create_file_writer(str(self._folder / TENSORBOARD_FOLDER / row.trial_id)).as_default(step=0):
+            hparams.hparams(dict(values), trial_id=row.trial_id)
+            for name in ("score", "metric", "size_ratio", "seconds"):
+                tf.summary.scalar(name, getattr(row, name))
 
     def best_config(self, name: str) -> BitConfig:
         """Return the configuration of highest score.
@@ -175,7 +182,7 @@ class BitWidthTuner(keras_tuner.Tuner):
         if best is None:
             last = self.log.rows[-1].error if self.log.rows else "no trial ran"
             raise RuntimeError(f"no trial completed. The last error: {last}")
-        found = BitConfig.load(self._folder / TRIALS_FOLDER / best.trial_id / "config.json")
+        found = BitConfig.load(self._folder / TRIALS_FOLDER / best.trial_id / TRIAL_CONFIG)
         provenance = {
             "found_by": "po2quant search",
             "trial": best.trial_id,

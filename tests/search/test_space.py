@@ -2,6 +2,7 @@
 
 import pytest
 
+from po2quant.bit_config import BitConfig, LayerBits
 from po2quant.cost import LayerShape
 from po2quant.search import SearchSpace, config_from_values
 
@@ -39,3 +40,49 @@ def test_flat_values_run_through_the_widths():
 def test_widths_must_ascend(widths):
     with pytest.raises(ValueError, match="widths of kernel must be ascending"):
         SearchSpace(kernel=widths)
+
+
+def test_a_slot_may_have_its_own_widths_and_one_width_is_no_choice():
+    space = SearchSpace(slots={"dense.kernel": (2, 3), "activation.activation": (8,)})
+    values = space.hyperparameters(LAYERS)
+    assert {hp.name: list(hp.values) for hp in values.space if hp.name != "activation.activation"} == {
+        "dense.kernel": [2, 3],
+        "dense.bias": [16, 31],
+    }
+    assert (
+        config_from_values(values.values, LAYERS).layers
+        == BitConfig({"activation": LayerBits(activation=8), "dense": LayerBits(3, 31)}).layers
+    )
+
+
+def test_the_slots_of_a_group_share_one_choice():
+    layers = [*LAYERS, LayerShape("head", "Dense", "weights", (2,), 4, 2, 4, 2)]
+    space = SearchSpace(groups={"dense.kernel": "dense", "head.kernel": "dense"})
+    values = {hp.name: hp.values[0] for hp in space.hyperparameters(layers).space}
+    assert len(values) == 4
+    for kernel in space.kernel:
+        chosen = space.values_of({slot: kernel for slot in space.choices(layers)}, layers)
+        assert set(chosen) == set(values)
+        config = config_from_values(chosen, layers)
+        assert config.kernel_bits("dense") == config.kernel_bits("head") == kernel
+
+
+def test_a_flat_configuration_takes_the_next_narrower_width_of_a_slot():
+    space = SearchSpace(slots={"dense.kernel": (3, 8), "activation.activation": (8, 16)})
+    widths = [(values["dense.kernel"], values["activation.activation"]) for values in space.flat_values(LAYERS)]
+    assert widths == [(3, 8), (8, 8), (8, 16)]
+
+
+def test_flat_configurations_that_coincide_are_tried_once():
+    space = SearchSpace(slots={"dense.kernel": (8,), "activation.activation": (16,)})
+    assert space.flat_values(LAYERS) == [{"activation.activation": 16, "dense.kernel": 8, "dense.bias": 16}]
+
+
+def test_a_group_needs_equal_widths_and_slots_must_exist():
+    space = SearchSpace(slots={"dense.kernel": (4,)}, groups={"dense.kernel": "g", "activation.activation": "g"})
+    with pytest.raises(ValueError, match=r"same widths\. Received: activation\.activation \(4, 8, 16\), dense\.kernel"):
+        space.hyperparameters(LAYERS)
+    with pytest.raises(ValueError, match=r"slots must be among activation\.activation.*Received: conv\.kernel"):
+        SearchSpace(slots={"conv.kernel": (4,)}).choices(LAYERS)
+    with pytest.raises(ValueError, match=r"widths of dense\.kernel must be ascending"):
+        SearchSpace(slots={"dense.kernel": (8, 4)})

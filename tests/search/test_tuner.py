@@ -17,7 +17,7 @@ from po2quant.training.weights import load_weights
 
 def search(digits, data, weights, folder, trials=3, **changes):
     experiment = Experiment(dataclasses.replace(digits, **changes), "ds_cnn", data, weights=weights)
-    return run_search(experiment, folder, trials, epochs=1)
+    return run_search(experiment, folder, trials, epochs=1, informed=False)
 
 
 def scripted(*outcomes):
@@ -115,3 +115,44 @@ def test_ctrl_c_ends_with_the_trials_so_far(digits, digits_data, digits_weights,
     resumed = search(digits, digits_data, digits_weights, tmp_path)
     assert resumed.log.rows[0] == result.log.rows[0]
     assert len(resumed.log.rows) == 3
+
+
+def test_a_trial_that_breaks_off_leaves_the_weights_of_the_best(digits, digits_data, digits_weights, tmp_path):
+    selection = scripted(0.5, np.nan, 0.01)
+    search(digits, digits_data, digits_weights, tmp_path, selection=selection)
+    model = prepare_network(
+        digits.network()[1],
+        BitConfig.load(tmp_path / "trials" / "0" / "config.json"),
+        "auto_po2",
+        tmp_path / "best.weights.h5",
+        digits_data,
+    ).model
+    first = prepare_network(
+        digits.network()[1],
+        BitConfig.load(tmp_path / "trials" / "0" / "config.json"),
+        "auto_po2",
+        tmp_path / "trials" / "0" / "best.weights.h5",
+        digits_data,
+    ).model
+    for got, want in zip(_network_weights(model), _network_weights(first), strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert not (tmp_path / "trials" / "1" / "best.weights.h5").exists()
+
+
+def test_the_best_trials_keep_their_weights(digits, digits_data, digits_weights, tmp_path):
+    search(digits, digits_data, digits_weights, tmp_path, trials=5, selection=scripted(0.5, 0.1, 0.9, 0.7, 0.2))
+    kept = {path.parent.name for path in (tmp_path / "trials").glob("*/best.weights.h5")}
+    assert kept == {"0", "2", "3"}
+    assert len(list((tmp_path / "tensorboard").glob("*/events.*"))) == 5
+
+
+def test_an_informed_search_tries_allocations_after_the_flat_configurations(
+    digits, digits_data, digits_weights, tmp_path
+):
+    experiment = Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)
+    result = run_search(experiment, tmp_path, 5, epochs=1)
+    sizes = [row.size_bits for row in result.log.rows]
+    assert sizes[0] < sizes[1] < sizes[2] and sizes[0] <= sizes[3] < sizes[4] < sizes[2]
+    measured = (tmp_path / "sensitivity.csv").read_bytes()
+    run_search(experiment, tmp_path, 6, epochs=1)
+    assert (tmp_path / "sensitivity.csv").read_bytes() == measured

@@ -1,0 +1,297 @@
+"""What a search maximises: a metric of the validation data times AutoQKeras' factor for the size."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from po2quant.bit_config import BitConfig
+from po2quant.cost import (
+    ACTIVATION,
+    INPUT,
+    INPUT_BITS,
+    OUTPUT_BITS,
+    REFERENCE_ACTIVATION_BITS,
+    REFERENCE_BIAS_BITS,
+    SOFTMAX,
+    WEIGHTS,
+    ForgivingFactor,
+    LayerShape,
+    network_size,
+)
+from po2quant.fixed_point import check_bits
+
+ACCURACY = ("accuracy", "acc")
+LOSSES = ("loss", "crossentropy", "ce")
+LOGS, UP, DOWN = "logs", "up", "down"
+
+PARAMETERS, ACTIVATIONS = "parameters", "activations"
+DEFAULT_GOAL = {
+    "type": "bits",
+    "params": {
+        "delta_p": 8.0,
+        "delta_n": 8.0,
+        "rate": 2.0,
+        "stress": 1.0,
+        "input_bits": INPUT_BITS,
+        "output_bits": OUTPUT_BITS,
+        "ref_bits": 8,
+        "ref_bias_bits": REFERENCE_BIAS_BITS,
+        "config": {"default": [PARAMETERS, ACTIVATIONS]},
+    },
+}
+"""AutoQKeras' goal where none is given; biases of the reference have the published study's 31 bits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricObjective:
+    """A value of the validation logs that grows when the network gets better.
+
+    Args:
+        name: what it is called.
+        metrics: Keras metrics that the network must be compiled with.
+        value: given the validation logs, returns the value.
+
+    Example:
+        >>> objective = MetricObjective.of([lambda logs: 1 / (1 + logs["loss"] ** 10), "mae"])
+        >>> objective.metrics, objective({"loss": 1.0, "mae": 0.8})
+        (('mae',), 0.5)
+    """
+
+    name: str
+    metrics: tuple[Any, ...]
+    value: Callable[[Mapping[str, float]], float]
+
+    @classmethod
+    def of(cls, metrics: Any = None) -> MetricObjective:
+        """Return the objective of a list of metrics: the first one. The others are logged.
+
+        Args:
+            metrics: one metric or several: names of Keras metrics, ``keras.metrics.Metric`` objects or functions of
+                targets and outputs. The first may instead be a function of the validation logs, which have ``loss``
+                and the other metrics. None means accuracy.
+
+        Raises:
+            ValueError: for a first metric that is minimised, whose direction is not known, or that does not exist.
+        """
+        if isinstance(metrics, Mapping):
+            raise ValueError(f"metrics must be a list: the network has one output. Received: {metrics!r}")
+        listed = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics] * (metrics is not None)
+        first, *others = listed or [ACCURACY[0]]
+        others = tuple(_fresh(metric) for metric in others)
+        names = ["loss", *map(_log_name, others)]
+        if any(_direction(metric, names) == LOGS for metric in others):
+            raise ValueError(f"metrics must have a function of the logs in first place only. Received: {metrics!r}")
+        first, name, direction = _fresh(first), _log_name(first), _direction(first, names)
+        if direction == LOGS:
+            return cls(name, others, first)
+        if direction == UP:
+            return cls(name, (first, *others), lambda logs: logs[name])
+        logged = "" if name in LOSSES else f", {name!r}"
+        if direction == DOWN:
+            hint = f"which is minimised; use metrics=[lambda logs: 1 / (1 + logs[{name!r}]){logged}]"
+        else:
+            hint = f"whose direction is unknown; if it grows, use metrics=[lambda logs: logs[{name!r}]{logged}]"
+        raise ValueError(f"the first metric must grow when the network gets better. Received: {name!r}, {hint}")
+
+    def __call__(self, logs: Mapping[str, float]) -> float:
+        """Return the value of validation logs.
+
+        Raises:
+            ValueError: where the logs lack a name, or the value is negative or not one number.
+        """
+        value = self.read(logs)
+        if value < 0.0:
+            raise ValueError(
+                f"metric {self.name!r} must be 0 or above, since it is multiplied by a factor for the size. "
+                f"Received: {value}"
+            )
+        return value
+
+    def read(self, logs: Mapping[str, float]) -> float:
+        """Return the value of logs, whatever its sign.
+
+        Raises:
+            ValueError: where the logs lack a name, or the value is not one number.
+        """
+        try:
+            value = np.asarray(self.value(logs), float)
+        except KeyError as error:
+            raise ValueError(f"metric {self.name!r} must use the logs {', '.join(logs)}. Received: {error}") from None
+        if value.size != 1:
+            raise ValueError(f"metric {self.name!r} must be one number. Received: {value.tolist()}")
+        return value.item()
+
+
+def _fresh(metric: Any) -> Any:
+    """Return a metric that shares no state with the given one."""
+    return metric.from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
+
+
+def _log_name(metric: Any) -> str:
+    return metric if isinstance(metric, str) else getattr(metric, "name", None) or getattr(metric, "__name__", "metric")
+
+
+def _direction(metric: Any, names: Sequence[str]) -> str | None:
+    """Return in which direction a metric improves, ``LOGS`` for a function of the logs, None where Keras cannot say."""
+    if metric in ACCURACY:
+        return UP
+    if metric in LOSSES:
+        return DOWN
+    if isinstance(metric, str):
+        try:
+            metric = keras.metrics.get(metric)
+        except ValueError:
+            raise ValueError(
+                "a metric must be one of Keras', such as accuracy or AUC, or a function of the validation logs, "
+                f"which have {', '.join(names)}. Received: {metric!r}"
+            ) from None
+    if not callable(metric):
+        raise ValueError(f"a metric must be a name, a Keras metric or a function. Received: {metric!r}")
+    if inspect.isfunction(metric) and getattr(keras.metrics, metric.__name__, None) is metric:
+        metric = keras.metrics.get(metric.__name__)
+    if isinstance(metric, keras.metrics.Metric):
+        return getattr(metric, "_direction", None)
+    required = [
+        parameter
+        for parameter in inspect.signature(metric).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    return LOGS if len(required) == 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class BitsGoal:
+    """AutoQKeras' goal of few bits: score = metric * forgiving factor, from its dictionary.
+
+    Args:
+        factor: trade of metric for size.
+        reference_bits: width of kernels and activations of the network that sizes are compared with.
+        reference_bias_bits: width of its biases.
+        input_bits: width of the network's input.
+        output_bits: width of the output of a final softmax activation.
+        counted: by Keras class, what counts: ``parameters``, ``activations``, both or nothing; ``default`` speaks for
+            other classes. Activation quantizers are of class ``Activation``.
+    """
+
+    factor: ForgivingFactor
+    reference_bits: int
+    reference_bias_bits: int
+    input_bits: int
+    output_bits: int
+    counted: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def from_dict(cls, goal: Mapping[str, Any] | ForgivingFactor | None) -> BitsGoal:
+        """Read ``{"type": "bits", "params": {...}}``.
+
+        ``params`` may have ``delta_p`` and ``delta_n`` in percent, ``rate``, ``stress``, ``input_bits``,
+        ``output_bits``, ``ref_bits``, ``ref_bias_bits`` (31 unless given) and ``config``.
+
+        Args:
+            goal: the dictionary; a forgiving factor alone compares with the reference of the bit accounting; None
+                means :data:`DEFAULT_GOAL`.
+
+        Raises:
+            ValueError: for another type of goal, or an unknown or bad parameter.
+        """
+        if isinstance(goal, ForgivingFactor):
+            counted = DEFAULT_GOAL["params"]["config"]
+            return cls(goal, REFERENCE_ACTIVATION_BITS, REFERENCE_BIAS_BITS, INPUT_BITS, OUTPUT_BITS, counted)
+        params = DEFAULT_GOAL["params"] | _goal_params(DEFAULT_GOAL if goal is None else goal)
+        trade = {name: params[name] for name in ("delta_p", "delta_n", "rate", "stress")}
+        if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in trade.values()):
+            raise ValueError(f"delta_p, delta_n, rate and stress must be numbers. Received: {trade}")
+        return cls(
+            ForgivingFactor(params["delta_p"] / 100.0, params["delta_n"] / 100.0, params["rate"], params["stress"]),
+            *(check_bits(params[name]) for name in ("ref_bits", "ref_bias_bits", "input_bits", "output_bits")),
+            _check_counted(params["config"] or DEFAULT_GOAL["params"]["config"]),
+        )
+
+    @property
+    def reference_widths(self) -> dict[str, int]:
+        """The reference's widths by part."""
+        return {"kernel": self.reference_bits, "bias": self.reference_bias_bits, "activation": self.reference_bits}
+
+    def counted_layers(self, layers: Sequence[LayerShape]) -> list[LayerShape]:
+        """Return the layers with neither parameters nor elements where those do not count."""
+        counted = []
+        for layer in layers:
+            parts = self.counted.get(layer.class_name, self.counted.get("default", ()))
+            if layer.kind == WEIGHTS and PARAMETERS not in parts:
+                layer = dataclasses.replace(layer, kernel_parameters=0, bias_parameters=0)
+            elif layer.kind != WEIGHTS and ACTIVATIONS not in parts:
+                layer = dataclasses.replace(layer, shape=(0,))
+            counted.append(layer)
+        return counted
+
+    def size_factor(self, layers: Sequence[LayerShape]) -> SizeFactor:
+        """Return the factor of a network's size.
+
+        Args:
+            layers: what counts, see :meth:`counted_layers`.
+
+        Raises:
+            ValueError: where nothing counts.
+        """
+        extra = sum((self.input_bits - INPUT_BITS) * layer.elements for layer in layers if layer.kind == INPUT)
+        extra += sum((self.output_bits - OUTPUT_BITS) * layer.elements for layer in layers if layer.kind == SOFTMAX)
+        names = ([layer.name for layer in layers if layer.kind == kind] for kind in (WEIGHTS, ACTIVATION))
+        reference = BitConfig.flat(*names, self.reference_bits, self.reference_bias_bits)
+        reference_bits = network_size(layers, reference).total_bits + extra
+        if reference_bits <= 0:
+            raise ValueError(f"config of the goal must count something in this network. Received: {dict(self.counted)}")
+        return SizeFactor(self.factor, reference_bits, extra)
+
+
+@dataclasses.dataclass(frozen=True)
+class SizeFactor:
+    """The forgiving factor of one network against a goal's own reference.
+
+    Args:
+        factor: trade of metric for size.
+        reference_bits: size of the goal's reference.
+        extra_bits: what the goal adds to the size of the bit accounting, for inputs and outputs that have not 8 bits.
+    """
+
+    factor: ForgivingFactor
+    reference_bits: int
+    extra_bits: int
+
+    def __call__(self, trial_bits: float, reference_bits: float) -> float:
+        """Return the factor for a size by the bit accounting; its own reference gives way to the goal's."""
+        return self.factor(trial_bits + self.extra_bits, self.reference_bits)
+
+
+def _goal_params(goal: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = goal.get("type") if isinstance(goal, Mapping) else None
+    if kind == "energy":
+        raise ValueError(
+            "goal type must be 'bits': QTools of qkeras-v3, which estimates energy, cannot read networks with "
+            "po2quant's quantizers. Bits stand for memory and its traffic. Received: 'energy'"
+        )
+    if kind != "bits":
+        raise ValueError(f"goal must read like {DEFAULT_GOAL}. Received: {goal!r}")
+    params = goal.get("params") or {}
+    unknown = [name for name in params if name not in DEFAULT_GOAL["params"]]
+    if unknown:
+        raise ValueError(
+            f"params of a goal must be among {', '.join(DEFAULT_GOAL['params'])}. Received: {unknown[0]!r}"
+        )
+    return params
+
+
+def _check_counted(config: Any) -> Mapping[str, Sequence[str]]:
+    known = {PARAMETERS, ACTIVATIONS}
+    if not isinstance(config, Mapping) or not all(
+        isinstance(parts, (list, tuple)) and set(parts) <= known for parts in config.values()
+    ):
+        raise ValueError(
+            f"config of a goal must list {PARAMETERS} and {ACTIVATIONS} by layer class. Received: {config!r}"
+        )
+    return config

@@ -1,0 +1,53 @@
+"""The oracle: flat configurations, then promising ones, then its own, and none twice."""
+
+import pytest
+
+from po2quant.cost import LayerShape
+from po2quant.search.oracle import bayesian_oracle
+from po2quant.search.space import SearchSpace
+
+LAYERS = [LayerShape(f"dense_{index}", "Dense", "weights", (2,), 8, 2) for index in range(3)]
+SPACE = SearchSpace(kernel=(4, 8), bias=(16,))
+
+
+def trials_of(oracle, folder, score):
+    """Return the values of all trials of an oracle, each reported with its score."""
+    oracle._set_project_dir(str(folder), "tuner")
+    trials = []
+    while (trial := oracle.create_trial("tuner0")).status == "RUNNING":
+        trials.append(dict(trial.hyperparameters.values))
+        oracle.update_trial(trial.trial_id, {"score": score(trial.hyperparameters.values)})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    return trials
+
+
+def kernels(values):
+    return tuple(values[f"dense_{index}.kernel"] for index in range(3))
+
+
+@pytest.mark.parametrize("random_trials", [0, 3])
+def test_every_configuration_is_tried_once_and_then_the_search_ends(tmp_path, random_trials):
+    oracle = bayesian_oracle(SPACE, LAYERS, 50, seed=0, random_trials=random_trials)
+    tried = [kernels(values) for values in trials_of(oracle, tmp_path, lambda values: values["dense_0.kernel"] / 8)]
+    assert len(tried) == len(set(tried)) == 8
+
+
+def test_flat_configurations_come_first_then_promising_ones(tmp_path):
+    values = {"dense_0.bias": 16, "dense_1.bias": 16, "dense_2.bias": 16}
+    promising = [
+        values | {f"dense_{index}.kernel": bits for index, bits in enumerate(kernel)}
+        for kernel in ((4, 8, 4), (8, 8, 8))
+    ]
+    oracle = bayesian_oracle(SPACE, LAYERS, 4, seed=0, promising=promising)
+    tried = [kernels(trial) for trial in trials_of(oracle, tmp_path, lambda values: 0.5)]
+    assert tried[:3] == [(4, 4, 4), (8, 8, 8), (4, 8, 4)]
+    assert len(tried) == 4
+
+
+def test_the_same_seed_gives_the_same_trials(tmp_path):
+    def run(name, seed):
+        oracle = bayesian_oracle(SPACE, LAYERS, 6, seed, random_trials=1)
+        return trials_of(oracle, tmp_path / name, lambda values: sum(kernels(values)) / 24)
+
+    assert run("a", 0) == run("b", 0) != run("c", 1)
