@@ -1,6 +1,8 @@
 """Image classification: Adam.
 
-Published: 0.001 * 0.99**epoch, batch 30, 500 epochs.
+Published: 0.001 * 0.99**epoch, batch 30, 500 epochs. The small preset fine-tunes at a fiftieth of that: the inputs are
+raw pixels, and once BatchNorm is folded, a step of 0.0005 in every weight moves a first unit by 27 * 128 * 0.0005 =
+1.7. The network then falls to 30 % in an epoch.
 """
 
 import dataclasses
@@ -21,6 +23,6 @@ SMALL = dataclasses.replace(
     epochs=1,
     float_epochs=30,
     batch_size=100,
-    learning_rate=constant(0.0005),
+    learning_rate=constant(0.00002),
     float_learning_rate=exponential_decay(0.002, 0.9),
 )
