@@ -3,6 +3,9 @@
 Published: 0.001 * 0.99**epoch, batch 30, 500 epochs. The small preset fine-tunes at a fiftieth of that: the inputs are
 raw pixels, and once BatchNorm is folded, a step of 0.0005 in every weight moves a first unit by 27 * 128 * 0.0005 =
 1.7. The network then falls to 30 % in an epoch.
+
+Small: ``po2quant finetune --benchmark image_classification --weights ic_resnet8.h5 --preset small --config flat16
+--data-dir cifar10_jpeg.zip`` takes half a minute of training on 2 cores: 78.7 % of 5000 test pictures (float 75.6 %).
 """
 
 import dataclasses
