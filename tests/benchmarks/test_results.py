@@ -1,0 +1,87 @@
+"""The results table: complete, of the sizes that the configurations have, with commands that exist."""
+
+import itertools
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from po2quant.benchmark import load_benchmark
+from po2quant.cli import app
+from po2quant.report.results import markdown_tables, read_records
+from po2quant.training.finetune import size_in_bits
+from po2quant.training.prepare import describe_network, resolve_config
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = ROOT / "best_configs" / "RESULTS.csv"
+MODELS = {
+    ("anomaly_detection", "autoencoder"): (0,),
+    ("keyword_spotting", "ds_cnn"): (0, 1, 2),
+    ("image_classification", "resnet8"): (0,),
+    ("visual_wake_words", "mobilenet_v1"): (0,),
+    ("visual_wake_words", "mobilenet_v2"): (0,),
+    ("visual_wake_words", "efficientnet_b0"): (0,),
+}
+CONFIGS, ALPHAS, STAGES = ("mpq", "flat16", "flat8", "flat4"), ("auto", "auto_po2"), ("calibrated", "finetuned")
+NOT_RUN = {("efficientnet_b0", config, "auto_po2") for config in ("flat8", "flat4")}
+FIRST_COLUMNS = ["benchmark", "model", "config", "alpha", "stage", "metric", "score"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return read_records(TABLE)
+
+
+def test_every_cell_that_was_run_is_there_once(rows):
+    cells = [tuple(row[name] for name in ("benchmark", "model", "seed", "config", "alpha", "stage")) for row in rows]
+    expected = [
+        (*network, str(seed), *cell)
+        for network, seeds in MODELS.items()
+        for seed in seeds
+        for cell in [("float", "float", "calibrated"), *itertools.product(CONFIGS, ALPHAS, STAGES)]
+        if (network[1], *cell[:2]) not in NOT_RUN
+    ]
+    assert sorted(cells) == sorted(expected)
+
+
+def test_each_row_says_what_it_was_measured_on(rows):
+    assert list(rows[0])[:7] == FIRST_COLUMNS
+    for row in rows:
+        assert 0 < float(row["score"]) <= 1
+        assert int(row["train_samples"]) > 0 and int(row["test_samples"]) > 0
+        assert f"{row['test_samples']} test" in row["data"] and "subset" in row["data"]
+        assert len(row["commit"]) == 12
+        assert (int(row["epochs"]) > 0) == (row["stage"] == "finetuned") or row["config"] == "float"
+
+
+def test_scores_stand_beside_the_float_score_of_their_seed(rows):
+    of_float = {(row["model"], row["seed"]): row["score"] for row in rows if row["config"] == "float"}
+    for row in rows:
+        assert row["float_score"] == of_float[row["model"], row["seed"]]
+
+
+@pytest.mark.parametrize(("benchmark", "model"), MODELS)
+def test_sizes_are_those_of_the_configurations(rows, benchmark, model):
+    spec = load_benchmark(benchmark).network(model)[1]
+    layers = describe_network(spec)
+    for config in ("float", *CONFIGS):
+        sizes = {row["size_bits"] for row in rows if (row["model"], row["config"]) == (model, config)}
+        assert sizes == {str(size_in_bits(layers, resolve_config(config, spec)))}
+
+
+def test_commands_are_commands_of_today(rows):
+    commands = typer.main.get_command(app).commands
+    for line in {row["command"] for row in rows}:
+        program, name, *arguments = shlex.split(line)
+        context = commands[name].make_context(name, arguments)
+        row = next(row for row in rows if row["command"] == line)
+        assert program == "po2quant"
+        load_benchmark(context.params["benchmark"]).recipe_of(context.params["model"], context.params["preset"])
+        assert (context.params["config"], str(context.params["seed"])) == (row["config"], row["seed"])
+
+
+def test_the_markdown_form_is_that_of_the_csv_and_stands_in_the_readme(rows):
+    table = markdown_tables(rows)
+    assert TABLE.with_suffix(".md").read_text(encoding="utf-8") == table
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
