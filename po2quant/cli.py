@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import shlex
@@ -426,8 +425,9 @@ def _write_results(folder: Path, rows: list[Any], experiment: Any) -> None:
 
 
 def _read_csv(path: Path) -> list[dict[str, float]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    from po2quant.training.run_folder import read_csv
+
+    return [{key: float(value) for key, value in row.items()} for row in read_csv(path)]
 
 
 def _warn_reconstructed(widths: Any) -> None:

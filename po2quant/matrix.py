@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from po2quant.report.results import merge_records, read_records, result_records
 from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.fit import EPOCHS_CSV
 from po2quant.training.prepare import FLOAT, resolve_config
-from po2quant.training.run_folder import write_csv
+from po2quant.training.run_folder import read_csv, write_csv
 
 CONFIGS = ("mpq", "flat16", "flat8", "flat4")
 RESULTS_CSV = "results.csv"
@@ -69,6 +68,5 @@ def run_matrix(
 
 
 def _training_of(folder: Path) -> dict[str, float]:
-    with open(folder / EPOCHS_CSV, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / EPOCHS_CSV)
     return {"epochs": len(rows), "seconds": round(sum(float(row["seconds"]) for row in rows), 1)}

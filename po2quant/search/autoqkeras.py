@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import io
 import itertools
@@ -33,7 +32,7 @@ from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import calibration_inputs, check_fits
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.run_folder import RunFolder
+from po2quant.training.run_folder import RunFolder, read_csv
 from po2quant.training.weights import BEST_WEIGHTS, load_weights
 from po2quant.transform import Placement, fold_batch_norm, network_layers, quantize_model
 from po2quant.transform.graph import read_graph
@@ -295,8 +294,8 @@ class AutoQKeras:
         return history
 
     def _epochs(self, row: TrialRow) -> list[dict[str, float]]:
-        with open(self.output_dir / TRIALS_FOLDER / row.trial_id / EPOCHS_CSV, encoding="utf-8", newline="") as file:
-            return [{name: float(value) for name, value in epoch.items()} for epoch in csv.DictReader(file)]
+        rows = read_csv(self.output_dir / TRIALS_FOLDER / row.trial_id / EPOCHS_CSV)
+        return [{name: float(value) for name, value in epoch.items()} for epoch in rows]
 
     def _validation_value(self, epoch: Mapping[str, float]) -> float:
         return self._objective.read(

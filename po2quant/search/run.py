@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from po2quant.bit_config import BitConfig
+from po2quant.cost import LayerShape
 from po2quant.search.allocation import pareto_seeds
 from po2quant.search.oracle import bayesian_oracle
 from po2quant.search.sensitivity import load_sensitivities, save_sensitivities, sensitivity_sweep
@@ -62,7 +64,7 @@ def run_search(
     space, layers = SearchSpace(), describe_network(experiment.spec)
     network = reusable_network(experiment)
     samples, _ = calibration_inputs(dataset, network.model, seed)
-    promising = informed_trials(experiment, network, space, samples, folder) if informed else []
+    promising = informed_trials(experiment, network, layers, space, samples, folder) if informed else []
     oracle = bayesian_oracle(space, layers, max_trials, seed, promising)
     interrupted = False
     with progress_line("search", max_trials) as line:
@@ -91,12 +93,17 @@ def run_search(
 
 
 def informed_trials(
-    experiment: Experiment, network: ReusableNetwork, space: SearchSpace, samples: np.ndarray, folder: Path
+    experiment: Experiment,
+    network: ReusableNetwork,
+    layers: Sequence[LayerShape],
+    space: SearchSpace,
+    samples: np.ndarray,
+    folder: Path,
 ) -> list[dict[str, int]]:
     """Return hyperparameter values of the allocations of least output error, at sizes from the smallest to the
     reference's. The measured sensitivities are kept in ``sensitivity.csv``.
     """
-    layers, path = describe_network(experiment.spec), folder / SENSITIVITY_CSV
+    path = folder / SENSITIVITY_CSV
     if not path.exists():
         choices = space.choices(layers)
         with progress_line("sensitivities", sum(len(widths) - 1 for widths in choices.values())) as line:
