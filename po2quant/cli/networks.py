@@ -1,0 +1,184 @@
+"""One network: ``summary``, ``evaluate``, ``finetune``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from po2quant.cli.options import (
+    AlphaOption,
+    BenchmarkOption,
+    ConfigOption,
+    DataDirOption,
+    DataOption,
+    EpochsOption,
+    JsonOption,
+    ModelOption,
+    OutputOption,
+    PresetOption,
+    ResumeOption,
+    SeedOption,
+    WeightsOption,
+)
+from po2quant.cli.session import (
+    find_benchmark,
+    import_tensorflow_quietly,
+    load_dataset,
+    open_run_folder,
+    print_table,
+    resumable,
+    say,
+    say_paths,
+    warn_reconstructed,
+    write_results,
+)
+
+
+def summary(
+    benchmark: BenchmarkOption = "digits",
+    model: ModelOption = None,
+    config: ConfigOption = "mpq",
+    alpha: AlphaOption = "auto_po2",
+) -> None:
+    """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
+    import_tensorflow_quietly()
+    from po2quant.cost import check_covers, reference_config, stats_block
+    from po2quant.report.tables import summary_table
+    from po2quant.training.prepare import describe_network, resolve_config
+
+    task = find_benchmark(benchmark)
+    _, spec = task.network(model)
+    layers = describe_network(spec)
+    widths = resolve_config(config, spec)
+    if widths is None:
+        say("float has no widths; this is the reference that scores compare with (kernel 16, bias 31, activation 16)")
+    widths = widths or reference_config(layers)
+    check_covers(widths, layers)
+    print_table(summary_table(layers, widths))
+    say(stats_block(layers, widths, alpha))
+    warn_reconstructed(widths)
+
+
+def evaluate(
+    benchmark: BenchmarkOption = "digits",
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    config: ConfigOption = "mpq",
+    alpha: AlphaOption = "auto_po2",
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    scale_rule: Annotated[
+        str,
+        typer.Option(
+            "--scale-rule",
+            help="Exponents of weights under auto_po2: mse (least error), max (never clips) or stock (QKeras').",
+        ),
+    ] = "mse",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a network on the test split, without training: float, or quantized and calibrated."""
+    import_tensorflow_quietly()
+    from po2quant.cost import BITS_PER_KIB, average_bits, network_size, reference_config
+    from po2quant.training import finetune as workflow
+    from po2quant.training import prepare
+
+    task = find_benchmark(benchmark)
+    name, spec = task.network(model)
+    widths = prepare.resolve_config(config, spec)
+    if weights is None:
+        raise ValueError("evaluate needs --weights: a weight file or a run folder")
+    dataset = load_dataset(task, data, data_dir, seed)
+    layers = prepare.describe_network(spec)
+    prepared = prepare.prepare_network(spec, widths, alpha, weights, dataset, seed, scale_rule)
+    score = prepare.evaluate(task, prepared.model, dataset.test)
+    size_bits = workflow.size_in_bits(layers, widths)
+    say(f"{task.name} {name}, {config}{'' if widths is None else ' ' + alpha}, on {dataset.describe()}")
+    say(f"{score.metric} {score.value:.4f} on {score.samples} samples, {size_bits / BITS_PER_KIB:.1f} KiB")
+    for detail, value in score.details.items():
+        say(f"{detail} {value:.4f}")
+    if prepared.calibration == "test inputs":
+        say("activation ranges were calibrated on the test inputs, without labels: the data have no training split")
+    warn_reconstructed(widths)
+    if as_json:
+        facts: dict[str, Any] = {
+            "benchmark": task.name,
+            "model": name,
+            "config": config,
+            "alpha": "float" if widths is None else alpha,
+            "metric": score.metric,
+            "score": score.value,
+            **score.details,
+            "samples": score.samples,
+            "size_bits": size_bits,
+            "reference_size_bits": network_size(layers, reference_config(layers)).total_bits,
+            "data": dataset.describe(),
+            "data_kind": dataset.kind,
+            "data_fingerprint": dataset.fingerprint(),
+            "calibration": prepared.calibration,
+            "scale_rule": scale_rule,
+            "seed": seed,
+        }
+        if widths is not None:
+            average = average_bits(layers, widths)
+            facts |= {
+                f"bits_{part}": getattr(average, part) for part in ("per_layer", "per_parameter", "per_activation")
+            }
+        typer.echo(json.dumps(facts))
+
+
+def finetune(
+    benchmark: BenchmarkOption = "digits",
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    config: ConfigOption = "mpq",
+    alpha: AlphaOption = "auto_po2",
+    epochs: EpochsOption = None,
+    preset: PresetOption = "published",
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    output_dir: OutputOption = None,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Retrain a network under a bit configuration, and freeze its scales."""
+    import_tensorflow_quietly()
+    from po2quant.report.plots import plot_confusion, plot_epochs
+    from po2quant.report.tables import result_table
+    from po2quant.training import finetune as workflow
+    from po2quant.training.prepare import resolve_config
+    from po2quant.training.run_folder import read_csv
+    from po2quant.training.weights import is_quantized_checkpoint
+
+    task = find_benchmark(benchmark)
+    name, spec = task.network(model)
+    widths = resolve_config(config, spec)
+    dataset = load_dataset(task, data, data_dir, seed)
+    workflow.require_training_data(dataset)
+    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
+    epochs = experiment.recipe.epochs if epochs is None else epochs
+    run = open_run_folder(
+        "finetune", experiment, output_dir, config=config, epochs=epochs, data=data, data_dir=data_dir
+    )
+    rows = []
+    with resumable(run.path):
+        experiment = experiment.with_float_weights(run.path / "float")
+        if widths is not None and not is_quantized_checkpoint(experiment.weights):
+            rows.append(workflow.Workbench(experiment).finetune_and_score("float", None, run.path / "float", 0))
+        rows.append(workflow.Workbench(experiment).finetune_and_score(config, widths, run.path, epochs))
+    write_results(run.path, rows, experiment)
+    pictures = []
+    if epochs:
+        curves = [{name: float(value) for name, value in row.items()} for row in read_csv(run.path / "epochs.csv")]
+        pictures += plot_epochs(curves, run.path / "plots", dataset.describe())
+    score = rows[-1].finetuned or rows[-1].calibrated
+    if score.confusion:
+        pictures.append(plot_confusion(score, run.path / "plots" / "confusion.png", dataset.describe()))
+    print_table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
+    warn_reconstructed(widths)
+    say_paths(run.path, pictures)
+    if as_json:
+        typer.echo(json.dumps(rows[-1].to_dict()))

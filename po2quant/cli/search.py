@@ -1,0 +1,108 @@
+"""``po2quant search``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from po2quant.cli.options import (
+    AlphaOption,
+    BenchmarkOption,
+    DataDirOption,
+    DataOption,
+    ModelOption,
+    OutputOption,
+    PresetOption,
+    ResumeOption,
+    SeedOption,
+    WeightsOption,
+)
+from po2quant.cli.session import (
+    data_words,
+    find_benchmark,
+    import_tensorflow_quietly,
+    load_dataset,
+    open_run_folder,
+    print_table,
+    resumable,
+    say,
+    say_paths,
+    stopped,
+    write_results,
+)
+
+COMPARED_FLATS = ("flat16", "flat8", "flat4")
+
+
+def search(
+    benchmark: BenchmarkOption = "digits",
+    model: ModelOption = None,
+    max_trials: Annotated[int, typer.Option("--max-trials", min=1, help="Trials in all.")] = 20,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of a trial.")] = 3,
+    weights: WeightsOption = None,
+    alpha: AlphaOption = "auto_po2",
+    preset: PresetOption = "published",
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    output_dir: OutputOption = None,
+    retrain_epochs: Annotated[
+        int,
+        typer.Option("--retrain-epochs", min=0, help="Epochs that the closing table retrains each configuration for."),
+    ] = 0,
+    informed: Annotated[
+        bool,
+        typer.Option(
+            "--informed/--uninformed", help="Measure what each width costs, and try the best allocations early."
+        ),
+    ] = True,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+) -> None:
+    """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
+    import_tensorflow_quietly()
+    from po2quant.report.plots import plot_comparison, plot_search
+    from po2quant.report.tables import result_table
+    from po2quant.search import run_search
+    from po2quant.training import finetune as workflow
+    from po2quant.training.prepare import resolve_config
+
+    task = find_benchmark(benchmark)
+    name, spec = task.network(model)
+    dataset = load_dataset(task, data, data_dir, seed)
+    workflow.require_training_data(dataset)
+    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
+    run = open_run_folder(
+        "search",
+        experiment,
+        output_dir,
+        max_trials=max_trials,
+        epochs=epochs,
+        retrain_epochs=retrain_epochs,
+        informed=informed,
+        data=data,
+        data_dir=data_dir,
+    )
+    with resumable(run.path):
+        experiment = experiment.with_float_weights(run.path / "float")
+        found = run_search(experiment, run.path, max_trials, epochs, informed)
+    best = found.best_config(f"{task.name}-{name}")
+    best.save(run.path / workflow.CONFIG_FILE)
+    pictures = plot_search(found.log.rows, best, run.path / "plots", dataset.describe())
+    if found.interrupted:
+        say(f"the best of {len(found.log.rows)} trials is in {run.path / workflow.CONFIG_FILE}")
+        raise stopped(run.path)
+    flats = [(flat, resolve_config(flat, spec)) for flat in COMPARED_FLATS]
+    configs = [("float", None), ("mpq", best), *flats]
+    with resumable(run.path):
+        rows = workflow.compare(experiment, configs, run.path / "comparison", retrain_epochs)
+    write_results(run.path, rows, experiment)
+    pictures.append(plot_comparison(rows, run.path / "plots" / "comparison.png", dataset.describe()))
+    print_table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
+    say_paths(run.path, pictures)
+    words = [sys.argv[0], "finetune", "--benchmark", benchmark, "--model", name, "--weights", experiment.weights]
+    words += ["--config", run.path / workflow.CONFIG_FILE, "--alpha", alpha]
+    words += data_words(data, data_dir, preset)
+    say(f"next: {shlex.join(map(str, words))}")
