@@ -57,6 +57,11 @@ def _layout(dtype: tf.DType) -> _FloatLayout:
         ) from None
 
 
+def significand_bits(dtype: tf.DType) -> int:
+    """Return the bits of the integers that ``dtype`` holds without gaps: 24 for float32, 53 for float64."""
+    return _layout(dtype).fraction_bits + 1
+
+
 def power_of_two(exponent: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Return ``2**exponent``, exact, for integer exponents of normal numbers."""
     layout = _layout(dtype)
@@ -88,9 +93,8 @@ def largest_integer(magnitude_bits: tf.Tensor, dtype: tf.DType = tf.float32) -> 
     The bits may be a tensor. In float32 the two differ from 25 magnitude bits on, where every
     number of that size is an integer and the lower bound loses nothing.
     """
-    precision = _layout(dtype).fraction_bits + 1
     magnitude_bits = tf.cast(magnitude_bits, tf.int32)
-    step = power_of_two(tf.maximum(magnitude_bits - precision, 0), dtype)
+    step = power_of_two(tf.maximum(magnitude_bits - significand_bits(dtype), 0), dtype)
     return power_of_two(magnitude_bits, dtype) - step
 
 

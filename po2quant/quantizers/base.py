@@ -27,7 +27,8 @@ def check_alpha(alpha: str) -> None:
 class Quantizer(keras.layers.Layer):
     """A fake quantizer that Keras tracks, saves and restores with its layer.
 
-    The width is a variable: assigning ``bits`` changes it in graphs that are compiled already.
+    The width is a variable: assigning ``bits`` changes it in graphs that are compiled already. XLA, which wants
+    constants, is not used for models with quantizers.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Quantizer(keras.layers.Layer):
         if isinstance(integer, bool) or not isinstance(integer, (int, np.integer)) or integer not in INTEGER_RANGE:
             limits = f"[{INTEGER_RANGE.start}, {INTEGER_RANGE.stop - 1}]"
             raise ValueError(f"integer must be an integer in {limits}. Received: integer={integer!r}")
+        self.supports_jit = False
         self.integer = int(integer)
         self.symmetric = bool(symmetric)
         self.keep_negative = bool(keep_negative)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from po2quant import scale as po2
 from po2quant.quantizers.base import AUTO_PO2, Quantizer
-from po2quant.quantizers.functional import affine_scale, symmetric_scale
+from po2quant.quantizers.functional import affine_scale, fake_quantize_per_tensor, symmetric_scale
 
 SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
 """Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
@@ -183,7 +183,11 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         return self._quantize(x, tf.reduce_min(values, axes, keepdims=True), tf.reduce_max(values, axes, keepdims=True))
 
     def _quantize(self, x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Tensor:
-        return self._fake_quantize(x, *self.scale_and_zero_point(minimum, maximum))
+        scale, zero_point = self.scale_and_zero_point(minimum, maximum)
+        if self.alpha == AUTO_PO2 and self.is_static:
+            bit_width = tf.convert_to_tensor(self._bit_width)
+            return fake_quantize_per_tensor(x, scale, bit_width, self.signed, self.narrow_range, self.clipped_gradient)
+        return self._fake_quantize(x, scale, zero_point)
 
     def _static_range(self, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the stored range, first moved towards that of ``x`` in training unless frozen."""

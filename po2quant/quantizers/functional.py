@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from po2quant.scale import exact_reciprocal
+from po2quant.fixed_point import MAX_BITS
+from po2quant.scale import exact_reciprocal, largest_integer, power_of_two, significand_bits
 
 SMALLEST_SCALE = 2.0**-126
 """The smallest normal float32; below it scales would count as zero."""
@@ -60,6 +61,69 @@ def fake_quantize(
             return tf.where(tf.equal(rounded, clipped), upstream, tf.zeros_like(upstream))
 
         return quantized * scale, gradient
+
+    return straight_through(x)
+
+
+def fake_quantize_per_tensor(
+    x: tf.Tensor,
+    scale: tf.Tensor,
+    bit_width: tf.Tensor,
+    signed: bool,
+    narrow_range: bool,
+    clipped_gradient: bool = True,
+) -> tf.Tensor:
+    """Return what :func:`fake_quantize` returns for one power-of-two scale, in one pass over memory instead of five.
+
+    Args:
+        x: values, any shape, float32 or float64.
+        scale: value of one LSB, a scalar and a power of two.
+        bit_width: width in bits, an int32 scalar.
+        signed: whether negative values are represented.
+        narrow_range: whether the most negative integer is unused.
+        clipped_gradient: whether clipped values get no gradient.
+
+    Returns:
+        Tensor of the shape of ``x``. Inputs below the smallest normal number count as zero.
+    """
+    magnitude_bits = bit_width - int(signed)
+    high = largest_integer(magnitude_bits, x.dtype)
+    low = (-high if narrow_range else -power_of_two(magnitude_bits, x.dtype)) if signed else tf.zeros_like(high)
+
+    def fused(values: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.QuantizeAndDequantizeV3(
+            input=values,
+            input_min=low * scale,
+            input_max=high * scale,
+            num_bits=bit_width,
+            signed_input=signed,
+            range_given=True,
+            narrow_range=narrow_range,
+        )
+
+    @tf.custom_gradient
+    def straight_through(values: tf.Tensor):
+        if significand_bits(x.dtype) >= MAX_BITS:
+            quantized = fused(values)
+        else:
+            quantized = tf.cond(
+                bit_width <= significand_bits(x.dtype),
+                lambda: fused(values),
+                lambda: fake_quantize(values, scale, low, high, is_power_of_two=True),
+            )
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            if not clipped_gradient:
+                return upstream
+            # Ties go to even integers: half an LSB beyond an odd limit is clipped, beyond an even one it is not.
+            beyond = tf.math.nextafter((high + 0.5) * scale, tf.zeros_like(scale))
+            largest = tf.maximum(high * scale, beyond)
+            smallest = -largest if signed and narrow_range else (low - 0.5) * scale
+            return tf.raw_ops.QuantizeAndDequantizeV4Grad(
+                gradients=upstream, input=values, input_min=smallest, input_max=largest
+            ).input_backprop
+
+        return quantized, gradient
 
     return straight_through(x)
 
