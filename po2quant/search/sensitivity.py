@@ -15,8 +15,7 @@ from po2quant.benchmark import Split
 from po2quant.quantizers import Quantizer, quantized_bits_featuremap
 from po2quant.training.progress import SILENT, ProgressLine
 from po2quant.training.run_folder import write_csv
-from po2quant.transform import activation_quantizers, weight_quantizers
-from po2quant.transform.graph import read_graph
+from po2quant.transform import activation_quantizers, walk, weight_quantizers
 
 BATCH_SIZE = 128
 
@@ -158,14 +157,7 @@ def _calibrate_every_width(
     for slot, quantizer in quantizers.items():
         quantizer.bits = max(choices[slot])
     ranges: Ranges = {}
-    graph = read_graph(model)
-    unread = {node: len(readers) for node, readers in graph.readers.items()}
-    values = {}
-    for node in graph.nodes:
-        if not node.inputs:
-            values[node] = tf.convert_to_tensor(x, node.layer.dtype)
-            continue
-        inputs = [values[parent] for parent in node.inputs]
+    for node, inputs in walk(model, x):
         quantizer, slot = getattr(node.layer, "activation", None), f"{node.layer.name}.activation"
         if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
             for bits in sorted(set(choices[slot])):
@@ -173,11 +165,6 @@ def _calibrate_every_width(
                 quantizer.calibrate(inputs[0])
                 ranges[slot, bits] = quantizer.range
             quantizer.frozen = True
-        values[node] = node.call(node.layer, inputs, **{name: False for name in node.kwargs if name == "training"})
-        for parent in node.inputs:
-            unread[parent] -= 1
-            if not unread[parent]:
-                del values[parent]
     return ranges
 
 

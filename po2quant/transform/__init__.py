@@ -13,6 +13,7 @@ from po2quant.transform.quantize import (
     weight_layer_names,
     weight_quantizers,
 )
+from po2quant.transform.walk import walk
 
 __all__ = [
     "Placement",
@@ -27,6 +28,7 @@ __all__ = [
     "place_quantizers",
     "quantize_model",
     "set_bits",
+    "walk",
     "weight_layer_names",
     "weight_quantizers",
 ]

@@ -16,6 +16,7 @@ from po2quant.transform.folding import fold_batch_norm
 from po2quant.transform.graph import LayerCloner, Node, read_graph, rebuild
 from po2quant.transform.layers import WEIGHT_LAYERS, kernel_of
 from po2quant.transform.placement import PlacedSlot, Placement, Slot, place_in_graph, place_quantizers
+from po2quant.transform.walk import walk
 
 STATIC, PER_SAMPLE = "static", "per_sample"
 ACTIVATION_SCALES = (STATIC, PER_SAMPLE)
@@ -222,35 +223,11 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
     Raises:
         ValueError: for another number of arrays than the model has inputs.
     """
-    graph = read_graph(model)
-    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
-    if len(arrays) != len(graph.inputs):
-        raise ValueError(
-            f"calibration needs one array for each of the {len(graph.inputs)} model inputs. Received: {len(arrays)}"
-        )
-    fed = {
-        layer.name: tf.convert_to_tensor(array, layer.dtype) for layer, array in zip(graph.inputs, arrays, strict=True)
-    }
-    unread = {node: len(readers) for node, readers in graph.readers.items()}
-    values: dict[Node, tf.Tensor] = {}
-    for node in graph.nodes:
-        if isinstance(node.layer, keras.layers.InputLayer):
-            values[node] = fed[node.layer.name]
-            continue
-        inputs = [values[parent] for parent in node.inputs]
+    for node, inputs in walk(model, x):
         quantizer = getattr(node.layer, "activation", None)
         if isinstance(quantizer, quantized_bits_featuremap):
             quantizer.calibrate(inputs[0])
             quantizer.frozen = True
-        values[node] = node.call(node.layer, inputs, **({"training": False} if _takes_training(node.layer) else {}))
-        for parent in node.inputs:
-            unread[parent] -= 1
-            if not unread[parent]:
-                del values[parent]
-
-
-def _takes_training(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, (keras.layers.Dropout, keras.layers.SpatialDropout2D))
 
 
 def freeze_scales(model: keras.Model) -> None:
