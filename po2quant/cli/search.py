@@ -60,20 +60,36 @@ def search(
     ] = True,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Run the trials in so many processes on this machine.")
+    ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option("--role", help="chief: hand out trials at --oracle. worker: run those of the chief there."),
+    ] = None,
+    oracle: Annotated[
+        str | None, typer.Option("--oracle", help="host:port where the chief listens; there is no password.")
+    ] = None,
 ) -> None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
     import_tensorflow_quietly()
     from po2quant.report.plots import plot_comparison, plot_search
     from po2quant.report.tables import result_table
     from po2quant.search import run_search
+    from po2quant.search.distributed import THIS_MACHINE, WORKER, check_options, run_distributed_search
+    from po2quant.search.worker import run_worker
     from po2quant.training import finetune as workflow
     from po2quant.training.prepare import resolve_config
 
+    check_options(workers, role, oracle, output_dir)
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
     dataset = load_dataset(task, data, data_dir, seed)
     workflow.require_training_data(dataset)
     experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
+    if role == WORKER:
+        run_worker(experiment, output_dir, epochs, oracle)
+        return
     run = open_run_folder(
         "search",
         experiment,
@@ -87,7 +103,16 @@ def search(
     )
     with resumable(run.path):
         experiment = experiment.with_float_weights(run.path / "float")
-        found = run_search(experiment, run.path, max_trials, epochs, informed)
+        if workers or role:
+            command = [sys.executable, "-c", "from po2quant.cli import main; main()", "search", "--role", WORKER]
+            command += ["--benchmark", benchmark, "--model", name, "--weights", experiment.weights, "--alpha", alpha]
+            command += ["--epochs", epochs, "--seed", seed, "--output-dir", run.path]
+            command += data_words(data, data_dir, preset)
+            found = run_distributed_search(
+                experiment, run.path, max_trials, epochs, informed, oracle or THIS_MACHINE, workers or 0, command
+            )
+        else:
+            found = run_search(experiment, run.path, max_trials, epochs, informed)
     best = found.best_config(f"{task.name}-{name}")
     best.save(run.path / workflow.CONFIG_FILE)
     pictures = plot_search(found.log.rows, best, run.path / "plots", dataset.describe())
@@ -95,7 +120,8 @@ def search(
         say(f"the best of {len(found.log.rows)} trials is in {run.path / workflow.CONFIG_FILE}")
         raise stopped(run.path)
     flats = [(flat, resolve_config(flat, spec)) for flat in COMPARED_FLATS]
-    configs = [("float", None), ("mpq", best), *flats]
+    known = [] if spec.mpq_config is None else [(spec.mpq_config.stem, resolve_config("mpq", spec))]
+    configs = [("float", None), ("mpq", best), *known, *flats]
     with resumable(run.path):
         rows = workflow.compare(experiment, configs, run.path / "comparison", retrain_epochs)
     write_results(run.path, rows, experiment)

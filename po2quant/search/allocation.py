@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from scipy import optimize, sparse
 
-from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
+from po2quant.cost import LayerShape, network_size, reference_config
 from po2quant.search.sensitivity import Sensitivity
 from po2quant.search.space import config_from_values, parts_of
 
@@ -106,51 +106,6 @@ def spread_budgets(
     larger reference.
     """
     return _Problem(rows, layers, groups or {}, OUTPUT_ERROR).spread_budgets(count)
-
-
-def best_under_forgiving_factor(
-    rows: Sequence[Sensitivity],
-    layers: Sequence[LayerShape],
-    float_metric: float,
-    forgiving_factor: ForgivingFactor | None = None,
-    budgets: Iterable[int] | None = None,
-    groups: Mapping[str, str] | None = None,
-    measure: str = OUTPUT_ERROR,
-) -> Allocation:
-    """Return the allocation of largest predicted score among those at several budgets.
-
-    Equation:
-        score = clip(float_metric - loss_increase, 0, float_metric) * forgiving_factor(size).
-
-    A unit of loss is taken for a unit of metric, and training, which wins much of it back, is ignored: the result is a
-    cautious first trial, no forecast.
-
-    Args:
-        rows: as in :func:`allocate`.
-        layers: as in :func:`allocate`.
-        float_metric: metric of the float network, in [0, 1].
-        forgiving_factor: trade of metric for size.
-        budgets: as in :func:`pareto_seeds`.
-        groups: as in :func:`allocate`.
-        measure: as in :func:`allocate`.
-    """
-    factor = forgiving_factor or ForgivingFactor()
-    reference_bits = network_size(layers, reference_config(layers)).total_bits
-
-    def score(allocation: Allocation) -> float:
-        metric = min(max(float_metric - allocation.loss_increase, 0.0), float_metric)
-        return metric * factor(allocation.size_bits, reference_bits)
-
-    return max(pareto_seeds(rows, layers, budgets, groups, measure), key=score)
-
-
-def slots_by_sensitivity(rows: Iterable[Sensitivity], measure: str = OUTPUT_ERROR) -> list[str]:
-    """Return the slots, first the one whose worst width costs most; equal ones keep their order."""
-    _check_measure(measure)
-    worst: dict[str, float] = {}
-    for row in rows:
-        worst[row.slot] = max(worst.get(row.slot, -math.inf), getattr(row, measure))
-    return sorted(worst, key=worst.__getitem__, reverse=True)
 
 
 @dataclasses.dataclass(frozen=True)

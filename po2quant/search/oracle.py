@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras_tuner
 import numpy as np
-from keras_tuner.engine.trial import TrialStatus
+from keras_tuner.engine.trial import Trial, TrialStatus
 
 from po2quant.cost import LayerShape
 from po2quant.search.space import SearchSpace
+from po2quant.search.trial_log import COMPLETED, TrialRow
+from po2quant.training.run_folder import write_json
 
 OBJECTIVE = keras_tuner.Objective("score", "max")
 RANDOM_TRIALS = 5
+Advice = Callable[[Sequence[tuple[Mapping[str, int], float]]], dict[str, int] | None]
+_CANDIDATES, _CHANGED_TRIALS, _CHANGED_CHOICES = 1000, 5, 3
 _CHANGES = 100
 """Random changes after which the space counts as exhausted."""
 
@@ -21,25 +26,68 @@ _CHANGES = 100
 class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
     """A Bayesian oracle that first tries given configurations, and no configuration twice.
 
+    Its state on disk is whole at any moment: ``kill -9`` loses no trial.
+
     Args:
         first: hyperparameter values of the first trials.
         random_trials: trials at random after them, before the Gaussian process chooses.
+        advise: given values and score of each completed trial, returns the values of the next one, or None where the
+            Gaussian process shall choose.
         arguments: those of Keras Tuner's ``BayesianOptimizationOracle``.
     """
 
-    def __init__(self, first: Sequence[Mapping[str, int]], random_trials: int, **arguments: Any) -> None:
+    def __init__(
+        self, first: Sequence[Mapping[str, int]], random_trials: int, advise: Advice | None = None, **arguments: Any
+    ) -> None:
         super().__init__(num_initial_points=len(first) + random_trials, **arguments)
-        self._first = first
+        self._first, self._advise = first, advise
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return the values of a trial; ids count from 0."""
         if int(trial_id) < len(self._first):
             return {"status": TrialStatus.RUNNING, "values": dict(self._first[int(trial_id)])}
-        proposal = super().populate_space(trial_id)
-        if proposal["status"] != TrialStatus.RUNNING:
-            return proposal
-        values = self._untried(proposal["values"], trial_id)
+        advised = self._advised()
+        if advised:
+            return {"status": TrialStatus.RUNNING, "values": advised}
+        if len(self._completed()) < self.num_initial_points:
+            values = self._random_values()
+        else:
+            values = self._most_promising(trial_id)
+        values = values and self._untried(values, trial_id)
         return {"status": TrialStatus.RUNNING if values else TrialStatus.STOPPED, "values": values}
+
+    def _completed(self) -> list[Trial]:
+        return [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
+
+    def _advised(self) -> dict[str, int] | None:
+        if not self._advise:
+            return None
+        advised = self._advise([(trial.hyperparameters.values, trial.score) for trial in self._completed()])
+        return None if advised is None or self._duplicate(advised) else advised
+
+    def _most_promising(self, trial_id: str) -> dict[str, int]:
+        """Return the values of largest upper confidence bound among those that differ from one of the best trials in a
+        few choices.
+
+        Keras Tuner climbs this bound with numerical gradients over the whole space, as if widths were real numbers, for
+        seconds a trial.
+        """
+        self.gpr.fit(*self._vectorize_trials())
+        rng = np.random.default_rng((self.seed, int(trial_id)))
+        choices = [choice for choice in self.hyperparameters.space if len(choice.values) > 1]
+        best = sorted(self._completed(), key=lambda trial: trial.score, reverse=True)[:_CHANGED_TRIALS]
+        candidates = []
+        for number in range(_CANDIDATES):
+            changed = rng.choice(choices, size=rng.integers(1, _CHANGED_CHOICES + 1))
+            values = best[number % len(best)].hyperparameters.values
+            candidates.append({**values, **{choice.name: int(rng.choice(choice.values)) for choice in changed}})
+        free = self._nonfixed_space()
+        vectors = np.array([[choice.value_to_prob(values[choice.name]) for choice in free] for values in candidates])
+        mean, deviation = self.gpr.predict(vectors, return_std=True)  # of the negative score
+        for index in np.argsort(mean - self.beta * deviation):
+            if not self._duplicate(candidates[index]):
+                return candidates[index]
+        return candidates[0]
 
     def _untried(self, values: Mapping[str, int], trial_id: str) -> dict[str, int] | None:
         """Return values that no trial has had: the given ones, with as few random changes as that takes."""
@@ -56,6 +104,42 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
             changed[choice.name] = others[rng.integers(len(others))]
         return None
 
+    def release(self, tuner_id: str) -> None:
+        """Take the trial of a worker that is gone, for the next worker that asks."""
+        self._retry_queue.append(self.ongoing_trials.pop(tuner_id).trial_id)
+        self.tuner_ids.discard(tuner_id)
+        self.save()
+
+    def save(self) -> None:
+        """Write the state, all or nothing."""
+        write_json(Path(self._get_oracle_fname()), self.get_state())
+
+    def _save_trial(self, trial: Trial) -> None:
+        write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+
+    def reload(self) -> None:
+        """Read the state, and queue every trial that has not ended: each has a file before the state names it."""
+        super().reload()
+        for trial in self.trials.values():
+            self._record_values(trial)
+        self._retry_queue = sorted(unfinished(self), reverse=True)
+
+
+def unfinished(oracle: keras_tuner.Oracle) -> list[str]:
+    """Return the ids of the trials that run or wait to run again."""
+    return [trial_id for trial_id, trial in oracle.trials.items() if trial.status == TrialStatus.RUNNING]
+
+
+def end_trial(oracle: keras_tuner.Oracle, row: TrialRow) -> None:
+    """Tell an oracle what ``trials.csv`` says of a trial, which may be waiting to run again."""
+    trial = oracle.trials[row.trial_id]
+    if row.status == COMPLETED and not trial.metrics.exists(OBJECTIVE.name):
+        oracle.update_trial(row.trial_id, {OBJECTIVE.name: row.score})
+    if row.trial_id in oracle._retry_queue:
+        oracle._retry_queue.remove(row.trial_id)
+    trial.status = TrialStatus.COMPLETED if row.status == COMPLETED else TrialStatus.FAILED
+    oracle.end_trial(trial)
+
 
 def bayesian_oracle(
     space: SearchSpace,
@@ -63,6 +147,7 @@ def bayesian_oracle(
     max_trials: int,
     seed: int,
     promising: Sequence[Mapping[str, int]] = (),
+    advise: Advice | None = None,
     random_trials: int = RANDOM_TRIALS,
 ) -> SeededOracle:
     """Return an oracle over the widths of a network.
@@ -75,12 +160,14 @@ def bayesian_oracle(
         max_trials: trials in all.
         seed: of its choices.
         promising: hyperparameter values of the next trials.
+        advise: chooses the trials after them as long as it expects a better one.
         random_trials: trials at random before the Gaussian process chooses.
     """
     flats = space.flat_values(layers)
     return SeededOracle(
         [*flats, *(values for values in promising if values not in flats)],
         random_trials,
+        advise,
         objective=OBJECTIVE,
         max_trials=max_trials,
         hyperparameters=space.hyperparameters(layers),

@@ -6,24 +6,26 @@ import contextlib
 import dataclasses
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
+import keras_tuner
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from po2quant.bit_config import BitConfig
-from po2quant.cost import LayerShape
-from po2quant.search.allocation import pareto_seeds
-from po2quant.search.oracle import bayesian_oracle
-from po2quant.search.sensitivity import load_sensitivities, save_sensitivities, sensitivity_sweep
+from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
+from po2quant.search.advice import Advisor
+from po2quant.search.allocation import pareto_seeds, spread_budgets
+from po2quant.search.oracle import SeededOracle, bayesian_oracle
+from po2quant.search.sensitivity import Sensitivity, load_sensitivities, save_sensitivities, sensitivity_sweep
 from po2quant.search.space import SearchSpace
 from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.prepare import calibration_inputs, describe_network
-from po2quant.training.progress import progress_line
+from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
 
 SENSITIVITY_CSV, SENSITIVITY_SAMPLES = "sensitivity.csv", 128
@@ -47,7 +49,12 @@ class SearchResult:
 
 
 def run_search(
-    experiment: Experiment, folder: Path, max_trials: int, epochs: int, informed: bool = True
+    experiment: Experiment,
+    folder: Path,
+    max_trials: int,
+    epochs: int,
+    informed: bool = True,
+    run_trials: Callable[[BitWidthTuner], None] = BitWidthTuner.search,
 ) -> SearchResult:
     """Search the published space for a network; Ctrl-C ends it with the trials so far.
 
@@ -58,51 +65,71 @@ def run_search(
         max_trials: trials in all.
         epochs: epochs of a trial.
         informed: whether allocations by measured sensitivity are tried early.
+        run_trials: runs the trials that the tuner's oracle chooses; by default here, one after the other.
     """
-    dataset, seed = experiment.dataset, experiment.seed
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(experiment.seed)
     space, layers = SearchSpace(), describe_network(experiment.spec)
     network = reusable_network(experiment)
-    samples, _ = calibration_inputs(dataset, network.model, seed)
-    promising = informed_trials(experiment, network, layers, space, samples, folder) if informed else []
-    oracle = bayesian_oracle(space, layers, max_trials, seed, promising)
+    samples, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed)
+    if informed:
+        sensitivities = measured_sensitivities(experiment, network, layers, space, samples, folder)
+        reference_bits = network_size(layers, reference_config(layers)).total_bits
+        factor = ForgivingFactor()
+        oracle = informed_oracle(
+            space, layers, sensitivities, lambda bits: factor(bits, reference_bits), max_trials, experiment.seed
+        )
+    else:
+        oracle = bayesian_oracle(space, layers, max_trials, experiment.seed)
     interrupted = False
     with progress_line("search", max_trials) as line:
-        with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it resumes
-            tuner = BitWidthTuner(
-                network,
-                layers,
-                oracle,
-                dataset,
-                samples,
-                experiment.recipe,
-                experiment.benchmark.selection,
-                epochs,
-                folder,
-                seed=seed,
-                line=line,
-            )
+        tuner = make_tuner(BitWidthTuner, experiment, network, layers, samples, oracle, epochs, folder, line)
         with warnings.catch_warnings():
             # The oracle's Gaussian process says so whenever a hyperparameter does not matter.
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:
-                tuner.search(verbose=0)
+                run_trials(tuner)
             except KeyboardInterrupt:
                 interrupted = True
     return SearchResult(tuner, interrupted)
 
 
-def informed_trials(
+def make_tuner(
+    kind: type[BitWidthTuner],
+    experiment: Experiment,
+    network: ReusableNetwork,
+    layers: Sequence[LayerShape],
+    samples: np.ndarray,
+    oracle: keras_tuner.Oracle,
+    epochs: int,
+    folder: Path,
+    line: ProgressLine = SILENT,
+) -> BitWidthTuner:
+    """Return a tuner for the network of an experiment; ``samples`` calibrate its trials."""
+    with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it resumes
+        return kind(
+            network,
+            layers,
+            oracle,
+            experiment.dataset,
+            samples,
+            experiment.recipe,
+            experiment.benchmark.selection,
+            epochs,
+            folder,
+            seed=experiment.seed,
+            line=line,
+        )
+
+
+def measured_sensitivities(
     experiment: Experiment,
     network: ReusableNetwork,
     layers: Sequence[LayerShape],
     space: SearchSpace,
     samples: np.ndarray,
     folder: Path,
-) -> list[dict[str, int]]:
-    """Return hyperparameter values of the allocations of least output error, at sizes from the smallest to the
-    reference's. The measured sensitivities are kept in ``sensitivity.csv``.
-    """
+) -> list[Sensitivity]:
+    """Return what each width of each slot costs, kept in ``sensitivity.csv``."""
     path = folder / SENSITIVITY_CSV
     if not path.exists():
         choices = space.choices(layers)
@@ -111,6 +138,32 @@ def informed_trials(
             rows = sensitivity_sweep(network.model, choices, samples, measured, experiment.recipe.loss, line=line)
         folder.mkdir(parents=True, exist_ok=True)
         save_sensitivities(path, rows)
-    rows = load_sensitivities(path)
-    allocations = pareto_seeds(rows, layers, groups=space.groups)
-    return [space.values_of(allocation.widths, layers) for allocation in allocations]
+    return load_sensitivities(path)
+
+
+def informed_oracle(
+    space: SearchSpace,
+    layers: Sequence[LayerShape],
+    sensitivities: Sequence[Sensitivity],
+    size_factor: Callable[[int], float],
+    max_trials: int,
+    seed: int,
+) -> SeededOracle:
+    """Return an oracle that needs few trials.
+
+    It tries the flat configurations, two allocations of sizes between the smallest and the reference's, what
+    sensitivities and trials together promise, and at last what the Gaussian process chooses.
+
+    Args:
+        space: widths to choose from.
+        layers: the network as the bit accounting sees it.
+        sensitivities: what each width of each slot costs.
+        size_factor: given a size in bits, returns the factor of the metric.
+        max_trials: trials in all.
+        seed: of the random choices.
+    """
+    _, *between, _ = spread_budgets(sensitivities, layers, 4, space.groups)
+    allocations = pareto_seeds(sensitivities, layers, between, space.groups)
+    first = [space.values_of(allocation.widths, layers) for allocation in allocations]
+    advise = Advisor(space, layers, sensitivities, size_factor)
+    return bayesian_oracle(space, layers, max_trials, seed, first, advise, random_trials=0)

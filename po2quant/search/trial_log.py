@@ -42,13 +42,12 @@ class TrialLog:
 
     Args:
         path: the file.
-        finished: ids of the trials that the tuner knows as finished; other rows are dropped, their
-            trials run again.
+        known: ids of the trials that the oracle knows; rows of others, of a search before this one, are dropped.
     """
 
-    def __init__(self, path: Path, finished: Collection[str]) -> None:
+    def __init__(self, path: Path, known: Collection[str]) -> None:
         self._path = path
-        self.rows = [row for row in _read(path) if row.trial_id in finished]
+        self.rows = [row for row in _read(path) if row.trial_id in known]
 
     def append(self, row: TrialRow) -> None:
         """Add a row and write the file."""

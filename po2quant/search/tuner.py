@@ -17,6 +17,7 @@ from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
 from po2quant.files import replaced_whole
+from po2quant.search.oracle import OBJECTIVE, end_trial, unfinished
 from po2quant.search.space import config_from_values
 from po2quant.search.trial_log import COMPLETED, FAILED, TrialLog, TrialRow
 from po2quant.training.fit import (
@@ -92,48 +93,66 @@ class BitWidthTuner(keras_tuner.Tuner):
         self._factor = forgiving_factor or ForgivingFactor()
         self._reference_bits = reference_bits or network_size(layers, reference_config(layers)).total_bits
         super().__init__(oracle=oracle, directory=str(folder), project_name=TUNER_FOLDER, overwrite=False)
-        finished = {trial_id for trial_id, trial in oracle.trials.items() if trial.status not in ("RUNNING", "IDLE")}
-        self.log = TrialLog(folder / TRIALS_CSV, finished)
+        oracle.verbose = 0
+        self.log = TrialLog(folder / TRIALS_CSV, oracle.trials)
+        running = unfinished(oracle)
+        for row in self.log.rows:
+            if row.trial_id in running:
+                end_trial(oracle, row)
         self._promoted: str | None = None
         self._keep_best_weights()
 
+    def on_search_begin(self) -> None:
+        """Make the search one that goes on, from its first trial."""
+        self.save()
+
     def run_trial(self, trial: keras_tuner.engine.trial.Trial, verbose: int = 0) -> dict[str, float]:
-        """Train and score one configuration, and log it; a trial that raises must not end the search."""
-        start = time.perf_counter()
+        """Train and score one configuration, and record it; a trial that raises must not end the search."""
         values = trial.hyperparameters.values
-        config = config_from_values(values, self._layers, f"trial_{trial.trial_id}")
+        row = self._try(trial.trial_id, values)
+        self.record(row, values)
+        if row.status == FAILED:
+            raise keras_tuner.errors.FailedTrialError(row.error)
+        return {OBJECTIVE.name: row.score}
+
+    def _try(self, trial_id: str, values: Mapping[str, Any]) -> TrialRow:
+        """Return what comes out of a trial; its files are in its folder."""
+        start = time.perf_counter()
+        config = config_from_values(values, self._layers, f"trial_{trial_id}")
         size_bits = network_size(self._layers, config).total_bits
-        factor = self._factor(size_bits, self._reference_bits)
-        self._show(size_bits)
-
-        def row(status: str, score: float | None, metric: float | None, error: str = "") -> TrialRow:
-            seconds = round(time.perf_counter() - start, 3)
-            ratio = round(size_bits / self._reference_bits, 6)
-            return TrialRow(trial.trial_id, status, score, metric, size_bits, ratio, seconds, error)
-
+        ratio, factor = size_bits / self._reference_bits, self._factor(size_bits, self._reference_bits)
+        self._show(f"trial {len(self.log.rows) + 1}/{self.oracle.max_trials or '?'}, {ratio:.0%} of reference")
+        status, score, metric, error = FAILED, None, None, ""
         try:
-            metric = self._train(config, trial.trial_id, values.get(EPOCHS_VALUE, self._epochs), factor)
-        except Exception as error:
-            self._weights(trial.trial_id).unlink(missing_ok=True)
-            self.log.append(row(FAILED, None, None, f"{type(error).__name__}: {' '.join(str(error).split())}"))
-            raise keras_tuner.errors.FailedTrialError(str(error)) from error
-        completed = row(COMPLETED, metric * factor, metric)
-        self._log_to_tensorboard(completed, values)
-        self.log.append(completed)
-        self._keep_best_weights()
-        return {"score": completed.score}
+            metric = self._train(config, trial_id, values.get(EPOCHS_VALUE, self._epochs), factor)
+            status, score = COMPLETED, metric * factor
+        except Exception as exception:
+            self._weights(trial_id).unlink(missing_ok=True)
+            error = f"{type(exception).__name__}: {' '.join(str(exception).split())}"
+        seconds = round(time.perf_counter() - start, 3)
+        return TrialRow(trial_id, status, score, metric, size_bits, round(ratio, 6), seconds, error)
 
-    def _show(self, size_bits: int) -> None:
-        number, best = len(self.log.rows), self.log.best()
-        message = (
-            f"trial {number + 1}/{self.oracle.max_trials or '?'}, {size_bits / self._reference_bits:.0%} of reference"
-        )
-        self._line.update(number, message + (f", best score {best.score:.4f}" if best else ""))
+    def record(self, row: TrialRow, values: Mapping[str, Any]) -> None:
+        """Log a trial that has ended in its folder, and keep its weights if it is among the best.
+
+        Args:
+            row: what came out of it.
+            values: its hyperparameters.
+        """
+        if row.status == COMPLETED:
+            self._log_to_tensorboard(row, values)
+        self.log.append(row)
+        self._keep_best_weights()
+        self._show(f"trial {row.trial_id} {row.status}")
+
+    def _show(self, message: str) -> None:
+        best = self.log.best()
+        self._line.update(len(self.log.rows), message + (f", best score {best.score:.4f}" if best else ""))
 
     def _train(self, config: BitConfig, trial_id: str, epochs: int, factor: float) -> float:
         """Return the best validation value of a trial, whose weights are saved if they may be kept."""
         self._network.reset(config, self._calibration_inputs)
-        folder = self._folder / TRIALS_FOLDER / trial_id
+        folder = self.trial_folder(trial_id)
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / TRIAL_CONFIG)
         kept = self.log.ranked()[: self._kept_trials]
@@ -153,8 +172,12 @@ class BitWidthTuner(keras_tuner.Tuner):
         write_csv(folder / EPOCHS_CSV, rows)
         return float(metric)
 
+    def trial_folder(self, trial_id: str) -> Path:
+        """Return where a trial leaves its configuration, epochs and weights."""
+        return self._folder / TRIALS_FOLDER / trial_id
+
     def _weights(self, trial_id: str) -> Path:
-        return self._folder / TRIALS_FOLDER / trial_id / BEST_WEIGHTS
+        return self.trial_folder(trial_id) / BEST_WEIGHTS
 
     def _keep_best_weights(self) -> None:
         """Leave the best trials their weights, and put the best one's into the run folder."""
@@ -182,7 +205,7 @@ class BitWidthTuner(keras_tuner.Tuner):
         if best is None:
             last = self.log.rows[-1].error if self.log.rows else "no trial ran"
             raise RuntimeError(f"no trial completed. The last error: {last}")
-        found = BitConfig.load(self._folder / TRIALS_FOLDER / best.trial_id / TRIAL_CONFIG)
+        found = BitConfig.load(self.trial_folder(best.trial_id) / TRIAL_CONFIG)
         provenance = {
             "found_by": "po2quant search",
             "trial": best.trial_id,

@@ -143,6 +143,8 @@ class Result:
         epochs: epochs trained.
         seconds: wall time of the training.
         calibration: where the activation ranges come from.
+        validation: best value of the validation split over the epochs, which chose the weights; None where no epoch
+            was trained.
     """
 
     config: str
@@ -154,6 +156,7 @@ class Result:
     epochs: int
     seconds: float
     calibration: str
+    validation: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON has it."""
@@ -238,6 +241,7 @@ class Workbench:
             state.epoch,
             round(sum(row["seconds"] for row in state.rows), 1),
             prepared.calibration,
+            state.best_value if state.rows else None,
         )
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / SCORES_FILE, result.to_dict())

@@ -9,26 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import DENSE_NETWORK
 
-from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
+from po2quant.cost import LayerShape, network_size, reference_config
 from po2quant.search.allocation import (
     MEASURES,
     allocate,
-    best_under_forgiving_factor,
     pareto_seeds,
-    slots_by_sensitivity,
     spread_budgets,
 )
 from po2quant.search.sensitivity import Sensitivity
 from po2quant.search.space import config_from_values
 
-LAYERS = [
-    LayerShape("input", "InputLayer", "input", (4,)),
-    LayerShape("activation", "Activation", "activation", (4,)),
-    LayerShape("dense", "Dense", "weights", (2,), 8, 2, 16, 2),
-    LayerShape("dense", "Dense", "weights", (2,), 0, 0, 16, 2),  # called again
-    LayerShape("softmax", "Activation", "softmax", (2,)),
-]
+LAYERS = [*DENSE_NETWORK, LayerShape("dense", "Dense", "weights", (2,), 0, 0, 8, 2)]  # called again
 SLOTS = ("activation.activation", "dense.kernel", "dense.bias")
 WIDTHS = (4, 8, 16)
 
@@ -140,30 +133,6 @@ def test_a_width_that_gains_nothing_is_not_paid_for():
     widths = {"activation.activation": 4, "dense.kernel": 8, "dense.bias": 16}
     assert allocate(rows, LAYERS, 10**6).widths == widths
     assert spread_budgets(rows, LAYERS, 2)[-1] == size_of(widths)
-
-
-def test_the_forgiving_factor_trades_predicted_loss_for_size():
-    def score(allocation, metric, factor):
-        reference = network_size(LAYERS, reference_config(LAYERS)).total_bits
-        return max(metric - allocation.loss_increase, 0.0) * factor(allocation.size_bits, reference)
-
-    for delta in (0.0, 0.05, 10.0):
-        factor = ForgivingFactor(delta, delta)
-        best = best_under_forgiving_factor(ROWS, LAYERS, 0.9, factor)
-        assert score(best, 0.9, factor) == max(score(seed, 0.9, factor) for seed in pareto_seeds(ROWS, LAYERS))
-    sizes = [best_under_forgiving_factor(ROWS, LAYERS, 0.9, ForgivingFactor(d, d)).size_bits for d in (0.0, 10.0)]
-    assert sizes[0] > sizes[1]
-
-
-def test_a_loss_below_the_widest_network_is_no_gain():
-    rows = [Sensitivity(row.slot, row.bits, -5.0 if row.bits == 8 else 0.0, row.output_error) for row in ROWS]
-    assert best_under_forgiving_factor(rows, LAYERS, 0.9).widths == dict.fromkeys(SLOTS, 4)
-
-
-def test_slots_are_ordered_by_their_worst_width():
-    assert slots_by_sensitivity(ROWS) == ["activation.activation", "dense.kernel", "dense.bias"]
-    falling = [Sensitivity(row.slot, row.bits, -row.output_error, 0.0) for row in ROWS if row.bits == 4]
-    assert slots_by_sensitivity(falling, "loss_increase")[0] == "dense.bias"
 
 
 def test_wrong_arguments_are_named():

@@ -2,19 +2,14 @@
 
 import keras
 import pytest
+from networks import DENSE_NETWORK
 
 from po2quant.benchmark import inverse_loss
 from po2quant.bit_config import BitConfig
-from po2quant.cost import ForgivingFactor, LayerShape, network_size
+from po2quant.cost import ForgivingFactor, network_size
 from po2quant.search.objective import DEFAULT_GOAL, BitsGoal, MetricObjective
 
 LOGS = {"loss": 0.5, "accuracy": 0.75, "auc": 0.9}
-LAYERS = [
-    LayerShape("input", "InputLayer", "input", (4,)),
-    LayerShape("activation", "Activation", "activation", (4,)),
-    LayerShape("dense", "Dense", "weights", (2,), 8, 2, 8, 2),
-    LayerShape("softmax", "Activation", "softmax", (2,)),
-]
 
 
 @pytest.mark.parametrize(
@@ -119,13 +114,13 @@ def test_the_published_goal_gives_the_published_factor(shared):
 
 def test_what_the_goal_does_not_count_costs_nothing():
     config = {"default": ["parameters"], "InputLayer": ["activations"]}
-    counted = goal(config=config).counted_layers(LAYERS)
+    counted = goal(config=config).counted_layers(DENSE_NETWORK)
     size = network_size(counted, BitConfig.flat(["dense"], ["activation"], 8, 16))
     assert (size.activation_bits, size.parameter_bits) == (8 * 4, 8 * 8 + 16 * 2)
 
 
 def test_inputs_and_outputs_may_have_other_widths():
-    factor = goal(input_bits=16, output_bits=4, ref_bits=8, ref_bias_bits=8).size_factor(LAYERS)
+    factor = goal(input_bits=16, output_bits=4, ref_bits=8, ref_bias_bits=8).size_factor(DENSE_NETWORK)
     assert factor.extra_bits == 8 * 4 - 4 * 2
     assert factor.reference_bits == 16 * 4 + 4 * 2 + 8 * (4 + 8 + 2)
     assert factor(factor.reference_bits - factor.extra_bits, reference_bits=1) == 1.0
@@ -152,4 +147,4 @@ def test_a_bad_goal_is_refused(wrong, message):
 def test_a_goal_that_counts_nothing_is_refused():
     nothing = goal(config={"default": []})
     with pytest.raises(ValueError, match="must count something"):
-        nothing.size_factor(nothing.counted_layers(LAYERS))
+        nothing.size_factor(nothing.counted_layers(DENSE_NETWORK))

@@ -3,7 +3,7 @@
 import pytest
 
 from po2quant.cost import LayerShape
-from po2quant.search.oracle import bayesian_oracle
+from po2quant.search.oracle import SeededOracle, bayesian_oracle
 from po2quant.search.space import SearchSpace
 
 LAYERS = [LayerShape(f"dense_{index}", "Dense", "weights", (2,), 8, 2) for index in range(3)]
@@ -51,3 +51,22 @@ def test_the_same_seed_gives_the_same_trials(tmp_path):
         return trials_of(oracle, tmp_path / name, lambda values: sum(kernels(values)) / 24)
 
     assert run("a", 0) == run("b", 0) != run("c", 1)
+
+
+def test_a_trial_that_was_killed_while_it_was_created_runs_and_is_not_repeated(tmp_path, monkeypatch):
+    def interrupt(oracle):
+        raise KeyboardInterrupt
+
+    oracle = bayesian_oracle(SPACE, LAYERS, 50, seed=0)
+    oracle._set_project_dir(str(tmp_path), "tuner")
+    oracle.save()
+    with monkeypatch.context() as patch:
+        patch.setattr(SeededOracle, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            oracle.create_trial("tuner0")
+    again = bayesian_oracle(SPACE, LAYERS, 50, seed=0)
+    again._set_project_dir(str(tmp_path), "tuner")
+    again.reload()
+    tried = [kernels(values) for values in trials_of(again, tmp_path, lambda values: 0.5)]
+    assert tried[0] == (4, 4, 4)
+    assert len(tried) == len(set(tried)) == 8

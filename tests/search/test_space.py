@@ -1,21 +1,15 @@
 """The search space: one choice per kernel, bias and activation."""
 
 import pytest
+from networks import DENSE_NETWORK
 
 from po2quant.bit_config import BitConfig, LayerBits
 from po2quant.cost import LayerShape
 from po2quant.search import SearchSpace, config_from_values
 
-LAYERS = [
-    LayerShape("input", "InputLayer", "input", (4,)),
-    LayerShape("activation", "Activation", "activation", (4,)),
-    LayerShape("dense", "Dense", "weights", (2,), 8, 2, 8, 2),
-    LayerShape("softmax", "Activation", "softmax", (2,)),
-]
-
 
 def test_the_default_space_is_the_published_one():
-    choices = SearchSpace().hyperparameters(LAYERS)
+    choices = SearchSpace().hyperparameters(DENSE_NETWORK)
     assert {hp.name: list(hp.values) for hp in choices.space} == {
         "activation.activation": [4, 8, 16],
         "dense.kernel": [4, 8, 16],
@@ -25,13 +19,13 @@ def test_the_default_space_is_the_published_one():
 
 def test_values_become_a_configuration_in_network_order():
     values = {"dense.bias": 31, "dense.kernel": 4, "activation.activation": 8}
-    config = config_from_values(values, LAYERS)
+    config = config_from_values(values, DENSE_NETWORK)
     assert list(config.layers) == ["activation", "dense"]
     assert (config.kernel_bits("dense"), config.bias_bits("dense"), config.activation_bits("activation")) == (4, 31, 8)
 
 
 def test_flat_values_run_through_the_widths():
-    assert SearchSpace().flat_values(LAYERS) == [
+    assert SearchSpace().flat_values(DENSE_NETWORK) == [
         {"activation.activation": bits, "dense.kernel": bits, "dense.bias": 16} for bits in (4, 8, 16)
     ]
 
@@ -44,19 +38,19 @@ def test_widths_must_ascend(widths):
 
 def test_a_slot_may_have_its_own_widths_and_one_width_is_no_choice():
     space = SearchSpace(slots={"dense.kernel": (2, 3), "activation.activation": (8,)})
-    values = space.hyperparameters(LAYERS)
+    values = space.hyperparameters(DENSE_NETWORK)
     assert {hp.name: list(hp.values) for hp in values.space if hp.name != "activation.activation"} == {
         "dense.kernel": [2, 3],
         "dense.bias": [16, 31],
     }
     assert (
-        config_from_values(values.values, LAYERS).layers
+        config_from_values(values.values, DENSE_NETWORK).layers
         == BitConfig({"activation": LayerBits(activation=8), "dense": LayerBits(3, 31)}).layers
     )
 
 
 def test_the_slots_of_a_group_share_one_choice():
-    layers = [*LAYERS, LayerShape("head", "Dense", "weights", (2,), 4, 2, 4, 2)]
+    layers = [*DENSE_NETWORK, LayerShape("head", "Dense", "weights", (2,), 4, 2, 4, 2)]
     space = SearchSpace(groups={"dense.kernel": "dense", "head.kernel": "dense"})
     values = {hp.name: hp.values[0] for hp in space.hyperparameters(layers).space}
     assert len(values) == 4
@@ -69,20 +63,20 @@ def test_the_slots_of_a_group_share_one_choice():
 
 def test_a_flat_configuration_takes_the_next_narrower_width_of_a_slot():
     space = SearchSpace(slots={"dense.kernel": (3, 8), "activation.activation": (8, 16)})
-    widths = [(values["dense.kernel"], values["activation.activation"]) for values in space.flat_values(LAYERS)]
+    widths = [(values["dense.kernel"], values["activation.activation"]) for values in space.flat_values(DENSE_NETWORK)]
     assert widths == [(3, 8), (8, 8), (8, 16)]
 
 
 def test_flat_configurations_that_coincide_are_tried_once():
     space = SearchSpace(slots={"dense.kernel": (8,), "activation.activation": (16,)})
-    assert space.flat_values(LAYERS) == [{"activation.activation": 16, "dense.kernel": 8, "dense.bias": 16}]
+    assert space.flat_values(DENSE_NETWORK) == [{"activation.activation": 16, "dense.kernel": 8, "dense.bias": 16}]
 
 
 def test_a_group_needs_equal_widths_and_slots_must_exist():
     space = SearchSpace(slots={"dense.kernel": (4,)}, groups={"dense.kernel": "g", "activation.activation": "g"})
     with pytest.raises(ValueError, match=r"same widths\. Received: activation\.activation \(4, 8, 16\), dense\.kernel"):
-        space.hyperparameters(LAYERS)
+        space.hyperparameters(DENSE_NETWORK)
     with pytest.raises(ValueError, match=r"slots must be among activation\.activation.*Received: conv\.kernel"):
-        SearchSpace(slots={"conv.kernel": (4,)}).choices(LAYERS)
+        SearchSpace(slots={"conv.kernel": (4,)}).choices(DENSE_NETWORK)
     with pytest.raises(ValueError, match=r"widths of dense\.kernel must be ascending"):
         SearchSpace(slots={"dense.kernel": (8, 4)})

@@ -23,7 +23,7 @@ def test_rows_survive_a_round_trip(tmp_path):
         assert next(csv.reader(file))[0] == "trial_id"
 
 
-def test_a_row_of_a_trial_that_will_run_again_is_dropped(tmp_path):
+def test_a_row_of_a_trial_that_the_oracle_does_not_know_is_dropped(tmp_path):
     write(tmp_path / "trials.csv", GOOD, BETTER)
     assert TrialLog(tmp_path / "trials.csv", ("0",)).rows == [GOOD]
 

@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import search_process
 
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, network_size, reference_config
 from po2quant.search import run_search
+from po2quant.search.oracle import SeededOracle
 from po2quant.training.finetune import Experiment
 from po2quant.training.fit import compile_model, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
@@ -115,6 +117,19 @@ def test_ctrl_c_ends_with_the_trials_so_far(digits, digits_data, digits_weights,
     resumed = search(digits, digits_data, digits_weights, tmp_path)
     assert resumed.log.rows[0] == result.log.rows[0]
     assert len(resumed.log.rows) == 3
+
+
+def test_a_logged_trial_is_not_run_again_though_the_oracle_had_not_heard_of_it(tmp_path, monkeypatch):
+    def interrupt(oracle, trial):
+        raise KeyboardInterrupt
+
+    tiny = search_process.experiment(None).with_float_weights(tmp_path / "float")
+    with monkeypatch.context() as patch:
+        patch.setattr(SeededOracle, "end_trial", interrupt)
+        killed = run_search(tiny, tmp_path / "search", 2, epochs=1, informed=False)
+    resumed = run_search(tiny, tmp_path / "search", 2, epochs=1, informed=False)
+    assert [row.trial_id for row in resumed.log.rows] == ["0", "1"]
+    assert resumed.log.rows[:1] == killed.log.rows
 
 
 def test_a_trial_that_breaks_off_leaves_the_weights_of_the_best(digits, digits_data, digits_weights, tmp_path):

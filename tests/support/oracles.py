@@ -9,6 +9,9 @@ import numpy as np
 SEARCH_DEPTH = 13
 """Exponents that a brute-force search tries: the one that clips nothing and the twelve below it."""
 
+NEAR_TIE = 1.0 + 1e-5
+"""Errors that differ by less than the rounding of a float32 sum of some thousand squares are ties."""
+
 EXPONENT_BOUNDS = (-126, 126)
 """Exponents e for which ``2**e`` and ``2**-e`` are normal float32 numbers."""
 
@@ -32,6 +35,12 @@ def quantize(x: np.ndarray, exponent: np.ndarray, low: int, high: int) -> np.nda
     """Round to multiples of ``2**exponent``, ties to even, and clip, in float64."""
     x = np.asarray(x, np.float64)
     return np.ldexp(np.clip(np.rint(np.ldexp(x, -exponent)), low, high), exponent)
+
+
+def quantize_to_steps(x: np.ndarray, step: np.ndarray | float, bits: int, signed: bool = True) -> np.ndarray:
+    """Round to multiples of any ``step``, ties to even, and clip symmetrically, or to 0 and above."""
+    largest = largest_magnitude(bits, signed)
+    return np.clip(np.rint(x / step), -largest if signed else 0, largest) * step
 
 
 def squared_error(

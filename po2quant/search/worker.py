@@ -1,0 +1,185 @@
+"""A worker of a search: runs the trials that a chief on this or another machine hands out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import keras
+import keras_tuner
+from keras_tuner.src import protos
+
+from po2quant.search.oracle import OBJECTIVE
+from po2quant.search.run import make_tuner
+from po2quant.search.trial_log import TrialLog, TrialRow
+from po2quant.search.tuner import BitWidthTuner
+from po2quant.training.finetune import Experiment, reusable_network
+from po2quant.training.prepare import calibration_inputs, describe_network
+
+FLOAT_FOLDER, WORKERS_FOLDER = "float", "workers"
+SEARCH_FILE, TRIAL_CSV = "search.json", "trial.csv"
+
+CHIEF_WAIT_SECONDS = 600
+"""A worker waits that long for a chief, which may still train the float network or measure sensitivities."""
+BEAT_SECONDS, SILENCE_SECONDS = 2, 60
+"""A worker gives a sign of life that often; after such a silence, chief and worker take each other for dead."""
+
+_NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``host:port``."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError(f"--oracle must be host:port, such as 192.168.0.10:7777. Received: {address!r}")
+    return host, int(port)
+
+
+def search_identity(experiment: Experiment, epochs: int) -> dict[str, Any]:
+    """Return what a chief and its workers must have in common."""
+    return {
+        "benchmark": experiment.benchmark.name,
+        "model": experiment.model,
+        "alpha": experiment.alpha,
+        "seed": experiment.seed,
+        "preset": experiment.preset,
+        "epochs": epochs,
+        "weights": experiment.weights.name,
+        "data": experiment.dataset.fingerprint(),
+    }
+
+
+def run_worker(experiment: Experiment, folder: Path, epochs: int, address: str) -> None:
+    """Run trials for the chief at an address until it has no more.
+
+    Args:
+        experiment: the chief's. Without weights, those of the float network that the chief has trained are taken.
+        folder: the chief's run folder, on a file system that both share.
+        epochs: epochs of a trial, the chief's.
+        address: ``host:port``.
+
+    Raises:
+        OSError: where no chief answers within :data:`CHIEF_WAIT_SECONDS`.
+        ValueError: where the folder holds no search with a chief, or one of another experiment.
+        RuntimeError: where the chief is gone.
+    """
+    host, port = parse_address(address)
+    _wait_for_chief(address)
+    if experiment.weights is None:
+        experiment = dataclasses.replace(experiment, weights=folder / FLOAT_FOLDER)
+    _check_same_search(folder, search_identity(experiment, epochs))
+    keras.utils.set_random_seed(experiment.seed)
+    layers, network = describe_network(experiment.spec), reusable_network(experiment)
+    samples, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed)
+    own_id = uuid.uuid4().hex[:8]
+    tuner_id = os.environ.setdefault("KERASTUNER_TUNER_ID", f"worker-{own_id}")
+    os.environ |= {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(port), "no_grpc_proxy": host}
+    oracle, own_folder = keras_tuner.Oracle(OBJECTIVE), folder / WORKERS_FOLDER / f"{tuner_id}-{own_id}"
+    tuner = make_tuner(WorkerTuner, experiment, network, layers, samples, oracle, epochs, own_folder)
+    with signs_of_life(tuner, address):
+        _run_trials(tuner)
+
+
+def _run_trials(tuner: BitWidthTuner) -> None:
+    """Run trials until there is no more; the chief remembers which one is the tuner's when the connection breaks."""
+    while True:
+        try:
+            return tuner.search()
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+
+
+def _connect(address: str) -> grpc.Channel:
+    return grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+
+
+def _wait_for_chief(address: str) -> None:
+    with _connect(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(CHIEF_WAIT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise OSError(
+                f"no chief has answered at {address} within {CHIEF_WAIT_SECONDS} s: "
+                "it must run there with --role chief, and be through with its float network and sensitivities"
+            ) from None
+
+
+def _check_same_search(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the chief's search in a folder is the worker's."""
+    file = folder / WORKERS_FOLDER / SEARCH_FILE
+    if not file.exists():
+        raise ValueError(f"--output-dir must be the run folder of the chief, which shares it. Received: {folder}")
+    of_chief = json.loads(file.read_text(encoding="utf-8"))
+    differing = [
+        f"{name} {value!r} instead of {of_chief[name]!r}" for name, value in identity.items() if value != of_chief[name]
+    ]
+    if differing:
+        raise ValueError(f"a worker must have the options and data of its chief. Received: {', '.join(differing)}")
+
+
+class WorkerTuner(BitWidthTuner):
+    """Runs trials for a chief, in a folder of its own; arguments as of :class:`BitWidthTuner`."""
+
+    trial_id = ""
+    """The trial that is being run."""
+
+    def on_trial_begin(self, trial: keras_tuner.engine.trial.Trial) -> None:
+        """Remember the trial."""
+        self.trial_id = trial.trial_id
+
+    def record(self, row: TrialRow, values: Mapping[str, Any]) -> None:
+        """Put the row into the trial's folder, as the last of its files: the chief logs it."""
+        folder = self.trial_folder(row.trial_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        TrialLog(folder / TRIAL_CSV, ()).append(row)
+
+
+@contextlib.contextmanager
+def signs_of_life(tuner: WorkerTuner, address: str) -> Iterator[None]:
+    """Tell the chief every few seconds that the tuner runs its trial; end the block if the chief is gone.
+
+    Raises:
+        RuntimeError: where the chief has stopped, or has not answered for :data:`SILENCE_SECONDS`.
+    """
+    is_done, is_lost = threading.Event(), threading.Event()
+
+    def beat(channel: grpc.Channel) -> None:
+        stub, answered = protos.get_service_grpc().OracleStub(channel), time.monotonic()
+        while not is_done.wait(BEAT_SECONDS):
+            try:
+                stub.GetTrial(protos.get_service().GetTrialRequest(trial_id=tuner.trial_id), timeout=BEAT_SECONDS)
+                answered = time.monotonic()
+            except grpc.RpcError as error:
+                if error.code() not in _NO_ANSWER:
+                    answered = time.monotonic()
+                elif time.monotonic() - answered > SILENCE_SECONDS:
+                    is_lost.set()
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
+    with _connect(address) as channel:
+        thread = threading.Thread(target=beat, args=(channel,), daemon=True)
+        thread.start()
+        try:
+            yield
+        except KeyboardInterrupt:
+            if is_lost.is_set():
+                raise RuntimeError(f"the chief at {address} has not answered for {SILENCE_SECONDS} s") from None
+            raise
+        except grpc.RpcError as error:
+            raise RuntimeError(f"the chief at {address} does not go on: {error.details()}") from None
+        finally:
+            is_done.set()
+            thread.join()

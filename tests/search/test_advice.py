@@ -1,0 +1,86 @@
+"""The advisor: it finds the best configuration of a score that follows its model, and knows when to stop."""
+
+import itertools
+import math
+
+import pytest
+
+from po2quant.cost import ForgivingFactor, LayerShape, network_size
+from po2quant.search.advice import Advisor
+from po2quant.search.sensitivity import Sensitivity
+from po2quant.search.space import SearchSpace, config_from_values
+
+LAYERS = [LayerShape(f"dense_{index}", "Dense", "weights", (2,), 100 * 3**index, 2) for index in range(4)]
+SPACE = SearchSpace(kernel=(4, 8, 16), bias=(16,))
+ERRORS = {4: 0.1, 8: 0.004, 16: 0.0}
+SENSITIVITIES = [
+    row
+    for index in range(4)
+    for row in (
+        *(Sensitivity(f"dense_{index}.kernel", bits, error, error / (index + 1)) for bits, error in ERRORS.items()),
+        Sensitivity(f"dense_{index}.bias", 16, 0.0, 0.0),
+    )
+]
+
+
+def size_factor(size_bits):
+    return ForgivingFactor()(size_bits, 100_000)
+
+
+def error(values):
+    return sum(row.output_error for row in SENSITIVITIES if values[row.slot] == row.bits)
+
+
+def score(values):
+    """Return a score whose metric falls with the error, steeply from somewhere on."""
+    metric = 1.0 / (1.0 + math.exp(60.0 * (error(values) - 0.08)))
+    return metric * size_factor(network_size(LAYERS, config_from_values(values, LAYERS)).total_bits)
+
+
+def everything():
+    for kernels in itertools.product((4, 8, 16), repeat=4):
+        yield {f"dense_{index}.kernel": bits for index, bits in enumerate(kernels)} | {
+            f"dense_{index}.bias": 16 for index in range(4)
+        }
+
+
+def test_a_few_trials_come_near_the_best_of_81_configurations():
+    advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
+    trials = [(values, score(values)) for values in SPACE.flat_values(LAYERS)]
+    while len(trials) < 12 and (values := advisor(trials)) is not None:
+        assert values not in [tried for tried, _ in trials]
+        trials.append((values, score(values)))
+    assert max(found for _, found in trials) > 0.998 * max(map(score, everything()))
+
+
+def test_nothing_is_advised_before_the_first_trial_or_where_nothing_is_left():
+    advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
+    assert advisor([]) is None
+    assert advisor([(values, score(values)) for values in everything()]) is None
+
+
+def test_where_nothing_better_is_expected_every_second_turn_is_passed_on():
+    advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
+    ranked = sorted(((values, score(values)) for values in everything()), key=lambda trial: trial[1], reverse=True)
+    assert advisor(ranked[:40]) is not None
+    assert advisor(ranked[:41]) is None
+
+
+def test_groups_are_advised_as_one_choice():
+    groups = {"dense_0.kernel": "front", "dense_1.kernel": "front"}
+    space = SearchSpace(kernel=(4, 8, 16), bias=(16,), groups=groups)
+    flats = space.flat_values(LAYERS)
+    sizes = [network_size(LAYERS, config_from_values(values, LAYERS)).total_bits for values in flats]
+    trials = [
+        (values, metric * size_factor(size))
+        for values, metric, size in zip(flats, (0.94, 0.99, 1.0), sizes, strict=True)
+    ]
+    advised = Advisor(space, LAYERS, SENSITIVITIES, size_factor)(trials)
+    assert advised.keys() == flats[0].keys()
+    assert "dense_0.kernel/dense_1.kernel" in advised
+
+
+def test_sensitivities_must_cover_the_network():
+    rows = [row for row in SENSITIVITIES if row.slot != "dense_0.kernel"]
+    with pytest.raises(ValueError, match=r"without dense_0\.kernel"):
+        Advisor(SPACE, LAYERS, rows, size_factor)
