@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import pytest
 from po2quant.bit_config import BitConfig
 from po2quant.cli import main
 from po2quant.training.prepare import resolve_config
+from po2quant.training.run_folder import read_csv
 
 PO2QUANT = [sys.executable, "-c", "from po2quant.cli import main; main()"]
 TIMEOUT_S = 300
@@ -57,7 +57,7 @@ def test_a_reconstructed_configuration_says_so():
     assert "trial_size=61175468 reference_size=110699218" in result.stdout
 
 
-def test_finetune_leaves_a_run_folder_that_explains_itself(trained, digits_weights):
+def test_finetune_leaves_a_run_folder_that_explains_itself(trained):
     folder, result = trained
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout.splitlines()[-1])
@@ -82,8 +82,7 @@ def test_finetune_leaves_a_run_folder_that_explains_itself(trained, digits_weigh
     environment = json.loads((folder / "env.json").read_text())
     assert environment["data_kind"] == "embedded"
     assert len(environment["data_fingerprint"]) == 16
-    with open(folder / "epochs.csv", newline="") as file:
-        assert len(list(csv.DictReader(file))) == 2
+    assert len(read_csv(folder / "epochs.csv")) == 2
 
 
 def test_evaluate_of_a_run_folder_repeats_its_score(trained):
@@ -128,6 +127,8 @@ WRONG_INPUTS = {
         ("matrix", "--benchmark", "image_classification", "--data", "real"),
         "--data of image_classification must be one of official, synthetic. Received: 'real'",
     ),
+    "workers": (("search", "--workers", "0"), "--workers must be at least 1. Received: 0"),
+    "role": (("search", "--role", "chief"), "--role chief or worker and --oracle host:port"),
     "seeds": (("matrix", "--seeds", "0;1"), "--seeds must be whole numbers separated by commas. Received: '0;1'"),
     "configs": (("matrix", "--configs", "mpq,flat3"), "Received: 'flat3'"),
     "alphas": (("matrix", "--alphas", "po2"), "alpha must be one of auto, auto_po2"),
@@ -189,8 +190,7 @@ def start_and_kill_after(arguments, rows_file: Path, rows: int):
 
 
 def epoch_rows(folder):
-    with open(folder / "epochs.csv", newline="") as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_csv(folder / "epochs.csv")]
 
 
 def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights, tmp_path):
@@ -203,7 +203,7 @@ def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights
     assert epoch_rows(parts) == epoch_rows(whole)
 
 
-def test_search_goes_on_after_kill_9_with_every_finished_trial(digits_weights, tmp_path):
+def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_weights, tmp_path):
     folder = tmp_path / "search"
     common = ("search", "--weights", digits_weights, "--max-trials", 5, "--epochs", 1, "--output-dir", folder)
     start_and_kill_after(common, folder / "trials.csv", rows=2)
@@ -216,13 +216,7 @@ def test_search_goes_on_after_kill_9_with_every_finished_trial(digits_weights, t
     assert "next: " in result.stdout and str(folder / "best_config.json") in result.stdout
     assert len(list((folder / "plots").glob("*.png"))) == 5
     config = BitConfig.load(folder / "best_config.json")
-    assert set(config.layers) == set(resolve_config("flat8", _digits_spec()).layers)
-
-
-def _digits_spec():
-    from po2quant.benchmark import load_benchmark
-
-    return load_benchmark("digits").network()[1]
+    assert set(config.layers) == set(resolve_config("flat8", digits.network()[1]).layers)
 
 
 def test_ctrl_c_says_how_to_go_on(digits_weights, tmp_path):

@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import numbered
 
 from po2quant.bit_config import BitConfig, LayerBits
 from po2quant.cost import (
@@ -44,8 +45,8 @@ AUTOENCODER_DENSE = (
 AUTOENCODER_ACTIVATIONS = (4, 16, 8, 4, 4, 16, 8, 4, 8, 16, 16)
 
 
-def numbered(name: str, index: int) -> str:
-    return f"{name}_{index}" if index else name
+AUTOENCODER_LAYERS = numbered("dense", len(AUTOENCODER_DENSE))
+AUTOENCODER_SLOTS = numbered("activation", len(AUTOENCODER_ACTIVATIONS))
 
 
 def autoencoder() -> tuple[list[LayerShape], BitConfig]:
@@ -54,7 +55,7 @@ def autoencoder() -> tuple[list[LayerShape], BitConfig]:
     bits = {"activation": LayerBits(activation=AUTOENCODER_ACTIVATIONS[0])}
     inputs = 640
     for index, (units, kernel, bias) in enumerate(AUTOENCODER_DENSE):
-        dense, activation = numbered("dense", index), numbered("activation", index + 1)
+        dense, activation = AUTOENCODER_LAYERS[index], AUTOENCODER_SLOTS[index + 1]
         weights = inputs * units
         shapes.append(LayerShape(dense, "Dense", "weights", (units,), weights, units, weights, units))
         shapes.append(LayerShape(activation, "Activation", "activation", (units,)))
@@ -262,21 +263,16 @@ def test_stats_block_starts_as_printed():
 
 def test_stats_block_has_the_printed_rows():
     rows = stripped(stats_block(*autoencoder()))[4:]
-    expected = []
-    for index, (units, kernel, bias) in enumerate(AUTOENCODER_DENSE):
-        expected.append(
-            f"{numbered('dense', index)} u={units} quantized_bits({kernel},{kernel},1,alpha='auto') "
-            f"quantized_bits({bias},{bias},1,alpha='auto')"
-        )
-    assert [row for row in rows if row.startswith("dense")] == expected
+    assert [row for row in rows if row.startswith("dense")] == [
+        f"{name} u={units} "
+        f"quantized_bits({kernel},{kernel},1,alpha='auto') quantized_bits({bias},{bias},1,alpha='auto')"
+        for name, (units, kernel, bias) in zip(AUTOENCODER_LAYERS, AUTOENCODER_DENSE, strict=True)
+    ]
     assert "dense_4 u=8 quantized_bits(4,4,1,alpha='auto') quantized_bits(31,31,1,alpha='auto')" in rows
-    assert [row.split()[0] for row in rows] == [
-        name for index in range(11) for name in (numbered("activation", index), numbered("dense", index))
-    ][:-1]
-    for index, bits in enumerate(AUTOENCODER_ACTIVATIONS):
-        assert rows[2 * index].startswith(
-            f"{numbered('activation', index)} quantized_bits_featuremap({bits},{bits},1,1,alpha='auto'"
-        )
+    assert [row.split()[0] for row in rows[::2]] == AUTOENCODER_SLOTS
+    assert [row.split()[0] for row in rows[1::2]] == AUTOENCODER_LAYERS
+    for row, name, bits in zip(rows[::2], AUTOENCODER_SLOTS, AUTOENCODER_ACTIVATIONS, strict=True):
+        assert row.startswith(f"{name} quantized_bits_featuremap({bits},{bits},1,1,alpha='auto'")
 
 
 def test_stats_block_prints_filters_units_and_none_for_depthwise():

@@ -1,6 +1,5 @@
 """The matrix: every cell once, as the single command makes it, into one results file."""
 
-import csv
 import dataclasses
 
 import pytest
@@ -9,6 +8,7 @@ from po2quant.matrix import RESULTS_CSV, run_matrix
 from po2quant.report.results import markdown_tables, merge_records, read_records
 from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.prepare import resolve_config
+from po2quant.training.run_folder import read_csv
 
 CONFIGS = ("mpq", "flat4")
 
@@ -57,8 +57,7 @@ def test_a_cell_equals_the_run_of_its_own_command(matrix, experiment, tmp_path):
     in_matrix = {row["stage"]: float(row["score"]) for row in rows[-2:]}
     assert in_matrix["calibrated"] == pytest.approx(alone.calibrated.value, abs=1e-6)
     assert in_matrix["finetuned"] == pytest.approx(alone.finetuned.value, abs=1e-6)
-    with open(matrix[0] / "flat4-auto_po2" / "epochs.csv", newline="") as file:
-        epoch = next(csv.DictReader(file))
+    (epoch,) = read_csv(matrix[0] / "flat4-auto_po2" / "epochs.csv")
     assert float(epoch["test_accuracy"]) == pytest.approx(alone.finetuned.value)
 
 

@@ -18,9 +18,6 @@ from po2quant import scale
 TENSOR_SETTINGS = strategies.TENSOR_SETTINGS
 DTYPES = (np.float32, np.float64)
 
-NEAR_TIE = 1.0 + 1e-5
-"""Errors that differ by less than the rounding of a float32 sum of some thousand squares are ties."""
-
 
 def _next(values: np.ndarray, towards: float) -> np.ndarray:
     return np.nextafter(values, values.dtype.type(towards))
@@ -144,7 +141,7 @@ def _assert_least_squares(x: np.ndarray, bits: int, axes: tuple[int, ...], signe
     assert exponent.shape == tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
     error = oracles.squared_error(x, exponent, bits, axes, signed)
     best = oracles.least_squared_error(x, bits, axes, signed)
-    assert np.all(error <= best * NEAR_TIE), (error / best, exponent)
+    assert np.all(error <= best * oracles.NEAR_TIE), (error / best, exponent)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -183,7 +180,7 @@ def test_float32_and_float64_choose_equally_good_exponents(x, bits):
         oracles.squared_error(x, scale.mse_exponent(tf.constant(x, dtype), bits - 1, axes).numpy(), bits, axes)
         for dtype in (tf.float32, tf.float64)
     )
-    assert np.all(double <= single) and np.all(single <= double * NEAR_TIE)
+    assert np.all(double <= single) and np.all(single <= double * oracles.NEAR_TIE)
 
 
 def test_float32_and_float64_choose_the_same_exponent_without_ties():

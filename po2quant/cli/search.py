@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -105,9 +105,8 @@ def search(
         experiment = experiment.with_float_weights(run.path / "float")
         if workers or role:
             command = [sys.executable, "-c", "from po2quant.cli import main; main()", "search", "--role", WORKER]
-            command += ["--benchmark", benchmark, "--model", name, "--weights", experiment.weights, "--alpha", alpha]
-            command += ["--epochs", epochs, "--seed", seed, "--output-dir", run.path]
-            command += data_words(data, data_dir, preset)
+            command += ["--benchmark", benchmark, *_options(experiment), "--epochs", epochs, "--seed", seed]
+            command += ["--output-dir", run.path, *data_words(data, data_dir, preset)]
             found = run_distributed_search(
                 experiment, run.path, max_trials, epochs, informed, oracle or THIS_MACHINE, workers or 0, command
             )
@@ -128,7 +127,10 @@ def search(
     pictures.append(plot_comparison(rows, run.path / "plots" / "comparison.png", dataset.describe()))
     print_table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     say_paths(run.path, pictures)
-    words = [sys.argv[0], "finetune", "--benchmark", benchmark, "--model", name, "--weights", experiment.weights]
-    words += ["--config", run.path / workflow.CONFIG_FILE, "--alpha", alpha]
-    words += data_words(data, data_dir, preset)
+    words = [sys.argv[0], "finetune", "--benchmark", benchmark, *_options(experiment)]
+    words += ["--config", run.path / workflow.CONFIG_FILE, *data_words(data, data_dir, preset)]
     say(f"next: {shlex.join(map(str, words))}")
+
+
+def _options(experiment: Any) -> list[Any]:
+    return ["--model", experiment.model, "--weights", experiment.weights, "--alpha", experiment.alpha]

@@ -1,7 +1,6 @@
 """Machine sounds in DCASE form, their features against official ones, splits, scores, downloads and broken files."""
 
 import hashlib
-import io
 import shutil
 import sys
 import zipfile
@@ -10,7 +9,8 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pytest
-import soundfile
+from refusals import complaint
+from sample_files import sound_file, write_folder, write_zip
 
 from benchmarks.anomaly_detection import BENCHMARK, features, recordings, score
 from benchmarks.anomaly_detection import data as anomaly
@@ -19,24 +19,13 @@ from benchmarks.cache import CACHE_FOLDER
 from benchmarks.download import Source
 from po2quant.benchmark import Split
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LEAST_SAMPLES = features.LEAST_SAMPLES
 FLOAT16_STEPS = 1  # librosa returns the official features to 6e-6, which can round to the neighbour
 
 
-def shared(name):
-    """Return a shared file, or skip the test where it is absent."""
-    path = SHARED_DATA / name
-    if not path.exists():
-        pytest.skip(f"needs the shared data file {name}")
-    return path
-
-
-def wav(seed=0, samples=LEAST_SAMPLES, sample_rate_hz=16000, channels=1, subtype="PCM_16"):
+def wav(seed=0, samples=LEAST_SAMPLES):
     """Return a short file of noise."""
-    file, noise = io.BytesIO(), np.random.default_rng(seed).normal(0, 0.1, (samples, channels))
-    soundfile.write(file, noise, sample_rate_hz, format="WAV", subtype=subtype)
-    return file.getvalue()
+    return sound_file(np.random.default_rng(seed).normal(0, 0.1, samples))
 
 
 def machine_files(machine_type="ToyCar"):
@@ -52,24 +41,6 @@ def additional_files(machine_type="ToyCar"):
     return {f"{machine_type}/train/normal_id_05_0000000{n}.wav": wav(100 + n) for n in range(4)}
 
 
-def make_zip(path, files):
-    """Write a zip file of names and contents; None leaves a file out."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            if content is not None:
-                archive.writestr(name, content)
-    return path
-
-
-def make_folder(path, files):
-    """Write a folder of names and contents."""
-    for name, content in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-    return path
-
-
 def feature_arrays(machines=(1, 2), kinds=("normal", "anomaly"), seed=0):
     """Return the arrays of a tiny feature file: three clips of each machine and kind."""
     names = np.array([f"{kind}_id_0{m}_0000000{n}" for m in machines for kind in kinds for n in range(3)])
@@ -82,14 +53,6 @@ def rows(split):
     return {row.tobytes() for row in split.x.reshape(-1, split.x.shape[-1])}
 
 
-def complaint(call, *arguments):
-    """Return the one sentence that a call complains with."""
-    with pytest.raises(ValueError) as error:
-        call(*arguments)
-    assert "Received" in str(error.value) and "\n" not in str(error.value)
-    return str(error.value)
-
-
 @pytest.mark.parametrize(
     ("member", "file"),
     [
@@ -97,11 +60,11 @@ def complaint(call, *arguments):
         ("ToyCar/test/normal_id_01_00000000.wav", "ad_toycar_train.npz"),
     ],
 )
-def test_features_against_official_ones(member, file):
+def test_features_against_official_ones(shared, member, file):
     """Sound files give the official features back."""
-    with zipfile.ZipFile(shared("ad_wavs.zip")) as archive:
+    with zipfile.ZipFile(shared("data/ad_wavs.zip")) as archive:
         log_mel_db = recordings.clip_features(archive.read(member), member)
-    official = np.load(shared(file))
+    official = np.load(shared(f"data/{file}"))
     expected = official["log_mel_db"][official["names"] == Path(member).stem][0]
     assert log_mel_db.dtype == expected.dtype == np.float16
     np.testing.assert_array_max_ulp(log_mel_db, expected, FLOAT16_STEPS, np.float16)
@@ -128,10 +91,10 @@ def test_join_frames():
     np.testing.assert_array_equal(windows[1, 2], np.concatenate([frames[1, t] for t in range(2, 7)]))
 
 
-def test_shared_features():
+def test_shared_features(shared):
     """Windows to train on, whole clips of four machines to test, no window in two splits."""
-    shared("ad_toycar_train.npz")
-    dataset = anomaly.load(shared("ad_toycar_test.npz"))
+    shared("data/ad_toycar_train.npz")
+    dataset = anomaly.load(shared("data/ad_toycar_test.npz"))
     assert dataset.train.x.shape == (288 * 196, 640) and dataset.validation.x.shape == (32 * 196, 640)
     assert dataset.train.y is None and dataset.train.x.dtype == dataset.test.x.dtype == np.float16
     assert not rows(dataset.train) & rows(dataset.validation)
@@ -141,9 +104,9 @@ def test_shared_features():
         assert np.bincount(dataset.test.y[dataset.test.groups == machine]).tolist() == [60, 60]
 
 
-def test_shared_fans(tmp_path):
+def test_shared_fans(shared, tmp_path):
     """Ten-second clips of another machine load; the incomplete ToyCar beside them is left out."""
-    dataset = anomaly.load(shutil.copy(shared("ad_wavs.zip"), tmp_path))  # no cache in the shared folder
+    dataset = anomaly.load(shutil.copy(shared("data/ad_wavs.zip"), tmp_path))  # no cache in the shared folder
     assert dataset.describe() == "DCASE 2020 fan (subset: 588 train, 196 validation, 6 test)"
     assert sorted(dataset.test.y) == [0, 0, 0, 1, 1, 1] and set(dataset.test.groups) == {"id_00"}
 
@@ -153,13 +116,13 @@ def test_all_forms_are_equal(tmp_path, monkeypatch):
     monkeypatch.setitem(anomaly.OFFICIAL_CLIPS, "ToyCar", ((8, 6), (12, 6)))
     development, additional = machine_files(), additional_files()
     zips, folders, merged = tmp_path / "zips", tmp_path / "folders", tmp_path / "merged"
-    zipped = make_zip(zips / "dev_data_ToyCar.zip", development)
-    make_zip(zips / "eval_data_train_ToyCar.zip", additional)
-    make_folder(folders / "dev_data_ToyCar", development)
-    make_folder(folders / "eval_data_train_ToyCar", additional)
-    make_folder(merged, development | additional)
-    make_folder(tmp_path / "baseline" / "dev_data", development)
-    make_folder(tmp_path / "baseline" / "eval_data", additional | {"ToyCar/test/id_05_00000000.wav": b"unlabelled"})
+    zipped = write_zip(zips / "dev_data_ToyCar.zip", development)
+    write_zip(zips / "eval_data_train_ToyCar.zip", additional)
+    write_folder(folders / "dev_data_ToyCar", development)
+    write_folder(folders / "eval_data_train_ToyCar", additional)
+    write_folder(merged, development | additional)
+    write_folder(tmp_path / "baseline" / "dev_data", development)
+    write_folder(tmp_path / "baseline" / "eval_data", additional | {"ToyCar/test/id_05_00000000.wav": b"unlabelled"})
     forms = [zips, zipped, folders, folders / "dev_data_ToyCar", merged, merged / "ToyCar", tmp_path / "baseline"]
     datasets = [anomaly.load(form) for form in [*forms, zips]]
     assert {dataset.fingerprint() for dataset in datasets} == {datasets[0].fingerprint()}
@@ -171,7 +134,7 @@ def test_all_forms_are_equal(tmp_path, monkeypatch):
 def test_windows_of_sound_files(tmp_path):
     """Test clips carry their own windows and labels; the seed decides the validation clips alone."""
     files = machine_files()
-    path = make_zip(tmp_path / "dev_data_ToyCar.zip", files)
+    path = write_zip(tmp_path / "dev_data_ToyCar.zip", files)
     first, other = anomaly.load(path, 0), anomaly.load(path, 1)
     assert first.kind == "subset" and first.train.y is None and first.train.x.dtype == np.float16
     assert rows(first.validation) != rows(other.validation) and not rows(first.train) & rows(first.validation)
@@ -188,7 +151,7 @@ def test_windows_of_sound_files(tmp_path):
 
 def test_cache(tmp_path, monkeypatch):
     """Features are kept, and made anew where a file changes or the cache is damaged."""
-    folder = make_folder(tmp_path / "data", machine_files())
+    folder = write_folder(tmp_path / "data", machine_files())
     before = anomaly.load(folder).fingerprint()
     (cache,) = (folder / CACHE_FOLDER).iterdir()
     with monkeypatch.context() as patch:
@@ -202,12 +165,12 @@ def test_cache(tmp_path, monkeypatch):
 
 def test_machine_types(tmp_path):
     """ToyCar is preferred; otherwise the folder must hold one machine type, of any name."""
-    make_folder(tmp_path, machine_files("gearbox"))
+    write_folder(tmp_path, machine_files("gearbox"))
     assert anomaly.load(tmp_path).name == anomaly.load(tmp_path / "gearbox").name == "gearbox"
-    make_folder(tmp_path, machine_files("pump"))
+    write_folder(tmp_path, machine_files("pump"))
     assert "must name one machine type" in complaint(anomaly.load, tmp_path)
     assert anomaly.load(tmp_path / "pump").name == "DCASE 2020 pump"
-    make_folder(tmp_path, machine_files("ToyCar"))
+    write_folder(tmp_path, machine_files("ToyCar"))
     assert anomaly.load(tmp_path).name == "DCASE 2020 ToyCar"
 
 
@@ -216,10 +179,9 @@ def test_stereo_at_44100_hz():
     tone, slow = (
         np.sin(2 * np.pi * 440 * np.arange(9 * rate) / rate).astype(np.float32) / 2 for rate in (44100, 16000)
     )
-    file = io.BytesIO()
-    soundfile.write(file, np.stack([tone, 0 * tone], axis=1), 44100, format="WAV", subtype="FLOAT")
+    stereo = sound_file(np.stack([tone, 0 * tone], axis=1), 44100, subtype="FLOAT")
     loud = features.log_mel_db(slow / 2) > 0
-    found = recordings.clip_features(file.getvalue(), "tone.wav")
+    found = recordings.clip_features(stereo, "tone.wav")
     np.testing.assert_allclose(found[loud], features.log_mel_db(slow / 2)[loud], atol=0.1)
 
 
@@ -247,7 +209,7 @@ def test_stereo_at_44100_hz():
 )
 def test_broken_recordings(tmp_path, change, sentence):
     """Short, damaged, misnamed, misplaced or missing clips are refused, and nothing is kept of them."""
-    path = make_zip(tmp_path / "dev_data_ToyCar.zip", machine_files() | change)
+    path = write_zip(tmp_path / "dev_data_ToyCar.zip", machine_files() | change)
     assert sentence in complaint(anomaly.load, path)
     assert [*tmp_path.iterdir()] == [path]
 
@@ -255,24 +217,23 @@ def test_broken_recordings(tmp_path, change, sentence):
 @pytest.mark.parametrize(("value", "sentence"), [(np.nan, "must hold finite"), (1e30, "must be sound in -1..1")])
 def test_samples_that_are_no_sound(value, sentence):
     """NaN samples are refused, and samples without features in range."""
-    file, sound = io.BytesIO(), np.zeros(LEAST_SAMPLES, np.float32)
+    sound = np.zeros(LEAST_SAMPLES, np.float32)
     sound[60000:60100] = value
-    soundfile.write(file, sound, 16000, format="WAV", subtype="FLOAT")
-    assert sentence in complaint(recordings.clip_features, file.getvalue(), "clip.wav")
+    assert sentence in complaint(recordings.clip_features, sound_file(sound, subtype="FLOAT"), "clip.wav")
 
 
 def test_broken_archives(tmp_path):
     """Truncated, empty and foreign archives, and a folder without clips, are refused."""
-    path = make_zip(tmp_path / "dev_data_ToyCar.zip", machine_files())
+    path = write_zip(tmp_path / "dev_data_ToyCar.zip", machine_files())
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     for form in (path, tmp_path):
         assert "must be a complete zip file" in complaint(anomaly.load, form)
-    assert "which is empty" in complaint(anomaly.load, make_zip(path, {}))
-    assert "needs --data-dir with dev_data_ToyCar.zip" in complaint(anomaly.load, make_zip(path, {"a.txt": "a"}))
+    assert "which is empty" in complaint(anomaly.load, write_zip(path, {}))
+    assert "needs --data-dir with dev_data_ToyCar.zip" in complaint(anomaly.load, write_zip(path, {"a.txt": "a"}))
     path.unlink()
     assert "needs --data-dir" in complaint(anomaly.load, tmp_path)
-    alone = make_zip(tmp_path / "eval_data_train_ToyCar.zip", additional_files())
+    alone = write_zip(tmp_path / "eval_data_train_ToyCar.zip", additional_files())
     assert "without ToyCar/test" in complaint(anomaly.load, alone)
     (tmp_path / "ToyCar" / "train").mkdir(parents=True)
     assert "needs --data-dir with" in complaint(anomaly.load, tmp_path / "ToyCar")
@@ -319,8 +280,8 @@ def published(archive, name, size_bytes=None, digest=None):
 def test_download(tmp_path, monkeypatch):
     """Both archives are fetched, checked and extracted once; what is there already stays."""
     archives = {
-        "normal_id_01_00000000": make_zip(tmp_path / "web" / "dev_data_ToyCar.zip", machine_files()),
-        "normal_id_05_00000000": make_zip(tmp_path / "web" / "eval_data_train_ToyCar.zip", additional_files()),
+        "normal_id_01_00000000": write_zip(tmp_path / "web" / "dev_data_ToyCar.zip", machine_files()),
+        "normal_id_05_00000000": write_zip(tmp_path / "web" / "eval_data_train_ToyCar.zip", additional_files()),
     }
     sources = {clip: published(archive, archive.name) for clip, archive in archives.items()}
     monkeypatch.setattr(anomaly, "SOURCES", sources)
@@ -333,12 +294,12 @@ def test_download(tmp_path, monkeypatch):
     for name in names[1::2]:
         (folder / name).unlink()
     BENCHMARK.download(folder)
-    BENCHMARK.download(make_folder(tmp_path / "by_hand", machine_files() | additional_files()))
+    BENCHMARK.download(write_folder(tmp_path / "by_hand", machine_files() | additional_files()))
 
 
 def test_download_of_wrong_files(tmp_path, monkeypatch):
     """A wrong digest and an unreachable server leave no data behind."""
-    archive = make_zip(tmp_path / "web" / "dev_data_ToyCar.zip", machine_files())
+    archive = write_zip(tmp_path / "web" / "dev_data_ToyCar.zip", machine_files())
     monkeypatch.setattr(anomaly, "SOURCES", {"clip": published(archive, archive.name, digest="md5:" + "0" * 32)})
     assert "md5" in complaint(anomaly.download, tmp_path / "data")
     archive.unlink()

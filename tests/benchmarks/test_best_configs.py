@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+from networks import numbered
 
 from po2quant.benchmark import load_benchmark
 from po2quant.bit_config import BitConfig
 from po2quant.cost import (
-    ForgivingFactor,
     LayerShape,
     Size,
     check_covers,
@@ -88,11 +88,6 @@ def network(request) -> Network:
     )
 
 
-def test_totals_of_the_table_are_the_printed_ones():
-    for key, (reference, trial) in PRINTED_TOTALS.items():
-        assert (NETWORKS[key].reference.total_bits, NETWORKS[key].trial.total_bits) == (reference, trial)
-
-
 @pytest.mark.parametrize("key", NETWORKS, ids="-".join)
 def test_benchmark_points_to_its_configuration(key):
     benchmark, model = key
@@ -112,6 +107,12 @@ def test_trial_is_as_printed(network):
     assert network_size(network.layers, network.config) == network.expected.trial
 
 
+@pytest.mark.parametrize(("network", "totals"), PRINTED_TOTALS.items(), indirect=["network"])
+def test_totals_are_as_printed(network, totals):
+    configs = reference_config(network.layers), network.config
+    assert tuple(network_size(network.layers, config).total_bits for config in configs) == totals
+
+
 def test_statistics_are_as_printed(network):
     trial, reference = network.expected.trial, network.expected.reference
     block = " ".join(stats_block(network.layers, network.config).split())
@@ -120,8 +121,6 @@ def test_statistics_are_as_printed(network):
     assert f"p_bits={trial.parameter_bits}/{reference.parameter_bits} (-" in block
     if network.expected.delta:
         assert f"delta={network.expected.delta} a_bits" in block
-        factor = ForgivingFactor().delta(trial.total_bits, reference.total_bits)
-        assert f"{100 * factor:.2f}%" == network.expected.delta
 
 
 @pytest.mark.parametrize(
@@ -132,9 +131,7 @@ def test_multiplications_are_those_of_the_reference_networks(network):
 
 
 def test_slots_are_numbered_in_network_order(network):
-    assert [slot.name for slot in network.slots] == ["activation"] + [
-        f"activation_{index}" for index in range(1, network.expected.slots)
-    ]
+    assert [slot.name for slot in network.slots] == numbered("activation", network.expected.slots)
     assert [layer.name for layer in network.layers if layer.kind == "activation"] == [
         slot.name for slot in network.slots
     ]
@@ -210,10 +207,6 @@ def test_efficientnet_says_which_widths_are_a_completion():
 
 
 # Which tensors the slots are on, typed off from the networks' definitions.
-
-
-def numbered(name: str, count: int) -> list[str]:
-    return [name, *(f"{name}_{index}" for index in range(1, count))]
 
 
 SLOT_LAYERS = {

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import http.client
 import http.server
-import io
 import re
 import resource
 import stat
@@ -14,6 +13,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from refusals import complaint
+from sample_files import write_tar, write_zip
 
 from benchmarks.download import Source, extract, fetch, members
 
@@ -68,14 +69,6 @@ def serve(monkeypatch):
     for server in servers:
         server.shutdown()
         server.server_close()
-
-
-def complaint(call, *arguments):
-    """Return the one sentence that a call complains with."""
-    with pytest.raises(ValueError) as error:
-        call(*arguments)
-    assert "Received" in str(error.value) and "\n" not in str(error.value)
-    return str(error.value)
 
 
 def files(folder):
@@ -183,35 +176,17 @@ def test_full_disk(serve, tmp_path, small_disk):
     assert "room for a.bin" in complaint(fetch, Source(serve().url, "a.bin"), tmp_path)
     assert sorted(files(tmp_path)) == ["a.bin.part"]
     (tmp_path / "a.bin.part").unlink()
-    archive = make_zip(tmp_path / "a.zip", {"a": bytes(100), "zeros": bytes(2_000_000)}, zipfile.ZIP_DEFLATED)
+    archive = write_zip(tmp_path / "a.zip", {"a": bytes(100), "zeros": bytes(2_000_000)}, zipfile.ZIP_DEFLATED)
     assert "room for a.zip" in complaint(extract, archive, tmp_path / "out")
     assert sorted(files(tmp_path)) == ["a.zip"]
 
 
-def make_tar(path, contents, mode="w:gz", kind=tarfile.REGTYPE, linkname=""):
-    """Write a tar file of names and contents."""
-    with tarfile.open(path, mode) as archive:
-        for name, content in contents.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.type, info.linkname = len(content), kind, linkname
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
-def make_zip(path, contents, compression=zipfile.ZIP_STORED):
-    """Write a zip file of names and contents."""
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
-    return path
-
-
 GOOD = {"top/a.bin": CONTENT, "top/deep/er/b.txt": b"b", "empty": b""}
 MAKERS = {
-    "a.zip": functools.partial(make_zip, compression=zipfile.ZIP_DEFLATED),
-    "a.tar": functools.partial(make_tar, mode="w"),
-    "a.tar.gz": make_tar,
-    "a.tar.bz2": functools.partial(make_tar, mode="w:bz2"),
+    "a.zip": functools.partial(write_zip, compression=zipfile.ZIP_DEFLATED),
+    "a.tar": functools.partial(write_tar, mode="w"),
+    "a.tar.gz": write_tar,
+    "a.tar.bz2": functools.partial(write_tar, mode="w:bz2"),
 }
 
 
@@ -243,7 +218,7 @@ def test_truncated_archive(tmp_path, name, share):
 
 def test_truncation_between_files(tmp_path):
     """A tar file that ends with a whole file but without an end mark is refused."""
-    archive = make_tar(tmp_path / "a.tar", {"a": bytes(512), "b": bytes(512)}, "w")
+    archive = write_tar(tmp_path / "a.tar", {"a": bytes(512), "b": bytes(512)}, mode="w")
     archive.write_bytes(archive.read_bytes()[:1024])
     assert "no end mark" in complaint(extract, archive, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [archive]
@@ -272,7 +247,7 @@ def test_names_that_lead_out(tmp_path, archive_name, name):
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
 def test_links_and_devices(tmp_path, kind):
     """Links, pipes and devices in a tar file are refused."""
-    archive = make_tar(tmp_path / "a.tar.gz", {"evil": b""}, kind=kind, linkname="/etc/hostname")
+    archive = write_tar(tmp_path / "a.tar.gz", {"evil": b""}, kind=kind, linkname="/etc/hostname")
     assert "only inner files. Received: evil" in complaint(extract, archive, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [archive]
 
@@ -281,7 +256,7 @@ def test_link_in_zip(tmp_path):
     """A link in a zip file is refused."""
     link = zipfile.ZipInfo("evil")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    archive = make_zip(tmp_path / "a.zip", {link: "/etc/hostname"})
+    archive = write_zip(tmp_path / "a.zip", {link: "/etc/hostname"})
     assert "only inner files. Received: evil" in complaint(extract, archive, tmp_path / "out")
 
 

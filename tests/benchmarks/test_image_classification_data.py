@@ -1,17 +1,16 @@
 """CIFAR-10 in its official forms, read without running pickles; downloads, generated pictures and random changes."""
 
 import hashlib
-import io
 import os
 import pickle
-import tarfile
-import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from refusals import complaint
+from sample_files import jpeg, write_folder, write_tar, write_zip
 
 from benchmarks import download
 from benchmarks.image_classification import BENCHMARK
@@ -68,30 +67,9 @@ def official_files(write=python2_pickle, suffix=""):
     return batches | {"readme.html": b"<html>", "batches.meta": b"not a pickle that is ever read"}
 
 
-def make_tar(path, files, folder="cifar-10-batches-py"):
-    """Write a compressed tar file with the files in a folder."""
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(f"{folder}/{name}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
-def make_folder(path, files):
-    """Write the files into a new folder."""
-    path.mkdir(parents=True)
-    for name, content in files.items():
-        (path / name).write_bytes(content)
-    return path
-
-
-def complaint(call, *arguments):
-    """Return the one sentence that a call complains with."""
-    with pytest.raises(ValueError) as error:
-        call(*arguments)
-    assert "Received" in str(error.value) and "\n" not in str(error.value)
-    return str(error.value)
+def cifar_tar(path, files):
+    """Write a tar file as the official python version is: with the files in a folder."""
+    return write_tar(path, files, top="cifar-10-batches-py/")
 
 
 def pairs(*splits):
@@ -119,10 +97,10 @@ def check_official(dataset):
 @pytest.mark.parametrize("write", [python2_pickle, *map(python3_pickle, (2, 3, 4))])
 def test_python_version(tmp_path, write):
     """The tar file, the folder it came in, its extracted folder and what holds that give the same data."""
-    path = make_tar(tmp_path / "cifar-10-python.tar.gz", official_files(write))
+    path = cifar_tar(tmp_path / "cifar-10-python.tar.gz", official_files(write))
     check_official(images.load(path))
     assert images.load(tmp_path).fingerprint() == images.load(path).fingerprint()
-    folder = make_folder(tmp_path / "data" / "cifar-10-batches-py", official_files(write))
+    folder = write_folder(tmp_path / "data" / "cifar-10-batches-py", official_files(write))
     assert images.load(folder).fingerprint() == images.load(path).fingerprint()
     assert images.load(folder.parent).fingerprint() == images.load(path).fingerprint()
 
@@ -130,9 +108,9 @@ def test_python_version(tmp_path, write):
 def test_binary_version(tmp_path):
     """The binary version gives the same data as the python version, in all its forms."""
     files = official_files(binary, ".bin")
-    path = make_tar(tmp_path / "cifar-10-binary.tar.gz", files, "cifar-10-batches-bin")
-    folder = make_folder(tmp_path / "data" / "cifar-10-batches-bin", files)
-    python = images.load(make_tar(tmp_path / "other.tar.gz", official_files())).fingerprint()
+    path = write_tar(tmp_path / "cifar-10-binary.tar.gz", files, "cifar-10-batches-bin/")
+    folder = write_folder(tmp_path / "data" / "cifar-10-batches-bin", files)
+    python = images.load(cifar_tar(tmp_path / "other.tar.gz", official_files())).fingerprint()
     for form in (path, tmp_path, folder, folder.parent):
         check_official(images.load(form))
         assert images.load(form).fingerprint() == python
@@ -150,7 +128,7 @@ def test_hand_written_pickle_is_one():
 
 def test_seed(tmp_path):
     """The seed decides the validation pictures; the test pictures stay."""
-    path = make_tar(tmp_path / "cifar-10-python.tar.gz", official_files())
+    path = cifar_tar(tmp_path / "cifar-10-python.tar.gz", official_files())
     first, same, other = (images.load(path, seed) for seed in (0, 0, 1))
     assert first.fingerprint() == same.fingerprint() != other.fingerprint()
     assert pairs(first.validation) != pairs(other.validation)
@@ -176,7 +154,7 @@ def test_malicious_pickle(tmp_path, protocol, place):
     content = pickle.dumps(Evil(mark) if place == "whole" else fields, protocol)
     sentence = complaint(read_pickle, content, "data_batch_1")
     assert sentence.startswith("data_batch_1 must be a complete pickle") and not mark.exists()
-    path = make_tar(tmp_path / "cifar-10-python.tar.gz", official_files() | {"data_batch_3": content})
+    path = cifar_tar(tmp_path / "cifar-10-python.tar.gz", official_files() | {"data_batch_3": content})
     assert "data_batch_3 of" in complaint(images.load, path) and not mark.exists()
     pickle.loads(content)
     assert mark.exists(), "the pickle is malicious indeed"
@@ -199,11 +177,6 @@ def test_malicious_pickle(tmp_path, protocol, place):
 def test_other_names(content):
     """Any other name, attribute, extension or persistent object is refused."""
     complaint(read_pickle, content, "data_batch_1")
-
-
-def changed(name, content):
-    """Return the files of a small CIFAR-10 with one changed, or without it for None."""
-    return {key: value for key, value in (official_files() | {name: content}).items() if value is not None}
 
 
 GOOD_PICKLE = official_files()["data_batch_2"]
@@ -231,9 +204,9 @@ ONE_PIXEL = np.zeros((PER_BATCH, 3), np.uint8)
 )
 def test_broken_pickle(tmp_path, content, sentence):
     """A missing, empty, truncated or foreign batch, and pictures of one pixel, are refused by name."""
-    files = changed("data_batch_2", content)
-    path = make_tar(tmp_path / "cifar-10-python.tar.gz", files)
-    folder = make_folder(tmp_path / "cifar-10-batches-py", files)
+    files = official_files() | {"data_batch_2": content}
+    path = cifar_tar(tmp_path / "cifar-10-python.tar.gz", files)
+    folder = write_folder(tmp_path / "cifar-10-batches-py", files)
     for form in (path, folder):
         assert sentence in complaint(images.load, form) and str(form) in complaint(images.load, form)
 
@@ -242,63 +215,80 @@ def test_broken_pickle(tmp_path, content, sentence):
 def test_broken_binary_batch(tmp_path, content):
     """An empty or truncated binary batch is refused by name."""
     files = official_files(binary, ".bin") | {"data_batch_2.bin": content}
-    assert "data_batch_2.bin of" in complaint(images.load, make_folder(tmp_path / "folder", files))
+    assert "data_batch_2.bin of" in complaint(images.load, write_folder(tmp_path / "folder", files))
     wrong = binary(PIXELS["data_batch_1"], [10] * PER_BATCH)
     files = official_files(binary, ".bin") | {"data_batch_2.bin": wrong}
-    assert "from 10 to 10" in complaint(images.load, make_folder(tmp_path / "wrong", files))
+    assert "from 10 to 10" in complaint(images.load, write_folder(tmp_path / "wrong", files))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 def test_truncated_tar(tmp_path, share):
     """A truncated archive is refused by name."""
-    path = make_tar(tmp_path / "cifar-10-python.tar.gz", official_files())
+    path = cifar_tar(tmp_path / "cifar-10-python.tar.gz", official_files())
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     assert str(path) in complaint(images.load, tmp_path)
 
 
 def test_wrong_archives(tmp_path):
     """Damaged, empty and foreign archives, links in a folder and no path say what is needed."""
-    path = make_tar(tmp_path / "cifar-10-python.tar.gz", {"train": b"CIFAR-100 has other names"})
+    path = cifar_tar(tmp_path / "cifar-10-python.tar.gz", {"train": b"CIFAR-100 has other names"})
     assert "without data_batch_1" in complaint(images.load, path)
-    assert "which is empty" in complaint(images.load, make_tar(path, {}))
+    assert "which is empty" in complaint(images.load, cifar_tar(path, {}))
     path.write_bytes(RNG.bytes(5000))
     assert "complete zip or tar file" in complaint(images.load, path)
-    folder = make_folder(tmp_path / "cifar-10-batches-py", official_files())
+    folder = write_folder(tmp_path / "cifar-10-batches-py", official_files())
     (folder / "test_batch").unlink()
     (folder / "test_batch").symlink_to(folder / "data_batch_1")
     assert "no links" in complaint(images.load, folder)
     for name in ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz", "cifar10_jpeg.zip", "mlperf_tiny_ic01.zip"):
         assert name in complaint(images.load, None) and name in complaint(images.load, tmp_path / "none")
-        assert name in complaint(images.load, make_folder(tmp_path / f"no-{name}", {}))
+        assert name in complaint(images.load, write_folder(tmp_path / f"no-{name}", {}))
 
 
-def picture(height=32, width=32, value=128):
-    """Return a JPEG."""
-    return tf.io.encode_jpeg(np.full((height, width, 3), value, np.uint8)).numpy()
+def jpeg_files():
+    """Return a small CIFAR-10 as JPEG: ten training and ten test pictures of each class, each of its own grey."""
+    greys = {"train": range(10), "test": range(10, 20)}
+    return {
+        f"{part}/{name}/{n}.jpg": jpeg(32, 32, 20 * label + n)
+        for part, numbers in greys.items()
+        for label, name in enumerate(images.CLASSES)
+        for n in numbers
+    }
 
 
 def test_jpeg_archive(tmp_path):
-    """Decoded pictures keep the order of the files; damaged, tiny and missing ones are refused by name."""
-    places = [(part, i, n) for part in ("train", "test") for i in range(10) for n in range(10)]
-    files = {f"{part}/{images.CLASSES[i]}/{n}.jpg": picture(value=20 * i + n) for part, i, n in places}
-    path = tmp_path / "cifar10_jpeg.zip"
-
-    def load(change):
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in (files | change).items():
-                if content is not None:
-                    archive.writestr(name, content)
-        return images.load(path)
-
-    dataset = load({})
+    """Decoded pictures keep the order of the files, and their part; a tenth of the training ones is for validation."""
+    dataset = images.load(write_zip(tmp_path / "cifar10_jpeg.zip", jpeg_files()))
+    assert dataset.describe() == "CIFAR-10 as JPEG (subset: 90 train, 10 validation, 100 test)"
     assert dataset.train.x.dtype == np.uint8 and dataset.train.augmented and dataset.test.augmented is None
+    assert np.bincount(dataset.validation.y).tolist() == [1] * 10
     for split in (dataset.train, dataset.validation, dataset.test):
-        np.testing.assert_array_equal(split.x[:, 0, 0, 0] // 20, split.y)
-    assert "train/cat/3.jpg must have the shape (32, 32, 3)" in complaint(load, {"train/cat/3.jpg": picture(1, 1)})
-    assert "test/cat/3.jpg must be a complete JPEG" in complaint(load, {"test/cat/3.jpg": picture()[:200]})
-    assert "train/cat/3.jpg must be a complete JPEG" in complaint(load, {"train/cat/3.jpg": b""})
-    assert "test/ship must hold .jpg" in complaint(load, {f"test/ship/{n}.jpg": None for n in range(10)})
-    assert "train/lion/0.jpg" in complaint(load, {"train/lion/0.jpg": picture()})
+        greys = split.x[:, 0, 0, 0]
+        np.testing.assert_array_equal(split.x, np.broadcast_to(greys[:, None, None, None], split.x.shape))
+        np.testing.assert_array_equal(greys // 20, split.y)
+        np.testing.assert_array_equal(greys % 20 >= 10, split is dataset.test)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"train/cat/3.jpg": jpeg(1, 1)}, "train/cat/3.jpg must have the shape (32, 32, 3)"),
+        ({"test/cat/13.jpg": jpeg(32, 32)[:200]}, "test/cat/13.jpg must be a complete JPEG"),
+        ({"train/cat/3.jpg": b""}, "train/cat/3.jpg must be a complete JPEG"),
+        ({f"test/ship/{n}.jpg": None for n in range(10, 20)}, "test/ship must hold .jpg"),
+        ({"train/lion/0.jpg": jpeg(32, 32)}, "train/lion/0.jpg"),
+    ],
+)
+def test_broken_jpeg_archive(tmp_path, change, sentence):
+    """Damaged, tiny, missing and strange pictures are refused by name."""
+    path = write_zip(tmp_path / "cifar10_jpeg.zip", jpeg_files() | change)
+    assert sentence in complaint(images.load, path)
+
+
+def test_raw_picture_that_is_too_small(tmp_path):
+    """A picture of MLPerf Tiny's accuracy set must have all its bytes."""
+    path = write_zip(tmp_path / "mlperf_tiny_ic01.zip", {"y_labels.csv": "a.bin,10,9", "a.bin": bytes(3071)})
+    assert "a.bin must have 3072 bytes" in complaint(images.load, path)
 
 
 def test_download(tmp_path, monkeypatch):
@@ -308,7 +298,7 @@ def test_download(tmp_path, monkeypatch):
     BENCHMARK.download(tmp_path)
     assert asked == [(images.SOURCE, tmp_path)]
     for name, files in (("py", official_files()), ("bin", official_files(binary, ".bin"))):
-        make_folder(tmp_path / name / f"cifar-10-batches-{name}", files)
+        write_folder(tmp_path / name / f"cifar-10-batches-{name}", files)
         BENCHMARK.download(tmp_path / name)
         BENCHMARK.download(tmp_path / name / f"cifar-10-batches-{name}")
     assert len(asked) == 1
@@ -321,11 +311,11 @@ def test_download(tmp_path, monkeypatch):
 
 def test_damaged_download_is_replaced(tmp_path, monkeypatch):
     """A file of the right name and wrong content is fetched anew; the right one is read."""
-    archive = make_tar(tmp_path / "made.tar.gz", official_files()).read_bytes()
+    archive = cifar_tar(tmp_path / "made.tar.gz", official_files()).read_bytes()
     digest = f"sha256:{hashlib.sha256(archive).hexdigest()}"
     source = download.Source("http://127.0.0.1:9/none", images.SOURCE.name, len(archive), digest)
     monkeypatch.setattr(images, "SOURCE", source)
-    folder = make_folder(tmp_path / "data", {source.name: archive})
+    folder = write_folder(tmp_path / "data", {source.name: archive})
     images.download(folder)
     check_official(images.load(folder))
     (folder / source.name).write_bytes(archive[:-1])

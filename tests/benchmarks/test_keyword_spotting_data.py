@@ -1,15 +1,14 @@
 """Keyword-spotting data: the official layout, background noise, sound files of every kind, generated keywords."""
 
-import io
 import re
-import tarfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import tensorflow as tf
+from refusals import complaint
+from sample_files import sound_file, write_folder, write_tar, write_zip
 
 from benchmarks import audio
 from benchmarks.keyword_spotting import clips, data, features, official
@@ -17,18 +16,10 @@ from benchmarks.keyword_spotting.synthetic import CLIPS_PER_CLASS, synthesize
 from po2quant.benchmark import load_benchmark
 from po2quant.training.pipeline import Pipeline
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-SUBSET = SHARED_DATA / data.SUBSET
 KEYWORDS = official.LABELS[:10]
 SPEAKERS = {"a": "train", "c": "train", "x": "validation", "b": "test", "i": "test"}
 ULPS_OF_CEPSTRA = 1e-4
 """Features of one clip in batches of other sizes differ by rounding of the matrix product; they are around 10."""
-
-
-def wav(samples, sample_rate_hz=16000, kind="WAV", subtype="PCM_16"):
-    file = io.BytesIO()
-    soundfile.write(file, samples, sample_rate_hz, format=kind, subtype=subtype)
-    return file.getvalue()
 
 
 def speech(rng, samples=16000):
@@ -39,55 +30,35 @@ def official_files(seed=0):
     """Return the main archive: 12 words of 5 speakers (one clip is short), lists, and three seconds of two noises."""
     rng = np.random.default_rng(seed)
     words = [f"{word}/{speaker}_nohash_0.wav" for word in (*KEYWORDS, "bed", "cat") for speaker in SPEAKERS]
-    files = {name: wav(speech(rng, 12000 if name.startswith("go/") else 16000)) for name in words}
-    files |= {f"_background_noise_/{name}.wav": wav(speech(rng, 48000)) for name in ("running_tap", "white_noise")}
+    files = {name: sound_file(speech(rng, 12000 if name.startswith("go/") else 16000)) for name in words}
+    files |= {
+        f"_background_noise_/{name}.wav": sound_file(speech(rng, 48000)) for name in ("running_tap", "white_noise")
+    }
     for part, name in zip(("validation", "test"), official.LISTS, strict=True):
         files[name] = "\n".join(word for word in words if SPEAKERS[word.split("/")[1][0]] == part)
     return files | {"_background_noise_/README.md": "noise", "README.md": "words", "LICENSE": "CC BY"}
 
 
-def test_set_files():
+def files_of_the_test_set():
+    """Return the test archive: two clips of every class."""
     rng = np.random.default_rng(9)
-    return {f"{folder}/{n}.wav": wav(speech(rng)) for folder in official.CLASS_FOLDERS for n in range(2)}
+    return {f"{folder}/{n}.wav": sound_file(speech(rng)) for folder in official.CLASS_FOLDERS for n in range(2)}
 
 
-test_set_files.__test__ = False
-
-
-def write(folder, files):
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    return folder
-
-
-def tar(path, files):
-    """Write a tar file as the official ones are: every name begins with ``./``."""
-    with tarfile.open(path, "w:gz") as archive:
-        folder = tarfile.TarInfo("./yes")
-        folder.type = tarfile.DIRTYPE
-        archive.addfile(folder)
-        for name, content in files.items():
-            content = content.encode() if isinstance(content, str) else content
-            info = tarfile.TarInfo(f"./{name}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
+def subset_files():
+    """Return the files of a small subset: a training, a validation and a test clip of every class, and the lists."""
+    rng = np.random.default_rng(0)
+    names = [f"{folder}/{n}.wav" for folder in official.CLASS_FOLDERS for n in range(3)]
+    files = {name: sound_file(speech(rng)) for name in names}
+    return files | {list_name: "\n".join(names[n::3]) for n, list_name in enumerate(official.LISTS, start=1)}
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A data folder with both official archives, extracted."""
-    write(tmp_path / official.FOLDER, official_files())
-    write(tmp_path / official.TEST_FOLDER, test_set_files())
+    write_folder(tmp_path / official.FOLDER, official_files())
+    write_folder(tmp_path / official.TEST_FOLDER, files_of_the_test_set())
     return tmp_path
-
-
-def complaint(call, *arguments):
-    with pytest.raises(ValueError) as error:
-        call(*arguments)
-    assert "Received" in str(error.value) and "\n" not in str(error.value)
-    return str(error.value)
 
 
 def counts(split):
@@ -103,11 +74,10 @@ def test_hash_rule():
     np.testing.assert_allclose(shares, (0.8, 0.1, 0.1), atol=0.01)
 
 
-def test_hash_rule_agrees_with_the_official_test_set():
+def test_hash_rule_agrees_with_the_official_test_set(shared):
     """The 3169 keyword clips of the subset all come from the official test split."""
-    if not SUBSET.exists():
-        pytest.skip(f"needs the shared data file {SUBSET.name}")
-    names = [name for name in zipfile.ZipFile(SUBSET).namelist() if name.partition("/")[0] in KEYWORDS]
+    subset = zipfile.ZipFile(shared(f"data/{data.SUBSET}"))
+    names = [name for name in subset.namelist() if name.partition("/")[0] in KEYWORDS]
     assert len(names) == 3169 and {official.part_by_hash(name) for name in names} == {official.TEST}
 
 
@@ -175,18 +145,19 @@ def test_features_are_kept(folder, monkeypatch):
     of_batches = clips.LabelledClips.batches
     monkeypatch.setattr(clips.LabelledClips, "batches", lambda part: read.append(part) or of_batches(part))
     assert data.load(folder).fingerprint() == fingerprint and not read
-    (folder / official.FOLDER / "yes/a_nohash_0.wav").write_bytes(wav(speech(np.random.default_rng(5), 15000)))
+    (folder / official.FOLDER / "yes/a_nohash_0.wav").write_bytes(sound_file(speech(np.random.default_rng(5), 15000)))
     assert data.load(folder).fingerprint() != fingerprint and len(read) == 1
 
 
 def test_download(tmp_path, monkeypatch):
     """Both archives are extracted, once; one that is cut short leaves nothing."""
     asked = []
-    contents = {official.FOLDER: official_files(), official.TEST_FOLDER: test_set_files()}
+    contents = {official.FOLDER: official_files(), official.TEST_FOLDER: files_of_the_test_set()}
 
     def fetch(source, folder):
         asked.append(source.name)
-        return tar(folder / source.name, contents[source.name.removesuffix(".tar.gz")])
+        files = {"yes/": ""} | contents[source.name.removesuffix(".tar.gz")]
+        return write_tar(folder / source.name, files, top="./")  # as the official ones are, folders included
 
     monkeypatch.setattr(official, "fetch", fetch)
     load_benchmark("keyword_spotting").download(tmp_path)
@@ -220,28 +191,43 @@ def test_sources():
         ({f"{w}/{s}_nohash_0.wav": None for w in ("bed", "cat") for s in SPEAKERS}, "beside the ten keywords"),
         ({"_background_noise_/running_tap.wav": None}, "_background_noise_ must hold running_tap and other"),
         ({"_background_noise_/white_noise.wav": None}, "_background_noise_ must hold running_tap and other"),
-        ({"_background_noise_/white_noise.wav": wav(np.zeros(16000))}, "of more than a second"),
-        ({"_background_noise_/white_noise.wav": wav(np.zeros(0))}, "white_noise.wav must hold finite"),
+        ({"_background_noise_/white_noise.wav": sound_file(np.zeros(16000))}, "of more than a second"),
+        ({"_background_noise_/white_noise.wav": sound_file(np.zeros(0))}, "white_noise.wav must hold finite"),
         ({"yes/a_nohash_0.wav": b""}, "yes/a_nohash_0.wav must be a complete sound file"),
         ({"yes/a_nohash_0.wav": b"words" * 1000}, "yes/a_nohash_0.wav must be a complete sound file"),
-        ({"yes/a_nohash_0.wav": wav(np.zeros(0))}, "Received: no samples"),
-        ({"yes/a_nohash_0.wav": wav(np.full(9, np.nan), subtype="FLOAT")}, "Received: NaN or infinity"),
+        ({"yes/a_nohash_0.wav": sound_file(np.zeros(0))}, "Received: no samples"),
+        ({"yes/a_nohash_0.wav": sound_file(np.full(9, np.nan), subtype="FLOAT")}, "Received: NaN or infinity"),
         ({"testing_list.txt": "yes/nobody.wav"}, "testing_list.txt must list files"),
         ({"testing_list.txt": None}, "must hold testing_list.txt"),
         ({"testing_list.txt": "yes/x_nohash_0.wav"}, "in one list at most"),
     ],
 )
-def test_broken_official_folder(folder, change, sentence):
-    for name, content in change.items():
-        path = folder / official.FOLDER / name
-        path.unlink() if content is None else write(folder / official.FOLDER, {name: content})
-    assert sentence in complaint(data.load, folder)
+def test_broken_official_folder(tmp_path, change, sentence):
+    write_folder(tmp_path / official.FOLDER, official_files() | change)
+    write_folder(tmp_path / official.TEST_FOLDER, files_of_the_test_set())
+    assert sentence in complaint(data.load, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"yes/0.wav": b"RIFF"}, "yes/0.wav must be a complete sound file"),
+        ({"yes/0.wav": sound_file(np.full(9, np.nan), subtype="FLOAT")}, "yes/0.wav must hold finite"),
+        ({"yes/0.wav": sound_file(np.zeros(0))}, "no samples"),
+        ({"validation_list.txt": "yes/2.wav"}, "one list"),
+        ({f"yes/{n}.wav": None for n in range(3)}, "yes must hold .ogg files"),
+        ({"testing_list.txt": None, "y_labels.csv": "a.bin,10,3"}, "file,12,label"),
+        ({"testing_list.txt": None, "y_labels.csv": "yes/0.wav,12,3"}, "490 bytes"),
+    ],
+)
+def test_broken_subset(tmp_path, change, sentence):
+    """Damaged, NaN or empty clips, wrong lists, missing classes and wrong labels are refused."""
+    write_zip(tmp_path / data.SUBSET, subset_files() | change)
+    assert sentence in complaint(data.load, tmp_path)
 
 
 def test_noise_archive_alone(tmp_path):
-    path = tmp_path / data.NOISE
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("_background_noise_/a.wav", wav(np.zeros(20000)))
+    path = write_zip(tmp_path / data.NOISE, {"_background_noise_/a.wav": sound_file(np.zeros(20000))})
     assert "down must hold .wav files" in complaint(data.load, path)
     assert "needs --data-dir with" in complaint(data.load, tmp_path)
 
@@ -304,32 +290,24 @@ def test_noise_in_training(folder):
 
 def test_noise_beside_the_subset(tmp_path):
     """Noise is used where --data-dir holds it, not from beside the file that --data-dir names."""
-    rng = np.random.default_rng(0)
-    names = [f"{folder}/{n}.wav" for folder in official.CLASS_FOLDERS for n in range(3)]
-    files = {name: wav(speech(rng)) for name in names}
-    files |= {list_name: "\n".join(names[n::3]) for n, list_name in enumerate(official.LISTS)}
-    noise = {"_background_noise_/a.wav": wav(speech(rng, 30000))}
-    for path, content in ((tmp_path / data.SUBSET, files), (tmp_path / data.NOISE, noise)):
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, sound in content.items():
-                archive.writestr(name, sound)
+    files = subset_files()
+    noise = {"_background_noise_/a.wav": sound_file(speech(np.random.default_rng(1), 30000))}
+    write_zip(tmp_path / data.SUBSET, files)
+    write_zip(tmp_path / data.NOISE, noise)
     alone, together = data.load(tmp_path / data.SUBSET), data.load(tmp_path)
     assert alone.train.augmented is None and together.train.augmented is not None
     assert alone.fingerprint() == together.fingerprint() and not list(tmp_path.glob(".*")), "a zip keeps no features"
     (tmp_path / data.NOISE).unlink()
     assert data.load(tmp_path).train.augmented is None
-    inside = data.load(write(tmp_path / "extracted", files | noise))
+    inside = data.load(write_folder(tmp_path / "extracted", files | noise))
     assert inside.train.augmented is not None and inside.fingerprint() == alone.fingerprint()
 
 
-def test_real_noise():
+def test_real_noise(shared):
     """The real subset with the real recordings: features change little, and by noise alone."""
-    if not (SUBSET.exists() and (SHARED_DATA / data.NOISE).exists()):
-        pytest.skip("needs the shared subset and noise")
-    archive = clips.Archive(SHARED_DATA / data.NOISE)
-    noise = clips.read_noise(archive)
+    noise = clips.read_noise(clips.Archive(shared(f"data/{data.NOISE}")))
     assert {len(sound) for sound in noise.values()} == {480000} and len(noise) == 6
-    part = official.clips_by_class(SUBSET)[np.arange(0, 3772, 40)]
+    part = official.clips_by_class(shared(f"data/{data.SUBSET}"))[np.arange(0, 3772, 40)]
     augmented = features.noisy_features(part.sound, list(noise.values()))
     changed = augmented(tf.range(len(part.clips), dtype=tf.int64), tf.constant([0, 0])).numpy()
     assert np.isfinite(changed).all()
@@ -343,8 +321,8 @@ def test_stereo_at_44100_hz():
     for rate in (44100, 16000):
         time = np.arange(rate) / rate
         both.append(sum(np.sin(2 * np.pi * (f + 100 * time) * time) / 8 for f in range(200, 3400, 400)))
-    stereo = clips.read_recording(wav(np.stack([both[0], 0 * both[0]], axis=1), 44100), "stereo.wav")
-    mono = clips.read_recording(wav(both[1] / 2), "mono.wav")
+    stereo = clips.read_recording(sound_file(np.stack([both[0], 0 * both[0]], axis=1), 44100), "stereo.wav")
+    mono = clips.read_recording(sound_file(both[1] / 2), "mono.wav")
     assert stereo.shape == mono.shape == (16000,)
     np.testing.assert_allclose(stereo[500:-500], mono[500:-500], atol=33)  # 0.001 of full scale
     assert np.abs(features.mfcc(stereo) - features.mfcc(mono)).mean() < 0.1
@@ -352,15 +330,15 @@ def test_stereo_at_44100_hz():
 
 def test_pcm_is_read_exactly():
     levels = np.int16([-32768, -1, 0, 1, 32767])
-    np.testing.assert_array_equal(clips.read_recording(wav(levels), "a.wav"), levels)
-    np.testing.assert_array_equal(clips.read_recording(wav(levels, kind="FLAC"), "a.flac"), levels)
-    loud = clips.read_recording(wav(np.array([2.0, -2.0]), subtype="FLOAT"), "a.wav")
+    np.testing.assert_array_equal(clips.read_recording(sound_file(levels), "a.wav"), levels)
+    np.testing.assert_array_equal(clips.read_recording(sound_file(levels, kind="FLAC"), "a.flac"), levels)
+    loud = clips.read_recording(sound_file(np.array([2.0, -2.0]), subtype="FLOAT"), "a.wav")
     np.testing.assert_array_equal(loud, [32767, -32768])
 
 
 def test_mp3():
     tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
-    samples, sample_rate_hz = audio.read_sound(wav(tone, kind="MP3", subtype="MPEG_LAYER_III"), "tone.mp3")
+    samples, sample_rate_hz = audio.read_sound(sound_file(tone, kind="MP3", subtype="MPEG_LAYER_III"), "tone.mp3")
     assert sample_rate_hz == 16000 and samples.shape[1] == 1 and 0.9 < np.abs(samples[2000:10000]).max() < 1.1
 
 

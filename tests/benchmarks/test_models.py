@@ -10,14 +10,13 @@ import json
 import math
 import os
 import zipfile
-from pathlib import Path
+from collections.abc import Callable
 
 import h5py
 import keras
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 REFERENCES = {  # configuration: (folder, builder, parameters with BatchNormalization)
     "ad_autoencoder": ("anomaly_detection", "autoencoder", 269_992),
     "kws_ds_cnn": ("keyword_spotting", "ds_cnn", 24_908),
@@ -37,13 +36,6 @@ WEIGHT_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers
 def _model(name: str) -> keras.Model:
     folder, function, _ = MODELS[name]
     return getattr(importlib.import_module(f"benchmarks.{folder}.model"), function)()
-
-
-def _shared_file(*parts: str) -> Path:
-    path = SHARED.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"{'/'.join(parts)} is not beside this checkout")
-    return path
 
 
 def _inputs(layer: keras.Layer) -> list[keras.KerasTensor]:
@@ -72,36 +64,30 @@ def _weight_layers(name: str) -> list[keras.Layer]:
     return [layer for layer in _post_order(_model(name)) if isinstance(layer, WEIGHT_LAYERS)]
 
 
-@functools.cache
-def _trained(name: str) -> tuple[keras.Model, set[str]]:
-    """A model with every weight of its HDF5 file assigned, and the paths of the weights assigned."""
-    model, assigned = keras.models.clone_model(_model(name)), set()
-    with h5py.File(_shared_file("pretrained", f"{name}.h5")) as file:
-        for layer_name, group in file["model_weights"].items():
-            for weight_name in map(os.fsdecode, group.attrs["weight_names"]):  # str or bytes by writer
-                short = weight_name.split("/")[-1].removesuffix(":0").removeprefix("depthwise_")
-                variables = {variable.name: variable for variable in model.get_layer(layer_name).weights}
-                assert variables[short].shape == group[weight_name].shape, weight_name
-                variables[short].assign(group[weight_name][()])
-                assigned.add(variables[short].path)
-    return model, assigned
+@pytest.fixture(scope="module")
+def trained(shared) -> Callable[[str], tuple[keras.Model, set[str]]]:
+    """Return a function from a name to its model with the reference's weights, and the paths of those assigned."""
 
+    @functools.cache
+    def load(name: str) -> tuple[keras.Model, set[str]]:
+        model, assigned = keras.models.clone_model(_model(name)), set()
+        with h5py.File(shared(f"pretrained/{name}.h5")) as file:
+            for layer_name, group in file["model_weights"].items():
+                for weight_name in map(os.fsdecode, group.attrs["weight_names"]):  # str or bytes by writer
+                    short = weight_name.split("/")[-1].removesuffix(":0").removeprefix("depthwise_")
+                    variables = {variable.name: variable for variable in model.get_layer(layer_name).weights}
+                    assert variables[short].shape == group[weight_name].shape, weight_name
+                    variables[short].assign(group[weight_name][()])
+                    assigned.add(variables[short].path)
+        return model, assigned
 
-def _count_correct(name: str, x: np.ndarray, y: np.ndarray) -> int:
-    return int(np.sum(np.argmax(_trained(name)[0].predict_on_batch(x), axis=-1) == y))
-
-
-def _accuracy_set(archive: str, dtype: type, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    with zipfile.ZipFile(_shared_file("data", archive)) as files:
-        rows = list(csv.reader(io.TextIOWrapper(files.open("y_labels.csv"))))
-        x = np.stack([np.frombuffer(files.read(row[0]), dtype).reshape(shape) for row in rows])
-    return x.astype("float32"), np.array([int(row[2]) for row in rows])
+    return load
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_weight_layers_equal_the_published_ones(name):
+def test_weight_layers_equal_the_published_ones(shared, name):
     """Names, order, classes, output shapes, kernel and bias sizes; none missing and none extra."""
-    rows = json.loads(_shared_file("published_configs", f"{name}.json").read_text())["layers"]
+    rows = json.loads(shared(f"published_configs/{name}.json").read_text())["layers"]
     assert [
         (
             layer.name,
@@ -159,16 +145,16 @@ def test_joins_take_the_main_path_first(name):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_reference_weights_fill_the_model(name):
+def test_reference_weights_fill_the_model(trained, name):
     """Every weight loads by layer name with an equal shape, and none of the model's is left over."""
-    model, assigned = _trained(name)
+    model, assigned = trained(name)
     assert assigned == {weight.path for weight in model.weights}
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_layer_settings_equal_the_reference(name):
+def test_layer_settings_equal_the_reference(shared, name):
     """Strides, padding, epsilon, momentum, dropout rates, initializers and weight decay."""
-    with h5py.File(_shared_file("pretrained", f"{name}.h5")) as file:
+    with h5py.File(shared(f"pretrained/{name}.h5")) as file:
         reference = json.loads(file.attrs["model_config"])["config"]["layers"]
     kinds = ("Conv2D", "DepthwiseConv2D", "Dense", "BatchNormalization", "Dropout")
     settings = {"kernel_size", "strides", "padding", "use_bias", "epsilon", "momentum", "rate"}
@@ -193,24 +179,30 @@ class _OldDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_outputs_equal_the_reference(name):
+def test_outputs_equal_the_reference(shared, trained, name):
     """The same outputs as the reference network on the same random inputs."""
     old = {"DepthwiseConv2D": _OldDepthwiseConv2D}
-    path = _shared_file("pretrained", f"{name}.h5")
-    reference = keras.models.load_model(path, custom_objects=old, compile=False)
+    reference = keras.models.load_model(shared(f"pretrained/{name}.h5"), custom_objects=old, compile=False)
     x = np.random.default_rng(0).uniform(0.0, 1.0, (8, *reference.inputs[0].shape[1:])).astype("float32")
     expected = reference.predict_on_batch(x)
     assert np.ptp(expected, axis=0).max() > 1e-3, "the outputs do not depend on the inputs"
-    np.testing.assert_allclose(_trained(name)[0].predict_on_batch(x), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(trained(name)[0].predict_on_batch(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_resnet8_accuracy():
-    """85.5 % of the accuracy set of MLPerf Tiny, raw values 0..255."""
-    x, y = _accuracy_set("mlperf_tiny_ic01.zip", np.uint8, (32, 32, 3))
-    assert (len(y), _count_correct("ic_resnet8", x, y)) == (200, 171)
+ACCURACY_SETS = {  # archive, what its bytes are, what the network sees of them, correct samples, samples
+    "ic_resnet8": ("mlperf_tiny_ic01.zip", np.uint8, lambda pixels: pixels, 171, 200),
+    "kws_ds_cnn": ("mlperf_tiny_kws01.zip", np.int8, lambda features: (features - 83) * 0.5847029, 913, 1000),
+}
 
 
-def test_ds_cnn_accuracy():
-    """91.3 % of the accuracy set of MLPerf Tiny, whose features have zero point 83."""
-    x, y = _accuracy_set("mlperf_tiny_kws01.zip", np.int8, (49, 10, 1))
-    assert (len(y), _count_correct("kws_ds_cnn", (x - 83.0) * 0.5847029, y)) == (1000, 913)
+@pytest.mark.parametrize("name", ACCURACY_SETS)
+def test_accuracy_is_that_of_the_reference(shared, trained, name):
+    """85.5 % of the pictures and 91.3 % of the words of MLPerf Tiny's accuracy sets."""
+    archive, dtype, prepared, correct, samples = ACCURACY_SETS[name]
+    model = trained(name)[0]
+    with zipfile.ZipFile(shared(f"data/{archive}")) as files:
+        rows = list(csv.reader(io.TextIOWrapper(files.open("y_labels.csv"))))
+        x = np.stack([np.frombuffer(files.read(row[0]), dtype).reshape(model.input_shape[1:]) for row in rows])
+    outputs = model.predict_on_batch(prepared(x.astype("float32")))
+    is_correct = np.argmax(outputs, axis=-1) == [int(row[2]) for row in rows]
+    assert (np.sum(is_correct), len(is_correct)) == (correct, samples)

@@ -1,14 +1,13 @@
 """Visual wake words data: MLPerf Tiny's archive, building from COCO, generated pictures, and one sentence a fault."""
 
-import io
 import json
 import os
-import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from refusals import complaint
+from sample_files import jpeg, write_folder, write_tar, write_zip
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.visual_wake_words import BENCHMARK, build, coco, data
@@ -17,35 +16,20 @@ from benchmarks.visual_wake_words.synthetic import synthesize
 LIST = data.OFFICIAL_TESTS.name
 
 
-def jpeg(height=96, width=96, value=128):
-    """Return a grey JPEG."""
-    return tf.io.encode_jpeg(np.full((height, width, 3), value, np.uint8)).numpy()
-
-
 def official_files(photos=40):
     """Return the files of a tiny archive of MLPerf Tiny, each picture of its own grey."""
     folders = [data.CLASSES[n % 2] for n in range(photos)]
-    return {f"{folder}/COCO_val2014_{n:012d}.jpg": jpeg(value=5 * n) for n, folder in enumerate(folders)}
+    return {f"{folder}/COCO_val2014_{n:012d}.jpg": jpeg(96, 96, 5 * n) for n, folder in enumerate(folders)}
 
 
 def make_tar(folder, files, top=f"{data.FOLDER}/"):
     """Write MLPerf Tiny's archive of names and contents into a folder."""
-    path = folder / data.OFFICIAL.name
-    with tarfile.open(path, "w:gz") as file:
-        for name, content in files.items():
-            member = tarfile.TarInfo(top + name)
-            member.size = len(content)
-            file.addfile(member, io.BytesIO(content))
-    return path
+    return write_tar(folder / data.OFFICIAL.name, files, top)
 
 
-def make_folder(folder, files):
-    """Write names and contents into a folder."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return folder
+def make_zip(folder, files):
+    """Write the archive of INRIA person crops into a folder."""
+    return write_zip(folder / "person_96.zip", files)
 
 
 def coco_files(photos=40, year="2014"):
@@ -58,7 +42,7 @@ def coco_files(photos=40, year="2014"):
             images.append({"id": n, "file_name": name, "width": 100, "height": 50, "license": n % 2, "flickr_url": "u"})
             size = {"area": 500, "bbox": [0, 0, 20, 25], "iscrowd": 0}
             annotations.append({"image_id": n, "category_id": 1 + n % 2, **size})
-            files[f"{part}{year}/{name}"] = jpeg(50, 100, value=5 * n)
+            files[f"{part}{year}/{name}"] = jpeg(50, 100, 5 * n)
         categories = [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}]
         licences = [{"id": 0, "name": "BY"}, {"id": 1, "name": "NC"}]
         content = {"images": images, "annotations": annotations, "categories": categories, "licenses": licences}
@@ -75,14 +59,6 @@ def changed(files, part="train", **changes):
     return files | {name: json.dumps({field: value for field, value in content.items() if value is not None})}
 
 
-def complaint(call, *arguments, **options):
-    """Return the one sentence that a call complains with."""
-    with pytest.raises(ValueError) as error:
-        call(*arguments, **options)
-    assert "Received" in str(error.value) and "\n" not in str(error.value)
-    return str(error.value)
-
-
 def greys(split):
     """Return the mean of each picture."""
     return split.x.reshape(len(split), -1).mean(axis=1)
@@ -92,7 +68,7 @@ def test_official_archive(tmp_path, monkeypatch):
     """The archive and its extracted folder give the same data; without a list a tenth by hash is for testing."""
     files = official_files()
     zipped = make_tar(tmp_path, files | {"person/._COCO_val2014_000000000001.jpg": b"", ".DS_Store": b"x"})
-    extracted = make_folder(tmp_path / "extracted" / data.FOLDER, files)
+    extracted = write_folder(tmp_path / "extracted" / data.FOLDER, files)
     dataset = data.load(zipped)
     for path in (tmp_path, extracted, extracted.parent):
         assert data.load(path).fingerprint() == dataset.fingerprint()
@@ -111,7 +87,7 @@ def test_official_archive(tmp_path, monkeypatch):
 
 def test_list_of_mlperf_tiny(tmp_path):
     """The list in or beside the archive names the test pictures; one that does not fit is refused."""
-    folder = make_folder(tmp_path / data.FOLDER, official_files())
+    folder = write_folder(tmp_path / data.FOLDER, official_files())
     for place in (folder, tmp_path):
         (place / LIST).write_text("000000000003.bin,2,1\n000000000010.bin,2,0\n")
         dataset = data.load(tmp_path)
@@ -127,14 +103,15 @@ def test_hashed_test():
     tests = [n for n in range(10000) if coco.in_hashed_test(f"person/COCO_train2014_{n:012d}.jpg")]
     assert tests == [n for n in range(10000) if coco.in_hashed_test(f"{n:012d}.jpg")]
     assert 900 < len(tests) < 1100 and tests[:3] == [6, 30, 38]
-    assert coco.photo_number("person/photo.jpg") is None and coco.in_hashed_test("person/photo.jpg") in (True, False)
+    assert coco.photo_number("person/photo.jpg") is None
+    assert 900 < sum(coco.in_hashed_test(f"person/{n}_x.jpg") for n in range(10000)) < 1100
 
 
 def test_validation_list(tmp_path):
     """Lists decide all three splits, and the seed their order; a picture in two lists or absent is refused."""
     names = list(official_files())
     lists = {"test_list.txt": "\n".join(names[:4]), "val_list.txt": "\n".join(names[4:10])}
-    make_folder(tmp_path, official_files() | lists)
+    write_folder(tmp_path, official_files() | lists)
     dataset, other = data.load(tmp_path), data.load(tmp_path, seed=1)
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [30, 6, 4]
     np.testing.assert_array_equal(np.sort(greys(dataset.validation)), np.sort(greys(other.validation)))
@@ -149,24 +126,29 @@ def test_validation_list(tmp_path):
     assert only_tests.train is only_tests.validation is None and len(only_tests.test) == 40
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"person/COCO_val2014_000000000001.jpg": jpeg(1, 1)}, "(96, 96, 3). Received: (1, 1, 3)"),
-        ({"person/COCO_val2014_000000000001.jpg": b""}, "must be a complete JPEG"),
-        ({"person/COCO_val2014_000000000001.jpg": b"no picture"}, "must be a complete JPEG"),
-        ({"person/COCO_val2014_000000000001.jpg": jpeg()[:200]}, "must be a complete JPEG"),
-        ({"dog/1.jpg": jpeg()}, "dog/1.jpg"),
-        ({"test_list.txt": b"person/nobody.jpg"}, "person/nobody.jpg"),
-        ({"../evil.jpg": jpeg()}, "evil.jpg"),
-        ({"origin.json": b"{}", "test_list.txt": b"person/COCO_val2014_000000000001.jpg"}, "origin.json must be"),
-    ],
-)
-def test_broken_pictures(tmp_path, change, sentence):
+ONE = "person/COCO_val2014_000000000001.jpg"
+BROKEN_PICTURES = [
+    ({ONE: jpeg(1, 1)}, f"{ONE} must have the shape (96, 96, 3). Received: (1, 1, 3)"),
+    ({ONE: jpeg(96, 64)}, "Received: (96, 64, 3)"),
+    ({ONE: b""}, f"{ONE} must be a complete JPEG"),
+    ({ONE: b"no picture"}, f"{ONE} must be a complete JPEG"),
+    ({ONE: jpeg(96, 96)[:200]}, f"{ONE} must be a complete JPEG"),
+    ({"dog/1.jpg": jpeg(96, 96)}, "dog/1.jpg"),
+    ({"test_list.txt": "person/nobody.jpg"}, "person/nobody.jpg"),
+    ({"test_list.txt": ""}, "at least one"),
+    ({"../evil.jpg": jpeg(96, 96)}, "../evil.jpg"),
+    ({"/evil.jpg": jpeg(96, 96)}, "/evil.jpg"),
+    ({"origin.json": "{}", "test_list.txt": ONE}, "origin.json must be"),
+]
+
+
+@pytest.mark.parametrize("make", [make_tar, make_zip])
+@pytest.mark.parametrize(("change", "sentence"), BROKEN_PICTURES)
+def test_broken_pictures(tmp_path, make, change, sentence):
     """Wrong sizes, damaged pictures, strange folders and unsafe names are refused, and nothing is written."""
-    zipped = make_tar(tmp_path, official_files() | change)
+    archive = make(tmp_path, official_files() | change)
     assert sentence in complaint(data.load, tmp_path)
-    assert os.listdir(tmp_path) == [zipped.name]
+    assert os.listdir(tmp_path) == [archive.name]
 
 
 def test_broken_archives(tmp_path):
@@ -182,15 +164,28 @@ def test_broken_archives(tmp_path):
     persons = {name: content for name, content in official_files().items() if name.startswith("person/")}
     make_tar(tmp_path, persons)
     assert "non_person must hold .jpg files" in complaint(data.load, tmp_path)
-    assert "non_person must hold .jpg files" in complaint(data.load, make_folder(tmp_path / "extracted", persons))
+    assert "non_person must hold .jpg files" in complaint(data.load, write_folder(tmp_path / "extracted", persons))
 
 
 def test_png_named_jpg(tmp_path):
     """A PNG picture of the right size is read, whatever its name."""
     png = tf.io.encode_png(np.full((96, 96, 3), 77, np.uint8)).numpy()
     names = "person/COCO_val2014_000000000001.jpg", "non_person/COCO_val2014_000000000000.jpg"
-    make_folder(tmp_path, official_files() | dict.fromkeys(names, png) | {"test_list.txt": "\n".join(names)})
+    write_folder(tmp_path, official_files() | dict.fromkeys(names, png) | {"test_list.txt": "\n".join(names)})
     assert np.all(data.load(tmp_path).test.x == 77)
+
+
+def test_crops_of_a_photo(tmp_path):
+    """All crops of one photo stay on one side of the validation split."""
+    names = [f"{label}/photo_{n}{crop}.jpg" for label in data.CLASSES for n in range(6) for crop in "ab"]
+    tests = "person/photo_0a.jpg", "person/photo_0b.jpg", "non_person/photo_0a.jpg"
+    files = {name: jpeg(96, 96, 10 * n) for n, name in enumerate(names)} | {"test_list.txt": "\n".join(tests)}
+    dataset = data.load(make_zip(tmp_path, files))
+    assert len(dataset.validation) == 2 and len(dataset.train) == 19 and len(dataset.test) == 3
+    first, second = np.sort(np.round(greys(dataset.validation) / 10))
+    assert first % 2 == 0 and second == first + 1
+    photos = {name: data.photo_of(f"person/{name}.jpg") for name in ("12_3", "crop04b", "x_3")}
+    assert photos == {"12_3": "person/12", "crop04b": "person/crop04", "x_3": "person/x_3"}
 
 
 def test_download(tmp_path, monkeypatch):
@@ -257,14 +252,14 @@ def test_rules(tmp_path, persons, mlperf_tiny, visual_wake_words):
         {"image_id": 0, "category_id": 1, "iscrowd": crowd, "area": area, "bbox": [3, 3, width, height]}
         for width, height, area, crowd in persons
     ]
-    make_folder(tmp_path, changed(coco_files(), annotations=annotations))
+    write_folder(tmp_path, changed(coco_files(), annotations=annotations))
     for rule, expected in (("mlperf_tiny", mlperf_tiny), ("visual_wake_words", visual_wake_words)):
         assert coco.read_photos(tmp_path, coco.RULES[rule])[0].label == expected
 
 
 def test_build(tmp_path, monkeypatch):
     """The built folder has pictures of 96 x 96, lists, licences, and loads; it must be new."""
-    make_folder(tmp_path / "coco", changed(coco_files(), annotations=lambda records: records[2:]))
+    write_folder(tmp_path / "coco", changed(coco_files(), annotations=lambda records: records[2:]))
     output = tmp_path / "built"
     assert build.build(tmp_path / "coco", output) == {"person": 19, "non_person": 21}
     assert sorted(os.listdir(tmp_path)) == ["built", "coco"]
@@ -285,7 +280,7 @@ def test_build(tmp_path, monkeypatch):
 
 def test_build_of_2017_with_listed_tests(tmp_path):
     """COCO 2017 and a list of test photos in either published form."""
-    make_folder(tmp_path / "coco", coco_files(year="2017"))
+    write_folder(tmp_path / "coco", coco_files(year="2017"))
     for number, text in enumerate(("000000000003.bin,2,0\n000000000010.bin,2,1\n", "3\n10\n")):
         ids, output = tmp_path / "ids.txt", tmp_path / f"built{number}"
         ids.write_text(text)
@@ -301,15 +296,15 @@ def test_build_of_2017_with_listed_tests(tmp_path):
 def test_resumed_build(tmp_path):
     """A build that a damaged photo stops goes on where it was: finished pictures stay, strays go, nothing is half."""
     files = coco_files()
-    folder = make_folder(tmp_path / "coco", files | {"val2014/COCO_val2014_000000000039.jpg": jpeg(50, 100)[:400]})
+    folder = write_folder(tmp_path / "coco", files | {"val2014/COCO_val2014_000000000039.jpg": jpeg(50, 100)[:400]})
     unfinished = tmp_path / "unfinished-built"
     assert "000000000039.jpg must be a complete JPEG" in complaint(build.build, folder, tmp_path / "built")
     assert not (tmp_path / "built").exists() and not list(unfinished.rglob("partial-*"))
     first = unfinished / "person" / "COCO_train2014_000000000000.jpg"
     time_ns = first.stat().st_mtime_ns
     strays = {"person/partial-COCO_train2014_000000000002.jpg": b"half", "non_person/other.jpg": b"", "partial-x": b""}
-    make_folder(unfinished, strays | {"person/COCO_train2014_000000000004.jpg": b""})
-    make_folder(folder, files)
+    write_folder(unfinished, strays | {"person/COCO_train2014_000000000004.jpg": b""})
+    write_folder(folder, files)
     build.build(folder, tmp_path / "built")
     assert sorted(os.listdir(tmp_path)) == ["built", "coco"]
     assert (tmp_path / "built" / first.relative_to(unfinished)).stat().st_mtime_ns == time_ns
@@ -377,14 +372,14 @@ BROKEN_COCO = {
 def test_broken_coco(tmp_path, case):
     """Annotations that are no JSON, lack fields or do not fit, and absent photos, give no output folder."""
     change, sentence = BROKEN_COCO[case]
-    folder = make_folder(tmp_path / "coco", change(coco_files()))
+    folder = write_folder(tmp_path / "coco", change(coco_files()))
     assert sentence in complaint(build.build, folder, tmp_path / "built")
     assert not (tmp_path / "built").exists() and not list(tmp_path.rglob("partial-*"))
 
 
 def test_command(tmp_path, monkeypatch, capsys):
     """The command says what it wrote, or what is wrong, in one line."""
-    folder = make_folder(tmp_path / "coco", coco_files())
+    folder = write_folder(tmp_path / "coco", coco_files())
     words = ["build", "--coco-dir", str(folder), "--output-dir", str(tmp_path / "built")]
     monkeypatch.setattr("sys.argv", words)
     build.main()
@@ -399,7 +394,7 @@ def test_command(tmp_path, monkeypatch, capsys):
 
 def test_interrupted_command(tmp_path, monkeypatch, capsys):
     """Ctrl-C ends in one line; the pictures until then wait for the same command."""
-    folder = make_folder(tmp_path / "coco", coco_files())
+    folder = write_folder(tmp_path / "coco", coco_files())
     monkeypatch.setattr("sys.argv", ["build", "--coco-dir", str(folder), "--output-dir", str(tmp_path / "built")])
 
     def interrupt(photo):
@@ -413,11 +408,3 @@ def test_interrupted_command(tmp_path, monkeypatch, capsys):
     assert sorted(os.listdir(tmp_path)) == ["coco", "unfinished-built"]
     build.main()
     assert sorted(os.listdir(tmp_path)) == ["built", "coco"]
-
-
-def test_real_pictures():
-    """The shared subsets keep their splits."""
-    shared = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco_person_96.zip"
-    if not shared.exists():
-        pytest.skip(f"needs the shared data file {shared.name}")
-    assert data.load(shared).describe() == "COCO person pictures (subset: 80 train, 9 validation, 96 test)"

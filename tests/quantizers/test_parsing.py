@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refusal
 
 from po2quant.quantizers import get_quantizer, parse_quantizer_call, quantized_bits, quantized_bits_featuremap
 
@@ -128,14 +129,6 @@ ATTACKS = [
 ]
 
 
-def _assert_refused(text: str) -> str:
-    with pytest.raises(ValueError) as error:
-        get_quantizer(text)
-    message = str(error.value)
-    assert message and "\n" not in message
-    return message
-
-
 @pytest.mark.parametrize(("text", "quantizer_class", "expected"), PRINTED)
 def test_printed_quantizers_are_read(text, quantizer_class, expected):
     quantizer = get_quantizer(text)
@@ -178,29 +171,29 @@ def test_a_call_is_split_into_name_and_literal_arguments():
 
 @pytest.mark.parametrize("text", MALFORMED)
 def test_malformed_strings_are_refused_with_an_example(text):
-    message = _assert_refused(text)
+    message = refusal(get_quantizer, text)
     assert "must read like quantized_bits(8,8,1,1,alpha='auto_po2')" in message
     assert repr(text) in message
 
 
 @pytest.mark.parametrize("kind", TOO_DEEP)
 def test_deep_or_huge_strings_are_refused(kind):
-    _assert_refused(TOO_DEEP[kind])
+    refusal(get_quantizer, TOO_DEEP[kind])
 
 
 @pytest.mark.parametrize(("text", "named"), REFUSED_ARGUMENTS)
 def test_wrong_names_and_arguments_are_named(text, named):
-    assert named in _assert_refused(text)
+    assert named in refusal(get_quantizer, text)
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    assert "quantized_bits, quantized_bits_featuremap" in _assert_refused("ternary(2)")
+    assert "quantized_bits, quantized_bits_featuremap" in refusal(get_quantizer, "ternary(2)")
 
 
 @pytest.mark.parametrize("text", ATTACKS)
 def test_nothing_is_evaluated(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _assert_refused(text)
+    refusal(get_quantizer, text)
     assert list(tmp_path.iterdir()) == []
 
 

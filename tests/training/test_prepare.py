@@ -85,7 +85,7 @@ def test_data_of_another_shape_are_refused(spec, digits_weights):
         prepare_network(spec, None, "auto_po2", digits_weights, other)
 
 
-def test_16_bit_digits_predict_as_float_ones(digits, spec, digits_data, digits_weights):
+def test_16_bit_digits_predict_as_float_ones(spec, digits_data, digits_weights):
     model = load_float_network(spec, digits_weights)
     prepared = prepare_network(spec, resolve_config("flat16", spec), "auto_po2", digits_weights, digits_data)
     expected, got = (np.argmax(each.predict(digits_data.test.x, verbose=0), 1) for each in (model, prepared.model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 from keras import layers
+from networks import numbered
 
 from po2quant.transform import Placement, Slot, fold_batch_norm, network_layers, place_quantizers
 
@@ -22,7 +23,7 @@ def conv(name: str, filters: int = 3) -> keras.Layer:
 def places(model: keras.Model, **placement: bool) -> list[tuple[str, bool]]:
     """Return layer and signedness of every slot, checked to be numbered in order and for every reader."""
     slots = place_quantizers(model, Placement(**placement))
-    assert [slot.name for slot in slots] == ["activation", *(f"activation_{i}" for i in range(1, len(slots)))]
+    assert [slot.name for slot in slots] == numbered("activation", len(slots))
     assert [slot.consumer for slot in slots] == [None] * len(slots)
     return [(slot.layer, slot.signed) for slot in slots]
 
