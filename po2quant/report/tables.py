@@ -38,7 +38,7 @@ def result_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
             f"{result.average.per_activation:.2f}" if result.average else "32",
             f"{result.calibrated.value:.4f}",
             f"{result.finetuned.value:.4f}" if result.finetuned else "",
-            "" if result.validation is None else f"{result.validation:.4f}",
+            "" if result.validation is None else f"{result.validation:.4g}",
         )
         for result in results
     ]
