@@ -30,6 +30,7 @@ from po2quant.search.run import SearchResult, run_search
 from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import TRIALS_FOLDER, BitWidthTuner
 from po2quant.search.worker import (
+    PARENT,
     SEARCH_FILE,
     SILENCE_SECONDS,
     TRIAL_CSV,
@@ -297,7 +298,7 @@ class LocalWorkers:
             self._start(worker_id)
 
     def _start(self, worker_id: str) -> None:
-        environment = {**os.environ, **self._environment, "KERASTUNER_TUNER_ID": worker_id}
+        environment = {**os.environ, **self._environment, "KERASTUNER_TUNER_ID": worker_id, PARENT: str(os.getpid())}
         with open(self._log(worker_id), "ab") as log:
             # A process group of its own, so that the terminal's Ctrl-C reaches the chief alone.
             self._processes[worker_id] = subprocess.Popen(

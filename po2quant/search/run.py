@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -14,6 +14,7 @@ import keras_tuner
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from po2quant.benchmark import NetworkSpec
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
 from po2quant.search.advice import Advisor
@@ -76,7 +77,13 @@ def run_search(
         reference_bits = network_size(layers, reference_config(layers)).total_bits
         factor = ForgivingFactor()
         oracle = informed_oracle(
-            space, layers, sensitivities, lambda bits: factor(bits, reference_bits), max_trials, experiment.seed
+            space,
+            layers,
+            sensitivities,
+            lambda bits: factor(bits, reference_bits),
+            max_trials,
+            experiment.seed,
+            known_values(experiment.spec, space, layers),
         )
     else:
         oracle = bayesian_oracle(space, layers, max_trials, experiment.seed)
@@ -141,6 +148,12 @@ def measured_sensitivities(
     return load_sensitivities(path)
 
 
+def known_values(spec: NetworkSpec, space: SearchSpace, layers: Sequence[LayerShape]) -> list[dict[str, int]]:
+    """Return the network's own mixed-precision configuration as hyperparameter values, if the space contains it."""
+    known = spec.mpq_config and space.values_of_config(BitConfig.load(spec.mpq_config), layers)
+    return [known] if known else []
+
+
 def informed_oracle(
     space: SearchSpace,
     layers: Sequence[LayerShape],
@@ -148,11 +161,12 @@ def informed_oracle(
     size_factor: Callable[[int], float],
     max_trials: int,
     seed: int,
+    known: Sequence[Mapping[str, int]] = (),
 ) -> SeededOracle:
     """Return an oracle that needs few trials.
 
-    It tries the flat configurations, two allocations of sizes between the smallest and the reference's, what
-    sensitivities and trials together promise, and at last what the Gaussian process chooses.
+    It tries the flat configurations, known ones, two allocations of sizes between the smallest and the reference's,
+    what sensitivities and trials together promise, and at last what the Gaussian process chooses.
 
     Args:
         space: widths to choose from.
@@ -161,9 +175,10 @@ def informed_oracle(
         size_factor: given a size in bits, returns the factor of the metric.
         max_trials: trials in all.
         seed: of the random choices.
+        known: hyperparameter values of configurations that are known to be good.
     """
     _, *between, _ = spread_budgets(sensitivities, layers, 4, space.groups)
     allocations = pareto_seeds(sensitivities, layers, between, space.groups)
-    first = [space.values_of(allocation.widths, layers) for allocation in allocations]
+    first = [*known, *(space.values_of(allocation.widths, layers) for allocation in allocations)]
     advise = Advisor(space, layers, sensitivities, size_factor)
     return bayesian_oracle(space, layers, max_trials, seed, first, advise, random_trials=0)

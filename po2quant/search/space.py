@@ -90,6 +90,16 @@ class SearchSpace:
         """Return widths by slot as hyperparameter values; a group takes the width of its first slot."""
         return {BETWEEN_SLOTS.join(slots): widths[slots[0]] for slots in self._sharing(self.choices(layers))}
 
+    def values_of_config(self, config: BitConfig, layers: Sequence[LayerShape]) -> dict[str, int] | None:
+        """Return a configuration as hyperparameter values, None where the space does not contain it."""
+        choices, widths = self.choices(layers), {}
+        for slot in choices:
+            layer, _, part = slot.rpartition(".")
+            widths[slot] = getattr(config.layers[layer], part)
+        values = self.values_of(widths, layers)
+        is_contained = all(widths[slot] in choices[slot] for slot in choices)
+        return values if is_contained and config_from_values(values, layers).layers == config.layers else None
+
     def flat_values(self, layers: Sequence[LayerShape]) -> list[dict[str, int]]:
         """Return the flat configurations of the space as hyperparameter values, narrow to wide.
 

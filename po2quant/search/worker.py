@@ -30,9 +30,11 @@ FLOAT_FOLDER, WORKERS_FOLDER = "float", "workers"
 SEARCH_FILE, TRIAL_CSV = "search.json", "trial.csv"
 
 CHIEF_WAIT_SECONDS = 600
-"""A worker waits that long for a chief, which may still train the float network or measure sensitivities."""
+"""A worker waits that long for a chief: it may still train the float network, or start again."""
 BEAT_SECONDS, SILENCE_SECONDS = 2, 60
-"""A worker gives a sign of life that often; after such a silence, chief and worker take each other for dead."""
+"""A worker gives a sign of life that often; after such a silence its trial goes to another one."""
+PARENT = "PO2QUANT_CHIEF_PID"
+"""Environment variable by which a chief tells the workers that it started who it is."""
 
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -150,7 +152,8 @@ def signs_of_life(tuner: WorkerTuner, address: str) -> Iterator[None]:
     """Tell the chief every few seconds that the tuner runs its trial; end the block if the chief is gone.
 
     Raises:
-        RuntimeError: where the chief has stopped, or has not answered for :data:`SILENCE_SECONDS`.
+        RuntimeError: where the chief has stopped, has not answered for :data:`CHIEF_WAIT_SECONDS`, or has died and was
+            the one that started this process.
     """
     is_done, is_lost = threading.Event(), threading.Event()
 
@@ -163,7 +166,7 @@ def signs_of_life(tuner: WorkerTuner, address: str) -> Iterator[None]:
             except grpc.RpcError as error:
                 if error.code() not in _NO_ANSWER:
                     answered = time.monotonic()
-                elif time.monotonic() - answered > SILENCE_SECONDS:
+                elif time.monotonic() - answered > CHIEF_WAIT_SECONDS or _is_orphan():
                     is_lost.set()
                     os.kill(os.getpid(), signal.SIGINT)
                     return
@@ -176,10 +179,14 @@ def signs_of_life(tuner: WorkerTuner, address: str) -> Iterator[None]:
             yield
         except KeyboardInterrupt:
             if is_lost.is_set():
-                raise RuntimeError(f"the chief at {address} has not answered for {SILENCE_SECONDS} s") from None
+                raise RuntimeError(f"the chief at {address} is gone") from None
             raise
         except grpc.RpcError as error:
             raise RuntimeError(f"the chief at {address} does not go on: {error.details()}") from None
         finally:
             is_done.set()
             thread.join()
+
+
+def _is_orphan() -> bool:
+    return os.environ.get(PARENT, str(os.getppid())) != str(os.getppid())

@@ -67,7 +67,7 @@ def finished(weights, tmp_path_factory):
     process = subprocess.Popen(command("worker", weights, folder, "--oracle", address), cwd=remote)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(local)
-        patch.setattr(distributed, "SILENCE_SECONDS", 5)
+        patch.setattr(distributed, "SILENCE_SECONDS", 8)
         of_worker = command("worker", weights, folder)
         result = search(weights, folder, 5, address=address, workers=1, worker_command=of_worker)
     assert not (local / KILL_FILE).exists()
@@ -328,12 +328,17 @@ def test_a_worker_without_a_chief_says_so(weights, tmp_path, monkeypatch):
         run_worker(experiment(weights), tmp_path, EPOCHS, free_address())
 
 
-def test_a_worker_whose_chief_is_gone_ends(monkeypatch):
-    monkeypatch.setattr(worker, "SILENCE_SECONDS", 0.2)
+@pytest.mark.parametrize(("wait_seconds", "parent"), [(0.2, None), (TIMEOUT_S, "0")], ids=["silent", "orphan"])
+def test_a_worker_whose_chief_is_gone_ends(wait_seconds, parent, monkeypatch):
+    monkeypatch.setattr(worker, "CHIEF_WAIT_SECONDS", wait_seconds)
     monkeypatch.setattr(worker, "BEAT_SECONDS", 0.1)
-    with pytest.raises(RuntimeError, match=r"the chief at 127\.0\.0\.1:\d+ has not answered for 0\.2 s"):
+    if parent:
+        monkeypatch.setenv(worker.PARENT, parent)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"the chief at 127\.0\.0\.1:\d+ is gone"):
         with signs_of_life(SimpleNamespace(trial_id="0"), free_address()):
             time.sleep(TIMEOUT_S)
+    assert time.monotonic() - start < TIMEOUT_S / 2
 
 
 def test_a_worker_whose_chief_has_stopped_says_so(tmp_path):

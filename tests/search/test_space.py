@@ -30,6 +30,15 @@ def test_flat_values_run_through_the_widths():
     ]
 
 
+def test_a_configuration_becomes_values_if_the_space_contains_it():
+    values = {"dense.bias": 31, "dense.kernel": 4, "activation.activation": 8}
+    config = config_from_values(values, DENSE_NETWORK)
+    assert SearchSpace().values_of_config(config, DENSE_NETWORK) == values
+    assert SearchSpace(kernel=(8, 16)).values_of_config(config, DENSE_NETWORK) is None
+    groups = {"dense.kernel": "all", "activation.activation": "all"}
+    assert SearchSpace(groups=groups, bias=(4, 31)).values_of_config(config, DENSE_NETWORK) is None
+
+
 @pytest.mark.parametrize("widths", [(), (8, 4), (8, 8)])
 def test_widths_must_ascend(widths):
     with pytest.raises(ValueError, match="widths of kernel must be ascending"):
