@@ -1,0 +1,113 @@
+"""Compiles the C of an integer program with gcc and runs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from po2quant.deploy.c_operations import tensor_dtype
+from po2quant.deploy.c_source import TRACE_MACRO, CSource
+from po2quant.deploy.interpreter import Arrays
+
+COMPILER = "gcc"
+FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Wconversion")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover")
+
+
+def compile_c(source: CSource, folder: str | os.PathLike, trace: bool = False, flags: Sequence[str] = ()) -> Path:
+    """Compile the program that runs a file of inputs.
+
+    Args:
+        source: what :func:`po2quant.deploy.c_source.write_c` returned.
+        folder: where the executable goes; it is made if there is none.
+        trace: also write every tensor.
+        flags: for gcc, beside :data:`FLAGS`.
+
+    Raises:
+        ValueError: without gcc.
+        RuntimeError: where gcc refuses the files.
+    """
+    compiler = shutil.which(COMPILER)
+    if compiler is None:
+        raise ValueError(f"running an integer program in C needs {COMPILER} on the PATH. Received: none")
+    executable = Path(folder, source.name)
+    executable.parent.mkdir(parents=True, exist_ok=True)
+    macros = [f"-D{TRACE_MACRO}"] if trace else []
+    _call([compiler, *FLAGS, *macros, *flags, "-o", executable, source.source, source.main])
+    return executable
+
+
+def run_c(
+    source: CSource,
+    integers: Arrays,
+    folder: str | os.PathLike,
+    trace: bool = False,
+    flags: Sequence[str] = (),
+) -> dict[str, np.ndarray]:
+    """Compile a program and run it on integers.
+
+    Args:
+        source: what :func:`po2quant.deploy.c_source.write_c` returned.
+        integers: ``(samples, ...)``, one array for each input, as
+            :func:`po2quant.deploy.interpreter.quantize_inputs` makes them.
+        folder: where the executable and the files of integers go.
+        trace: return every tensor instead of the outputs alone.
+        flags: for gcc, beside :data:`FLAGS`.
+
+    Returns:
+        The tensors by name, ``(samples, *shape)``, int64.
+
+    Raises:
+        ValueError: without gcc, or for integers that do not fit the inputs.
+        RuntimeError: where gcc refuses the files, or the program fails.
+    """
+    folder = Path(folder)
+    program = source.program
+    arrays = list(integers) if isinstance(integers, (list, tuple)) else [integers]
+    samples = _samples(source, program.inputs, arrays)
+    executable = compile_c(source, folder, trace, flags)
+    files = [folder / name for name in ("inputs.bin", "outputs.bin", "tensors.bin")[: 3 if trace else 2]]
+    samples.tofile(files[0])
+    _call([executable, *files])
+    names = (*program.inputs, *(operation.output for operation in program.operations)) if trace else None
+    names = names or tuple(output.tensor for output in program.outputs)
+    record = np.fromfile(files[-1], _record(source, names))
+    return {name: record[field].astype(np.int64) for name, field in zip(names, record.dtype.names, strict=True)}
+
+
+def _record(source: CSource, names: Sequence[str]) -> np.dtype:
+    """Return the type of one sample in a file: tensors one after the other."""
+    tensors = [source.program.tensor[name] for name in names]
+    return np.dtype([(f"tensor_{i}", tensor_dtype(tensor), tensor.shape) for i, tensor in enumerate(tensors)])
+
+
+def _samples(source: CSource, names: Sequence[str], arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Return inputs as they go into a file."""
+    shapes = [np.shape(array) for array in arrays]
+    expected = [(*shape[:1], *source.program.tensor[name].shape) for name, shape in zip(names, shapes, strict=False)]
+    if len(arrays) != len(names) or shapes != expected or len({shape[0] for shape in shapes}) != 1:
+        wanted = ", ".join(f"{name} {source.program.tensor[name].shape}" for name in names)
+        raise ValueError(f"inputs must have as many samples each of {wanted}. Received: {shapes}")
+    samples = np.empty(shapes[0][0], _record(source, names))
+    for name, field, array in zip(names, samples.dtype.names, arrays, strict=True):
+        format = source.program.tensor[name].format
+        array = np.asarray(array)
+        low, high = array.min(initial=0), array.max(initial=0)
+        if array.dtype.kind not in "iu" or low < format.min_int or high > format.max_int:
+            raise ValueError(
+                f"input {name!r} must be integers in [{format.min_int}, {format.max_int}]. "
+                f"Received: {array.dtype.name} from {low} to {high}"
+            )
+        samples[field] = array
+    return samples
+
+
+def _call(command: Sequence[str | os.PathLike]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{Path(command[0]).name} must succeed. Received: exit {done.returncode}: {done.stderr}")

@@ -1,0 +1,282 @@
+"""Builds the integer program of a frozen power-of-two network."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import keras
+import numpy as np
+import qkeras
+import tensorflow as tf
+from keras import layers
+
+from po2quant.deploy import operations as ops
+from po2quant.deploy.frozen import activation_format, integer_weights
+from po2quant.deploy.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights
+from po2quant.deploy.plan import plan_of, weighted_limits
+from po2quant.deploy.program import SOFTMAX, Output, Program
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.transform import weight_quantizers
+from po2quant.transform.graph import Node, read_graph
+from po2quant.transform.layers import activation_name, activation_of, kernel_of
+
+MAX_TABLE_BITS = 16
+"""Widest input of a look-up table: 65536 entries, 128 KiB for an output of 16 bits."""
+
+FLOAT64_PRECISION = 53
+"""Bits of a float64's significand."""
+
+WEIGHTED = (qkeras.QConv2D, qkeras.QDepthwiseConv2D, qkeras.QDense)
+AVERAGES = (layers.AveragePooling2D, layers.GlobalAveragePooling2D)
+POOLINGS = (*AVERAGES, layers.MaxPooling2D, layers.GlobalMaxPooling2D)
+MOVING = (layers.Flatten, layers.Reshape, layers.ZeroPadding2D)
+TRANSPARENT = (layers.Dropout, layers.SpatialDropout2D, layers.Identity)
+FUNCTIONS = (layers.Activation, layers.ReLU, layers.Softmax)
+ELEMENTWISE = {layers.Add: ops.Add, layers.Multiply: ops.Multiply}
+KNOWN = (layers.InputLayer, qkeras.QActivation, layers.Concatenate)
+KNOWN += (*WEIGHTED, *POOLINGS, *MOVING, *TRANSPARENT, *FUNCTIONS, *ELEMENTWISE)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Function:
+    """A function of one integer tensor, waiting for the quantizer that makes a table of it."""
+
+    layer: keras.layers.Layer
+    function: str
+    input: Tensor
+
+
+State = Tensor | Operation | _Function | Output | layers.InputLayer
+"""What a layer call gives: integers; an operation or function that waits for its quantizer; a result of the host; the
+model's floats."""
+
+
+def integer_program(model: keras.Model) -> Program:
+    """Return the integer program of a frozen model.
+
+    Args:
+        model: from :func:`po2quant.transform.quantize_model` with ``alpha='auto_po2'``, after
+            :func:`po2quant.transform.freeze_scales`.
+
+    Returns:
+        A program whose tensors are named like the model's quantizers. A softmax at the end is left to the host.
+
+    Raises:
+        ValueError: for what no integer program can do, naming the layer: real scales, scales of each sample or not
+            frozen, unknown layers, a tensor without a quantizer, sums that do not fit 64 bits.
+
+    Example:
+        >>> program = integer_program(quantized)  # doctest: +SKIP
+        >>> program.save("network.npz")  # doctest: +SKIP
+    """
+    graph = read_graph(model)
+    builder = _Builder(model)
+    for node in graph.nodes:
+        builder.add(node)
+    inputs = tuple(builder.input_tensor(layer).name for layer in graph.inputs)
+    outputs = tuple(builder.result(node) for node in graph.outputs)
+    program = Program(graph.name, tuple(builder.tensors.values()), inputs, tuple(builder.operations), outputs)
+    for operation in program.operations:
+        plan_of(program, operation)
+    return program
+
+
+class _Builder:
+    """Walks a model's layer calls and collects tensors and operations."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.operations: list[Operation] = []
+        self._states: dict[Node, State] = {}
+        self._inputs: dict[str, Tensor] = {}
+        self._weights = {(weight.layer.name, weight.part): weight for weight in weight_quantizers(model)}
+        self._quantizer_names = {layer.name for layer in model.layers if isinstance(layer, qkeras.QActivation)}
+
+    def add(self, node: Node) -> None:
+        """Add one layer call."""
+        self._states[node] = self._state(node)
+
+    def input_tensor(self, layer: layers.InputLayer) -> Tensor:
+        """Return the tensor that holds a model input."""
+        if layer.name not in self._inputs:
+            raise ValueError(f"input {layer.name!r} must have a quantizer. Received: none")
+        return self._inputs[layer.name]
+
+    def result(self, node: Node) -> Output:
+        """Return the program's output that a model output is."""
+        state = self._states[node]
+        return state if isinstance(state, Output) else Output(self._integers(node, "the model's output").name)
+
+    def _state(self, node: Node) -> State:
+        layer = node.layer
+        if type(layer) not in KNOWN:  # a subclass may compute something else
+            raise ValueError(
+                f"layer {layer.name!r} must be one that quantize_model makes, to become integers. "
+                f"Received: {type(layer).__name__}"
+            )
+        if isinstance(layer, layers.InputLayer):
+            return layer
+        if None in node.shape:
+            raise ValueError(f"layer {layer.name!r} must have a fixed output shape. Received: {node.shape}")
+        if getattr(layer, "data_format", "channels_last") != "channels_last":
+            raise ValueError(f"layer {layer.name!r} must have its channels last. Received: {layer.data_format}")
+        if isinstance(layer, qkeras.QActivation):
+            return self._quantized(node)
+        function = activation_of(layer)
+        if isinstance(layer, TRANSPARENT) or function == LINEAR:
+            return self._states[node.inputs[0]]
+        if function is not None:
+            return self._activated(node, function)
+        inputs = tuple(self._integers(parent, layer.name) for parent in node.inputs)
+        if isinstance(layer, MOVING):
+            return self._moved(node, inputs[0])
+        return self._operation(node, inputs)
+
+    def _integers(self, node: Node, reader: str) -> Tensor:
+        state = self._states[node]
+        if not isinstance(state, Tensor):
+            raise ValueError(
+                f"the output of layer {node.layer.name!r} must pass a quantizer before {reader!r} reads it: use "
+                "quantize_model, which places them; a softmax may only be the last layer"
+            )
+        return state
+
+    def _new_tensor(self, name: str, node: Node, format: FixedPointFormat) -> Tensor:
+        tensor = Tensor(name, node.shape, format)
+        self.tensors[name] = tensor
+        return tensor
+
+    def _quantized(self, node: Node) -> Tensor:
+        """Return the tensor of a quantizer, written by the operation that waited for it."""
+        name, state = node.layer.name, self._states[node.inputs[0]]
+        if name in self.tensors:
+            raise ValueError(f"quantizer {name!r} must be called once: use one for each tensor. Received: more calls")
+        tensor = self._new_tensor(name, node, activation_format(name, node.layer.activation))
+        if isinstance(state, layers.InputLayer):
+            if state.name in self._inputs:
+                raise ValueError(f"input {state.name!r} must have one quantizer. Received: also {name!r}")
+            self._inputs[state.name] = tensor
+        elif isinstance(state, Tensor):
+            self.operations.append(ops.Requantize(name, (state.name,), name))
+        elif isinstance(state, _Function):
+            table = _table(state, tensor.format)
+            self.operations.append(ops.LookUpTable(state.layer.name, (state.input.name,), name, table, state.function))
+        elif isinstance(state, Operation):
+            self.operations.append(dataclasses.replace(state, output=name))
+        else:
+            self._integers(node.inputs[0], name)
+        return tensor
+
+    def _activated(self, node: Node, function: str) -> State:
+        parent, name = node.inputs[0], node.layer.name
+        state = self._states[parent]
+        if function in ops.ACTIVATIONS:
+            if isinstance(state, Tensor):
+                return ops.Requantize(name, (state.name,), "", activation=function)
+            if isinstance(state, Operation):
+                both = RELU6 if RELU6 in (function, state.activation) else function
+                return dataclasses.replace(state, activation=both)
+        tensor = self._integers(parent, name)
+        if function == SOFTMAX:
+            axis = getattr(node.layer, "axis", -1)
+            if axis not in (-1, len(node.shape)):
+                raise ValueError(f"softmax {name!r} must be over the last axis. Received: axis={axis}")
+            return Output(tensor.name, SOFTMAX)
+        if tensor.format.bit_width > MAX_TABLE_BITS:
+            raise ValueError(
+                f"the input of {function} {name!r} must have at most {MAX_TABLE_BITS} bits, for a look-up table. "
+                f"Received: {tensor.format.bit_width} bits"
+            )
+        return _Function(node.layer, function, tensor)
+
+    def _moved(self, node: Node, x: Tensor) -> Tensor:
+        """Return the integers of a tensor in another shape."""
+        taken = self._quantizer_names | set(self.tensors)
+        candidates = itertools.chain(
+            [node.layer.name], (f"{node.layer.name}_{number}" for number in itertools.count(1))
+        )
+        output = self._new_tensor(next(name for name in candidates if name not in taken), node, x.format)
+        if isinstance(node.layer, layers.ZeroPadding2D):
+            operation = ops.ZeroPadding(node.layer.name, (x.name,), output.name, tuple(map(tuple, node.layer.padding)))
+        else:
+            operation = ops.Reshape(node.layer.name, (x.name,), output.name)
+        self.operations.append(operation)
+        return output
+
+    def _operation(self, node: Node, inputs: tuple[Tensor, ...]) -> Operation:
+        """Return the operation of a layer, whose output's name is not known yet."""
+        layer = node.layer
+        head = (layer.name, tuple(tensor.name for tensor in inputs), "")
+        if isinstance(layer, WEIGHTED):
+            return self._weighted(head, layer, inputs[0])
+        if isinstance(layer, layers.Concatenate):
+            return ops.Concatenate(*head, layer.axis % (len(node.shape) + 1) - 1)
+        if type(layer) in ELEMENTWISE:
+            return ELEMENTWISE[type(layer)](*head)
+        kind = ops.AveragePooling if isinstance(layer, AVERAGES) else ops.MaxPooling
+        image = inputs[0].shape[:2]
+        if not hasattr(layer, "pool_size"):
+            return kind(*head, image, (1, 1))
+        padding = _padding(layer, image, layer.pool_size, (1, 1))
+        return kind(*head, tuple(layer.pool_size), tuple(layer.strides), padding)
+
+    def _weighted(self, head: tuple[Any, ...], layer: keras.layers.Layer, x: Tensor) -> Operation:
+        name = layer.name
+        if (name, "kernel") not in self._weights or (layer.use_bias and (name, "bias") not in self._weights):
+            raise ValueError(f"layer {name!r} must have po2quant's weight quantizers: use quantize_model")
+        if activation_name(layer.activation, name) != LINEAR or layer.get_config().get("mask") is not None:
+            raise ValueError(f"layer {name!r} must have neither activation nor mask inside: use quantize_model")
+        kernel = integer_weights(self._weights[name, "kernel"])
+        channels = kernel.exponents.size
+        nothing = Weights(np.zeros(channels, np.int64), np.zeros(channels, np.int64), kernel.bit_width)
+        bias = integer_weights(self._weights[name, "bias"]) if layer.use_bias else nothing
+        kernel = _without_absorbed(kernel, bias, x.format)
+        if isinstance(layer, layers.Dense):
+            return ops.Dense(*head, kernel, bias)
+        is_depthwise = isinstance(layer, layers.DepthwiseConv2D)
+        return ops.Conv2D(
+            *head,
+            kernel,
+            bias,
+            tuple(layer.strides),
+            tuple(layer.dilation_rate),
+            _padding(layer, x.shape[:2], kernel_of(layer).shape[:2], layer.dilation_rate),
+            x.shape[2] if is_depthwise else layer.groups,
+        )
+
+
+def _without_absorbed(kernel: Weights, bias: Weights, x: FixedPointFormat) -> Weights:
+    """Return the kernel with zeros in the channels whose products Keras loses beside the bias.
+
+    Training lets the weights of unused channels decay, to 1e-24 in MLPerf Tiny's MobileNetV1. In float64 a sum of
+    products below a quarter of the bias' last place leaves the bias as it is, whatever the input; integers that kept it
+    would break a tie that Keras sees.
+    """
+    largest = [max(-low, high).bit_length() for low, high in weighted_limits(kernel, x)]
+    top_of_products = np.array(largest) + kernel.exponents + x.exponent
+    lengths = [abs(integer).bit_length() for integer in bias.integers.tolist()]
+    quarter_of_last_place = np.array(lengths) + bias.exponents - FLOAT64_PRECISION - 2
+    is_absorbed = (bias.integers != 0) & (top_of_products <= quarter_of_last_place)
+    return dataclasses.replace(kernel, integers=np.where(is_absorbed, 0, kernel.integers))
+
+
+def _table(function: _Function, output: FixedPointFormat) -> np.ndarray:
+    """Return the output integer of every input integer, from the Keras layer itself in float64."""
+    x = function.input.format
+    values = x.to_float(np.arange(x.min_int, x.max_int + 1))
+    return output.to_int(function.layer.call(tf.constant(values)).numpy())  # called so, it does not cast to float32
+
+
+def _padding(
+    layer: keras.layers.Layer, image: tuple[int, ...], window: tuple[int, ...], dilation: tuple[int, ...]
+) -> Padding:
+    """Return the rows and columns that TensorFlow adds around an image; of an odd number, the most after it."""
+    if layer.padding == "valid":
+        return ops.NO_PADDING
+    totals = [
+        max((-(-size // stride) - 1) * stride + (taps - 1) * step + 1 - size, 0)
+        for size, stride, taps, step in zip(image, layer.strides, window, dilation, strict=True)
+    ]
+    return tuple((total // 2, total - total // 2) for total in totals)

@@ -1,0 +1,91 @@
+"""What a frozen quantizer fixes: a format, or integers and their exponents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from po2quant.deploy.operations import Weights
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.quantizers import AUTO_PO2, Quantizer, quantized_bits, quantized_bits_featuremap
+from po2quant.transform import QuantizedWeight
+
+
+def activation_format(name: str, quantizer: Any) -> FixedPointFormat:
+    """Return the format that an activation quantizer gives every tensor.
+
+    Args:
+        name: name of its layer, for errors.
+        quantizer: static and frozen, with powers of two.
+
+    Raises:
+        ValueError: for any other quantizer.
+    """
+    is_fixed_point = isinstance(quantizer, quantized_bits) and quantizer.alpha is None
+    if not isinstance(quantizer, quantized_bits_featuremap) and not is_fixed_point:
+        raise ValueError(f"quantizer of {name!r} must be a quantized_bits_featuremap. Received: {quantizer}")
+    _check_shift(name, quantizer)
+    if getattr(quantizer, "scale_axis", None) is not None and quantizer.alpha is not None:
+        raise ValueError(
+            f"quantizer of {name!r} must have one static scale, scale_axis=None: scales of each sample are computed at "
+            f"run time. Received: scale_axis={quantizer.scale_axis}"
+        )
+    if quantizer.alpha is None:
+        exponent = _fixed_point_exponent(quantizer)
+    elif quantizer.frozen:
+        exponent = int(_exponents(quantizer.scale))
+    else:
+        raise ValueError(f"the range of quantizer {name!r} is not frozen: call freeze_scales first")
+    return FixedPointFormat(quantizer.bits, exponent, quantizer.signed, quantizer.signed and quantizer.narrow_range)
+
+
+def integer_weights(weight: QuantizedWeight) -> Weights:
+    """Return the integers and exponents of a kernel or bias, as its quantizer makes them in float64.
+
+    Returns:
+        Weights of the variable's shape; a depthwise kernel ``(h, w, C, m)`` becomes ``(h, w, 1, C * m)``.
+
+    Raises:
+        ValueError: for scales that are real, not frozen or not one an output channel.
+    """
+    quantizer, name = weight.quantizer, f"{weight.part} of {weight.layer.name!r}"
+    if not isinstance(quantizer, quantized_bits) or quantizer.qnoise_factor != 1.0:
+        raise ValueError(f"quantizer of the {name} must be a quantized_bits without noise. Received: {quantizer}")
+    _check_shift(name, quantizer)
+    if quantizer.alpha is not None and not quantizer.frozen:
+        raise ValueError(f"the scales of the {name} are not frozen: call freeze_scales first")
+    shape = tuple(weight.variable.shape)
+    if quantizer.alpha is None:
+        exponents = np.full(shape, _fixed_point_exponent(quantizer))
+    else:
+        exponents = np.broadcast_to(_exponents(quantizer.get_config()["post_training_scale"]), shape)
+    values = quantizer.call(tf.constant(np.asarray(weight.variable), tf.float64)).numpy()  # not cast to float32
+    integers = np.ldexp(values, -exponents).astype(np.int64)
+    if weight.part == "kernel" and isinstance(weight.layer, keras.layers.DepthwiseConv2D):
+        shape = (*shape[:2], 1, shape[2] * shape[3])
+    by_channel = exponents.reshape(-1, shape[-1])
+    if np.any(by_channel != by_channel[:1]):
+        raise ValueError(
+            f"the {name} must have one scale an output channel. Received: scale_axis={quantizer.scale_axis}"
+        )
+    return Weights(integers.reshape(shape), by_channel[0], quantizer.bits + (not quantizer.signed))
+
+
+def _check_shift(name: str, quantizer: Quantizer) -> None:
+    if quantizer.alpha not in (None, AUTO_PO2):
+        raise ValueError(
+            f"scales of {name!r} must be powers of two, alpha='auto_po2': others are no shifts. "
+            f"Received: alpha={quantizer.alpha!r}"
+        )
+
+
+def _fixed_point_exponent(quantizer: Quantizer) -> int:
+    return quantizer.integer - quantizer.bits + quantizer.signed
+
+
+def _exponents(scales: Any) -> np.ndarray:
+    """Return the exponents of powers of two."""
+    return np.frexp(np.asarray(scales, np.float64))[1].astype(np.int64) - 1

@@ -1,0 +1,186 @@
+"""The frozen network in float64 by Keras, and the comparison of an integer program with it, bit for bit.
+
+Float64 adds integers of up to 53 bits without rounding, so that it computes the network's sums exactly; the few
+operations whose sums could be wider are named by :attr:`Comparison.inexact`. Layers run one by one, without XLA: XLA
+replaces the division of an average by a multiplication with a rounded reciprocal, which breaks ties the wrong way for
+windows such as 7 x 7.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import qkeras
+import tensorflow as tf
+from keras import layers
+
+from po2quant.deploy.frozen import activation_format
+from po2quant.deploy.interpreter import quantize_inputs, run
+from po2quant.deploy.plan import EXACT_FLOAT64_BITS, plan_of
+from po2quant.deploy.program import Program
+from po2quant.quantizers import quantized_bits_featuremap
+from po2quant.transform.graph import Node, read_graph
+from po2quant.transform.layers import WEIGHT_LAYERS, kernel_of
+
+BATCH_SIZE = 8
+"""Samples at a time: a bound on memory."""
+
+Arrays = np.ndarray | Sequence[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mismatch:
+    """An integer that differs.
+
+    Args:
+        tensor: name of the quantizer.
+        index: sample and position.
+        program: the integer of the program.
+        keras: the integer of Keras.
+    """
+
+    tensor: str
+    index: tuple[int, ...]
+    program: int
+    keras: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Args:
+        samples: samples compared.
+        tensors: quantized tensors compared of each sample.
+        integers: integers compared.
+        mismatches: integers that differ.
+        first: the first of them, in the order of the network and, batch by batch, of the samples.
+        inexact: operations whose sums might need more bits than float64 has.
+    """
+
+    samples: int
+    tensors: int
+    integers: int
+    mismatches: int
+    first: Mismatch | None
+    inexact: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the finding as a sentence."""
+        counts = f"{self.integers} integers of {self.tensors} tensors and {self.samples} samples"
+        if self.first is None:
+            return f"{counts}: all equal"
+        return (
+            f"{counts}: {self.mismatches} differ, first in {self.first.tensor!r} at {self.first.index}: "
+            f"program {self.first.program}, Keras {self.first.keras}"
+        )
+
+
+class Float64Network:
+    """A frozen network whose layers compute in float64.
+
+    Args:
+        model: as for :func:`~po2quant.deploy.from_keras.integer_program`.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._graph = read_graph(model)
+        unique = {node.layer.name: node.layer for node in self._graph.nodes}
+        self._copies = {
+            name: float64_copy(layer) for name, layer in unique.items() if not isinstance(layer, layers.InputLayer)
+        }
+
+    def __call__(self, x: Arrays) -> dict[str, np.ndarray]:
+        """Return the integers of every quantized tensor by name.
+
+        Args:
+            x: ``(samples, ...)``, one array for each model input.
+        """
+        arrays = list(x) if isinstance(x, (list, tuple)) else [x]
+        fed = {
+            layer.name: tf.constant(np.asarray(array, np.float64))
+            for layer, array in zip(self._graph.inputs, arrays, strict=True)
+        }
+        values: dict[Node, tf.Tensor] = {}
+        integers: dict[str, np.ndarray] = {}
+        for node in self._graph.nodes:
+            name = node.layer.name
+            if isinstance(node.layer, layers.InputLayer):
+                values[node] = fed[name]
+                continue
+            values[node] = node.call(self._copies[name], [values[parent] for parent in node.inputs])
+            if isinstance(node.layer, qkeras.QActivation):
+                exponent = activation_format(name, node.layer.activation).exponent
+                integers[name] = np.ldexp(values[node].numpy(), -exponent).astype(np.int64)
+        return integers
+
+
+def compare(program: Program, model: keras.Model, x: Arrays, batch_size: int = BATCH_SIZE) -> Comparison:
+    """Compare every quantized tensor of a program with Keras in float64, as integers.
+
+    Args:
+        program: the integer program of ``model``.
+        model: the frozen network.
+        x: ``(samples, ...)``, one array for each model input.
+        batch_size: samples at a time.
+
+    Raises:
+        ValueError: for no samples, or tensors that the program lacks.
+
+    Example:
+        >>> print(compare(program, model, x[:8]))  # doctest: +SKIP
+        123456 integers of 12 tensors and 8 samples: all equal
+    """
+    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
+    if not len(arrays[0]):
+        raise ValueError("x must have samples to compare. Received: none")
+    network = Float64Network(model)
+    integers = mismatches = 0
+    tensors: dict[str, np.ndarray] = {}
+    first: Mismatch | None = None
+    for start in range(0, len(arrays[0]), batch_size):
+        batch = [array[start : start + batch_size] for array in arrays]
+        computed = run(program, quantize_inputs(program, batch))
+        tensors = network(batch)
+        for name, expected in tensors.items():
+            if name not in computed or computed[name].shape != expected.shape:
+                raise ValueError(f"the program must have a tensor {name!r} of shape {expected.shape[1:]}, as the model")
+            differs = np.argwhere(computed[name] != expected)
+            integers += expected.size
+            mismatches += len(differs)
+            if first is None and len(differs):
+                index = tuple(differs[0].tolist())
+                values = int(computed[name][index]), int(expected[index])
+                first = Mismatch(name, (start + index[0], *index[1:]), *values)
+    return Comparison(len(arrays[0]), len(tensors), integers, mismatches, first, inexact_operations(program))
+
+
+def inexact_operations(program: Program) -> tuple[str, ...]:
+    """Return the names of the operations whose sums might need more bits than float64 has."""
+    plans = ((operation.name, plan_of(program, operation)) for operation in program.operations)
+    return tuple(name for name, plan in plans if plan is not None and plan.exact_bits > EXACT_FLOAT64_BITS)
+
+
+def float64_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Return a copy of a layer that computes in float64, with the same weights, scales and ranges."""
+    copy = keras.saving.deserialize_keras_object(_in_float64(keras.saving.serialize_keras_object(layer)))
+    if isinstance(layer, WEIGHT_LAYERS):
+        kernel_of(copy).assign(kernel_of(layer))
+        if layer.use_bias:
+            copy.bias.assign(layer.bias)
+    quantizer = getattr(layer, "activation", None)
+    if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
+        copy.activation.set_range(*quantizer.range)
+        copy.activation.frozen = quantizer.frozen
+    return copy
+
+
+def _in_float64(config: Any) -> Any:
+    """Return a serialized object with the type of every layer in it replaced."""
+    if isinstance(config, dict):
+        return {key: "float64" if key == "dtype" else _in_float64(value) for key, value in config.items()}
+    return [_in_float64(item) for item in config] if isinstance(config, (list, tuple)) else config
