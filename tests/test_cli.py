@@ -39,7 +39,7 @@ def trained(digits_weights, tmp_path_factory):
 def test_help_names_the_commands():
     result = run("--help")
     assert result.returncode == 0
-    for command in ("summary", "evaluate", "search", "finetune", "matrix"):
+    for command in ("summary", "evaluate", "search", "finetune", "matrix", "diagnose"):
         assert command in result.stdout
 
 
@@ -85,6 +85,15 @@ def test_finetune_leaves_a_run_folder_that_explains_itself(trained):
     assert len(read_csv(folder / "epochs.csv")) == 2
 
 
+def test_diagnose_explains_a_run_and_its_weight_file(trained):
+    folder, _ = trained
+    result = run("diagnose", str(folder), "--json")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout.splitlines()[-1])["rows"]
+    assert {row["part"] for row in rows} >= {"kernel", "bias"}
+    assert run("diagnose", str(folder / "best.weights.h5")).returncode == 0
+
+
 def test_evaluate_of_a_run_folder_repeats_its_score(trained):
     folder, result = trained
     expected = json.loads(result.stdout.splitlines()[-1])["finetuned"]["value"]
@@ -127,6 +136,7 @@ WRONG_INPUTS = {
         ("matrix", "--benchmark", "image_classification", "--data", "real"),
         "--data of image_classification must be one of official, synthetic. Received: 'real'",
     ),
+    "nothing to diagnose": (("diagnose", "no_such_run"), "no_such_run"),
     "workers": (("search", "--workers", "0"), "--workers must be at least 1. Received: 0"),
     "role": (("search", "--role", "chief"), "--role chief or worker and --oracle host:port"),
     "seeds": (("matrix", "--seeds", "0;1"), "--seeds must be whole numbers separated by commas. Received: '0;1'"),

@@ -1,4 +1,4 @@
-"""The command line: ``po2quant summary | evaluate | search | finetune | matrix``."""
+"""The command line: ``po2quant summary | evaluate | search | finetune | matrix | diagnose``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from po2quant.cli import matrix, networks, search
+from po2quant.cli import diagnose, matrix, networks, search
 
 app = typer.Typer(
     help="Mixed-precision, power-of-two quantization of Keras networks for edge devices.",
@@ -15,7 +15,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (networks.summary, networks.evaluate, search.search, networks.finetune, matrix.matrix):
+COMMANDS = (
+    networks.summary,
+    networks.evaluate,
+    search.search,
+    networks.finetune,
+    matrix.matrix,
+    diagnose.diagnose,
+)
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -84,9 +84,9 @@ def run_worker(experiment: Experiment, folder: Path, epochs: int, address: str) 
     layers, network = describe_network(experiment.spec), reusable_network(experiment)
     samples, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed)
     own_id = uuid.uuid4().hex[:8]
-    tuner_id = os.environ.setdefault("KERASTUNER_TUNER_ID", f"worker-{own_id}")
+    os.environ.setdefault("KERASTUNER_TUNER_ID", own_id)
     os.environ |= {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(port), "no_grpc_proxy": host}
-    oracle, own_folder = keras_tuner.Oracle(OBJECTIVE), folder / WORKERS_FOLDER / f"{tuner_id}-{own_id}"
+    oracle, own_folder = keras_tuner.Oracle(OBJECTIVE), folder / WORKERS_FOLDER / own_id
     tuner = make_tuner(WorkerTuner, experiment, network, layers, samples, oracle, epochs, own_folder)
     with signs_of_life(tuner, address):
         _run_trials(tuner)

@@ -1,0 +1,1 @@
+"""Diagnostics: what training and quantization do to every kernel, bias and activation."""

@@ -1,0 +1,183 @@
+"""Diagnose a run folder or a weight file: numbers, findings and pictures."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from po2quant.bit_config import BitConfig
+from po2quant.diagnostics.findings import Finding, find, find_in_arrays
+from po2quant.diagnostics.measurement import DIAGNOSTICS_CSV, Measurement, load_measurements, measure
+from po2quant.diagnostics.plots import plot_diagnostics
+from po2quant.diagnostics.weight_files import ArraySummary, read_weight_file
+
+BEST_WEIGHTS, MODEL_FILE, BEST_CONFIG = "best.weights.h5", "model.keras", "best_config.json"
+EPOCHS_CSV, ENVIRONMENT, PLOTS = "epochs.csv", "env.json", "plots"
+SHOWN_MEASURES = (
+    "update_relative_mean",
+    "flip_ratio",
+    "zero_ratio",
+    "clip_ratio",
+    "exponent_mean",
+    "effective_bits",
+    "sqnr_db",
+    "network_sqnr_db",
+)
+SHOWN_OF_ARRAYS = (
+    "layer",
+    "array",
+    "shape",
+    "minimum",
+    "maximum",
+    "mean_abs",
+    "zero_ratio",
+    "levels",
+    "effective_bits",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What is known of a run or a weight file.
+
+    Args:
+        source: the run folder or the file.
+        data: what it was measured on.
+        rows: measurements by epoch; those of the weights alone where no more is known; empty for a float network.
+        arrays: what the weight file holds.
+        findings: what stands out, the worst first.
+        pictures: paths of the pictures.
+    """
+
+    source: Path
+    data: str
+    rows: tuple[Measurement, ...]
+    arrays: tuple[ArraySummary, ...]
+    findings: tuple[Finding, ...]
+    pictures: tuple[Path, ...]
+
+    @property
+    def last_rows(self) -> list[Measurement]:
+        """The measurements of the last epoch."""
+        return [row for row in self.rows if row.epoch == self.rows[-1].epoch]
+
+    def lines(self) -> list[str]:
+        """Return the findings as lines of text."""
+        found = [f"{finding.severity}: {finding.text}" for finding in self.findings]
+        return found or ["nothing stands out"]
+
+    def table(self) -> Table:
+        """Return what is known of each tensor after the last epoch, or of each array of a float network, to print."""
+        if self.rows:
+            return _table(self.last_rows, ("layer", "part", "bits", *SHOWN_MEASURES))
+        return _table(self.arrays, SHOWN_OF_ARRAYS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return findings, the rows of the last epoch and the arrays as JSON can hold them.
+
+        An infinite ratio becomes ``"inf"``, as in the CSV file.
+        """
+        return {
+            "source": str(self.source),
+            "data": self.data,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "rows": [_for_json(row) for row in self.last_rows],
+            "arrays": [_for_json(array) for array in self.arrays],
+            "pictures": [str(path) for path in self.pictures],
+        }
+
+
+def diagnose(
+    path: Path, output_dir: Path | None = None, inputs: np.ndarray | Sequence[np.ndarray] | None = None
+) -> Diagnosis:
+    """Return what a run folder or a weight file tells.
+
+    A run that was recorded has ``diagnostics.csv``, with every epoch. Of another run, the network itself is measured on
+    ``inputs`` if it was saved, and else its frozen weights alone.
+
+    Args:
+        path: run folder, or a Keras ``.weights.h5``, ``.keras`` or ``.h5`` file.
+        output_dir: where the pictures go; by default into ``plots/`` of the run folder. A file alone gets none then.
+        inputs: network inputs to measure a run with that was not recorded.
+
+    Raises:
+        ValueError: where there is nothing to diagnose, or a file is damaged.
+    """
+    if not path.is_dir():
+        content, rows, losses, data = read_weight_file(path), [], {}, path.name
+    else:
+        weights = path / BEST_WEIGHTS
+        content = read_weight_file(weights, _layer_order(path / BEST_CONFIG)) if weights.is_file() else None
+        rows, losses, data = _rows_of_run(path, inputs), _losses(path / EPOCHS_CSV), _data(path / ENVIRONMENT)
+        output_dir = output_dir or path / PLOTS
+    if content is None and not rows:
+        raise ValueError(f"{path} must be a run folder: it holds neither {DIAGNOSTICS_CSV} nor {BEST_WEIGHTS}")
+    arrays = () if content is None else content.arrays
+    rows = rows or [measure(0, tensor) for tensor in content.tensors]
+    findings = find(rows, losses) if rows else find_in_arrays(arrays)
+    pictures = plot_diagnostics(rows, output_dir, data) if output_dir and rows else []
+    return Diagnosis(path, data, tuple(rows), arrays, tuple(findings), tuple(pictures))
+
+
+def _rows_of_run(folder: Path, inputs: np.ndarray | Sequence[np.ndarray] | None) -> list[Measurement]:
+    """Return what was recorded in a run folder, or what its network does with ``inputs`` now, or nothing."""
+    if (folder / DIAGNOSTICS_CSV).is_file():
+        return load_measurements(folder / DIAGNOSTICS_CSV)
+    if inputs is None or not (folder / MODEL_FILE).is_file():
+        return []
+    import keras
+
+    from po2quant.diagnostics.probe import Probe
+
+    return [measure(0, tensor) for tensor in Probe(keras.models.load_model(folder / MODEL_FILE), inputs)()]
+
+
+def _layer_order(config: Path) -> list[str]:
+    return list(BitConfig.load(config).layers) if config.is_file() else []
+
+
+def _losses(table: Path) -> dict[int, float]:
+    if not table.is_file():
+        return {}
+    with open(table, encoding="utf-8", newline="") as file:
+        return {int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(file)}
+
+
+def _data(environment: Path) -> str:
+    """Return the data of a run, or else the name of its folder."""
+    known = json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {}
+    return str(known.get("data", environment.parent.name))
+
+
+def _table(records: Sequence[Measurement | ArraySummary], names: Sequence[str]) -> Table:
+    """Return a table of those attributes that any record has."""
+    known = [name for name in names if any(getattr(record, name) is not None for record in records)]
+    table = Table()
+    for name in known:
+        table.add_column(name.replace("_", " "), justify="left" if name in ("layer", "part", "array") else "right")
+    for record in records:
+        table.add_row(*(_cell(getattr(record, name)) for name in known))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _for_json(record: Measurement | ArraySummary) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in dataclasses.asdict(record).items()
+    }

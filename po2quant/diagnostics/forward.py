@@ -1,0 +1,92 @@
+"""Run a quantized network with weights of one's own choosing, with or without its activation quantizers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import qkeras
+import tensorflow as tf
+
+from po2quant.diagnostics.measurement import BIAS, KERNEL
+from po2quant.quantizers import Quantizer
+from po2quant.transform import weight_quantizers
+from po2quant.transform.graph import Graph, Node, read_graph
+from po2quant.transform.layers import WEIGHT_LAYERS
+
+Weights = dict[tuple[str, str], tf.Tensor]
+"""Kernels and biases by layer and part."""
+
+
+def quantized_graph(model: keras.Model) -> Graph:
+    """Return the layer calls of a model of :func:`~po2quant.transform.quantize_model`.
+
+    Raises:
+        ValueError: where a layer has weights without a quantizer.
+    """
+    graph = read_graph(model)
+    quantized = {weight.layer.name for weight in weight_quantizers(model)}
+    plain = [node.layer.name for node in graph.nodes if isinstance(node.layer, WEIGHT_LAYERS)]
+    plain = [name for name in plain if name not in quantized]
+    if plain:
+        raise ValueError(f"every layer with weights must be quantized. Received: {', '.join(plain)} of {model.name!r}")
+    return graph
+
+
+def input_tensors(graph: Graph, inputs: np.ndarray | Sequence[np.ndarray]) -> list[tf.Tensor]:
+    """Return one tensor for each model input.
+
+    Raises:
+        ValueError: for another number of arrays than the model has inputs.
+    """
+    arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    if len(arrays) != len(graph.inputs):
+        raise ValueError(f"a model needs one array for each of its {len(graph.inputs)} inputs. Received: {len(arrays)}")
+    return [tf.convert_to_tensor(array, layer.dtype) for array, layer in zip(arrays, graph.inputs, strict=True)]
+
+
+def activation_nodes(graph: Graph) -> list[Node]:
+    """Return the calls of activation quantizers, in network order."""
+    return [node for node in graph.nodes if _is_activation_quantizer(node)]
+
+
+def run_network(
+    graph: Graph, inputs: Sequence[tf.Tensor], weights: Weights, with_quantizers: bool = True
+) -> dict[Node, tf.Tensor]:
+    """Return what every layer call makes of the inputs, in inference, with the given weights.
+
+    Args:
+        graph: a quantized network.
+        inputs: one tensor for each model input.
+        weights: kernel and bias of every layer that has them, quantized or not.
+        with_quantizers: whether activations are quantized.
+    """
+    fed = {layer.name: tensor for layer, tensor in zip(graph.inputs, inputs, strict=True)}
+    values: dict[Node, tf.Tensor] = {}
+    for node in graph.nodes:
+        arguments = [values[parent] for parent in node.inputs]
+        if isinstance(node.layer, keras.layers.InputLayer):
+            values[node] = fed[node.layer.name]
+        elif isinstance(node.layer, WEIGHT_LAYERS):
+            values[node] = _apply_weights(node.layer, arguments[0], weights)
+        elif _is_activation_quantizer(node) and not with_quantizers:
+            values[node] = arguments[0]
+        else:
+            in_inference = {name: False for name in node.kwargs if name == "training"}
+            values[node] = node.call(node.layer, arguments, **in_inference)
+    return values
+
+
+def _apply_weights(layer: keras.layers.Layer, x: tf.Tensor, weights: Weights) -> tf.Tensor:
+    kernel, bias = weights[layer.name, KERNEL], weights[layer.name, BIAS]
+    if isinstance(layer, keras.layers.Dense):
+        return keras.ops.matmul(x, kernel) + bias
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        options = (layer.strides, layer.padding, layer.data_format, layer.dilation_rate)
+        return keras.ops.depthwise_conv(x, kernel, *options) + bias
+    return layer.convolution_op(x, kernel) + bias
+
+
+def _is_activation_quantizer(node: Node) -> bool:
+    return isinstance(node.layer, qkeras.QActivation) and isinstance(node.layer.activation, Quantizer)

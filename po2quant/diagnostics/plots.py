@@ -1,0 +1,193 @@
+"""Pictures of diagnostics: heat maps of layer and epoch, curves over epochs, ratios along the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from po2quant.diagnostics.findings import UPDATE_LARGE, UPDATE_SMALL
+from po2quant.diagnostics.measurement import ACTIVATION, BIAS, KERNEL, PARTS, Measurement
+
+MOST_IN_LEGEND = 12
+"""Curves that a legend can name; more are coloured by their place in the network."""
+
+SMALLEST_SHARE = 0.01
+"""Upper end of the colours where every share is smaller."""
+
+UPDATE_LINES = (UPDATE_LARGE, UPDATE_SMALL)
+LABELS = {
+    "update_relative_mean": "mean update / mean value",
+    "update_signed": "mean update with its sign",
+    "flip_ratio": "share of quantized values that changed",
+    "zero_ratio": "share of zeros",
+    "clip_ratio": "share of clipped values",
+    "exponent_mean": "mean exponent",
+    "sqnr_db": "signal-to-quantization-noise ratio in dB",
+}
+COLORS = matplotlib.colormaps["viridis"]
+HEAT_MAPS = (
+    ("update_relative_mean", KERNEL),
+    ("flip_ratio", KERNEL),
+    ("exponent_mean", KERNEL),
+    ("zero_ratio", ACTIVATION),
+    ("clip_ratio", ACTIVATION),
+)
+CURVES = (("update_relative_mean", KERNEL), ("update_relative_mean", BIAS), ("update_signed", KERNEL))
+
+
+def plot_diagnostics(rows: Sequence[Measurement], folder: Path, data: str) -> list[Path]:
+    """Draw what the rows of a run on ``data`` hold: over epochs where there are several, and along the network.
+
+    Returns:
+        The paths of the pictures in ``folder``.
+    """
+    over_epochs = [
+        *(plot_heat_map(rows, name, part, folder / f"{part}_{name}_map.png", data) for name, part in HEAT_MAPS),
+        *(plot_curves(rows, name, part, folder / f"{part}_{name}_over_epochs.png", data) for name, part in CURVES),
+    ]
+    along_network = [
+        plot_along_network(rows, "zero_ratio", folder / "zero_ratio_along_network.png", data),
+        plot_along_network(rows, "sqnr_db", folder / "sqnr_db_along_network.png", data),
+    ]
+    return [path for path in over_epochs + along_network if path is not None]
+
+
+def plot_heat_map(rows: Sequence[Measurement], measure: str, part: str, path: Path, data: str) -> Path | None:
+    """Draw a measure of every layer (row) after every epoch (column); grey where it is unknown, or zero on a log scale.
+
+    Returns:
+        The path, or None where fewer than two epochs have the measure.
+    """
+    layers, epochs, table = _table(rows, measure, part)
+    if len(epochs) < 2:
+        return None
+    is_update = measure.startswith("update")
+    if is_update:
+        table = np.where(table > 0.0, table, np.nan)
+        norm = LogNorm(np.nanmin(table, initial=UPDATE_SMALL / 2.0), np.nanmax(table, initial=UPDATE_LARGE * 2.0))
+    else:
+        norm = Normalize(0.0, np.nanmax(table, initial=SMALLEST_SHARE)) if measure.endswith("ratio") else None
+    figure, axes = _figure(f"{part}: {LABELS[measure]}", data, 7.2, 1.6 + 0.15 * max(len(layers), 8))
+    axes.set_facecolor("lightgrey")
+    image = axes.imshow(table, aspect="auto", interpolation="nearest", norm=norm, cmap=COLORS)
+    axes.set_yticks(range(len(layers)), layers, fontsize=7)
+    step = -(-len(epochs) // 20)
+    axes.set_xticks(range(0, len(epochs), step), epochs[::step], fontsize=7)
+    axes.set(xlabel="epoch")
+    bar = figure.colorbar(image, fraction=0.05, aspect=40)
+    for line in UPDATE_LINES if is_update else ():
+        bar.ax.axhline(line, color="tab:red")
+    return _save(figure, path)
+
+
+def plot_curves(rows: Sequence[Measurement], measure: str, part: str, path: Path, data: str) -> Path | None:
+    """Draw an update of every layer over the epochs, with the study's lines.
+
+    Returns:
+        The path, or None where fewer than two epochs have the measure.
+    """
+    layers, epochs, table = _table(rows, measure, part)
+    if len(epochs) < 2:
+        return None
+    figure, axes = _figure(f"{part}: {LABELS[measure]}", data, 8.0, 4.6)
+    is_signed = bool(np.nanmin(table) < 0.0)
+    if is_signed:
+        axes.set_yscale("symlog", linthresh=UPDATE_SMALL, linscale=0.3)
+    else:
+        axes.set_yscale("log", nonpositive="mask")
+    for line in UPDATE_LINES:
+        for sign in (1.0, -1.0) if is_signed else (1.0,):
+            axes.axhline(sign * line, color="tab:red", linestyle="--", linewidth=1.0)
+    colors = COLORS(np.linspace(0.0, 1.0, len(layers)))
+    for layer, values, color in zip(layers, table, colors, strict=True):
+        axes.plot(epochs, values, label=layer, color=color, linewidth=1.2, marker="." if len(epochs) < 20 else None)
+    axes.set(xlabel="epoch", ylabel=LABELS[measure])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if len(layers) <= MOST_IN_LEGEND:
+        figure.legend(loc="outside right upper", fontsize=7)
+    else:
+        _place_bar(figure, axes, layers)
+    return _save(figure, path)
+
+
+def _place_bar(figure: Figure, axes: Any, layers: Sequence[str]) -> None:
+    """Say with a colour bar which curve belongs to which place in the network."""
+    bar = figure.colorbar(ScalarMappable(Normalize(0, len(layers) - 1), COLORS), ax=axes)
+    shown = np.unique(np.linspace(0, len(layers) - 1, MOST_IN_LEGEND).round().astype(int))
+    bar.set_ticks(shown, labels=[layers[index] for index in shown], fontsize=7)
+    bar.ax.invert_yaxis()
+
+
+def plot_along_network(rows: Sequence[Measurement], measure: str, path: Path, data: str) -> Path | None:
+    """Draw a measure of kernels, biases and activations in network order, after the last epoch and before training.
+
+    Of activations the signal-to-noise ratio is drawn twice: that of each quantizer alone, and ``network_sqnr_db``.
+
+    Returns:
+        The path, or None where no row has the measure.
+    """
+    names = {part: [measure] for part in PARTS}
+    if measure == "sqnr_db":
+        names[ACTIVATION].append("network_sqnr_db")
+    tables = {(part, name): _table(rows, name, part) for part in PARTS for name in names[part]}
+    parts = [part for part in PARTS if np.any(np.isfinite(tables[part, measure][2]))]
+    if not parts:
+        return None
+    most = max(len(tables[part, measure][0]) for part in parts)
+    figure = _blank(data, max(6.4, 1.2 + 0.13 * most), 3.2 * len(parts))
+    for axes, part in zip(figure.subplots(len(parts), squeeze=False)[:, 0], parts, strict=True):
+        for index, name in enumerate(names[part]):
+            layers, epochs, table = tables[part, name]
+            label = part if name == measure else f"{part}, error of all quantizers up to here"
+            style = {"color": f"C{index}", "marker": ".", "linewidth": 1.0}
+            axes.plot(range(len(layers)), table[:, -1], label=label, **style)
+            if len(epochs) > 1:
+                axes.plot(range(len(layers)), table[:, 0], label=f"{label}, epoch {epochs[0]}", alpha=0.35, **style)
+        axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
+        axes.set_xlim(-0.5, len(layers) - 0.5)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7, frameon=False)
+    figure.suptitle(f"{LABELS[measure]}, along the network", fontsize=11)
+    return _save(figure, path)
+
+
+def _table(rows: Sequence[Measurement], measure: str, part: str) -> tuple[list[str], list[int], np.ndarray]:
+    """Return layers, epochs and a measure as ``(layers, epochs)``, NaN where it is unknown or infinite.
+
+    Layers and epochs without it are left out.
+    """
+    known = [row for row in rows if row.part == part and getattr(row, measure) is not None]
+    layers, epochs = list(dict.fromkeys(row.layer for row in known)), sorted({row.epoch for row in known})
+    table = np.full((len(layers), len(epochs)), np.nan)
+    for row in known:
+        table[layers.index(row.layer), epochs.index(row.epoch)] = getattr(row, measure)
+    table[~np.isfinite(table)] = np.nan
+    return layers, epochs, table
+
+
+def _blank(data: str, width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.supxlabel(data, fontsize=6)
+    return figure
+
+
+def _figure(title: str, data: str, width: float, height: float) -> tuple[Figure, Any]:
+    figure = _blank(data, width, height)
+    return figure, figure.add_subplot(title=title)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

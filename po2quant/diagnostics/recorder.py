@@ -1,0 +1,123 @@
+"""Write down after every epoch what training did to each tensor of a quantized network."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from po2quant.diagnostics.measurement import (
+    ACTIVATION,
+    DIAGNOSTICS_CSV,
+    MEASURES,
+    Measurement,
+    QuantizedTensor,
+    load_measurements,
+    measure,
+    save_measurements,
+)
+from po2quant.diagnostics.probe import Probe
+from po2quant.files import replaced_whole
+
+STATE_FILE = "diagnostics.npz"
+REMEMBERED_EPOCHS = 3
+
+Levels = list[np.ndarray]
+"""Levels of every kernel and bias, in network order."""
+
+
+class Recorder:
+    """Measures a quantized network between epochs.
+
+    Writes ``diagnostics.csv``, TensorBoard scalars under ``tensorboard/diagnostics`` and ``diagnostics.npz``. The last
+    is what a resumed run must know of earlier epochs, so that its rows are those of a run that never stopped.
+
+    Args:
+        probe: looks into the network that is trained; runs on one network may share it. Resumed runs need the same
+            inputs.
+        folder: run folder.
+    """
+
+    def __init__(self, probe: Probe, folder: Path) -> None:
+        self._probe = probe
+        self._folder = folder
+        self._rows: list[Measurement] = []
+        self._before: list[QuantizedTensor] | None = None
+        self._levels: dict[int, Levels] = {}
+        self._writer: tf.summary.SummaryWriter | None = None
+
+    def observe(self, epoch: int) -> None:
+        """Measure the network after ``epoch`` epochs.
+
+        To be called before the first epoch of a run, new or resumed, and after every epoch, before the checkpoint of
+        that epoch is saved.
+
+        Args:
+            epoch: finished epochs; 0 before training.
+
+        Raises:
+            ValueError: where a resumed run's earlier rows or state cannot be read.
+        """
+        tensors = self._probe()
+        if not self._before:
+            self._start(epoch)
+        if not self._rows or self._rows[-1].epoch != epoch:
+            self._append(epoch, tensors)
+        self._before = tensors
+        weights = [tensor.levels for tensor in tensors if tensor.part != ACTIVATION]
+        self._levels = dict(sorted((self._levels | {epoch: weights}).items())[-REMEMBERED_EPOCHS:])
+
+    def _start(self, epoch: int) -> None:
+        """Take over what an earlier part of the run wrote, up to ``epoch``."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._writer = tf.summary.create_file_writer(str(self._folder / "tensorboard" / "diagnostics"))
+        table, state = self._folder / DIAGNOSTICS_CSV, self._folder / STATE_FILE
+        if epoch and table.exists():
+            self._rows = [row for row in load_measurements(table) if row.epoch <= epoch]
+        if epoch and state.exists():
+            self._levels = {known: levels for known, levels in _load_levels(state).items() if known < epoch}
+
+    def _append(self, epoch: int, tensors: list[QuantizedTensor]) -> None:
+        before = self._before or [None] * len(tensors)
+        before_that = self._levels.get(epoch - 2, [])
+        before_that = before_that + [None] * (len(tensors) - len(before_that))
+        rows = [measure(epoch, *states) for states in zip(tensors, before, before_that, strict=True)]
+        self._rows += rows
+        _save_levels(self._folder / STATE_FILE, self._levels)
+        save_measurements(self._folder / DIAGNOSTICS_CSV, self._rows)
+        with self._writer.as_default(step=epoch):
+            tf.summary.experimental.write_raw_pb(_scalars(rows).SerializeToString())
+        self._writer.flush()
+
+
+def _save_levels(path: Path, levels: dict[int, Levels]) -> None:
+    arrays = {f"{epoch}.{index}": array for epoch, known in levels.items() for index, array in enumerate(known)}
+    with replaced_whole(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def _load_levels(path: Path) -> dict[int, Levels]:
+    levels: dict[int, Levels] = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name in file.files:
+                levels.setdefault(int(name.split(".")[0]), []).append(file[name])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged, delete it to go on without oscillations: {error}") from None
+    return levels
+
+
+def _scalars(rows: Sequence[Measurement]) -> tf.compat.v1.Summary:
+    """Return the rows as one TensorBoard record, which is written much faster than a scalar at a time."""
+    return tf.compat.v1.Summary(
+        value=[
+            tf.compat.v1.Summary.Value(tag=f"{name}/{row.layer}.{row.part}", simple_value=value)
+            for row in rows
+            for name in MEASURES
+            if (value := getattr(row, name)) is not None and math.isfinite(value)
+        ]
+    )
