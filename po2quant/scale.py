@@ -17,7 +17,6 @@ most hardware.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -164,19 +163,30 @@ def mse_exponent(
     low = -high if signed else tf.zeros_like(high)
     # In units of the largest candidate's step, so that squares neither overflow nor vanish.
     scaled = x * power_of_two(-largest_exponent, x.dtype)
-    groups = [[offset] for offset in range(candidates)] if one_at_a_time else [range(candidates)]
+    count = _winning_candidates(magnitude_bits, tf.size(x) // tf.size(largest_exponent), candidates)
+    if one_at_a_time:
+        known = tf.get_static_value(count)
+        groups = [tf.constant([offset]) for offset in range(candidates if known is None else known)]
+    else:
+        groups = [tf.range(count)]
     errors = tf.concat([_squared_errors(scaled, group, low, high, axes) for group in groups], axis=0)
     best_offset = tf.argmin(errors, axis=0, output_type=tf.int32)
     return tf.maximum(largest_exponent - best_offset, MIN_EXPONENT)
 
 
+def _winning_candidates(magnitude_bits: tf.Tensor, channel_size: tf.Tensor, candidates: int) -> tf.Tensor:
+    """Return how many of the candidates can win in channels of so many values; see :data:`MSE_CANDIDATES`."""
+    clipped_share = np.maximum(0.5 - np.ldexp(1.0, -np.arange(candidates)), 0.0)
+    values_needed = 4.0 * tf.square(largest_integer(magnitude_bits, tf.float64) * clipped_share)
+    return tf.reduce_sum(tf.cast(tf.cast(channel_size, tf.float64) > values_needed, tf.int32))
+
+
 def _squared_errors(
-    scaled: tf.Tensor, offsets: Sequence[int], low: tf.Tensor, high: tf.Tensor, axes: tuple[int, ...]
+    scaled: tf.Tensor, offsets: tf.Tensor, low: tf.Tensor, high: tf.Tensor, axes: tuple[int, ...]
 ) -> tf.Tensor:
     """Return the squared error of steps ``2**-offset``, stacked on a new first axis."""
-    shape = (-1, *[1] * len(scaled.shape))
-    steps = tf.constant(np.ldexp(1.0, [-offset for offset in offsets]).reshape(shape), scaled.dtype)
-    inverses = tf.constant(np.ldexp(1.0, list(offsets)).reshape(shape), scaled.dtype)
+    offsets = tf.reshape(offsets, (-1, *[1] * len(scaled.shape)))
+    steps, inverses = power_of_two(-offsets, scaled.dtype), power_of_two(offsets, scaled.dtype)
     quantized = tf.clip_by_value(tf.round(scaled * inverses), low, high) * steps
     return tf.reduce_sum(tf.square(scaled - quantized), axis=[axis + 1 for axis in axes], keepdims=True)
 
