@@ -147,14 +147,20 @@ def _layer_order(config: Path) -> list[str]:
 def _losses(table: Path) -> dict[int, float]:
     if not table.is_file():
         return {}
-    with open(table, encoding="utf-8", newline="") as file:
-        return {int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(file)}
+    try:
+        with open(table, encoding="utf-8", newline="") as file:
+            return {int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(file)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"epochs must be a CSV file with epoch and loss. Received: {table} ({error})") from None
 
 
 def _data(environment: Path) -> str:
     """Return the data of a run, or else the name of its folder."""
-    known = json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {}
-    return str(known.get("data", environment.parent.name))
+    try:
+        known = json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {}
+        return str(known.get("data", environment.parent.name))
+    except (AttributeError, ValueError) as error:
+        raise ValueError(f"the environment of a run must be a JSON object. Received: {environment} ({error})") from None
 
 
 def _table(records: Sequence[Measurement | ArraySummary], names: Sequence[str]) -> Table:

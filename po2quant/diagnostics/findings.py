@@ -30,7 +30,10 @@ UPDATE_LARGE, UPDATE_SMALL = 1e-3, 1e-4
 """The study's lines for an update in an epoch; a mean relative one below the smaller vanishes."""
 
 EXPLODING_UPDATE = 1.0
-"""Mean relative update in an epoch from which a tensor is replaced rather than trained; the first epoch may."""
+"""Mean relative update in an epoch from which a kernel is replaced rather than trained; the first epoch may do that.
+
+Biases are exempt: they start near zero.
+"""
 
 MANY_ZEROS = 0.9
 MANY_CLIPPED = 0.05
@@ -158,9 +161,9 @@ def _vanishing(series: Series, losses: Losses) -> Iterator[_Remark]:
 
 
 def _exploding(series: Series, losses: Losses) -> Iterator[_Remark]:
-    later = [row for row in series if row.epoch > 1 and row.update_relative_mean is not None]
+    later = [row for row in series if row.epoch > 1 and row.part == KERNEL and row.update_relative_mean is not None]
     largest = max(later, key=lambda row: row.update_relative_mean, default=None)
-    if series[-1].part != ACTIVATION and largest and largest.update_relative_mean > EXPLODING_UPDATE:
+    if largest and largest.update_relative_mean > EXPLODING_UPDATE:
         size = _percent(largest.update_relative_mean)
         yield _Remark(WARNING, "exploding", f"epoch {largest.epoch} changed it by {size} of its mean size")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -113,9 +114,22 @@ def test_an_empty_folder_says_what_a_run_has(tmp_path):
     assert str(tmp_path) in message and DIAGNOSTICS_CSV in message
 
 
-def test_a_damaged_part_of_a_run_is_named(tmp_path):
-    (tmp_path / "best.weights.h5").write_text("no weights")
-    assert "best.weights.h5" in refusal(diagnose, tmp_path)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("best.weights.h5", "no weights"),
+        ("best_config.json", "{}"),
+        ("diagnostics.csv", "epoch\n1\n"),
+        ("epochs.csv", "epoch\n1\n"),
+        ("env.json", "[]"),
+        ("env.json", "{"),
+    ],
+)
+def test_a_damaged_part_of_a_run_is_named(finished_run, tmp_path, name, text):
+    recorded_run(tmp_path, [1.0] * EPOCHS)
+    shutil.copy(finished_run[0] / "best.weights.h5", tmp_path)
+    (tmp_path / name).write_text(text)
+    assert name in refusal(diagnose, tmp_path)
 
 
 def test_files_are_diagnosed_without_tensorflow(finished_run):
