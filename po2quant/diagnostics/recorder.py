@@ -24,7 +24,8 @@ from po2quant.diagnostics.probe import Probe
 from po2quant.files import replaced_whole
 
 STATE_FILE = "diagnostics.npz"
-REMEMBERED_EPOCHS = 3
+REMEMBERED_EPOCHS = 2
+"""Enough to see a return to two epochs ago, also where a run lost its last checkpoint and repeats an epoch."""
 
 Levels = list[np.ndarray]
 """Levels of every kernel and bias, in network order."""
