@@ -49,7 +49,9 @@ def rows(split):
     return {x.tobytes() for x in split.x}
 
 
-@pytest.mark.parametrize(("loader", "name", "shape", "classes", "description"), ARCHIVES)
+@pytest.mark.parametrize(
+    ("loader", "name", "shape", "classes", "description"), ARCHIVES, ids=[row[1] or "digits" for row in ARCHIVES]
+)
 def test_counts_and_splits(load, loader, name, shape, classes, description):
     """Names, counts, shapes, label range, all classes early in each split, and no input in two splits."""
     dataset = load(loader, name)
