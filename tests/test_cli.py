@@ -67,6 +67,7 @@ def test_finetune_leaves_a_run_folder_that_explains_itself(trained):
         "config.json",
         "env.json",
         "epochs.csv",
+        "diagnostics.csv",
         "tensorboard",
         "best.weights.h5",
         "best_config.json",
@@ -211,6 +212,7 @@ def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights
     result = run(*common, "--output-dir", parts, "--resume")
     assert result.returncode == 0, result.stderr
     assert epoch_rows(parts) == epoch_rows(whole)
+    assert (parts / "diagnostics.csv").read_text() == (whole / "diagnostics.csv").read_text()
 
 
 def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_weights, tmp_path):

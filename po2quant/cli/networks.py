@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -168,7 +170,8 @@ def finetune(
         experiment = experiment.with_float_weights(run.path / "float")
         if widths is not None and not is_quantized_checkpoint(experiment.weights):
             rows.append(workflow.Workbench(experiment).finetune_and_score("float", None, run.path / "float", 0))
-        rows.append(workflow.Workbench(experiment).finetune_and_score(config, widths, run.path, epochs))
+        bench = workflow.Workbench(experiment, _recorder(experiment))
+        rows.append(bench.finetune_and_score(config, widths, run.path, epochs))
     write_results(run.path, rows, experiment)
     pictures = []
     if epochs:
@@ -182,3 +185,16 @@ def finetune(
     say_paths(run.path, pictures)
     if as_json:
         typer.echo(json.dumps(rows[-1].to_dict()))
+
+
+def _recorder(experiment: Any) -> Callable[[Any, Path], Callable[[int], None]]:
+    """Return what writes ``diagnostics.csv`` into the run folder of a quantized network between epochs."""
+    from po2quant.diagnostics.probe import Probe
+    from po2quant.diagnostics.recorder import Recorder
+    from po2quant.training.prepare import calibration_inputs
+
+    def recorder(network: Any, folder: Path) -> Callable[[int], None]:
+        inputs, _ = calibration_inputs(experiment.dataset, network, experiment.seed)
+        return Recorder(Probe(network, inputs), folder).observe
+
+    return recorder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from po2quant.training.weights import BEST_WEIGHTS, is_quantized_checkpoint
 from po2quant.transform import freeze_scales, quantize_model
 
 FLOAT_BITS = 32
+Observer = Callable[[keras.Model, Path], Callable[[int], None]]
 MODEL_FILE, CONFIG_FILE, SCORES_FILE = "model.keras", "best_config.json", "scores.json"
 
 
@@ -104,7 +105,15 @@ def train_float(experiment: Experiment, folder: Path) -> keras.Model:
     return model
 
 
-def _fit(experiment: Experiment, recipe: Recipe, model: keras.Model, folder: Path, epochs: int, title: str) -> FitState:
+def _fit(
+    experiment: Experiment,
+    recipe: Recipe,
+    model: keras.Model,
+    folder: Path,
+    epochs: int,
+    title: str,
+    observe: Callable[[int], None] = lambda epoch: None,
+) -> FitState:
     dataset = experiment.dataset
     require_training_data(dataset)
     keras.utils.set_random_seed(experiment.seed)
@@ -126,6 +135,7 @@ def _fit(experiment: Experiment, recipe: Recipe, model: keras.Model, folder: Pat
             experiment.resume,
             line,
             test_score,
+            observe,
         )
 
 
@@ -163,8 +173,15 @@ class Result:
         return dataclasses.asdict(self)
 
 
-def finetune(experiment: Experiment, prepared: Prepared, folder: Path, epochs: int, title: str) -> FitState:
-    """Train a prepared network, freeze its scales and save it.
+def finetune(
+    experiment: Experiment,
+    prepared: Prepared,
+    folder: Path,
+    epochs: int,
+    title: str,
+    observe: Callable[[int], None] = lambda epoch: None,
+) -> FitState:
+    """Train a prepared network, freeze its scales and save it; ``observe`` as in :func:`~po2quant.training.fit.fit`.
 
     Writes the configuration and the files of :func:`~po2quant.training.fit.fit`; afterwards ``best.weights.h5`` holds
     the frozen network and ``model.keras`` the network with its architecture. A run in ``folder`` is resumed only if it
@@ -176,7 +193,7 @@ def finetune(experiment: Experiment, prepared: Prepared, folder: Path, epochs: i
         is_same = config_file.exists() and BitConfig.load(config_file).layers == config.layers
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
         config.save(config_file)
-    state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title)
+    state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title, observe)
     if config is not None:
         freeze_scales(prepared.model)
     save_weights(prepared.model, folder / BEST_WEIGHTS)
@@ -189,10 +206,16 @@ class Workbench:
     """Prepares, trains and scores the configurations of an experiment, in one compiled network.
 
     Each result is that of a network of its own.
+
+    Args:
+        experiment: what all configurations share.
+        observer: given a quantized network and its run folder, returns what :func:`~po2quant.training.fit.fit` calls
+            between epochs. None: nothing.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, observer: Observer | None = None) -> None:
         self.experiment = experiment
+        self._observer = observer
         self.layers = describe_network(experiment.spec)
         self._network: ReusableNetwork | None = None
 
@@ -229,7 +252,9 @@ class Workbench:
         calibrated = evaluate(experiment.benchmark, prepared.model, test)
         finetuned, state = None, FitState()
         if epochs:
-            state = finetune(experiment, prepared, folder, epochs, f"{name} {experiment.alpha}")
+            is_observed = self._observer is not None and config is not None
+            observe = self._observer(prepared.model, folder) if is_observed else lambda epoch: None
+            state = finetune(experiment, prepared, folder, epochs, f"{name} {experiment.alpha}", observe)
             finetuned = evaluate(experiment.benchmark, prepared.model, test)
         result = Result(
             name,

@@ -96,6 +96,7 @@ def fit(
     resume: bool = False,
     line: ProgressLine = SILENT,
     watch: Callable[[], Mapping[str, float]] = dict,
+    observe: Callable[[int], None] = lambda epoch: None,
 ) -> FitState:
     """Train a network and leave it with the weights of its best validation epoch.
 
@@ -115,6 +116,8 @@ def fit(
         resume: go on from the checkpoint in ``folder``, if there is one.
         line: shows progress, in epochs.
         watch: further values to log after each epoch, e.g. the test score; nothing is chosen by them.
+        observe: is given the number of finished epochs: once before the first one that is trained here, and after each,
+            before its checkpoint is saved; its time is not the epoch's.
 
     Returns:
         The rows of ``epochs.csv`` and the best epoch.
@@ -126,10 +129,13 @@ def fit(
     state = _load_checkpoint(model, checkpoint) if resume and checkpoint.exists() else FitState()
     train_pipeline, validation_pipeline = Pipeline(train), Pipeline(validation)
     writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
-    for epoch in range(state.epoch, epochs):
+    first_epoch = state.epoch
+    for epoch in range(first_epoch, epochs):
         if state.should_stop(recipe.patience):
             break
         line.update(epoch, f"epoch {epoch + 1}/{epochs}, best {max(state.best_value, 0):.4f}")
+        if epoch == first_epoch:
+            observe(epoch)
         start = time.perf_counter()
         logs = train_epoch(model, train_pipeline, recipe, epoch, seed, line)
         validation_values = validation_logs(model, validation_pipeline, recipe)
@@ -137,6 +143,7 @@ def fit(
         row = {"epoch": epoch + 1, "learning_rate": recipe.learning_rate(epoch), **logs}
         row |= {f"val_{name}": result for name, result in validation_values.items()} | watch()
         state.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
+        observe(epoch + 1)
         if value > state.best_value:
             state.best_value, state.best_epoch = value, epoch
             save_weights(model, folder / BEST_WEIGHTS)

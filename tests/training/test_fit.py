@@ -49,6 +49,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(splits, tmp_path):
     np.testing.assert_equal(resumed.get_weights(), whole.get_weights())
 
 
+def test_an_observer_sees_the_network_before_and_after_each_epoch_trained_here(splits, tmp_path):
+    seen = []
+
+    def observed_run(epochs, resume=False):
+        model = network(splits[0].x)
+
+        def observe(epoch):
+            seen.append((epoch, model.optimizer.iterations.numpy() // 8, (tmp_path / CHECKPOINT).exists()))
+
+        fit(model, *splits, RECIPE, validation_accuracy, tmp_path, epochs, 1, resume, observe=observe)
+
+    observed_run(2)
+    assert seen == [(0, 0, False), (1, 1, False), (2, 2, True)]
+    seen.clear()
+    observed_run(3, resume=True)
+    assert seen == [(2, 2, True), (3, 3, True)]
+
+
 def test_the_model_is_left_with_its_best_epoch(splits, tmp_path):
     model, state = run(splits, tmp_path, 4)
     values = [row["val_accuracy"] for row in state.rows]
