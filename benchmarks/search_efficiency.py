@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from po2quant.benchmark import load_benchmark
 from po2quant.cost import ForgivingFactor, network_size, reference_config
 from po2quant.search.oracle import OBJECTIVE
-from po2quant.search.run import informed_oracle, measured_sensitivities
+from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities
 from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.fit import train_epoch, validation_logs
@@ -59,7 +59,12 @@ class Trials:
         self._train, self._validation = Pipeline(dataset.train.without_augmentation()), Pipeline(dataset.validation)
         with tempfile.TemporaryDirectory() as folder:
             self.sensitivities = measured_sensitivities(
-                experiment, self.network, self.layers, SearchSpace(), self._inputs, Path(folder)
+                self.network.model,
+                SearchSpace().choices(self.layers),
+                self._inputs,
+                dataset.train.head(SENSITIVITY_SAMPLES),
+                experiment.recipe.loss,
+                Path(folder),
             )
         self._reference_bits = network_size(self.layers, reference_config(self.layers)).total_bits
         self._results: dict[tuple, dict[str, float]] = {}

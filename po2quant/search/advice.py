@@ -51,7 +51,9 @@ class Advisor:
         allocations = pareto_seeds(sensitivities, layers, budgets, space.groups)
         self._allocations = [space.values_of(allocation.widths, layers) for allocation in allocations]
 
-    def __call__(self, trials: Sequence[tuple[Mapping[str, int], float]]) -> dict[str, int] | None:
+    def __call__(
+        self, trials: Sequence[tuple[Mapping[str, int], float]], taken: Sequence[Mapping[str, int]] = ()
+    ) -> dict[str, int] | None:
         """Return the values of the next trial.
 
         Where no better one is expected, every second answer is None, so that another model has its turn: the prediction
@@ -59,6 +61,7 @@ class Advisor:
 
         Args:
             trials: values and score of each finished trial.
+            taken: values of further ones: trials that failed, or that other workers run.
         """
         if not trials:
             return None
@@ -66,7 +69,7 @@ class Advisor:
         metric = IsotonicRegression(increasing=False, out_of_bounds="clip")
         metric.fit([self._log_error(values) for values, _ in trials], metrics)
         best_values, best_score = max(trials, key=lambda trial: trial[1])
-        tried = {self._key(values) for values, _ in trials}
+        tried = {self._key(values) for values in (*(values for values, _ in trials), *taken)}
         candidates = [
             values for values in (*self._allocations, *self._changes(best_values)) if self._key(values) not in tried
         ]

@@ -5,25 +5,36 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import itertools
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
 import numpy as np
-import tensorflow as tf
 from sklearn.exceptions import ConvergenceWarning
 
-from po2quant.benchmark import Dataset, Recipe, Split
+from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, reference_config
+from po2quant.search.autoqkeras_arguments import (
+    BAYESIAN,
+    FIT_DEFAULTS,
+    HYPERBAND,
+    MODES,
+    RANDOM,
+    check_fit_arguments,
+    check_model,
+    free_folder,
+    own_dataset,
+    read_options,
+)
 from po2quant.search.objective import BitsGoal, MetricObjective
 from po2quant.search.oracle import OBJECTIVE, RANDOM_TRIALS, bayesian_oracle
 from po2quant.search.quantization_config import QuantizationConfig, search_space
+from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities
 from po2quant.search.trial_log import TrialRow
 from po2quant.search.tuner import TRIALS_FOLDER, BitWidthTuner
 from po2quant.training.finetune import CONFIG_FILE
@@ -35,30 +46,10 @@ from po2quant.training.reusable import ReusableNetwork
 from po2quant.training.run_folder import RunFolder, read_csv
 from po2quant.training.weights import BEST_WEIGHTS, load_weights
 from po2quant.transform import Placement, fold_batch_norm, network_layers, quantize_model
-from po2quant.transform.graph import read_graph
 from po2quant.transform.quantize import STATIC
 
-BAYESIAN, RANDOM, HYPERBAND = MODES = ("bayesian", "random", "hyperband")
-HYPERBAND_DEFAULTS = {"max_epochs": None, "factor": 3, "hyperband_iterations": 1}
 CHECKED_SAMPLES = 32
 """Validation samples that show before the search which logs there are."""
-
-FIT_DEFAULTS = {"validation_data": None, "validation_split": 0.0, "batch_size": 32, "epochs": 10, "verbose": 1}
-
-NEUTRAL_OPTIONS = {
-    "tune_filters": ("none", "the architecture is not searched, only widths are"),
-    "learning_rate_optimizer": (False, "every trial has the learning rate that the model is compiled with"),
-    "frozen_layers": (None, "blocks are not searched one after the other; use limit and layer_indexes"),
-    "activation_bits": (4, "every activation has a width of its own, from quantization_config"),
-    "custom_tuner": (None, "trials share one compiled graph, which other tuners do not"),
-    "head_name": (None, "the network has one output"),
-    "score_metric": (None, "the first of metrics is the objective"),
-    "executions_per_trial": (1, "a trial repeated with the same seed gives the same numbers"),
-    "enable_bn_folding": (True, "BatchNormalization is always folded"),
-}
-"""Options of QKeras 0.9.0 that may be given, but not changed, and why."""
-
-UNREAD_OPTIONS = ("tune_filters_exceptions", "about")
 
 
 class AutoQKeras:
@@ -70,7 +61,7 @@ class AutoQKeras:
 
     The model is left alone. BatchNormalization is folded into it, activation quantizers are placed by
     :func:`~po2quant.transform.place_quantizers`, and all trials train in one compiled graph, each from the same weights
-    with a fresh Adam. The flat configurations of the space are tried first.
+    with a fresh Adam. The flat configurations of the space are tried first, then what measured sensitivities promise.
 
     Args:
         model: float functional or Sequential model with one input and one output, compiled with Adam; its loss and
@@ -84,6 +75,8 @@ class AutoQKeras:
         limit: AutoQKeras' dictionary; see :class:`~po2quant.search.quantization_config.Limits`. None: no limits.
         mode: ``'bayesian'``, ``'random'`` or ``'hyperband'``: many trials of few epochs, the best of them
             again with more (Li et al., JMLR 18, 2018, 185). A trial that goes on repeats its first epochs exactly.
+        informed: whether a bayesian search from the model's weights first measures what each width of each quantizer
+            costs alone (``sensitivity.csv``), which saves most of its trials.
         layer_indexes: positions in ``model.layers`` of the layers to search; None: all. The others, like layers that
             ``limit`` does not name, keep the widths of the goal's reference.
         transfer_weights: whether trials start from the model's weights, else from random ones, the same in all trials.
@@ -123,6 +116,7 @@ class AutoQKeras:
         quantization_config: Mapping[str, Mapping[str, int]] | None = None,
         limit: Mapping[str, Sequence] | None = None,
         mode: str = BAYESIAN,
+        informed: bool = True,
         layer_indexes: Iterable[int] | None = None,
         transfer_weights: bool = True,
         max_trials: int = 10,
@@ -138,19 +132,20 @@ class AutoQKeras:
             raise ValueError(f"mode must be one of {', '.join(MODES)}. Received: mode={mode!r}")
         if isinstance(max_trials, bool) or not isinstance(max_trials, int) or max_trials < 1:
             raise ValueError(f"max_trials must be an integer above 0. Received: max_trials={max_trials!r}")
-        self._fit_defaults, self._hyperband = _read_options(options, mode)
-        self._learning_rate = _check_model(model)
+        self._fit_defaults, self._hyperband = read_options(options, mode)
+        self._learning_rate = check_model(model)
         self.model, self.mode, self.max_trials, self.seed = model, mode, max_trials, seed
         self._objective, self._goal = MetricObjective.of(metrics), BitsGoal.from_dict(goal)
         self._quantizers = QuantizationConfig.from_dict(quantization_config)
         self._transfer_weights, self._placement, self._activation_scale = transfer_weights, placement, activation_scale
+        self._is_informed = informed and transfer_weights and mode == BAYESIAN and activation_scale == STATIC
         self._scope = lambda: keras.saving.custom_object_scope(dict(custom_objects or {}))
         with self._scope():
             self.layers: list[LayerShape] = self._goal.counted_layers(network_layers(fold_batch_norm(model), placement))
             widths = self._goal.reference_widths
             self.space = search_space(model, self._quantizers, limit, layer_indexes, widths, placement)
         self._size_factor = self._goal.size_factor(self.layers)
-        self.output_dir = _free_folder(Path(output_dir)) if overwrite else Path(output_dir)
+        self.output_dir = free_folder(Path(output_dir)) if overwrite else Path(output_dir)
         self.tuner: BitWidthTuner | None = None
         self._recipe: Recipe | None = None
 
@@ -171,8 +166,8 @@ class AutoQKeras:
             RuntimeError: where no trial completed.
         """
         given = {**FIT_DEFAULTS, **self._fit_defaults, **arguments}
-        _check_fit_arguments(given)
-        dataset = _dataset(x, y, given["validation_data"], given["validation_split"])
+        check_fit_arguments(given)
+        dataset = own_dataset(x, y, given["validation_data"], given["validation_split"])
         check_fits(dataset, self.model)
         recipe = self._recipe = self._make_recipe(dataset, given["batch_size"], given["epochs"])
         self._data = f"passed to fit: {len(dataset.train)} train, {len(dataset.validation)} validation samples"
@@ -223,6 +218,7 @@ class AutoQKeras:
             "widths": self.space.choices(self.layers),
             "groups": self.space.groups,
             "transfer_weights": self._transfer_weights,
+            "informed": self._is_informed,
             "trial_epochs": recipe.epochs,
             "batch_size": recipe.batch_size,
             "learning_rate": recipe.learning_rate(0),
@@ -232,13 +228,18 @@ class AutoQKeras:
     def _make_tuner(
         self, network: ReusableNetwork, dataset: Dataset, recipe: Recipe, line: ProgressLine
     ) -> BitWidthTuner:
+        samples, _ = calibration_inputs(dataset, network.model, self.seed)
+        if self._is_informed:
+            oracle = self._make_informed_oracle(network.model, samples, dataset, recipe, line is not SILENT)
+        else:
+            oracle = self._make_oracle(recipe.epochs)
         with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it resumes
             return BitWidthTuner(
                 network,
                 self.layers,
-                self._make_oracle(recipe.epochs),
+                oracle,
                 dataset,
-                calibration_inputs(dataset, network.model, self.seed)[0],
+                samples,
                 recipe,
                 self._objective,
                 recipe.epochs,
@@ -248,6 +249,21 @@ class AutoQKeras:
                 self.seed,
                 line,
             )
+
+    def _make_informed_oracle(
+        self, model: keras.Model, samples: np.ndarray, dataset: Dataset, recipe: Recipe, is_shown: bool
+    ) -> keras_tuner.Oracle:
+        choices, measured = self.space.choices(self.layers), dataset.train.head(SENSITIVITY_SAMPLES)
+        costs = measured_sensitivities(model, choices, samples, measured, recipe.loss, self.output_dir, is_shown)
+        factor = self._size_factor
+        return informed_oracle(
+            self.space,
+            self.layers,
+            costs,
+            lambda bits: factor(bits, factor.reference_bits),
+            self.max_trials,
+            self.seed,
+        )
 
     def _make_oracle(self, epochs: int) -> keras_tuner.Oracle:
         if self.mode != HYPERBAND:
@@ -325,83 +341,3 @@ class AutoQKeras:
         compile_model(model, self._recipe)
         load_weights(model, self.output_dir / BEST_WEIGHTS)
         return model
-
-
-def _read_options(options: Mapping[str, Any], mode: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return default arguments of ``fit`` and arguments of hyperband, or raise ValueError for what is not offered."""
-    own = HYPERBAND_DEFAULTS if mode == HYPERBAND else {}
-    for name, value in options.items():
-        if name in NEUTRAL_OPTIONS:
-            neutral, reason = NEUTRAL_OPTIONS[name]
-            if value != neutral and not (neutral is None and not value):
-                raise ValueError(f"{name} must be {neutral!r}: {reason}. Received: {name}={value!r}")
-        elif name == "distribution_strategy":
-            if value not in (None, tf.distribute.get_strategy()):
-                raise ValueError(f"distribution_strategy must be None or TensorFlow's default one. Received: {value!r}")
-        elif name not in (*own, *UNREAD_OPTIONS, "fit"):
-            valid = (*own, *NEUTRAL_OPTIONS, *UNREAD_OPTIONS, "distribution_strategy", "fit")
-            raise ValueError(f"options with mode={mode!r} must be among {', '.join(valid)}. Received: {name!r}")
-    return dict(options.get("fit") or {}), {name: options.get(name, default) for name, default in own.items()}
-
-
-def _check_model(model: keras.Model) -> Callable[[int], float]:
-    """Return the learning rate by step of a model that can be searched, or raise ValueError."""
-    graph = read_graph(model)
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        received = f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs"
-        raise ValueError(f"a searched model must have one input and one output. Received: {received}")
-    if not model.compiled:
-        raise ValueError("the model must be compiled: its loss and learning rate are the trials'. Received: no loss")
-    adam, given = keras.optimizers.Adam().get_config(), model.optimizer.get_config()
-    changed = [name for name in adam if name not in ("name", "learning_rate") and given.get(name) != adam[name]]
-    if type(model.optimizer) is not keras.optimizers.Adam or changed:
-        raise ValueError(
-            "the model must be compiled with keras.optimizers.Adam(learning_rate), as the trials are. "
-            f"Received: {type(model.optimizer).__name__} {' '.join(f'{name}={given.get(name)}' for name in changed)}"
-        )
-    rate = given["learning_rate"]
-    return keras.optimizers.schedules.deserialize(rate) if isinstance(rate, dict) else lambda step: rate
-
-
-def _free_folder(path: Path) -> Path:
-    """Return the path, or the first of ``<path>_1``, ``<path>_2``, ... that holds nothing."""
-    candidates = itertools.chain((path,), (path.with_name(f"{path.name}_{index}") for index in itertools.count(1)))
-    return next(folder for folder in candidates if not folder.exists() or not any(folder.iterdir()))
-
-
-def _check_fit_arguments(arguments: Mapping[str, Any]) -> None:
-    unknown = [name for name in arguments if name not in FIT_DEFAULTS]
-    if unknown:
-        raise ValueError(f"fit must have no arguments but x, y, {', '.join(FIT_DEFAULTS)}. Received: {unknown[0]!r}")
-    for name in ("epochs", "batch_size"):
-        value = arguments[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer above 0. Received: {name}={value!r}")
-
-
-def _dataset(x: Any, y: Any, validation_data: Any, validation_split: float) -> Dataset:
-    """Return the splits; the place of the test split, which no search reads, is filled with the validation split."""
-    train = _split(x, y)
-    if validation_data is not None:
-        if not isinstance(validation_data, (list, tuple)) or len(validation_data) != 2:
-            raise ValueError(f"validation_data must be (x, y). Received: {type(validation_data).__name__}")
-        validation = _split(*validation_data)
-    else:
-        first = int(len(train) * (1.0 - validation_split))
-        if not 0 < first < len(train):
-            raise ValueError(
-                "fit must have validation_data=(x, y), or a validation_split that leaves samples on both sides: the "
-                f"search chooses by samples that it does not train on. Received: validation_split={validation_split}"
-            )
-        validation, train = Split(train.x[first:], train.y[first:]), train.head(first)
-    return Dataset("data passed to fit", "own", validation, train, validation)
-
-
-def _split(x: Any, y: Any) -> Split:
-    arrays = [np.asarray(part) for part in (x, y)]
-    if any(array.dtype.kind not in "biuf" or array.ndim == 0 for array in arrays):
-        raise ValueError(
-            "x and y must be arrays of numbers, samples first. "
-            f"Received: {type(x).__name__} and {type(y).__name__} of {', '.join(str(array.dtype) for array in arrays)}"
-        )
-    return Split(*arrays)

@@ -17,7 +17,7 @@ from po2quant.training.run_folder import write_json
 
 OBJECTIVE = keras_tuner.Objective("score", "max")
 RANDOM_TRIALS = 5
-Advice = Callable[[Sequence[tuple[Mapping[str, int], float]]], dict[str, int] | None]
+Advice = Callable[[Sequence[tuple[Mapping[str, int], float]], Sequence[Mapping[str, int]]], dict[str, int] | None]
 _CANDIDATES, _CHANGED_TRIALS, _CHANGED_CHOICES = 1000, 5, 3
 _CHANGES = 100
 """Random changes after which the space counts as exhausted."""
@@ -31,8 +31,8 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
     Args:
         first: hyperparameter values of the first trials.
         random_trials: trials at random after them, before the Gaussian process chooses.
-        advise: given values and score of each completed trial, returns the values of the next one, or None where the
-            Gaussian process shall choose.
+        advise: given values and score of each completed trial, and the values of all others, returns the values of the
+            next one, or None where the Gaussian process shall choose.
         arguments: those of Keras Tuner's ``BayesianOptimizationOracle``.
     """
 
@@ -62,8 +62,9 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
     def _advised(self) -> dict[str, int] | None:
         if not self._advise:
             return None
-        advised = self._advise([(trial.hyperparameters.values, trial.score) for trial in self._completed()])
-        return None if advised is None or self._duplicate(advised) else advised
+        completed = self._completed()
+        others = [trial.hyperparameters.values for trial in self.trials.values() if trial not in completed]
+        return self._advise([(trial.hyperparameters.values, trial.score) for trial in completed], others)
 
     def _most_promising(self, trial_id: str) -> dict[str, int]:
         """Return the values of largest upper confidence bound among those that differ from one of the best trials in a

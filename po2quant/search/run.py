@@ -8,13 +8,14 @@ import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from po2quant.benchmark import NetworkSpec
+from po2quant.benchmark import NetworkSpec, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
 from po2quant.search.advice import Advisor
@@ -73,7 +74,8 @@ def run_search(
     network = reusable_network(experiment)
     samples, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed)
     if informed:
-        sensitivities = measured_sensitivities(experiment, network, layers, space, samples, folder)
+        measured, loss = experiment.dataset.train.head(SENSITIVITY_SAMPLES), experiment.recipe.loss
+        sensitivities = measured_sensitivities(network.model, space.choices(layers), samples, measured, loss, folder)
         reference_bits = network_size(layers, reference_config(layers)).total_bits
         factor = ForgivingFactor()
         oracle = informed_oracle(
@@ -129,20 +131,30 @@ def make_tuner(
 
 
 def measured_sensitivities(
-    experiment: Experiment,
-    network: ReusableNetwork,
-    layers: Sequence[LayerShape],
-    space: SearchSpace,
-    samples: np.ndarray,
+    model: keras.Model,
+    choices: Mapping[str, Sequence[int]],
+    calibration_inputs: np.ndarray,
+    measured: Split,
+    loss: str | Callable[..., Any],
     folder: Path,
+    is_shown: bool = True,
 ) -> list[Sensitivity]:
-    """Return what each width of each slot costs, kept in ``sensitivity.csv``."""
+    """Return what each width of each slot costs, kept in ``sensitivity.csv`` of ``folder``.
+
+    Args:
+        model: as the next four, see :func:`~po2quant.search.sensitivity.sensitivity_sweep`.
+        choices: widths of each slot.
+        calibration_inputs: network inputs.
+        measured: a few samples.
+        loss: Keras loss, or its name.
+        folder: run folder.
+        is_shown: whether there is a progress line.
+    """
     path = folder / SENSITIVITY_CSV
     if not path.exists():
-        choices = space.choices(layers)
-        with progress_line("sensitivities", sum(len(widths) - 1 for widths in choices.values())) as line:
-            measured = experiment.dataset.train.head(SENSITIVITY_SAMPLES)
-            rows = sensitivity_sweep(network.model, choices, samples, measured, experiment.recipe.loss, line=line)
+        steps = sum(len(widths) - 1 for widths in choices.values())
+        with progress_line("sensitivities", steps) if is_shown else contextlib.nullcontext(SILENT) as line:
+            rows = sensitivity_sweep(model, choices, calibration_inputs, measured, loss, line=line)
         folder.mkdir(parents=True, exist_ok=True)
         save_sensitivities(path, rows)
     return load_sensitivities(path)

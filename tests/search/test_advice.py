@@ -59,6 +59,17 @@ def test_nothing_is_advised_before_the_first_trial_or_where_nothing_is_left():
     assert advisor([(values, score(values)) for values in everything()]) is None
 
 
+def test_what_other_workers_run_is_not_advised_again():
+    advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
+    everywhere = list(everything())
+    trials = [(values, score(values)) for values in everywhere[:2]]
+    running = [advisor(trials)]
+    running.append(advisor(trials, running))
+    assert running[0] != running[1]
+    others = [values for values in everywhere if values not in running]
+    assert advisor(trials, others) in running
+
+
 def test_where_nothing_better_is_expected_every_second_turn_is_passed_on():
     advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
     ranked = sorted(((values, score(values)) for values in everything()), key=lambda trial: trial[1], reverse=True)

@@ -8,7 +8,8 @@ import pytest
 
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, network_size
-from po2quant.search.autoqkeras import AutoQKeras, _dataset
+from po2quant.search.autoqkeras import AutoQKeras
+from po2quant.search.autoqkeras_arguments import own_dataset
 from po2quant.transform import Placement, activation_quantizers, fold_batch_norm, weight_quantizers
 
 KERNEL = {"quantized_bits(8,8,1,1,alpha='auto_po2')": 8}
@@ -106,10 +107,12 @@ def test_the_best_configuration_is_the_best_trials_and_on_disk(published):
     assert {quantizer.alpha for _, quantizer in activation_quantizers(published.get_best_model())} == {"auto"}
 
 
-def test_the_same_seed_gives_the_same_trials(model, samples, tmp_path):
+@pytest.mark.parametrize("mode", ["random", "bayesian"])
+def test_the_same_seed_gives_the_same_trials(model, samples, tmp_path, mode):
     first, second = (
-        run(model, samples, tmp_path / name, mode="random", max_trials=4, seed=1) for name in ("first", "second")
+        run(model, samples, tmp_path / name, mode=mode, max_trials=4, seed=1) for name in ("first", "second")
     )
+    assert (first.output_dir / "sensitivity.csv").exists() == (mode == "bayesian")
     assert trial_configs(first) == trial_configs(second)
     assert first.history() == second.history()
     assert len({str(layers) for layers in trial_configs(first)}) == 4
@@ -170,7 +173,7 @@ def test_a_metric_that_the_logs_lack_ends_the_search_before_its_first_trial(mode
 
 def test_a_validation_split_is_the_end_of_the_samples():
     x, y = np.arange(10.0)[:, None], np.arange(10)
-    dataset = _dataset(x, y, None, 0.3)
+    dataset = own_dataset(x, y, None, 0.3)
     assert (dataset.train.y.tolist(), dataset.validation.y.tolist()) == (list(range(7)), [7, 8, 9])
 
 
@@ -227,7 +230,7 @@ def test_a_schedule_is_read_at_the_start_of_each_epoch(samples):
     schedule = keras.optimizers.schedules.ExponentialDecay(0.01, decay_steps=3, decay_rate=0.5)
     model.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy")
     search = AutoQKeras(model)
-    recipe = search._make_recipe(_dataset(*samples[0], samples[1], 0.0), batch_size=32, epochs=2)
+    recipe = search._make_recipe(own_dataset(*samples[0], samples[1], 0.0), batch_size=32, epochs=2)
     assert [recipe.learning_rate(epoch) for epoch in range(3)] == pytest.approx([0.01, 0.005, 0.0025])
 
 
