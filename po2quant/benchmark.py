@@ -70,6 +70,12 @@ class Split:
         y, groups = (None if part is None else part[:samples] for part in (self.y, self.groups))
         return dataclasses.replace(self, x=self.x[:samples], y=y, groups=groups)
 
+    def drawn(self, samples: int, seed: int) -> Split:
+        """Return ``samples`` samples drawn at random, or all where there are fewer, in the order of the split."""
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:samples])
+        y, groups = (None if part is None else part[chosen] for part in (self.y, self.groups))
+        return dataclasses.replace(self, x=self.x[chosen], y=y, groups=groups)
+
     def without_augmentation(self) -> Split:
         """Return the same samples, which training then sees unchanged."""
         return dataclasses.replace(self, augmented=None)
@@ -148,6 +154,8 @@ class Recipe:
         metrics: Keras metrics that are logged.
         patience: epochs without a better validation value before training stops; None never stops.
         float_learning_rate: rate of an epoch while the float network is trained; None means ``learning_rate``.
+        threshold_rate: largest change of a learned threshold in a step, in octaves, at the start.
+        thresholds_frozen_after: share of all steps after which learned thresholds stay as they are.
     """
 
     loss: str
@@ -158,6 +166,8 @@ class Recipe:
     metrics: tuple[str, ...] = ()
     patience: int | None = None
     float_learning_rate: Callable[[int], float] | None = None
+    threshold_rate: float = 0.01
+    thresholds_frozen_after: float = 0.5
 
     def for_float(self) -> Recipe:
         """Return the recipe with the rates of the float network."""

@@ -7,7 +7,8 @@ The JSON form, version 1::
      "layers": {"activation": {"activation": 16}, "conv2d": {"kernel": 8, "bias": 31}, ...}}
 
 ``layers`` names every layer with weights (``kernel`` and ``bias`` bits) and every activation
-quantizer (``activation`` bits), in network order. ``provenance`` is free.
+quantizer (``activation`` bits), in network order; ``"alpha": "auto"`` beside the bits gives a layer scales of
+another kind than the rest. ``provenance`` is free.
 """
 
 from __future__ import annotations
@@ -27,20 +28,41 @@ FLAT_BIAS_BITS = 31
 LONGEST_SHOWN = 80
 KEYS = ("schema", "version", "name", "provenance", "layers")
 
+AUTO, AUTO_PO2, LEARNED_PO2 = "auto", "auto_po2", "learned_po2"
+ALPHAS = (AUTO, AUTO_PO2, LEARNED_PO2)
+"""Kinds of scales: real numbers, powers of two, and powers of two that are trained."""
+MIXED = "mixed"
+"""What the scales of a network of several kinds are called."""
+
+
+def check_alpha(alpha: str) -> None:
+    """Raise ValueError unless ``alpha`` names a kind of scales."""
+    if alpha not in ALPHAS:
+        raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={_short(alpha)}")
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerBits:
-    """Widths in bits of one layer: kernel and bias, or of one activation quantizer.
+    """Widths in bits of one layer: kernel and bias, or of one activation quantizer, and their kind of scales.
+
+    Args:
+        kernel: width of the kernel.
+        bias: width of the bias.
+        activation: width of the activation.
+        alpha: one of :data:`ALPHAS`; None: the kind that the network is quantized with.
 
     Raises:
-        ValueError: for a width outside [2, 32], or both kinds in one layer.
+        ValueError: for a width outside [2, 32], both kinds in one layer or an unknown alpha.
     """
 
     kernel: int | None = None
     bias: int | None = None
     activation: int | None = None
+    alpha: str | None = None
 
     def __post_init__(self) -> None:
+        if self.alpha is not None:
+            check_alpha(self.alpha)
         given = [bits for bits in (self.kernel, self.bias, self.activation) if bits is not None]
         for bits in given:
             check_bits(bits)
@@ -54,14 +76,15 @@ class LayerBits:
                 f"Received: kernel={self.kernel}, bias={self.bias}, activation={self.activation}"
             )
 
-    def to_dict(self) -> dict[str, int]:
-        """Return the widths that are set."""
-        return {part: int(bits) for part, bits in dataclasses.asdict(self).items() if bits is not None}
+    def to_dict(self) -> dict[str, int | str]:
+        """Return what is set."""
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return {name: value if name == "alpha" else int(value) for name, value in given.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class BitConfig:
-    """The bit widths of a whole network.
+    """The bit widths of a whole network, and where its scales are of more than one kind, those.
 
     Args:
         layers: widths by layer name, in network order.
@@ -98,6 +121,27 @@ class BitConfig:
     def activation_bits(self, layer: str) -> int:
         """Return the width of an activation quantizer."""
         return self._bits(layer, "activation")
+
+    def alphas(self, default: str) -> dict[str, str]:
+        """Return the kind of scales of every layer and activation quantizer.
+
+        Args:
+            default: that of those which have none of their own.
+        """
+        return {name: bits.alpha or default for name, bits in self.layers.items()}
+
+    def scales(self, default: str) -> str:
+        """Return the kind of scales that the whole network has, or ``'mixed'``."""
+        kinds = set(self.alphas(default).values())
+        return MIXED if len(kinds) > 1 else next(iter(kinds), default)
+
+    def with_alphas(self, alphas: Mapping[str, str | None]) -> BitConfig:
+        """Return the configuration with the given kinds of scales, those of other layers as they are."""
+        layers = {
+            name: dataclasses.replace(bits, alpha=alphas[name]) if name in alphas else bits
+            for name, bits in self.layers.items()
+        }
+        return dataclasses.replace(self, layers=layers)
 
     def check_covers(self, weight_layers: Iterable[str], activations: Iterable[str]) -> None:
         """Raise ValueError unless the configuration names exactly these layers and quantizers."""
@@ -205,9 +249,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _layer_bits(name: str, bits: Any, source: str) -> LayerBits:
-    parts = [field.name for field in dataclasses.fields(LayerBits)]
-    if not isinstance(bits, dict) or not set(bits) <= set(parts):
-        raise ValueError(f"{source}: layer {name!r} takes bits for {', '.join(parts)}. Received: {_short(bits)}")
+    keys = [field.name for field in dataclasses.fields(LayerBits)]
+    if not isinstance(bits, dict) or not set(bits) <= set(keys):
+        raise ValueError(f"{source}: layer {name!r} takes the keys {', '.join(keys)}. Received: {_short(bits)}")
     try:
         return LayerBits(**bits)
     except ValueError as error:

@@ -169,7 +169,14 @@ def stats_block(
     alpha: str = "auto",
     forgiving_factor: ForgivingFactor | None = None,
 ) -> str:
-    """Return the statistics in the form that AutoQKeras prints, then one row per layer."""
+    """Return the statistics in the form that AutoQKeras prints, then one row per layer.
+
+    Args:
+        layers: the network.
+        config: its widths.
+        alpha: kind of scales of the layers that have none of their own in ``config``.
+        forgiving_factor: trade of score for size.
+    """
     factor = forgiving_factor or ForgivingFactor()
     trial, reference = network_size(layers, config), network_size(layers, reference_config(layers))
 
@@ -186,7 +193,10 @@ def stats_block(
     ]
     rows = [layer for layer in layers if layer.kind in (WEIGHTS, ACTIVATION)]
     width = max(len(layer.name) for layer in rows)
-    return "\n".join(lines + [f"       {layer.name:{width}} {_quantizers(layer, config, alpha)}" for layer in rows])
+    alphas = config.alphas(alpha)
+    return "\n".join(
+        lines + [f"       {layer.name:{width}} {_quantizers(layer, config, alphas[layer.name])}" for layer in rows]
+    )
 
 
 def _quantizers(layer: LayerShape, config: BitConfig, alpha: str) -> str:

@@ -3,12 +3,13 @@
 A scale is ``2**exponent``. Its exponent is read from the bits of the floating-point number,
 never from a logarithm: no epsilon, no rounding, no floor below which scales vanish.
 
-Two rules choose the exponent of a tensor (or of each channel) for a format whose largest
+Three rules choose the exponent of a tensor (or of each channel) for a format whose largest
 integer is ``L = 2**m - 1``:
 
 - ``max``: the smallest e with ``max|x| <= L * 2**e``; nothing is ever clipped.
 - ``mse``: of that e and the candidates below it, the one with the least squared error
   ``sum((x - Q(x, e))**2)``. Grids of larger exponents are subsets, so they are never better.
+- ``nearest``: ``round(log2(max|x| / L))``, which clips the largest values in half of the cases; for comparison.
 
 Values below the smallest normal number (1.2e-38 in float32) count as zero, as they do on
 most hardware.
@@ -17,9 +18,12 @@ most hardware.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
+
+from po2quant.fixed_point import MAX_BITS
 
 MIN_EXPONENT, MAX_EXPONENT = -126, 126
 """Exponents are kept where both ``2**e`` and ``2**-e`` are normal float32 numbers."""
@@ -112,14 +116,51 @@ def max_exponent(max_abs: tf.Tensor, magnitude_bits: tf.Tensor) -> tf.Tensor:
         >>> max_exponent(tf.constant([1.0, 0.99, 0.0]), 7).numpy().tolist()
         [-6, -7, -6]
     """
-    max_abs = tf.convert_to_tensor(max_abs)
+    max_abs = _ones_for_zeros(max_abs)
     magnitude_bits = tf.cast(magnitude_bits, tf.int32)
-    is_zero = max_abs < np.finfo(np.float32).tiny
-    max_abs = tf.where(is_zero, tf.ones_like(max_abs), max_abs)
     largest_significand = 2.0 - power_of_two(1 - magnitude_bits, max_abs.dtype)
     exponent = floor_log2(max_abs) + 1 - magnitude_bits
     exponent += tf.cast(_significand(max_abs) > largest_significand, tf.int32)
     return tf.clip_by_value(exponent, MIN_EXPONENT, MAX_EXPONENT)
+
+
+def _ones_for_zeros(max_abs: tf.Tensor) -> tf.Tensor:
+    max_abs = tf.convert_to_tensor(max_abs)
+    return tf.where(max_abs < np.finfo(np.float32).tiny, tf.ones_like(max_abs), max_abs)
+
+
+def _largest_over_root_two(magnitude_bits: int) -> float:
+    """Return ``(2**magnitude_bits - 1) / sqrt(2)``, rounded down to float64 by integer arithmetic."""
+    fraction_bits = 53 - magnitude_bits + (magnitude_bits == 1)
+    return math.isqrt((2**magnitude_bits - 1) ** 2 << (2 * fraction_bits - 1)) / 2**fraction_bits
+
+
+_LARGEST_OVER_ROOT_TWO = np.array([_largest_over_root_two(bits) for bits in range(MAX_BITS + 1)])
+
+
+def nearest_exponent(max_abs: tf.Tensor, magnitude_bits: tf.Tensor) -> tf.Tensor:
+    """Return ``round(log2(max_abs / (2**magnitude_bits - 1)))``, exact: QKeras' first guess without its epsilon.
+
+    There are no ties: the square root of 2 is irrational. The largest value is clipped, to 0.71 of its size at worst,
+    where the exponent is below that of :func:`max_exponent`.
+
+    Args:
+        max_abs: largest absolute values, any shape, float32 or float64.
+        magnitude_bits: bits of the integer without its sign, a number or a tensor.
+
+    Returns:
+        int32, the shape of ``max_abs``, in ``[MIN_EXPONENT, MAX_EXPONENT]``. A tensor of zeros
+        gets the exponent of 1.0.
+
+    Example:
+        >>> nearest_exponent(tf.constant([1.0, 1.4, 1.5]), 7).numpy().tolist()
+        [-7, -7, -6]
+    """
+    max_abs = _ones_for_zeros(max_abs)
+    exponent = max_exponent(max_abs, magnitude_bits)
+    largest_multiple = tf.cast(max_abs * power_of_two(-exponent, max_abs.dtype), tf.float64)
+    is_nearer_below = largest_multiple <= tf.gather(_LARGEST_OVER_ROOT_TWO, tf.cast(magnitude_bits, tf.int32))
+    return tf.maximum(exponent - tf.cast(is_nearer_below, tf.int32), MIN_EXPONENT)
 
 
 def exact_reciprocal(scale: tf.Tensor) -> tf.Tensor:
@@ -149,7 +190,8 @@ def mse_exponent(
         axes: axes that share one exponent.
         signed: whether negative values are represented (symmetrically) or clipped to 0.
         candidates: how many exponents are tried.
-        one_at_a_time: try them in turn, which saves memory on large tensors; all at once makes small graphs.
+        one_at_a_time: try them in turn as long as one may win, for large tensors in eager mode; all at once makes
+            small graphs.
 
     Returns:
         int32, the shape of ``x`` with 1 at ``axes``: ``(1, 1, 1, C)`` for a kernel with one exponent per output
@@ -165,12 +207,10 @@ def mse_exponent(
     scaled = x * power_of_two(-largest_exponent, x.dtype)
     count = _winning_candidates(magnitude_bits, tf.size(x) // tf.size(largest_exponent), candidates)
     if one_at_a_time:
-        known = tf.get_static_value(count)
-        groups = [tf.constant([offset]) for offset in range(candidates if known is None else known)]
+        best_offset = _best_offset_in_turn(scaled, count, low, high, axes)
     else:
-        groups = [tf.range(count)]
-    errors = tf.concat([_squared_errors(scaled, group, low, high, axes) for group in groups], axis=0)
-    best_offset = tf.argmin(errors, axis=0, output_type=tf.int32)
+        errors = _squared_errors(scaled, tf.range(count), low, high, axes)
+        best_offset = tf.argmin(errors, axis=0, output_type=tf.int32)
     return tf.maximum(largest_exponent - best_offset, MIN_EXPONENT)
 
 
@@ -179,6 +219,27 @@ def _winning_candidates(magnitude_bits: tf.Tensor, channel_size: tf.Tensor, cand
     clipped_share = np.maximum(0.5 - np.ldexp(1.0, -np.arange(candidates)), 0.0)
     values_needed = 4.0 * tf.square(largest_integer(magnitude_bits, tf.float64) * clipped_share)
     return tf.reduce_sum(tf.cast(tf.cast(channel_size, tf.float64) > values_needed, tf.int32))
+
+
+def _best_offset_in_turn(
+    scaled: tf.Tensor, count: tf.Tensor, low: tf.Tensor, high: tf.Tensor, axes: tuple[int, ...]
+) -> tf.Tensor:
+    """Return the offset of least squared error, trying no step whose clipped values alone have a larger one.
+
+    What clipping costs only grows from one offset to the next.
+    """
+    magnitude = tf.abs(scaled)
+    (best_error,) = _squared_errors(scaled, tf.constant([0]), low, high, axes)
+    best_offset = tf.zeros(best_error.shape, tf.int32)
+    for offset in range(1, int(count)):
+        limit = high * power_of_two(-offset, scaled.dtype)
+        clipped_error = tf.reduce_sum(tf.square(tf.nn.relu(magnitude - limit)), axis=axes, keepdims=True)
+        if tf.reduce_all(clipped_error >= best_error):
+            break
+        (error,) = _squared_errors(scaled, tf.constant([offset]), low, high, axes)
+        best_offset = tf.where(error < best_error, offset, best_offset)
+        best_error = tf.minimum(error, best_error)
+    return best_offset
 
 
 def _squared_errors(

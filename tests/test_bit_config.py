@@ -12,13 +12,16 @@ import refusals
 from hypothesis import given
 from hypothesis import strategies as st
 
-from po2quant.bit_config import FLAT_BIAS_BITS, BitConfig, LayerBits
+from po2quant.bit_config import ALPHAS, FLAT_BIAS_BITS, MIXED, BitConfig, LayerBits
 
 LONGEST_SENTENCE = 1000
 """Characters. A message that quotes a whole file is not a sentence."""
 
 widths = st.integers(2, 32)
-layer_bits = st.one_of(st.builds(LayerBits, widths, widths), st.builds(LayerBits, activation=widths))
+alphas = st.one_of(st.none(), st.sampled_from(ALPHAS))
+layer_bits = st.one_of(
+    st.builds(LayerBits, widths, widths, alpha=alphas), st.builds(LayerBits, activation=widths, alpha=alphas)
+)
 names = st.text(min_size=1)
 configs = st.builds(
     BitConfig,
@@ -56,8 +59,8 @@ def test_json_is_what_the_docstring_says(config):
     assert list(data) == ["schema", "version", "name", "provenance", "layers"]
     assert (data["schema"], data["version"]) == ("po2quant.bit_config", 1)
     for name, bits in config.layers.items():
-        expected = {"kernel": bits.kernel, "bias": bits.bias, "activation": bits.activation}
-        assert data["layers"][name] == {part: width for part, width in expected.items() if width is not None}
+        expected = {"kernel": bits.kernel, "bias": bits.bias, "activation": bits.activation, "alpha": bits.alpha}
+        assert data["layers"][name] == {key: value for key, value in expected.items() if value is not None}
 
 
 def test_json_has_one_layer_a_line():
@@ -65,6 +68,47 @@ def test_json_has_one_layer_a_line():
     lines = [line.strip().rstrip(",") for line in config.to_json().splitlines()]
     assert '"b": {"kernel": 4, "bias": 16}' in lines
     assert '"a": {"activation": 8}' in lines
+
+
+def test_a_configuration_without_alphas_is_written_as_before_there_were_any():
+    layers = {"a": LayerBits(activation=8), "b": LayerBits(4, 16)}
+    assert BitConfig(layers, "tiny", {"source": "hand"}).to_json() == (
+        '{\n "schema": "po2quant.bit_config",\n "version": 1,\n "name": "tiny",\n'
+        ' "provenance": {\n  "source": "hand"\n },\n "layers": {\n'
+        '  "a": {"activation": 8},\n  "b": {"kernel": 4, "bias": 16}\n }\n}\n'
+    )
+
+
+@pytest.mark.parametrize("alpha", ["real", "", "AUTO", 1, True, 0.5, ["auto"], {"auto": 1}], ids=repr)
+@pytest.mark.parametrize("bits", [{"kernel": 8, "bias": 8}, {"activation": 8}], ids=["weights", "activation"])
+def test_unknown_alpha_is_named_with_its_layer_and_the_valid_ones(bits, alpha):
+    message = refusal(document(layers=DENSE | {"bad_layer": bits | {"alpha": alpha}}))
+    assert "'bad_layer'" in message and ", ".join(ALPHAS) in message
+    assert message.endswith(f"alpha={alpha!r}")
+
+
+def test_an_alpha_needs_widths():
+    assert "kernel and bias" in refusal(document(layers={"dense": {"alpha": "auto"}}))
+
+
+MIX = BitConfig({"dense": LayerBits(4, 16, alpha="auto"), "activation": LayerBits(activation=6)}, "mix")
+
+
+def test_a_layer_without_an_alpha_has_the_networks():
+    assert MIX.alphas("auto_po2") == {"dense": "auto", "activation": "auto_po2"}
+    assert (MIX.scales("auto_po2"), MIX.scales("auto")) == (MIXED, "auto")
+
+
+def test_alphas_of_its_own_do_not_depend_on_the_networks():
+    everywhere = MIX.with_alphas({"activation": "auto"})
+    assert everywhere.scales("auto_po2") == "auto"
+    assert everywhere.layers == {"dense": MIX.layers["dense"], "activation": LayerBits(activation=6, alpha="auto")}
+    assert (everywhere.name, everywhere.provenance) == (MIX.name, MIX.provenance)
+
+
+@given(configs, st.sampled_from(ALPHAS))
+def test_naming_the_default_everywhere_changes_no_scales(config, default):
+    assert config.with_alphas(config.alphas(default)).scales("auto") == config.scales(default)
 
 
 def test_order_of_the_file_is_kept_not_sorted():
@@ -93,7 +137,7 @@ def test_duplicate_key_is_named(text, key):
 
 def test_unknown_width_of_a_layer_is_named():
     message = refusal(document(layers={"dense": {"kernel": 8, "bais": 16}}))
-    assert "'dense'" in message and "bais" in message and "kernel, bias, activation" in message
+    assert "'dense'" in message and "bais" in message and "kernel, bias, activation, alpha" in message
 
 
 def test_unknown_key_of_the_head_is_named():
@@ -197,10 +241,11 @@ def test_deep_nesting_never_overflows_the_stack(depth):
         {"layers": list(range(100_000))},
         {"layers": {"dense": list(range(100_000))}},
         {"layers": {"dense": {"kernel": "8" * 100_000, "bias": 8}}},
+        {"layers": {"dense": {"kernel": 8, "bias": 8, "alpha": "a" * 100_000}}},
         {"schema": "s" * 100_000},
         {"version": "1" * 100_000},
     ],
-    ids=["layers", "layer", "width", "schema", "version"],
+    ids=["layers", "layer", "width", "alpha", "schema", "version"],
 )
 def test_message_about_a_huge_value_stays_readable(changes):
     refusal(document(**changes))

@@ -132,6 +132,32 @@ def test_max_exponent_agrees_between_dtypes(bits):
     )
 
 
+# ---------------------------------------------------------------- the nearest rule
+
+
+def _is_nearest(value: float, bits: int, exponent: int) -> bool:
+    """Return whether ``exponent - 1/2 < log2(value / L) < exponent + 1/2``, by comparing squares."""
+    ratio = 2 * Fraction(value) ** 2 / (2 ** (bits - 1) - 1) ** 2
+    return Fraction(4) ** exponent < ratio < Fraction(4) ** (exponent + 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bits", range(2, 33))
+def test_nearest_exponent_rounds_the_logarithm(bits, dtype):
+    middle = np.array([(2 ** (bits - 1) - 1) / math.sqrt(2) * 2.0**exponent for exponent in (-60, -1, 0, 40)], dtype)
+    x = np.concatenate([_magnitudes(dtype), middle, _next(middle, 0.0), _next(middle, np.inf)])
+    exponents = scale.nearest_exponent(tf.constant(x), bits - 1).numpy()
+    lowest, highest = oracles.EXPONENT_BOUNDS
+    for value, exponent in zip(x.tolist(), exponents.tolist(), strict=True):
+        assert _is_nearest(value, bits, exponent) or exponent in (lowest, highest), (value, exponent)
+
+
+def test_nearest_exponent_of_zero_and_beyond_the_bounds():
+    x = tf.constant([0.0, 1e-40, 1.0, 1e-37, 3e38])
+    assert scale.nearest_exponent(x, 7).numpy().tolist() == [-7, -7, -7, -126, 121]
+    assert scale.nearest_exponent(tf.constant([3e38]), 1).numpy().tolist() == [126]
+
+
 # ---------------------------------------------------------------- the mse rule
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``po2quant summary | evaluate | search | finetune | matrix | diagnose``."""
+"""The command line: ``po2quant summary | evaluate | search | finetune | matrix | diagnose | export | verify``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from po2quant.cli import diagnose, matrix, networks, search
+from po2quant.cli import deploy, diagnose, matrix, networks, search
 
 app = typer.Typer(
     help="Mixed-precision, power-of-two quantization of Keras networks for edge devices.",
@@ -22,6 +22,8 @@ COMMANDS = (
     networks.finetune,
     matrix.matrix,
     diagnose.diagnose,
+    deploy.export,
+    deploy.verify,
 )
 for command in COMMANDS:
     app.command()(command)

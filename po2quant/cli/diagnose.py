@@ -3,24 +3,89 @@
 from __future__ import annotations
 
 import json
+import shlex
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from po2quant.cli.options import JsonOption
-from po2quant.cli.session import import_tensorflow_quietly, print_table, say
+from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOption, WeightsOption
+from po2quant.cli.session import data_words, find_benchmark, import_tensorflow_quietly, load_dataset, print_table, say
+
+SWEEP_CSV, SWEEP_PICTURE, MIXED_CONFIG = "mode_sweep.csv", "mode_sweep.png", "mixed_config.json"
+DEFAULTS = {
+    "benchmark": "digits",
+    "model": None,
+    "weights": None,
+    "config": "mpq",
+    "data": None,
+    "data_dir": None,
+    "seed": 0,
+    "preset": "published",
+}
+"""What a mode sweep works on where neither the command nor a run says so."""
 
 
 def diagnose(
-    path: Annotated[Path, typer.Argument(help="Run folder, or a .weights.h5, .keras or .h5 file.")],
+    path: Annotated[Path | None, typer.Argument(help="Run folder, or a .weights.h5, .keras or .h5 file.")] = None,
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", help="Where pictures go; by default plots/ of the run folder.")
+        Path | None,
+        typer.Option(
+            "--output-dir",
+            help="Where pictures, and of a mode sweep all files go; by default the run folder and its plots/.",
+        ),
+    ] = None,
+    mode_sweep: Annotated[
+        bool,
+        typer.Option(
+            "--mode-sweep",
+            help="Measure what powers of two cost at each layer, and propose a mix of real and power-of-two scales: of "
+            "a fine-tuned run folder, or without one of --weights under --config.",
+        ),
+    ] = False,
+    benchmark: Annotated[
+        str | None, typer.Option("--benchmark", help="Benchmark of the mode sweep; the run's, or digits, by default.")
+    ] = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="Bit widths of the mode sweep; the run's, or mpq, by default.")
+    ] = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="Training samples that the mode sweep measures on.")
+    ] = 512,
+    share: Annotated[
+        float,
+        typer.Option(
+            "--share", min=0.0, max=1.0, help="Share of what powers of two everywhere cost that the mix may keep."
+        ),
+    ] = 0.25,
+    max_layers: Annotated[
+        int | None, typer.Option("--max-layers", min=0, help="Most layers and activations with real scales in the mix.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of the data split and samples; the run's, or 0, by default.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say in plain words what quantization did to each tensor of a run or a weight file."""
     import_tensorflow_quietly()
+    given = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
+    given |= {"data": data, "data_dir": data_dir, "seed": seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    if mode_sweep:
+        facts = _sweep_modes(_settings_of(path, given), samples, share, max_layers, path, output_dir)
+        if as_json:
+            say(json.dumps(facts))
+        return
+    if given:
+        option = next(iter(given)).replace("_", "-")
+        raise ValueError(f"--{option} needs --mode-sweep: a diagnosis takes the run or file alone")
+    if path is None:
+        raise ValueError("diagnose needs a run folder or a weight file, or --mode-sweep with --benchmark and --weights")
     from po2quant.diagnostics.diagnose import diagnose as diagnosis_of
 
     diagnosis = diagnosis_of(path, output_dir)
@@ -31,3 +96,74 @@ def diagnose(
         say(f"picture: {picture}")
     if as_json:
         say(json.dumps(diagnosis.to_dict()))
+
+
+def _settings_of(path: Path | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Return what a mode sweep works on: what is given, else what the run in a folder was asked for, else defaults."""
+    if path is None:
+        if "weights" not in given:
+            raise ValueError("--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights")
+        return DEFAULTS | {"start": given["weights"]} | given
+    from po2quant.training.finetune import CONFIG_FILE
+    from po2quant.training.weights import BEST_WEIGHTS
+
+    missing = [name for name in ("config.json", CONFIG_FILE, BEST_WEIGHTS) if not (path / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"--mode-sweep needs the folder of a fine-tuned quantized run. Received: {path}, which has no {missing[0]}"
+        )
+    run = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    asked = {name: run[name] for name in DEFAULTS if run.get(name) is not None}
+    asked |= {name: Path(asked[name]) for name in ("weights", "data_dir") if name in asked}
+    start = asked.get("weights", path / "float")
+    return DEFAULTS | asked | {"weights": path, "start": start, "config": str(path / CONFIG_FILE)} | given
+
+
+def _sweep_modes(
+    settings: dict[str, Any],
+    samples: int,
+    share: float,
+    max_layers: int | None,
+    run: Path | None,
+    output_dir: Path | None,
+) -> dict[str, Any]:
+    """Measure, write and say what was found; return it as JSON has it."""
+    from po2quant.diagnostics.mode_mix import propose_mix
+    from po2quant.diagnostics.mode_sweep import mode_sweep
+    from po2quant.diagnostics.plots import plot_mode_sweep
+    from po2quant.training import prepare
+    from po2quant.training.finetune import require_training_data
+    from po2quant.training.progress import progress_line
+    from po2quant.training.run_folder import write_csv
+
+    task = find_benchmark(settings["benchmark"])
+    name, spec = task.network(settings["model"])
+    widths, seed = prepare.resolve_config(settings["config"], spec), settings["seed"]
+    if widths is None:
+        raise ValueError("--mode-sweep needs the --config of a quantized network. Received: 'float'")
+    dataset = load_dataset(task, settings["data"], settings["data_dir"], seed)
+    require_training_data(dataset)
+    network = prepare.prepare_with_own_scales(spec, widths, settings["weights"], dataset, "auto", seed).model
+    inputs, _ = prepare.calibration_inputs(dataset, network, seed)
+    measured = dataset.train.drawn(samples, seed).without_augmentation()
+    with progress_line("mode sweep", 2 * len(widths.layers)) as line:
+        loss = task.recipe_of(name, settings["preset"]).loss
+        sweep = mode_sweep(network, inputs, measured, loss, advance=line.advance)
+    mix = propose_mix(sweep, network, widths, share, max_layers)
+    folder = output_dir or run or Path("runs") / f"mode-sweep-{task.name}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / SWEEP_CSV, mix.rows())
+    mix.config.save(folder / MIXED_CONFIG)
+    footer = f"{len(measured)} training samples of {dataset.describe()}"
+    picture = plot_mode_sweep(mix, (output_dir or folder / "plots") / SWEEP_PICTURE, footer)
+    for text in (*mix.lines(), f"table: {folder / SWEEP_CSV}", f"picture: {picture}", _next(settings, name, folder)):
+        say(text)
+    return mix.to_dict() | {"data": dataset.describe(), "mixed_config": str(folder / MIXED_CONFIG)}
+
+
+def _next(settings: dict[str, Any], model: str, folder: Path) -> str:
+    """Return the command that fine-tunes the mix, from float weights."""
+    words = ["po2quant", "finetune", "--benchmark", settings["benchmark"], "--model", model]
+    words += ["--weights", settings["start"], "--config", folder / MIXED_CONFIG]
+    words += data_words(settings["data"], settings["data_dir"], settings["preset"])
+    return f"next: {shlex.join(map(str, words))}"

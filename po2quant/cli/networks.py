@@ -58,7 +58,7 @@ def summary(
         say("float has no widths; this is the reference that scores compare with (kernel 16, bias 31, activation 16)")
     widths = widths or reference_config(layers)
     check_covers(widths, layers)
-    print_table(summary_table(layers, widths))
+    print_table(summary_table(layers, widths, alpha))
     say(stats_block(layers, widths, alpha))
     warn_reconstructed(widths)
 
@@ -97,7 +97,8 @@ def evaluate(
     prepared = prepare.prepare_network(spec, widths, alpha, weights, dataset, seed, scale_rule)
     score = prepare.evaluate(task, prepared.model, dataset.test)
     size_bits = workflow.size_in_bits(layers, widths)
-    say(f"{task.name} {name}, {config}{'' if widths is None else ' ' + alpha}, on {dataset.describe()}")
+    scales = "float" if widths is None else widths.scales(alpha)
+    say(f"{task.name} {name}, {config}{'' if widths is None else ' ' + scales}, on {dataset.describe()}")
     say(f"{score.metric} {score.value:.4f} on {score.samples} samples, {size_bits / BITS_PER_KIB:.1f} KiB")
     for detail, value in score.details.items():
         say(f"{detail} {value:.4f}")
@@ -109,7 +110,7 @@ def evaluate(
             "benchmark": task.name,
             "model": name,
             "config": config,
-            "alpha": "float" if widths is None else alpha,
+            "alpha": scales,
             "metric": score.metric,
             "score": score.value,
             **score.details,

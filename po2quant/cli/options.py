@@ -19,7 +19,13 @@ ModelOption = Annotated[str | None, typer.Option("--model", help="Network of the
 ConfigOption = Annotated[
     str, typer.Option("--config", help="Bit widths: float, mpq, flat4 to flat16, or a configuration file.")
 ]
-AlphaOption = Annotated[str, typer.Option("--alpha", help="Scales: auto (real numbers) or auto_po2 (powers of two).")]
+AlphaOption = Annotated[
+    str,
+    typer.Option(
+        "--alpha",
+        help="Scales: auto (real numbers), auto_po2 (powers of two) or learned_po2 (powers of two that are trained).",
+    ),
+]
 WeightsOption = Annotated[
     Path | None,
     typer.Option(

@@ -1,7 +1,11 @@
 """The C functions that an integer program calls, one text for all types of integers.
 
 ``$x``, ``$y``, ``$w``, ``$bias`` are the types of inputs, outputs, weights and biases; ``$acc`` accumulates and
-``$wide`` aligns, adds the bias and rounds. Sizes are constants of the call, for the compiler to fold.
+``$wide`` aligns, adds the bias and rounds. ``$patch`` is the type of the inputs that one output pixel sees: 16 bits
+where they fit, since processors have instructions that sum products of these. ``$align`` and ``$shift`` are functions
+that suit every channel's shift; their steps are 1 for a shift a channel and 0 for one shift. Sizes are constants of the
+call, for the compiler to fold.
+
 :mod:`po2quant.deploy.plan` has the formula and the proof that no signed integer overflows.
 """
 
@@ -13,6 +17,7 @@ from string import Template
 
 PRELUDE = """\
 typedef char right_shifts_must_keep_the_sign[(-1 >> 1) == -1 && (INT64_C(-1) >> 1) == -1 ? 1 : -1];
+typedef char unsigned_must_wrap_to_signed[(int32_t)UINT32_MAX == -1 && (int64_t)UINT64_MAX == -1 ? 1 : -1];
 
 /* The arena's bytes hold integers of one type now and of another later. */
 #if defined(__GNUC__)
@@ -29,12 +34,11 @@ typedef uint32_t u32 MAY_ALIAS;
 typedef int64_t i64 MAY_ALIAS;
 typedef uint64_t u64 MAY_ALIAS;
 
-enum { TILE = 32 }; /* channels that are summed side by side */
+enum { TILE = 32 }; /* channels that are summed side by side, a multiple of 4 */
 
-/* One shift a channel, or one for all where its step is 0. */
+/* One shift a channel, or one for all. */
 typedef struct {
     const int8_t *align, *shift;
-    int32_t align_step, shift_step;
     int64_t low, high;
 } rescale;
 
@@ -46,18 +50,28 @@ typedef struct {
 """
 
 ARITHMETIC = Template("""\
-/* round(value / 2**shift), half to even; a negative shift goes left. */
+/* round(value / 2**shift), half to even, for a shift of 1 or more. */
+static inline $wide round_right_$wide($wide value, int32_t shift)
+{
+    return (value + ($wide)((($unsigned)1 << (shift - 1)) - 1) + ((value >> shift) & 1)) >> shift;
+}
+
+/* value << -places, for places of 0 or less. */
+static inline $wide left_$wide($wide value, int32_t places)
+{
+    return ($wide)(($unsigned)value << -places);
+}
+
+/* The one or the other. */
 static inline $wide round_shift_$wide($wide value, int32_t shift)
 {
-    if (shift <= 0)
-        return value * ($wide)(($unsigned)1 << -shift);
-    return (value + ($wide)((($unsigned)1 << (shift - 1)) - 1) + ((value >> shift) & 1)) >> shift;
+    return shift > 0 ? round_right_$wide(value, shift) : left_$wide(value, shift);
 }
 
 /* round(value / 2**shift / count), half to even. */
 static inline $wide round_ratio_$wide($wide value, int32_t shift, int32_t count)
 {
-    const $wide numerator = value * ($wide)(($unsigned)1 << (shift < 0 ? -shift : 0));
+    const $wide numerator = left_$wide(value, shift < 0 ? shift : 0);
     const $wide denominator = ($wide)count * ($wide)(($unsigned)1 << (shift > 0 ? shift : 0));
     $wide quotient = numerator / denominator;
     $wide remainder = numerator % denominator;
@@ -72,7 +86,7 @@ static inline $wide round_ratio_$wide($wide value, int32_t shift, int32_t count)
 static inline $wide jam_$wide($wide value, int32_t places)
 {
     if (places <= 0)
-        return value * ($wide)(($unsigned)1 << -places);
+        return left_$wide(value, places);
     return (value >> places) | ((value & ($wide)((($unsigned)1 << places) - 1)) != 0);
 }
 
@@ -98,34 +112,59 @@ class Kernel:
     text: str
 
 
-_LAYER = ("x", "w", "bias", "y", "acc", "wide")
+_FINISHED = ("bias", "y", "acc", "wide", "align", "align_step", "shift", "shift_step")
+_LAYER = ("x", "w", *_FINISHED)
+_DOTTED = ("patch", "w", *_FINISHED)
 
 _WEIGHT = """\
-static inline $w $function(const $w *weights, int32_t index)
+static inline $w $function(const $w *weights, uint32_t row, int32_t k)
 {
-    return weights[index];
+    return (weights + row)[k];
 }
 """
 
 _FINISH = """\
-static inline $y $function($acc sum, int32_t channel, const $bias *bias, const rescale *r)
+/* The output channels first to first + count - 1 of one pixel. */
+static inline void $function(const $acc *restrict totals, $y *restrict y, const $bias *restrict bias, const rescale *r,
+                             int32_t first, int32_t count)
 {
-    const $wide aligned = jam_$wide(($wide)sum, r->align[channel * r->align_step]);
-    const $wide rounded = round_shift_$wide(aligned + ($wide)bias[channel], r->shift[channel * r->shift_step]);
-    return ($y)clamp_$wide(rounded, ($wide)r->low, ($wide)r->high);
+    const int8_t *const align = r->align, *const shift = r->shift;
+    const $wide low = ($wide)r->low, high = ($wide)r->high;
+    for (int32_t c = 0; c < count; ++c) {
+        const $wide aligned = ${align}_$wide(($wide)totals[c], align[(first + c) * $align_step]);
+        const $wide rounded = ${shift}_$wide(aligned + ($wide)bias[first + c], shift[(first + c) * $shift_step]);
+        y[first + c] = ($y)clamp_$wide(rounded, low, high);
+    }
 }
 """
 
 _DOTS = """\
-/* The output channels first to last - 1 of one pixel: x times the weights of each channel. */
-static inline void $function(const $x *restrict x, $y *restrict y, const $w *restrict weights,
+/* The output channels first to last - 1 of one pixel: a patch times the weights of each channel. */
+static inline void $function(const $patch *restrict patch, $y *restrict y, const $w *restrict weights,
                              const $bias *restrict bias, const rescale *r, int32_t inputs, int32_t first, int32_t last)
 {
-    for (int32_t channel = first; channel < last; ++channel) {
-        $acc sum = 0;
-        for (int32_t k = 0; k < inputs; ++k)
-            sum += ($acc)x[k] * ($acc)$weight(weights, channel * inputs + k);
-        y[channel] = $finish(sum, channel, bias, r);
+    const uint32_t width = (uint32_t)inputs;
+    for (int32_t start = first; start < last; start += TILE) {
+        const int32_t rest = last - start, channels = rest < TILE ? rest : TILE;
+        $acc totals[TILE];
+        for (int32_t c = 0; c < channels; c += 4) { /* of the last four, those that are missing repeat the first */
+            const uint32_t row0 = (uint32_t)(start + c) * width;
+            const uint32_t row1 = c + 1 < channels ? row0 + width : row0;
+            const uint32_t row2 = c + 2 < channels ? row0 + 2 * width : row0;
+            const uint32_t row3 = c + 3 < channels ? row0 + 3 * width : row0;
+            $acc sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+            for (int32_t k = 0; k < inputs; ++k) {
+                sum0 += ($acc)patch[k] * ($acc)$weight(weights, row0, k);
+                sum1 += ($acc)patch[k] * ($acc)$weight(weights, row1, k);
+                sum2 += ($acc)patch[k] * ($acc)$weight(weights, row2, k);
+                sum3 += ($acc)patch[k] * ($acc)$weight(weights, row3, k);
+            }
+            totals[c] = sum0;
+            totals[c + 1] = sum1;
+            totals[c + 2] = sum2;
+            totals[c + 3] = sum3;
+        }
+        $finish(totals, y, bias, r, start, channels);
     }
 }
 """
@@ -140,9 +179,22 @@ static inline void $function(const $x *restrict x, $y *restrict y, const $w *res
 }
 """
 
-_PATCH = """\
+_WIDENED_DENSE = """\
+static inline void $function(const $x *restrict x, $y *restrict y, $patch *restrict patch, const $w *restrict weights,
+                             const $bias *restrict bias, const rescale *r, int32_t pixels, int32_t inputs,
+                             int32_t channels)
+{
+    for (int32_t pixel = 0; pixel < pixels; ++pixel) {
+        for (int32_t k = 0; k < inputs; ++k)
+            patch[k] = x[pixel * inputs + k];
+        $dots(patch, y + pixel * channels, weights, bias, r, inputs, 0, channels);
+    }
+}
+"""
+
+_GATHER = """\
 /* depth channels of the pixels under a window, zeros outside the image. */
-static inline void $function(const $x *restrict x, $x *restrict patch, const window *v, int32_t top, int32_t left,
+static inline void $function(const $x *restrict x, $patch *restrict patch, const window *v, int32_t top, int32_t left,
                              int32_t depth)
 {
     for (int32_t i = 0; i < v->rows; ++i) {
@@ -163,15 +215,15 @@ static inline void $function(const $x *restrict x, $x *restrict patch, const win
 """
 
 _CONVOLUTION = """\
-static inline void $function(const $x *restrict x, $y *restrict y, $x *restrict patch, const $w *restrict weights,
+static inline void $function(const $x *restrict x, $y *restrict y, $patch *restrict patch, const $w *restrict weights,
                              const $bias *restrict bias, const rescale *r, const window *v)
 {
     const int32_t depth = v->channels / v->groups, channels = v->output_channels / v->groups;
     for (int32_t row = 0; row < v->output_height; ++row)
         for (int32_t column = 0; column < v->output_width; ++column, y += v->output_channels)
             for (int32_t group = 0; group < v->groups; ++group) {
-                $patch(x + group * depth, patch, v, row * v->row_stride - v->top, column * v->column_stride - v->left,
-                       depth);
+                $gather(x + group * depth, patch, v, row * v->row_stride - v->top, column * v->column_stride - v->left,
+                        depth);
                 $dots(patch, y, weights, bias, r, v->rows * v->columns * depth, group * channels,
                       (group + 1) * channels);
             }
@@ -204,8 +256,7 @@ static inline void $$function(const $$x *restrict x, $$y *restrict y, $arguments
                     }
                 }
                 (void)count;
-                for (int32_t c = 0; c < channels; ++c)
-                    y[first + c] = $result;
+                $result
             }
 }
 """)
@@ -216,10 +267,13 @@ _DEPTHWISE = _TILES.substitute(
     start="0",
     combine="totals[c] += ($acc)pixel[(first + c) / (v->output_channels / v->channels)] *\n"
     + " " * 41
-    + "($acc)$weight(weights, (i * v->columns + j) * v->output_channels + first + c)",
-    result="$finish(totals[c], first + c, bias, r)",
+    + "($acc)$weight(weights, (uint32_t)((i * v->columns + j) * v->output_channels + first), c)",
+    result="$finish(totals, y, bias, r, first, channels);",
 )
 
+_EACH = """\
+for (int32_t c = 0; c < channels; ++c)
+                    y[first + c] = ($y)clamp_$wide({}, low, high);"""
 _POOLING_ARGUMENTS = "int32_t shift, $wide low, $wide high"
 
 _AVERAGE = _TILES.substitute(
@@ -227,7 +281,7 @@ _AVERAGE = _TILES.substitute(
     total="$acc",
     start="0",
     combine="totals[c] += ($acc)pixel[first + c]",
-    result="($y)clamp_$wide(round_ratio_$wide(($wide)totals[c], shift, count), low, high)",
+    result=_EACH.format("round_ratio_$wide(($wide)totals[c], shift, count)"),
 )
 
 _MAXIMUM = _TILES.substitute(
@@ -235,16 +289,17 @@ _MAXIMUM = _TILES.substitute(
     total="$x",
     start="lowest",
     combine="totals[c] = pixel[first + c] > totals[c] ? pixel[first + c] : totals[c]",
-    result="($y)clamp_$wide(round_shift_$wide(($wide)totals[c], shift), low, high)",
+    result=_EACH.format("round_shift_$wide(($wide)totals[c], shift)"),
 )
 
 KERNELS = {
     "weight": Kernel(("w",), (), _WEIGHT),
-    "finish": Kernel(("bias", "y", "acc", "wide"), (), _FINISH),
-    "dots": Kernel(_LAYER, ("weight", "finish"), _DOTS),
-    "dense": Kernel(_LAYER, ("dots",), _DENSE),
-    "patch": Kernel(("x",), (), _PATCH),
-    "convolution": Kernel(_LAYER, ("patch", "dots"), _CONVOLUTION),
+    "finish": Kernel(_FINISHED, (), _FINISH),
+    "dots": Kernel(_DOTTED, ("weight", "finish"), _DOTS),
+    "dense": Kernel(("x", *_DOTTED), ("dots",), _DENSE),
+    "widened_dense": Kernel(("x", *_DOTTED), ("dots",), _WIDENED_DENSE),
+    "gather": Kernel(("x", "patch"), (), _GATHER),
+    "convolution": Kernel(("x", *_DOTTED), ("gather", "dots"), _CONVOLUTION),
     "depthwise": Kernel(_LAYER, ("weight", "finish"), _DEPTHWISE),
     "average": Kernel(("x", "y", "acc", "wide"), (), _AVERAGE),
     "maximum": Kernel(("x", "y", "wide"), (), _MAXIMUM),
@@ -287,9 +342,9 @@ def _unpack(bits: int) -> str:
     word = 32 if reach <= 4 else 64
     parts = " | ".join(f"(u{word})bytes[{i}] << {8 * i}" for i in range(reach))
     return f"""\
-static inline i32 weight_packed{bits}(const packed{bits} *weights, int32_t index)
+static inline i32 weight_packed{bits}(const packed{bits} *weights, uint32_t row, int32_t k)
 {{
-    const uint32_t start = (uint32_t)index * {bits};
+    const uint32_t start = (row + (uint32_t)k) * {bits};
     const uint8_t *const bytes = weights + start / 8;
     const u{word} field = (({parts}) >> (start % 8)) & {2**bits - 1};
     return (i32)((i{word})(field ^ {2 ** (bits - 1)}) - {2 ** (bits - 1)});

@@ -46,18 +46,28 @@ def short_name(dtype: np.dtype) -> str:
     return f"{dtype.kind}{8 * dtype.itemsize}"
 
 
-def patch_size(program: Program, operation: Operation) -> int:
-    """Return how many integers a convolution gathers for one output pixel; 0 where it reads its input directly."""
-    if not isinstance(operation, Conv2D) or _is_depthwise(operation) or _is_pointwise(operation):
+def patch_dtype(x: Tensor) -> np.dtype:
+    """Return the C integer of a patch: 16 bits for inputs that fit, else that of the inputs."""
+    return smallest_dtype(min(x.format.min_int, np.iinfo(np.int16).min), x.format.max_int)
+
+
+def patch_bytes(program: Program, operation: Operation) -> int:
+    """Return the size of what an operation gathers for one output pixel; 0 where it reads its input directly."""
+    if not isinstance(operation, (Conv2D, Dense)) or (isinstance(operation, Conv2D) and _is_depthwise(operation)):
         return 0
-    return math.prod(operation.kernel.integers.shape[:3])
+    (x,) = program.inputs_of(operation)
+    if _is_matrix_product(operation) and patch_dtype(x) == tensor_dtype(x):
+        return 0
+    return math.prod(operation.kernel.integers.shape[:-1]) * patch_dtype(x).itemsize
 
 
 def _is_depthwise(operation: Conv2D) -> bool:
     return operation.kernel.integers.shape[2] == 1 and operation.groups > 1
 
 
-def _is_pointwise(operation: Conv2D) -> bool:
+def _is_matrix_product(operation: Conv2D | Dense) -> bool:
+    if isinstance(operation, Dense):
+        return True
     geometry = (*operation.kernel.integers.shape[:2], *operation.strides, operation.groups)
     return set(geometry) == {1} and operation.padding == NO_PADDING
 
@@ -82,12 +92,16 @@ class Calls:
         """Return the C type of a tensor's integers."""
         return short_name(tensor_dtype(self.program.tensor[tensor]))
 
+    def patch_type(self, operation: Operation) -> str:
+        """Return the C type of the integers that an operation gathers."""
+        return short_name(patch_dtype(self.program.inputs_of(operation)[0]))
+
     def call(self, operation: Operation, patch: str) -> str:
         """Return the statement that computes an operation.
 
         Args:
             operation: any but Reshape, which moves nothing.
-            patch: where a convolution gathers its pixels.
+            patch: where it gathers the inputs of an output pixel; empty where it does not.
         """
         plan = plan_of(self.program, operation)
         match operation:
@@ -98,7 +112,8 @@ class Calls:
             case Add() | Multiply() | Requantize() | Concatenate() | LookUpTable():
                 return self._elementwise(operation, plan)
             case ZeroPadding(padding=((top, _), (left, _))):
-                function = self.functions.name("patch", x=self.type_of(operation.output))
+                kind = self.type_of(operation.output)
+                function = self.functions.name("gather", x=kind, patch=kind)
                 rows, columns, depth = output_shape(operation, self._input_shapes(operation))
                 window = self._window(operation, (rows, columns))
                 return self._invoke(function, operation, window, -top, -left, depth)
@@ -124,27 +139,25 @@ class Calls:
         rows = kernel if is_depthwise else kernel.reshape(-1, channels).T
         types = {
             "x": self.type_of(operation.inputs[0]),
+            "patch": self.patch_type(operation),
             "w": self._weights(f"{name}_weights", rows.ravel(), operation.kernel.bit_width),
             "bias": self._array(f"{name}_bias", plan.bias, smallest_dtype(-(2**31), int(np.abs(plan.bias).max()))),
             "y": self.type_of(operation.output),
             **self._registers(operation, plan),
         }
-        constants = (f"{name}_weights", f"{name}_bias", self._rescale(name, plan, types["wide"]))
-        if isinstance(operation, Dense) or _is_pointwise(operation):
+        constants = [f"{name}_weights", f"{name}_bias", self._rescale(name, plan, types["wide"])]
+        if patch:
+            constants.insert(0, patch)
+        types |= _shift_types("align", plan.align_shifts) | _shift_types("shift", plan.output_shifts)
+        if _is_matrix_product(operation):
             inputs = self._input_shapes(operation)[0]
-            function = self.functions.name("dense", **types)
+            function = self.functions.name("widened_dense" if patch else "dense", **types)
             return self._invoke(function, operation, *constants, math.prod(inputs[:-1]), inputs[-1], channels)
         window = self._window(operation, kernel.shape[:2])
         function = self.functions.name("depthwise" if is_depthwise else "convolution", **types)
-        return self._invoke(function, operation, *([] if is_depthwise else [patch]), *constants, window)
+        return self._invoke(function, operation, *constants, window)
 
     def _pooling(self, operation: AveragePooling | MaxPooling, plan: Plan) -> str:
-        # A window that sees no pixel has no mean and no largest integer.
-        if any(max(around) >= size for around, size in zip(operation.padding, operation.window, strict=True)):
-            raise ValueError(
-                f"padding of pooling {operation.name!r} must be smaller than its window {operation.window}. "
-                f"Received: {operation.padding}"
-            )
         types = {"x": self.type_of(operation.inputs[0]), "y": self.type_of(operation.output)}
         types |= self._registers(operation, plan)
         limits = (int(plan.output_shifts[0]), *_limits(plan, types["wide"]))
@@ -218,9 +231,8 @@ class Calls:
         low, high = _limits(plan, wide)
         fields = []
         for kind, shifts in (("align", plan.align_shifts), ("shift", plan.output_shifts)):
-            differ = np.unique(shifts).size > 1
-            self._array(f"{name}_{kind}", shifts if differ else shifts[:1], np.dtype("int8"))
-            fields += [f".{kind} = {name}_{kind}", f".{kind}_step = {int(differ)}"]
+            self._array(f"{name}_{kind}", shifts if _differ(shifts) else shifts[:1], np.dtype("int8"))
+            fields.append(f".{kind} = {name}_{kind}")
         fields += [f".low = {low}", f".high = {high}"]
         self.constants.append(f"static const rescale {name}_rescale = {{\n{_lines(fields)}}};\n")
         return f"&{name}_rescale"
@@ -239,6 +251,19 @@ class Calls:
             f"static const {kind} {name}[{values.size}] = {{\n{_lines(map(str, values.tolist()))}}};\n"
         )
         return kind
+
+
+def _differ(shifts: np.ndarray) -> bool:
+    return bool(np.any(shifts != shifts[0]))
+
+
+def _shift_types(kind: str, shifts: np.ndarray) -> dict[str, str]:
+    """Return the function that shifts every channel, and whether each has a shift of its own."""
+    if kind == "align":
+        function = "left" if shifts.max() <= 0 else "jam"
+    else:
+        function = "round_right" if shifts.min() >= 1 else "round_shift"
+    return {kind: function, f"{kind}_step": str(int(_differ(shifts)))}
 
 
 def packed(values: np.ndarray, bits: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -19,7 +20,49 @@ FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Wconversion")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover")
 
 
-def compile_c(source: CSource, folder: str | os.PathLike, trace: bool = False, flags: Sequence[str] = ()) -> Path:
+@dataclasses.dataclass(frozen=True)
+class Executable:
+    """A compiled program that runs a file of inputs.
+
+    Args:
+        source: its C files.
+        path: the file; those of integers go beside it.
+        trace: whether it also writes every tensor.
+    """
+
+    source: CSource
+    path: Path
+    trace: bool
+
+    def run(self, integers: Arrays) -> dict[str, np.ndarray]:
+        """Run the program on integers.
+
+        Args:
+            integers: ``(samples, ...)``, one array for each input, as
+                :func:`po2quant.deploy.interpreter.quantize_inputs` makes them.
+
+        Returns:
+            The outputs by name, or every tensor if it traces, ``(samples, *shape)``, int64.
+
+        Raises:
+            ValueError: for integers that do not fit the inputs.
+            RuntimeError: where the program fails.
+        """
+        program = self.source.program
+        arrays = list(integers) if isinstance(integers, (list, tuple)) else [integers]
+        samples = _samples(self.source, program.inputs, arrays)
+        names = ("inputs.bin", "outputs.bin", "tensors.bin")[: 3 if self.trace else 2]
+        files = [self.path.with_name(name) for name in names]
+        samples.tofile(files[0])
+        _call([self.path, *files])
+        tensors = tuple(output.tensor for output in program.outputs)
+        if self.trace:
+            tensors = (*program.inputs, *(operation.output for operation in program.operations))
+        record = np.fromfile(files[-1], _record(self.source, tensors))
+        return {name: record[field].astype(np.int64) for name, field in zip(tensors, record.dtype.names, strict=True)}
+
+
+def compile_c(source: CSource, folder: str | os.PathLike, trace: bool = False, flags: Sequence[str] = ()) -> Executable:
     """Compile the program that runs a file of inputs.
 
     Args:
@@ -35,11 +78,11 @@ def compile_c(source: CSource, folder: str | os.PathLike, trace: bool = False, f
     compiler = shutil.which(COMPILER)
     if compiler is None:
         raise ValueError(f"running an integer program in C needs {COMPILER} on the PATH. Received: none")
-    executable = Path(folder, source.name)
+    executable = Path(folder, source.name).absolute()
     executable.parent.mkdir(parents=True, exist_ok=True)
     macros = [f"-D{TRACE_MACRO}"] if trace else []
     _call([compiler, *FLAGS, *macros, *flags, "-o", executable, source.source, source.main])
-    return executable
+    return Executable(source, executable, trace)
 
 
 def run_c(
@@ -49,35 +92,8 @@ def run_c(
     trace: bool = False,
     flags: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Compile a program and run it on integers.
-
-    Args:
-        source: what :func:`po2quant.deploy.c_source.write_c` returned.
-        integers: ``(samples, ...)``, one array for each input, as
-            :func:`po2quant.deploy.interpreter.quantize_inputs` makes them.
-        folder: where the executable and the files of integers go.
-        trace: return every tensor instead of the outputs alone.
-        flags: for gcc, beside :data:`FLAGS`.
-
-    Returns:
-        The tensors by name, ``(samples, *shape)``, int64.
-
-    Raises:
-        ValueError: without gcc, or for integers that do not fit the inputs.
-        RuntimeError: where gcc refuses the files, or the program fails.
-    """
-    folder = Path(folder)
-    program = source.program
-    arrays = list(integers) if isinstance(integers, (list, tuple)) else [integers]
-    samples = _samples(source, program.inputs, arrays)
-    executable = compile_c(source, folder, trace, flags)
-    files = [folder / name for name in ("inputs.bin", "outputs.bin", "tensors.bin")[: 3 if trace else 2]]
-    samples.tofile(files[0])
-    _call([executable, *files])
-    names = (*program.inputs, *(operation.output for operation in program.operations)) if trace else None
-    names = names or tuple(output.tensor for output in program.outputs)
-    record = np.fromfile(files[-1], _record(source, names))
-    return {name: record[field].astype(np.int64) for name, field in zip(names, record.dtype.names, strict=True)}
+    """Compile a program and run it on integers: :func:`compile_c` and :meth:`Executable.run`."""
+    return compile_c(source, folder, trace, flags).run(integers)
 
 
 def _record(source: CSource, names: Sequence[str]) -> np.dtype:

@@ -2,7 +2,7 @@
 
 Every tensor is the smallest C integer that holds its format, and lies in one static arena, or where the caller keeps
 inputs and outputs. Kernels are ``(channel, row, column, depth)``, so that each output is one product of two contiguous
-rows, which gcc vectorises; a convolution first gathers the pixels under its window. Biases are aligned already.
+rows, which gcc vectorises; the inputs of an output pixel are first gathered into a patch. Biases are aligned already.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from string import Template
 
 from po2quant.deploy.arena import Buffer, plan_arena
 from po2quant.deploy.c_kernels import PRELUDE
-from po2quant.deploy.c_operations import Calls, patch_size, tensor_dtype
+from po2quant.deploy.c_operations import Calls, patch_bytes, tensor_dtype
 from po2quant.deploy.operations import LINEAR, Reshape, Tensor
 from po2quant.deploy.program import Program
 
@@ -141,7 +141,7 @@ def write_c(program: Program, folder: str | os.PathLike, name: str, pack: bool =
         pack: store each weight in its own number of bits instead of in 8, 16 or 32: smaller, but slower to read.
 
     Raises:
-        ValueError: for a name that is no C identifier, or a pooling window that may lie outside the image.
+        ValueError: for a name that is no C identifier.
 
     Example:
         >>> source = write_c(program, "build", "digits")  # doctest: +SKIP
@@ -156,6 +156,12 @@ def write_c(program: Program, folder: str | os.PathLike, name: str, pack: bool =
         (folder / file).write_text(text, encoding="ascii")
     header, source, main = (folder / file for file in texts)
     return CSource(program, name, header, source, main, network.arena.size_bytes, network.calls.constant_bytes)
+
+
+def memory_bytes(program: Program, pack: bool = False) -> tuple[int, int]:
+    """Return the bytes of a program's constants and of its arena in C, as :func:`write_c` would report them."""
+    network = _Network(program, "network", pack)
+    return network.calls.constant_bytes, network.arena.size_bytes
 
 
 class _Network:
@@ -194,9 +200,8 @@ class _Network:
                 buffers.append(
                     Buffer(self.identifiers[name], _size_bytes(tensor), step, max(step, last_read.get(name, step)))
                 )
-            if patch := patch_size(program, operation):
-                item_bytes = tensor_dtype(program.inputs_of(operation)[0]).itemsize
-                buffers.append(Buffer(self._patch_name(name), patch * item_bytes, step, step))
+            if size_bytes := patch_bytes(program, operation):
+                buffers.append(Buffer(self._patch_name(name), size_bytes, step, step))
         return buffers
 
     def _patch_name(self, output: str) -> str:
@@ -211,8 +216,8 @@ class _Network:
         for operation in program.operations:
             if not isinstance(operation, Reshape):
                 patch = ""
-                if patch_size(program, operation):
-                    patch = self._in_arena(self._patch_name(operation.output), self.calls.type_of(operation.inputs[0]))
+                if patch_bytes(program, operation):
+                    patch = self._in_arena(self._patch_name(operation.output), self.calls.patch_type(operation))
                 lines.append(self.calls.call(operation, patch))
             lines.append(self._trace(operation.output))
         for output, parameter in zip(program.outputs, self.outputs, strict=True):

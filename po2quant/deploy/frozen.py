@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from po2quant.deploy.operations import Weights
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.quantizers import AUTO_PO2, Quantizer, quantized_bits, quantized_bits_featuremap
+from po2quant.quantizers import POWERS_OF_TWO, Quantizer, quantized_bits, quantized_bits_featuremap
 from po2quant.transform import QuantizedWeight
 
 
@@ -36,7 +36,7 @@ def activation_format(name: str, quantizer: Any) -> FixedPointFormat:
     if quantizer.alpha is None:
         exponent = _fixed_point_exponent(quantizer)
     elif quantizer.frozen:
-        exponent = int(_exponents(quantizer.scale))
+        exponent = int(_exponents(name, quantizer.scale))
     else:
         raise ValueError(f"the range of quantizer {name!r} is not frozen: call freeze_scales first")
     return FixedPointFormat(quantizer.bits, exponent, quantizer.signed, quantizer.signed and quantizer.narrow_range)
@@ -61,7 +61,7 @@ def integer_weights(weight: QuantizedWeight) -> Weights:
     if quantizer.alpha is None:
         exponents = np.full(shape, _fixed_point_exponent(quantizer))
     else:
-        exponents = np.broadcast_to(_exponents(quantizer.get_config()["post_training_scale"]), shape)
+        exponents = np.broadcast_to(_exponents(name, quantizer.get_config()["post_training_scale"]), shape)
     values = quantizer.call(tf.constant(np.asarray(weight.variable), tf.float64)).numpy()  # not cast to float32
     integers = np.ldexp(values, -exponents).astype(np.int64)
     if weight.part == "kernel" and isinstance(weight.layer, keras.layers.DepthwiseConv2D):
@@ -75,9 +75,9 @@ def integer_weights(weight: QuantizedWeight) -> Weights:
 
 
 def _check_shift(name: str, quantizer: Quantizer) -> None:
-    if quantizer.alpha not in (None, AUTO_PO2):
+    if quantizer.alpha not in (None, *POWERS_OF_TWO):
         raise ValueError(
-            f"scales of {name!r} must be powers of two, alpha='auto_po2': others are no shifts. "
+            f"scales of {name!r} must be powers of two, alpha='auto_po2' or 'learned_po2': others are no shifts. "
             f"Received: alpha={quantizer.alpha!r}"
         )
 
@@ -86,6 +86,12 @@ def _fixed_point_exponent(quantizer: Quantizer) -> int:
     return quantizer.integer - quantizer.bits + quantizer.signed
 
 
-def _exponents(scales: Any) -> np.ndarray:
+def _exponents(name: str, scales: Any) -> np.ndarray:
     """Return the exponents of powers of two."""
-    return np.frexp(np.asarray(scales, np.float64))[1].astype(np.int64) - 1
+    fractions, exponents = np.frexp(np.asarray(scales, np.float64))
+    if np.any(fractions != 0.5):
+        raise ValueError(
+            f"scales of {name!r} must be powers of two, as a network trained with alpha='auto_po2' has them. "
+            f"Received: {np.asarray(scales)[fractions != 0.5].flat[0]}"
+        )
+    return exponents.astype(np.int64) - 1

@@ -31,7 +31,8 @@ a: the smallest and the largest accumulator that any input can make, partial sum
 convolution and a channel with kernel w: sum(w > 0) * min x + sum(w < 0) * max x, and the other way round.
 align, shift: places to the right (negative: to the left), the least and the most of the channels; + count: and divided
 by the number of pixels. sum: bits of a once it is aligned, with the bias.
-register: bits of the integer type that holds a / the sum."""
+register: bits of the integer type that holds a / the sum.
+dead: output channels whose kernel is all zeros, of all: constants that their bias makes."""
 
 
 def listing(program: Program) -> str:
@@ -42,7 +43,23 @@ def listing(program: Program) -> str:
         LEGEND,
         _table([("tensor", "shape", "bits", "exponent", "integers", "values"), *map(_tensor_row, program.tensors)]),
         _table(
-            [("operation", "kind", "reads", "writes", "MACs", "other", "a", "align", "shift", "sum", "register"), *rows]
+            [
+                (
+                    "operation",
+                    "kind",
+                    "reads",
+                    "writes",
+                    "MACs",
+                    "other",
+                    "a",
+                    "align",
+                    "shift",
+                    "sum",
+                    "register",
+                    "dead",
+                ),
+                *rows,
+            ]
         ),
     ]
     return "\n\n".join(parts) + "\n"
@@ -120,6 +137,7 @@ def _operation_row(program: Program, operation: Operation) -> tuple[str, ...]:
         str(macs(program, operation)),
         str(other_operations(program, operation)),
         *(("-",) * 5 if plan is None else _plan_cells(operation, plan)),
+        _dead_channels(operation),
     )
 
 
@@ -135,6 +153,14 @@ def _plan_cells(operation: Operation, plan: Plan) -> tuple[str, ...]:
         f"{plan.sum_bits} bits",
         f"{plan.accumulator_register}/{plan.sum_register}",
     )
+
+
+def _dead_channels(operation: Operation) -> str:
+    if not isinstance(operation, (Conv2D, Dense)):
+        return "-"
+    kernel = operation.kernel.integers
+    alive = np.any(kernel, axis=tuple(range(kernel.ndim - 1)))
+    return f"{np.sum(~alive)}/{alive.size}"
 
 
 def _span(values: np.ndarray) -> str:

@@ -21,9 +21,11 @@ from po2quant.deploy.operations import (
     ACTIVATIONS,
     LINEAR,
     OPERATIONS,
+    AveragePooling,
     Conv2D,
     Dense,
     LookUpTable,
+    MaxPooling,
     Operation,
     Reshape,
     Tensor,
@@ -196,6 +198,13 @@ def _check_operation(program: Program, operation: Operation) -> None:
     if activation not in ACTIVATIONS:
         raise ValueError(
             f"activation of {operation.name!r} must be one of {', '.join(ACTIVATIONS)}. Received: {activation!r}"
+        )
+    if isinstance(operation, (AveragePooling, MaxPooling)) and any(
+        max(around) >= size for around, size in zip(operation.padding, operation.window, strict=True)
+    ):  # a window that sees no pixel has no mean and no largest integer
+        raise ValueError(
+            f"padding of pooling {operation.name!r} must be smaller than its window {operation.window}. "
+            f"Received: {operation.padding}"
         )
     if isinstance(operation, (Reshape, ZeroPadding)) and inputs[0].format != output.format:
         raise ValueError(

@@ -1,14 +1,13 @@
 """The frozen network in float64 by Keras, and the comparison of an integer program with it, bit for bit.
 
 Float64 adds integers of up to 53 bits without rounding, so that it computes the network's sums exactly; the few
-operations whose sums could be wider are named by :attr:`Comparison.inexact`. Layers run one by one, without XLA: XLA
+operations whose sums could be wider are named by :func:`inexact_operations`. Layers run one by one, without XLA: XLA
 replaces the division of an average by a multiplication with a rounded reciprocal, which breaks ties the wrong way for
 windows such as 7 x 7.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import qkeras
 import tensorflow as tf
 from keras import layers
 
+from po2quant.deploy.comparison import Comparer, Comparison
 from po2quant.deploy.frozen import activation_format
 from po2quant.deploy.interpreter import quantize_inputs, run
 from po2quant.deploy.plan import EXACT_FLOAT64_BITS, plan_of
@@ -29,55 +29,9 @@ from po2quant.transform.layers import WEIGHT_LAYERS, kernel_of
 BATCH_SIZE = 8
 """Samples at a time: a bound on memory."""
 
+PROGRAM, KERAS = "interpreter", "Keras float64"
+
 Arrays = np.ndarray | Sequence[np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Mismatch:
-    """An integer that differs.
-
-    Args:
-        tensor: name of the quantizer.
-        index: sample and position.
-        program: the integer of the program.
-        keras: the integer of Keras.
-    """
-
-    tensor: str
-    index: tuple[int, ...]
-    program: int
-    keras: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """What a comparison found.
-
-    Args:
-        samples: samples compared.
-        tensors: quantized tensors compared of each sample.
-        integers: integers compared.
-        mismatches: integers that differ.
-        first: the first of them, in the order of the network and, batch by batch, of the samples.
-        inexact: operations whose sums might need more bits than float64 has.
-    """
-
-    samples: int
-    tensors: int
-    integers: int
-    mismatches: int
-    first: Mismatch | None
-    inexact: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Return the finding as a sentence."""
-        counts = f"{self.integers} integers of {self.tensors} tensors and {self.samples} samples"
-        if self.first is None:
-            return f"{counts}: all equal"
-        return (
-            f"{counts}: {self.mismatches} differ, first in {self.first.tensor!r} at {self.first.index}: "
-            f"program {self.first.program}, Keras {self.first.keras}"
-        )
 
 
 class Float64Network:
@@ -133,30 +87,24 @@ def compare(program: Program, model: keras.Model, x: Arrays, batch_size: int = B
 
     Example:
         >>> print(compare(program, model, x[:8]))  # doctest: +SKIP
-        123456 integers of 12 tensors and 8 samples: all equal
+        interpreter and Keras float64: 123456 integers of 12 tensors and 8 samples: all equal
+    """
+    network, comparer = Float64Network(model), Comparer(program, PROGRAM, KERAS)
+    for batch in batches(x, batch_size):
+        comparer.add(run(program, quantize_inputs(program, batch)), network(batch))
+    return comparer.result()
+
+
+def batches(x: Arrays, size: int = BATCH_SIZE) -> list[list[np.ndarray]]:
+    """Return the inputs of a network in batches, one array for each model input.
+
+    Raises:
+        ValueError: for no samples.
     """
     arrays = list(x) if isinstance(x, (list, tuple)) else [x]
     if not len(arrays[0]):
         raise ValueError("x must have samples to compare. Received: none")
-    network = Float64Network(model)
-    integers = mismatches = 0
-    tensors: dict[str, np.ndarray] = {}
-    first: Mismatch | None = None
-    for start in range(0, len(arrays[0]), batch_size):
-        batch = [array[start : start + batch_size] for array in arrays]
-        computed = run(program, quantize_inputs(program, batch))
-        tensors = network(batch)
-        for name, expected in tensors.items():
-            if name not in computed or computed[name].shape != expected.shape:
-                raise ValueError(f"the program must have a tensor {name!r} of shape {expected.shape[1:]}, as the model")
-            differs = np.argwhere(computed[name] != expected)
-            integers += expected.size
-            mismatches += len(differs)
-            if first is None and len(differs):
-                index = tuple(differs[0].tolist())
-                values = int(computed[name][index]), int(expected[index])
-                first = Mismatch(name, (start + index[0], *index[1:]), *values)
-    return Comparison(len(arrays[0]), len(tensors), integers, mismatches, first, inexact_operations(program))
+    return [[array[start : start + size] for array in arrays] for start in range(0, len(arrays[0]), size)]
 
 
 def inexact_operations(program: Program) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ from matplotlib.ticker import MaxNLocator
 
 from po2quant.diagnostics.findings import UPDATE_LARGE, UPDATE_SMALL
 from po2quant.diagnostics.measurement import ACTIVATION, BIAS, KERNEL, PARTS, Measurement
+from po2quant.diagnostics.mode_mix import Mix
 
+MOST_INCHES = 40.0
 MOST_IN_LEGEND = 12
 """Curves that a legend can name; more are coloured by their place in the network."""
 
@@ -41,7 +43,13 @@ HEAT_MAPS = (
     ("zero_ratio", ACTIVATION),
     ("clip_ratio", ACTIVATION),
 )
-CURVES = (("update_relative_mean", KERNEL), ("update_relative_mean", BIAS), ("update_signed", KERNEL))
+CURVES = (
+    ("update_relative_mean", KERNEL),
+    ("update_relative_mean", BIAS),
+    ("update_signed", KERNEL),
+    ("zero_ratio", KERNEL),
+    ("zero_ratio", BIAS),
+)
 
 
 def plot_diagnostics(rows: Sequence[Measurement], folder: Path, data: str) -> list[Path]:
@@ -90,16 +98,42 @@ def plot_heat_map(rows: Sequence[Measurement], measure: str, part: str, path: Pa
 
 
 def plot_curves(rows: Sequence[Measurement], measure: str, part: str, path: Path, data: str) -> Path | None:
-    """Draw an update of every layer over the epochs, with the study's lines.
+    """Draw an update or a ratio of every layer over the epochs; see :func:`draw_curves`.
 
     Returns:
         The path, or None where fewer than two epochs have the measure.
     """
-    layers, epochs, table = _table(rows, measure, part)
+    layers, epochs, _ = _table(rows, measure, part)
     if len(epochs) < 2:
         return None
     figure, axes = _figure(f"{part}: {LABELS[measure]}", data, 8.0, 4.6)
-    is_signed = bool(np.nanmin(table) < 0.0)
+    draw_curves(axes, rows, measure, part)
+    axes.set(xlabel="epoch", ylabel=LABELS[measure])
+    if len(layers) <= MOST_IN_LEGEND:
+        figure.legend(loc="outside right upper", fontsize=7)
+    else:
+        _place_bar(figure, axes, layers)
+    return _save(figure, path)
+
+
+def draw_curves(axes: Any, rows: Sequence[Measurement], measure: str, part: str) -> None:
+    """Draw a measure of every layer over the epochs on given axes, coloured by the place in the network.
+
+    An update gets the study's lines, a ratio an axis from 0 to 1.
+    """
+    layers, epochs, table = _table(rows, measure, part)
+    colors = COLORS(np.linspace(0.0, 1.0, len(layers)))
+    for layer, values, color in zip(layers, table, colors, strict=True):
+        axes.plot(epochs, values, label=layer, color=color, linewidth=1.2, marker="." if len(epochs) < 20 else None)
+    if measure.endswith("ratio"):
+        axes.set_ylim(-0.02, 1.02)
+    else:
+        _draw_update_lines(axes, is_signed=bool(np.nanmin(table, initial=0.0) < 0.0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+
+
+def _draw_update_lines(axes: Any, is_signed: bool) -> None:
     if is_signed:
         axes.set_yscale("symlog", linthresh=UPDATE_SMALL, linscale=0.3)
     else:
@@ -107,17 +141,6 @@ def plot_curves(rows: Sequence[Measurement], measure: str, part: str, path: Path
     for line in UPDATE_LINES:
         for sign in (1.0, -1.0) if is_signed else (1.0,):
             axes.axhline(sign * line, color="tab:red", linestyle="--", linewidth=1.0)
-    colors = COLORS(np.linspace(0.0, 1.0, len(layers)))
-    for layer, values, color in zip(layers, table, colors, strict=True):
-        axes.plot(epochs, values, label=layer, color=color, linewidth=1.2, marker="." if len(epochs) < 20 else None)
-    axes.set(xlabel="epoch", ylabel=LABELS[measure])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    if len(layers) <= MOST_IN_LEGEND:
-        figure.legend(loc="outside right upper", fontsize=7)
-    else:
-        _place_bar(figure, axes, layers)
-    return _save(figure, path)
 
 
 def _place_bar(figure: Figure, axes: Any, layers: Sequence[str]) -> None:
@@ -158,6 +181,28 @@ def plot_along_network(rows: Sequence[Measurement], measure: str, path: Path, da
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7, frameon=False)
     figure.suptitle(f"{LABELS[measure]}, along the network", fontsize=11)
+    return _save(figure, path)
+
+
+def plot_mode_sweep(mix: Mix, path: Path, data: str) -> Path:
+    """Draw what powers of two cost at each layer, and the loss over the number of layers with real scales."""
+    costs, losses, chosen = mix.sweep.costs, mix.sweep.mix_losses, len(mix.real_layers)
+    figure = _blank(data, 9.6, min(2.0 + 0.2 * len(costs), MOST_INCHES))
+    bars, curve = figure.subplots(1, 2, width_ratios=(3, 2))
+    places = np.arange(len(costs))
+    bars.barh(places - 0.2, [cost.po2_cost for cost in costs], 0.4, label="of a power of two among real scales")
+    bars.barh(places + 0.2, [cost.auto_gain for cost in costs], 0.4, label="that a real scale wins back")
+    bars.set_yticks(places, [f"{cost.layer} ({cost.bits})" for cost in costs], fontsize=7)
+    for label, cost in zip(bars.get_yticklabels(), costs, strict=True):
+        label.set(color="tab:red" if cost.layer in mix.real_layers else "black")
+    bars.set(xlabel="mean loss", title="cost of powers of two (red: real in the mix)", ylim=(len(costs) - 0.5, -0.5))
+    bars.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
+    curve.plot(range(len(losses)), losses, ".-")
+    curve.plot(chosen, losses[chosen], "o", color="tab:red", label=f"the mix: {chosen} of {len(costs)}")
+    curve.set(xlabel="layers with real scales, the best first", ylabel="mean loss", title="loss of mixes")
+    curve.legend(fontsize=7)
+    for axes in (bars, curve):
+        axes.grid(alpha=0.3)
     return _save(figure, path)
 
 

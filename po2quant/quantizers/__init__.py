@@ -16,9 +16,11 @@ the object, a layer names it differently before and after a ``.keras`` reload, s
 one of the two; the serialized form, which :func:`po2quant.transform.quantize_model` uses, has no such difference.
 """
 
-from po2quant.quantizers.base import ALPHAS, AUTO, AUTO_PO2, Quantizer, check_alpha
+from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2, check_alpha
+from po2quant.quantizers.base import POWERS_OF_TWO, Quantizer
 from po2quant.quantizers.featuremap import quantized_bits_featuremap
 from po2quant.quantizers.functional import affine_scale, fake_quantize
+from po2quant.quantizers.optimizer import LOG2_THRESHOLD, ThresholdAdam
 from po2quant.quantizers.parsing import get_quantizer, parse_quantizer_call
 from po2quant.quantizers.weights import SCALE_RULES, quantized_bits
 
@@ -26,8 +28,12 @@ __all__ = [
     "ALPHAS",
     "AUTO",
     "AUTO_PO2",
+    "LEARNED_PO2",
+    "LOG2_THRESHOLD",
+    "POWERS_OF_TWO",
     "SCALE_RULES",
     "Quantizer",
+    "ThresholdAdam",
     "affine_scale",
     "check_alpha",
     "fake_quantize",

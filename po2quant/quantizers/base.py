@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,19 +10,18 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
+from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2
 from po2quant.fixed_point import MAX_BITS, check_bits
 from po2quant.quantizers.functional import fake_quantize
 
-AUTO, AUTO_PO2 = "auto", "auto_po2"
-ALPHAS = (AUTO, AUTO_PO2)
+POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
+"""Kinds of scales that are powers of two."""
+
+LOG2_THRESHOLD = "log2_threshold"
+"""What the trained variable of a quantizer with ``alpha='learned_po2'`` is called."""
+
 INTEGER_RANGE = range(po2.MIN_EXPONENT + MAX_BITS, po2.MAX_EXPONENT + 1)
 """Positions of the binary point whose step is a normal number at every width."""
-
-
-def check_alpha(alpha: str) -> None:
-    """Raise ValueError unless ``alpha`` names a way to compute scales."""
-    if alpha not in ALPHAS:
-        raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={alpha!r}")
 
 
 class Quantizer(keras.layers.Layer):
@@ -83,6 +83,57 @@ class Quantizer(keras.layers.Layer):
 
     def _forget_scale(self) -> None:
         """Drop a stored scale that belonged to the old width."""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the scale is trained."""
+        return self.alpha == LEARNED_PO2
+
+    @property
+    def learning(self) -> bool:
+        """Whether the scale is that of a threshold in training; it is not before the first step, nor once frozen."""
+        return self.is_learned and self.built and bool(self._learning.numpy())
+
+    def _add_threshold(self, shape: tuple[int, ...]) -> None:
+        """Create the trained ``log2 t`` of each scale, unknown until training starts."""
+        self._log2_threshold = self.add_weight(shape=shape, initializer="zeros", name=LOG2_THRESHOLD)
+        self._learning = self.add_weight(
+            shape=(), dtype="bool", trainable=False, initializer="zeros", name="learning"
+        )
+
+    def _is_settled(self) -> tf.Tensor:
+        """Return whether the scale is one that is stored or trained, so that it does not depend on the values."""
+        frozen = tf.convert_to_tensor(self._frozen)
+        return frozen | tf.convert_to_tensor(self._learning) if self.is_learned else frozen
+
+    def _set_threshold(self, log2_threshold: Any) -> None:
+        self._log2_threshold.assign(log2_threshold)
+        self._learning.assign(True)
+
+    def _start_learning_unless(self, settled: tf.Tensor, scale: Callable[[], tf.Tensor]) -> None:
+        """Put each threshold into the middle of those that give ``scale``, unless there is one already."""
+
+        def start() -> None:
+            ceiling = tf.cast(po2.floor_log2(scale()) + self._magnitude_bits(), self._log2_threshold.dtype)
+            self._set_threshold(tf.broadcast_to(ceiling - 0.5, self._log2_threshold.shape))
+
+        tf.cond(settled, lambda: None, start)
+
+    def _forget_threshold(self) -> None:
+        if self.is_learned and self.built:
+            self._log2_threshold.assign(tf.zeros(self._log2_threshold.shape))
+            self._learning.assign(False)
+
+    def _learned_exponent(self) -> tf.Tensor:
+        """Return the exponents of the thresholds' scales, int32."""
+        ceiling = tf.cast(tf.math.ceil(tf.convert_to_tensor(self._log2_threshold)), tf.int32)
+        magnitude_bits = self._magnitude_bits()
+        return tf.clip_by_value(ceiling, po2.MIN_EXPONENT + magnitude_bits, po2.MAX_EXPONENT) - magnitude_bits
+
+    def _trained_threshold(self, dtype: tf.DType) -> tf.Tensor:
+        """Return the thresholds for their gradient's sake, which there is only while they are learning."""
+        threshold = tf.cast(self._log2_threshold, dtype)
+        return tf.where(tf.convert_to_tensor(self._learning), threshold, tf.zeros_like(threshold))
 
     def _magnitude_bits(self) -> tf.Tensor:
         return tf.convert_to_tensor(self._bit_width) - int(self.signed)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.quantizers.base import AUTO_PO2, Quantizer
+from po2quant.quantizers.base import AUTO_PO2, POWERS_OF_TWO, Quantizer
 from po2quant.quantizers.functional import affine_scale, fake_quantize_per_tensor, symmetric_scale
+from po2quant.quantizers.learned import learned_quantize_per_tensor
 
 SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
 """Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
 
 
 CALIBRATION_CANDIDATES = 16
-"""Exponents that calibration tries for ``alpha='auto_po2'``; activations have farther outliers than weights."""
+"""Exponents that calibration tries for powers of two; activations have farther outliers than weights."""
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -28,6 +30,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         [minimum, maximum] of values, where
 
         - ``alpha='auto_po2'``: s = 2**e, the smallest that holds the range; z = 0;
+        - ``alpha='learned_po2'``: s = 2**(ceil(log2 t) - m), m = bits or, signed, bits - 1; t is trained from the first
+          step on, which starts it at the scale that holds the range; until then that scale itself; z = 0;
         - ``alpha='auto'``, symmetric or unsigned: s = max(|range|) / high; z = 0;
         - ``alpha='auto'``, ``symmetric=0``: the affine map with
           s = (maximum - minimum) / (high - low) and an integer zero point z;
@@ -41,15 +45,16 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
           engine can do that; use it for comparison.
 
     Gradient:
-        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere.
+        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere. That of a threshold is in
+        :func:`~po2quant.quantizers.learned.learned_quantize`.
 
     Args:
         bits: width in bits; 2 to 32, 1 to 32 without sign.
         integer: bits left of the binary point; only fixed point uses it.
         symmetric: drop the most negative integer; 0 with ``'auto'`` means an affine map.
         keep_negative: signed when true; use 0 after a ReLU, which doubles the levels.
-        alpha: None, a number, ``'auto'`` or ``'auto_po2'``.
-        scale_axis: None or 0.
+        alpha: None, a number, ``'auto'``, ``'auto_po2'`` or ``'learned_po2'``.
+        scale_axis: None or 0; learned scales are static.
         momentum: weight of the past in the moving average, in [0, 1).
         clipped_gradient: whether clipped values get no gradient.
 
@@ -63,7 +68,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         [[0.5, 0.0, 7.96875]]
 
     Reference:
-        Jacob et al., arXiv 1712.05877, section 3.1 (moving average of ranges).
+        Jacob et al., arXiv 1712.05877, section 3.1 (moving average of ranges); TQT, arXiv 1903.08066.
     """
 
     def __init__(
@@ -85,12 +90,16 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must be in [0, 1). Received: momentum={momentum}")
         super().__init__(bits, integer, symmetric, keep_negative, alpha, clipped_gradient, **kwargs)
+        if self.is_learned and scale_axis is not None:
+            raise ValueError(f"scale_axis must be None with alpha='learned_po2'. Received: scale_axis={scale_axis}")
         self.scale_axis = scale_axis
         self.momentum = float(momentum)
         if self.is_static:
             self._minimum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="minimum")
             self._maximum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="maximum")
             self._frozen = self.add_weight(shape=(), dtype="bool", trainable=False, initializer="zeros", name="frozen")
+        if self.is_learned:
+            self._add_threshold(())
         # There is nothing left to build: Keras need not trace a call to find out.
         self.built = True
 
@@ -112,19 +121,32 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
     @frozen.setter
     def frozen(self, frozen: bool) -> None:
         if self.is_static:
+            if frozen and self.learning:
+                self.set_range(*self.range)
             self._frozen.assign(frozen)
 
     @property
     def range(self) -> tuple[float, float]:
         """The static range ``(minimum, maximum)``; ``(0, 0)`` means that none is known yet."""
+        if self.learning:
+            limit = float(self._limit(self._learned_exponent(), self._minimum.dtype))
+            return -limit if self.signed else 0.0, limit
         return float(self._minimum.numpy()), float(self._maximum.numpy())
 
+    def _limit(self, exponent: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Return the largest value under a scale of ``2**exponent``."""
+        return self._integer_range(dtype)[1] * po2.power_of_two(exponent, dtype)
+
     def set_range(self, minimum: float, maximum: float) -> None:
-        """Set the static range, whose two ends must be finite and in order."""
+        """Set the static range, whose two ends must be finite and in order; a learned scale starts anew from it."""
         if not (-float("inf") < minimum <= maximum < float("inf")):
             raise ValueError(f"a range must be finite and ascending. Received: [{minimum}, {maximum}]")
         self._minimum.assign(min(minimum, 0.0))
         self._maximum.assign(max(maximum, 0.0))
+        self._forget_threshold()
+
+    def _forget_scale(self) -> None:
+        self._forget_threshold()
 
     def calibrate(self, x: tf.Tensor) -> None:
         """Set the static range to the one of least squared error on ``x``.
@@ -136,23 +158,34 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             return
         x = tf.cast(x, self.compute_dtype)
         minimum, maximum = tf.reduce_min(x), tf.reduce_max(x)
-        if self.alpha == AUTO_PO2:
+        if self.alpha in POWERS_OF_TWO:
             exponent = po2.mse_exponent(
                 x, self._magnitude_bits(), tuple(range(x.ndim)), self.signed, CALIBRATION_CANDIDATES, one_at_a_time=True
             )
-            _, high = self._integer_range(x.dtype)
-            limit = tf.reshape(high * po2.power_of_two(exponent, x.dtype), ())
+            limit = tf.reshape(self._limit(exponent, x.dtype), ())
             is_zero = tf.equal(minimum, 0.0) & tf.equal(maximum, 0.0)
             maximum = tf.where(is_zero, 0.0, limit)
             minimum = -maximum if self.signed else tf.zeros_like(maximum)
         else:
-            errors = [
-                tf.reduce_mean(tf.square(x - self._quantize(x, fraction * minimum, fraction * maximum)))
-                for fraction in SEARCHED_FRACTIONS
-            ]
-            best = SEARCHED_FRACTIONS[int(tf.argmin(errors))]
+            best = self._best_fraction(x, minimum, maximum)
             minimum, maximum = best * minimum, best * maximum
         self.set_range(float(minimum), float(maximum))
+
+    def _best_fraction(self, x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> float:
+        """Return the share of the range that has the least squared error.
+
+        None is tried whose clipped values alone cost more, since smaller ones clip more.
+        """
+        best, best_error = 1.0, np.inf
+        for fraction in SEARCHED_FRACTIONS:
+            scale, zero_point = self.scale_and_zero_point(fraction * minimum, fraction * maximum)
+            low, high = (scale * (limit - (zero_point or 0.0)) for limit in self._integer_range(x.dtype))
+            if tf.reduce_mean(tf.square(x - tf.clip_by_value(x, low, high))) >= best_error:
+                break
+            error = tf.reduce_mean(tf.square(x - self._quantize(x, fraction * minimum, fraction * maximum)))
+            if error < best_error:
+                best, best_error = fraction, error
+        return best
 
     def scale_and_zero_point(self, minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Return the scale and the zero point (None for 0) that hold a range of values."""
@@ -160,7 +193,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         if self.is_affine:
             return affine_scale(minimum, maximum, low, high)
         max_abs = tf.maximum(tf.maximum(maximum, -minimum) if self.signed else maximum, 0.0)
-        if self.alpha == AUTO_PO2:
+        if self.alpha in POWERS_OF_TWO:
             return po2.power_of_two(po2.max_exponent(max_abs, self._magnitude_bits()), max_abs.dtype), None
         return symmetric_scale(max_abs, high), None
 
@@ -169,13 +202,16 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         """Value of one LSB under the static range, or of the fixed-point format."""
         if not isinstance(self.alpha, str):
             return float(self._fixed_scale(tf.float32).numpy())
-        return float(self.scale_and_zero_point(*map(tf.convert_to_tensor, (self._minimum, self._maximum)))[0])
+        minimum, maximum = (tf.constant(limit, self._minimum.dtype) for limit in self.range)
+        return float(self.scale_and_zero_point(minimum, maximum)[0])
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return the quantized values of ``x``, in its shape."""
         x = tf.convert_to_tensor(x)
         if not isinstance(self.alpha, str):
             return self._fixed_point(x)
+        if self.is_learned:
+            return self._quantize_by_threshold(x, bool(training))
         values = tf.stop_gradient(x)
         if self.is_static:
             return self._quantize(x, *self._static_range(values, bool(training)))
@@ -189,6 +225,23 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             return fake_quantize_per_tensor(x, scale, bit_width, self.signed, self.narrow_range, self.clipped_gradient)
         return self._fake_quantize(x, scale, zero_point)
 
+    def _quantize_by_threshold(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        scale_of_range, _ = self.scale_and_zero_point(*self._static_range(tf.stop_gradient(x), training=False))
+        if training:
+            self._start_learning_unless(self._is_settled(), lambda: scale_of_range)
+        learned_scale = po2.power_of_two(self._learned_exponent(), x.dtype)
+        scale = tf.where(tf.convert_to_tensor(self._learning), learned_scale, scale_of_range)
+        bit_width = tf.convert_to_tensor(self._bit_width)
+        return learned_quantize_per_tensor(
+            x,
+            self._trained_threshold(x.dtype),
+            scale,
+            bit_width,
+            self.signed,
+            self.narrow_range,
+            self.clipped_gradient,
+        )
+
     def _static_range(self, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the stored range, first moved towards that of ``x`` in training unless frozen."""
         stored = tf.cast(self._minimum, x.dtype), tf.cast(self._maximum, x.dtype)
@@ -199,7 +252,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             batch = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
             return tuple(past * old + (1.0 - past) * new for old, new in zip(stored, batch, strict=True))
 
-        follows = ~tf.convert_to_tensor(self._frozen)
+        follows = ~self._is_settled()
         minimum, maximum = tf.cond(follows if training else follows & unknown, observed, lambda: stored)
         if training:
             self._minimum.assign(minimum)

@@ -86,46 +86,65 @@ def fake_quantize_per_tensor(
     Returns:
         Tensor of the shape of ``x``. Inputs below the smallest normal number count as zero.
     """
-    magnitude_bits = bit_width - int(signed)
-    high = largest_integer(magnitude_bits, x.dtype)
-    low = (-high if narrow_range else -power_of_two(magnitude_bits, x.dtype)) if signed else tf.zeros_like(high)
-
-    def fused(values: tf.Tensor) -> tf.Tensor:
-        return tf.raw_ops.QuantizeAndDequantizeV3(
-            input=values,
-            input_min=low * scale,
-            input_max=high * scale,
-            num_bits=bit_width,
-            signed_input=signed,
-            range_given=True,
-            narrow_range=narrow_range,
-        )
+    grid = Grid(scale, bit_width, signed, narrow_range)
 
     @tf.custom_gradient
     def straight_through(values: tf.Tensor):
-        if significand_bits(x.dtype) >= MAX_BITS:
-            quantized = fused(values)
-        else:
-            quantized = tf.cond(
-                bit_width <= significand_bits(x.dtype),
-                lambda: fused(values),
-                lambda: fake_quantize(values, scale, low, high, is_power_of_two=True),
-            )
-
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            if not clipped_gradient:
-                return upstream
-            # Ties go to even integers: half an LSB beyond an odd limit is clipped, beyond an even one it is not.
-            beyond = tf.math.nextafter((high + 0.5) * scale, tf.zeros_like(scale))
-            largest = tf.maximum(high * scale, beyond)
-            smallest = -largest if signed and narrow_range else (low - 0.5) * scale
-            return tf.raw_ops.QuantizeAndDequantizeV4Grad(
-                gradients=upstream, input=values, input_min=smallest, input_max=largest
-            ).input_backprop
+            return grid.where_unclipped(upstream, values) if clipped_gradient else upstream
 
-        return quantized, gradient
+        return grid.quantize(values), gradient
 
     return straight_through(x)
+
+
+class Grid:
+    """The values of one power-of-two format, and what of a tensor they clip; each in one pass over memory.
+
+    Args:
+        scale: value of one LSB, a scalar.
+        bit_width: width in bits, an int32 scalar.
+        signed: whether negative values are represented.
+        narrow_range: whether the most negative integer is unused.
+    """
+
+    def __init__(self, scale: tf.Tensor, bit_width: tf.Tensor, signed: bool, narrow_range: bool) -> None:
+        self._scale, self._bit_width, self._signed, self._narrow_range = scale, bit_width, signed, narrow_range
+        magnitude_bits = bit_width - int(signed)
+        self._high = largest_integer(magnitude_bits, scale.dtype)
+        lowest = -self._high if narrow_range else -power_of_two(magnitude_bits, scale.dtype)
+        self._low = lowest if signed else tf.zeros_like(self._high)
+
+    def quantize(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the nearest values of the grid, ties to even."""
+        if significand_bits(values.dtype) >= MAX_BITS:
+            return self._fused(values)
+        return tf.cond(
+            self._bit_width <= significand_bits(values.dtype),
+            lambda: self._fused(values),
+            lambda: fake_quantize(values, self._scale, self._low, self._high, is_power_of_two=True),
+        )
+
+    def _fused(self, values: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.QuantizeAndDequantizeV3(
+            input=values,
+            input_min=self._low * self._scale,
+            input_max=self._high * self._scale,
+            num_bits=self._bit_width,
+            signed_input=self._signed,
+            range_given=True,
+            narrow_range=self._narrow_range,
+        )
+
+    def where_unclipped(self, tensor: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """Return ``tensor`` where the grid does not clip ``values``, else 0."""
+        # Ties go to even integers: half an LSB beyond an odd limit is clipped, beyond an even one it is not.
+        beyond = tf.math.nextafter((self._high + 0.5) * self._scale, tf.zeros_like(self._scale))
+        largest = tf.maximum(self._high * self._scale, beyond)
+        smallest = -largest if self._signed and self._narrow_range else (self._low - 0.5) * self._scale
+        return tf.raw_ops.QuantizeAndDequantizeV4Grad(
+            gradients=tensor, input=values, input_min=smallest, input_max=largest
+        ).input_backprop
 
 
 def affine_scale(

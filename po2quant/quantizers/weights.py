@@ -10,11 +10,12 @@ import qkeras
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.quantizers.base import AUTO, AUTO_PO2, Quantizer
+from po2quant.quantizers.base import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO, Quantizer
 from po2quant.quantizers.functional import symmetric_scale
+from po2quant.quantizers.learned import learned_quantize
 
-MAX_RULE, MSE_RULE, STOCK_RULE = "max", "mse", "stock"
-SCALE_RULES = (MSE_RULE, MAX_RULE, STOCK_RULE)
+MAX_RULE, MSE_RULE, NEAREST_RULE, STOCK_RULE = "max", "mse", "nearest", "stock"
+SCALE_RULES = (MSE_RULE, MAX_RULE, NEAREST_RULE, STOCK_RULE)
 
 
 def _is_axis(scale_axis: Any) -> bool:
@@ -31,18 +32,21 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
 
         - ``alpha='auto'``: s = max|x| / L;
         - ``alpha='auto_po2'``: s = 2**e, e by ``scale_rule``;
+        - ``alpha='learned_po2'``: s = 2**(ceil(log2 t) - bits + 1), t trained from the first step on, which starts it
+          at the scale of ``scale_rule``; until then that scale itself;
         - ``alpha=None`` or a number: QKeras' fixed point,
           y = alpha * s * clip(round(x / s), ...), s = 2**(integer - bits + keep_negative).
 
     Gradient:
-        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere.
+        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere. That of a threshold is in
+        :func:`~po2quant.quantizers.learned.learned_quantize`; a ``qnoise_factor`` below 1 lets none through.
 
     Args:
         bits: width in bits, sign included; 2 to 32 (1 to 32 without sign).
         integer: bits left of the binary point; only fixed point (and the stock rule) use it.
-        symmetric: drop the most negative integer; always true with ``'auto'`` and ``'auto_po2'``.
+        symmetric: drop the most negative integer; always true with computed and learned scales.
         keep_negative: signed when true.
-        alpha: None, a number, ``'auto'`` or ``'auto_po2'``.
+        alpha: None, a number, ``'auto'``, ``'auto_po2'`` or ``'learned_po2'``.
         use_stochastic_rounding: round up with the probability of the fraction, in training.
         scale_axis: the axis or axes that keep a scale each. None: one scale for a vector, else one
             per output channel (for a depthwise kernel ``(h, w, C, 1)`` the last two axes; say 3 for a
@@ -56,9 +60,10 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         max_po2_exponent: largest exponent.
         post_training_scale: fixed scale instead of a computed one: the value of one LSB (QKeras means that over
             ``2**(integer - bits + 1)``).
-        scale_rule: ``'mse'`` (least squared error), ``'max'`` (never clips) or ``'stock'``, which
-            is qkeras' own computation, kept for comparison.
+        scale_rule: ``'mse'`` (least squared error) or ``'max'`` (never clips); for comparison ``'stock'``, which is
+            qkeras' own computation, and ``'nearest'``, the rounded exponent that it aims at.
         clipped_gradient: whether clipped values get no gradient.
+        log2_threshold: log2 t to go on training from, of the scale's shape; None starts as said above.
 
     Raises:
         ValueError: for a width, alpha, rule or axis outside the valid ones.
@@ -69,7 +74,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
 
     Reference:
         QKeras' ``quantized_bits``; scale by least squared error as in
-        HPTQ, arXiv 2109.09113, section 3.2, restricted to powers of two.
+        HPTQ, arXiv 2109.09113, section 3.2, restricted to powers of two; TQT, arXiv 1903.08066.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         post_training_scale: Any = None,
         scale_rule: str = MSE_RULE,
         clipped_gradient: bool = True,
+        log2_threshold: Any = None,
         **kwargs: Any,
     ) -> None:
         if scale_rule not in SCALE_RULES:
@@ -101,15 +107,20 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
                 f"Received: elements_per_scale={elements_per_scale}"
             )
         if post_training_scale is not None and not isinstance(alpha, str):
-            raise ValueError(f"post_training_scale needs alpha='auto' or 'auto_po2'. Received: alpha={alpha!r}")
+            raise ValueError(
+                f"post_training_scale needs alpha='auto', 'auto_po2' or 'learned_po2'. Received: alpha={alpha!r}"
+            )
         for name, exponent in (("min_po2_exponent", min_po2_exponent), ("max_po2_exponent", max_po2_exponent)):
             if exponent is not None and exponent not in range(po2.MIN_EXPONENT, po2.MAX_EXPONENT + 1):
                 limits = f"[{po2.MIN_EXPONENT}, {po2.MAX_EXPONENT}]"
                 raise ValueError(f"{name} must be None or an integer in {limits}. Received: {name}={exponent!r}")
-        if alpha == AUTO_PO2 and post_training_scale is not None and np.any(np.frexp(post_training_scale)[0] != 0.5):
+        is_real = post_training_scale is not None and np.any(np.frexp(post_training_scale)[0] != 0.5)
+        if is_real and alpha in POWERS_OF_TWO:
             raise ValueError(
-                f"post_training_scale must be powers of two with alpha='auto_po2'. Received: {post_training_scale}"
+                f"post_training_scale must be powers of two with alpha={alpha!r}. Received: {post_training_scale}"
             )
+        if log2_threshold is not None and alpha != LEARNED_PO2:
+            raise ValueError(f"log2_threshold needs alpha='learned_po2'. Received: alpha={alpha!r}")
         if not _is_axis(scale_axis):
             raise ValueError(f"scale_axis must be None, an axis or several. Received: scale_axis={scale_axis!r}")
         super().__init__(
@@ -128,6 +139,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             None if post_training_scale is None else np.asarray(post_training_scale, float).tolist()
         )
         self.scale_rule = scale_rule
+        self.log2_threshold = None if log2_threshold is None else np.asarray(log2_threshold, float).tolist()
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the stored scale: one per channel, used once it is frozen."""
@@ -150,6 +162,10 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
                 initializer="zeros" if given is None else "ones",
                 name="frozen",
             )
+            if self.is_learned:
+                self._add_threshold(shape)
+                if self.log2_threshold is not None:
+                    self._set_threshold(np.broadcast_to(self.log2_threshold, shape))
         super().build(input_shape)
 
     def load_own_variables(self, store: dict[str, np.ndarray]) -> None:
@@ -170,18 +186,24 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
                 self.build(tuple(x.shape))
             self._frozen_scale.assign(tf.broadcast_to(self.compute_scale(x), self._frozen_scale.shape))
             self._frozen.assign(True)
+            self._forget_threshold()
 
     def unfreeze(self) -> None:
-        """Compute the scale from the weights again."""
+        """Compute the scale from the weights again; a learned one starts from there."""
         self.post_training_scale = None
         if self.frozen:
             self._frozen.assign(False)
+        self._forget_threshold()
+
+    def _forget_threshold(self) -> None:
+        super()._forget_threshold()
+        self.log2_threshold = None
 
     def _forget_scale(self) -> None:
         self.unfreeze()
 
     def compute_scale(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the scale that ``alpha`` and ``scale_rule`` give to ``x``.
+        """Return the scale that ``alpha`` and ``scale_rule`` give to ``x``; a learned one is the one in use.
 
         Args:
             x: weights, e.g. ``(h, w, C_in, C)``.
@@ -192,22 +214,38 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         x = tf.convert_to_tensor(x)
         if not isinstance(self.alpha, str):
             return self._fixed_scale(x.dtype)
-        if self.alpha == AUTO_PO2 and self.scale_rule == STOCK_RULE:
+        if self.is_learned and self.built:
+            return tf.cond(self._is_settled(), lambda: self._stored_scale(x.dtype), lambda: self._scale_by_rule(x))
+        return self._scale_by_rule(x)
+
+    def _stored_scale(self, dtype: tf.DType) -> tf.Tensor:
+        frozen_scale = tf.cast(self._frozen_scale, dtype)
+        if not self.is_learned:
+            return frozen_scale
+        learned_scale = po2.power_of_two(self._within_limits(self._learned_exponent()), dtype)
+        return tf.where(tf.convert_to_tensor(self._frozen), frozen_scale, learned_scale)
+
+    def _scale_by_rule(self, x: tf.Tensor) -> tf.Tensor:
+        if self.alpha != AUTO and self.scale_rule == STOCK_RULE:
             return self._stock_scale(x)
         axes = po2.reduced_axes(tuple(x.shape), self.scale_axis)
         if self.alpha == AUTO:
             max_abs = tf.reduce_max(tf.abs(x), axis=axes, keepdims=True)
             return symmetric_scale(max_abs, self._integer_range(x.dtype)[1])
-        if self.scale_rule == MAX_RULE:
+        if self.scale_rule in (MAX_RULE, NEAREST_RULE):
             max_abs = tf.reduce_max(tf.abs(x), axis=axes, keepdims=True)
-            exponent = po2.max_exponent(max_abs, self._magnitude_bits())
+            exponent_of = po2.max_exponent if self.scale_rule == MAX_RULE else po2.nearest_exponent
+            exponent = exponent_of(max_abs, self._magnitude_bits())
         else:
             exponent = po2.mse_exponent(x, self._magnitude_bits(), axes, self.signed)
+        return po2.power_of_two(self._within_limits(exponent), x.dtype)
+
+    def _within_limits(self, exponent: tf.Tensor) -> tf.Tensor:
         if self.min_po2_exponent is not None:
             exponent = tf.maximum(exponent, self.min_po2_exponent)
         if self.max_po2_exponent is not None:
             exponent = tf.minimum(exponent, self.max_po2_exponent)
-        return po2.power_of_two(exponent, x.dtype)
+        return exponent
 
     def _stock_scale(self, x: tf.Tensor) -> tf.Tensor:
         """Return the scale of qkeras' ``quantized_bits``, which computes in float32."""
@@ -216,7 +254,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             self.integer,
             self.symmetric,
             self.keep_negative,
-            alpha=self.alpha,
+            alpha=AUTO_PO2,
             scale_axis=self.scale_axis,
             min_po2_exponent=self.min_po2_exponent,
             max_po2_exponent=self.max_po2_exponent,
@@ -229,12 +267,17 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         x = tf.convert_to_tensor(x)
         if not isinstance(self.alpha, str):
             return self._mix(x, self._fixed_point(self._dithered(x, self._fixed_scale(x.dtype), training)))
-        scale = tf.cond(
-            tf.convert_to_tensor(self._frozen),
-            lambda: tf.cast(self._frozen_scale, x.dtype),
-            lambda: self.compute_scale(tf.stop_gradient(x)),
-        )
-        return self._mix(x, self._fake_quantize(self._dithered(x, scale, training), scale))
+        values = tf.stop_gradient(x)
+        if self.is_learned and training:
+            self._start_learning_unless(self._is_settled(), lambda: self._scale_by_rule(values))
+            scale = self._stored_scale(x.dtype)
+        else:
+            scale = tf.cond(self._is_settled(), lambda: self._stored_scale(x.dtype), lambda: self._scale_by_rule(values))
+        x_or_noisy = self._dithered(x, scale, training)
+        if not self.is_learned:
+            return self._mix(x, self._fake_quantize(x_or_noisy, scale))
+        threshold, limits = self._trained_threshold(x.dtype), self._integer_range(x.dtype)
+        return self._mix(x, learned_quantize(x_or_noisy, threshold, scale, *limits, self.clipped_gradient))
 
     def _dithered(self, x: tf.Tensor, scale: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Add the noise that makes rounding stochastic, in training."""
@@ -271,4 +314,5 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             "max_po2_exponent": self.max_po2_exponent,
             "post_training_scale": (self._frozen_scale.numpy().tolist() if self.frozen else self.post_training_scale),
             "scale_rule": self.scale_rule,
+            "log2_threshold": self._log2_threshold.numpy().tolist() if self.learning else self.log2_threshold,
         }

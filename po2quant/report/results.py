@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from po2quant.bit_config import AUTO, AUTO_PO2
 from po2quant.cost import BITS_PER_KIB
 from po2quant.files import open_replacement
 from po2quant.training.finetune import Experiment, Result
@@ -17,16 +18,8 @@ from po2quant.training.run_folder import project_commit, write_csv
 CALIBRATED, FINETUNED = "calibrated", "finetuned"
 KEY = ("benchmark", "model", "config", "alpha", "stage", "seed")
 _CONFIGS = ("float", "mpq", "flat16", "flat8", "flat4")
-_MARKDOWN_COLUMNS = (
-    "config",
-    "KiB",
-    "bits/weight",
-    "bits/activation",
-    "`auto` untrained",
-    "`auto` fine-tuned",
-    "`auto_po2` untrained",
-    "`auto_po2` fine-tuned",
-)
+_FIRST_COLUMNS = ("config", "KiB", "bits/weight", "bits/activation")
+_COMPARED_ALPHAS = (AUTO, AUTO_PO2)
 
 
 def result_records(
@@ -131,10 +124,13 @@ def markdown_tables(records: Sequence[Mapping[str, str]]) -> str:
         sorted(records, key=_order), key=lambda row: (row["benchmark"], row["model"])
     ):
         rows = list(network)
+        alphas = list(dict.fromkeys([*_COMPARED_ALPHAS, *(row["alpha"] for row in rows if row["alpha"] != "float")]))
+        stages = [f"`{alpha}` {stage}" for alpha in alphas for stage in ("untrained", "fine-tuned")]
+        columns = [*_FIRST_COLUMNS, *stages]
         lines = [f"**{benchmark}, {model}** ({rows[0]['metric']}, {_data(rows)})", ""]
-        lines += [_line(_MARKDOWN_COLUMNS), _line(["---"] * len(_MARKDOWN_COLUMNS))]
+        lines += [_line(columns), _line(["---"] * len(columns))]
         for config, group in itertools.groupby(rows, key=lambda row: row["config"]):
-            lines.append(_line(_markdown_row(config, list(group))))
+            lines.append(_line(_markdown_row(config, list(group), alphas)))
         tables.append("\n".join(lines) + "\n")
     return "\n".join(tables)
 
@@ -148,15 +144,16 @@ def _data(rows: Sequence[Mapping[str, str]]) -> str:
     return ", ".join(parts)
 
 
-def _markdown_row(config: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
+def _markdown_row(config: str, rows: Sequence[Mapping[str, str]], alphas: Sequence[str]) -> list[str]:
     first = rows[0]
     widths = [f"{float(first[name]):.2f}" for name in ("bits_per_parameter", "bits_per_activation")]
     cells = [config, f"{int(first['size_bits']) / BITS_PER_KIB:.1f}", *widths]
-    alphas = ("float", "float") if config == "float" else ("auto", "auto_po2")
+    if config == "float":
+        return [*cells, _mean([float(row["score"]) for row in rows]), *[""] * (2 * len(alphas) - 1)]
     for alpha in alphas:
         for stage in (CALIBRATED, FINETUNED):
             cells.append(_mean([float(r["score"]) for r in rows if r["alpha"] == alpha and r["stage"] == stage]))
-    return cells if config != "float" else [*cells[:5], "", "", ""]
+    return cells
 
 
 def _mean(scores: Sequence[float]) -> str:

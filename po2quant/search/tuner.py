@@ -24,6 +24,7 @@ from po2quant.training.fit import (
     EPOCHS_CSV,
     DivergedError,
     save_weights,
+    schedule_thresholds,
     train_epoch,
     validation_logs,
 )
@@ -152,6 +153,7 @@ class BitWidthTuner(keras_tuner.Tuner):
     def _train(self, config: BitConfig, trial_id: str, epochs: int, factor: float) -> float:
         """Return the best validation value of a trial, whose weights are saved if they may be kept."""
         self._network.reset(config, self._calibration_inputs)
+        schedule_thresholds(self._model, self._recipe, len(self._train_pipeline), epochs)
         folder = self.trial_folder(trial_id)
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / TRIAL_CONFIG)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Experiment:
         benchmark: task.
         model: name of the network.
         dataset: data; the test split is used for scores alone.
-        alpha: scales of quantized networks, ``'auto'`` or ``'auto_po2'``.
+        alpha: scales of quantized networks, ``'auto'`` or ``'auto_po2'``, where a configuration has none of its own.
         weights: weights to start from: a file, a run folder or a float model. None: still to be trained.
         seed: of calibration and training.
         preset: name of the recipe.
@@ -145,7 +145,7 @@ class Result:
 
     Args:
         config: ``"float"``, ``"mpq"``, ``"flat8"`` or a file.
-        alpha: ``"float"``, ``"auto"`` or ``"auto_po2"``.
+        alpha: ``"float"``, the kind of scales, or ``"mixed"``.
         size_bits: activations and parameters, by the bit accounting.
         average: mean widths, None for float.
         calibrated: test score before training.
@@ -205,7 +205,8 @@ def finetune(
 class Workbench:
     """Prepares, trains and scores the configurations of an experiment, in one compiled network.
 
-    Each result is that of a network of its own.
+    Each result is that of a network of its own; a configuration with other kinds of scales than the last one also
+    compiles one of its own.
 
     Args:
         experiment: what all configurations share.
@@ -218,6 +219,7 @@ class Workbench:
         self._observer = observer
         self.layers = describe_network(experiment.spec)
         self._network: ReusableNetwork | None = None
+        self._alphas: dict[str, str] = {}
 
     def prepare(self, config: BitConfig | None) -> Prepared:
         """Return the network that starts from the experiment's weights with the widths of ``config``, None for float.
@@ -231,9 +233,10 @@ class Workbench:
             return prepare_network(
                 experiment.spec, config, experiment.alpha, experiment.weights, experiment.dataset, experiment.seed
             )
-        if self._network is None:
+        alphas = config.alphas(experiment.alpha)
+        if self._network is None or alphas != self._alphas:
             keras.utils.set_random_seed(experiment.seed)
-            self._network = reusable_network(experiment)
+            self._network, self._alphas = reusable_network(experiment, alphas), alphas
         inputs, source = calibration_inputs(experiment.dataset, self._network.model, experiment.seed)
         self._network.reset(config, inputs)
         return Prepared(self._network.model, config, source)
@@ -248,17 +251,18 @@ class Workbench:
             epochs: epochs of fine-tuning; 0 only calibrates.
         """
         experiment, test = self.experiment, self.experiment.dataset.test
+        scales = "float" if config is None else config.scales(experiment.alpha)
         prepared = self.prepare(config)
         calibrated = evaluate(experiment.benchmark, prepared.model, test)
         finetuned, state = None, FitState()
         if epochs:
             is_observed = self._observer is not None and config is not None
             observe = self._observer(prepared.model, folder) if is_observed else lambda epoch: None
-            state = finetune(experiment, prepared, folder, epochs, f"{name} {experiment.alpha}", observe)
+            state = finetune(experiment, prepared, folder, epochs, f"{name} {scales}", observe)
             finetuned = evaluate(experiment.benchmark, prepared.model, test)
         result = Result(
             name,
-            "float" if config is None else experiment.alpha,
+            scales,
             size_in_bits(self.layers, config),
             None if config is None else average_bits(self.layers, config),
             calibrated,
@@ -273,12 +277,17 @@ class Workbench:
         return result
 
 
-def reusable_network(experiment: Experiment) -> ReusableNetwork:
-    """Return the quantized network of an experiment with its float weights, not yet calibrated."""
+def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = None) -> ReusableNetwork:
+    """Return the quantized network of an experiment with its float weights, not yet calibrated.
+
+    Args:
+        experiment: network, weights and kind of scales.
+        alphas: kind of scales by layer, where it is not the experiment's.
+    """
     spec = experiment.spec
     float_network = load_float_network(spec, experiment.weights)
     check_fits(experiment.dataset, float_network)
-    widths = reference_config(describe_network(spec))
+    widths = reference_config(describe_network(spec)).with_alphas(alphas or {})
     return ReusableNetwork(quantize_model(float_network, widths, experiment.alpha, spec.placement), experiment.recipe)
 
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from po2quant.benchmark import Recipe, Split
 from po2quant.files import replaced_whole
+from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.run_folder import write_csv
@@ -50,9 +51,26 @@ class FitState:
 
 def compile_model(model: keras.Model, recipe: Recipe) -> None:
     """Compile a network for a recipe with an optimizer of its own."""
-    optimizer = keras.optimizers.Adam(recipe.learning_rate(0))
+    if any(variable.name == LOG2_THRESHOLD for variable in model.trainable_variables):
+        optimizer = ThresholdAdam(recipe.learning_rate(0), recipe.threshold_rate)
+    else:
+        optimizer = keras.optimizers.Adam(recipe.learning_rate(0))
     model.compile(optimizer, recipe.loss, metrics=list(recipe.metrics), jit_compile=False)
     optimizer.build(model.trainable_variables)
+
+
+def schedule_thresholds(model: keras.Model, recipe: Recipe, samples: int, epochs: int) -> None:
+    """Have trained thresholds frozen after the recipe's share of all steps; to be called before the first epoch.
+
+    Args:
+        model: compiled by :func:`compile_model`; without trained thresholds, nothing is done.
+        recipe: has the share and the batch size.
+        samples: training samples.
+        epochs: epochs in all.
+    """
+    if isinstance(model.optimizer, ThresholdAdam):
+        steps = epochs * math.ceil(samples / recipe.batch_size)
+        model.optimizer.threshold_steps = math.ceil(recipe.thresholds_frozen_after * steps)
 
 
 def train_epoch(
@@ -127,6 +145,7 @@ def fit(
         compile_model(model, recipe)
     checkpoint = folder / CHECKPOINT
     state = _load_checkpoint(model, checkpoint) if resume and checkpoint.exists() else FitState()
+    schedule_thresholds(model, recipe, len(train), epochs)
     train_pipeline, validation_pipeline = Pipeline(train), Pipeline(validation)
     writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
     first_epoch = state.epoch

@@ -22,6 +22,9 @@ class Pipeline:
         self._plain = tf.function(lambda samples: self._with_targets(self._inputs(samples), samples))
         self._changed = tf.function(lambda samples, seed: self._with_targets(split.augmented(samples, seed), samples))
 
+    def __len__(self) -> int:
+        return len(self._split)
+
     @functools.cached_property
     def _x(self) -> tf.Tensor:
         return _in_memory(self._split.x)

@@ -12,14 +12,18 @@ import numpy as np
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape
+from po2quant.fixed_point import integer_range
+from po2quant.quantizers import AUTO, AUTO_PO2
 from po2quant.training.weights import is_quantized_checkpoint, load_weights
 from po2quant.transform import (
+    QuantizedWeight,
     activation_quantizers,
     calibrate,
     flat_config,
     fold_batch_norm,
     network_layers,
     quantize_model,
+    set_bits,
     weight_quantizers,
 )
 
@@ -28,6 +32,8 @@ FLAT_BITS = range(4, 17)
 CONFIG_HELP = "float, mpq, flat4 to flat16, or a configuration file"
 CALIBRATION_SAMPLES = 256
 EVALUATION_BATCH_SIZE = 128
+SCALE_TOLERANCE = 1e-6
+"""Relative: scales are float32 numbers."""
 
 
 def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
@@ -118,12 +124,15 @@ def prepare_network(
     Args:
         spec: the network.
         config: widths, None for float.
-        alpha: ``'auto'`` or ``'auto_po2'``; float networks ignore it.
+        alpha: kind of scales where ``config`` gives none; float networks ignore it.
         weights: float weights, or the checkpoint of a quantized run of the same configuration, which
             brings its calibration along; or a float model.
         dataset: calibrates the activations.
         seed: of the calibration samples.
         scale_rule: how weights choose power-of-two exponents.
+
+    Raises:
+        ValueError: for weights of another network, or a checkpoint of other widths or kinds of scales.
     """
     if not isinstance(weights, keras.Model) and is_quantized_checkpoint(weights):
         if config is None:
@@ -132,12 +141,38 @@ def prepare_network(
         check_fits(dataset, model)
         load_weights(model, weights)
         _check_bits(model, config, weights)
+        _check_scales(model, weights)
         return Prepared(model, config, "weights file")
     model = load_float_network(spec, weights)
     check_fits(dataset, model)
     if config is None:
         return Prepared(model, None, "none")
     model = quantize_model(model, config, alpha, spec.placement, scale_rule=scale_rule)
+    x, source = calibration_inputs(dataset, model, seed)
+    calibrate(model, x)
+    return Prepared(model, config, source)
+
+
+def prepare_with_own_scales(
+    spec: NetworkSpec, config: BitConfig, weights: Path | keras.Model, dataset: Dataset, alpha: str, seed: int = 0
+) -> Prepared:
+    """Return a calibrated network with float weights, or those of any quantized run whose scales are then left out.
+
+    Args:
+        spec: the network.
+        config: widths.
+        weights: a float model, or float or quantized weights.
+        dataset: calibrates the activations.
+        alpha: kind of scales of every layer.
+        seed: of the calibration samples.
+    """
+    config = config.with_alphas(dict.fromkeys(config.layers, alpha))
+    if isinstance(weights, keras.Model) or not is_quantized_checkpoint(weights):
+        return prepare_network(spec, config, alpha, weights, dataset, seed)
+    model = quantize_model(spec.build(), config, alpha, spec.placement)
+    check_fits(dataset, model)
+    load_weights(model, weights)
+    set_bits(model, config)
     x, source = calibration_inputs(dataset, model, seed)
     calibrate(model, x)
     return Prepared(model, config, source)
@@ -163,6 +198,36 @@ def _check_bits(model: keras.Model, config: BitConfig, path: Path) -> None:
 def _check_layer_bits(path: Path, part: str, stored: int, configured: int) -> None:
     if stored != configured:
         raise ValueError(f"{path} holds other widths than --config: the {part} has {stored} bits, not {configured}")
+
+
+def _check_scales(model: keras.Model, path: Path) -> None:
+    """Raise ValueError where a stored scale is of another kind than its quantizer's; a range only if that matters."""
+    for weight in weight_quantizers(model):
+        if weight.quantizer.frozen and not _scales_fit(weight):
+            _refuse_scales(path, f"{weight.part} of {weight.layer.name}", weight.quantizer.alpha)
+    for name, quantizer in activation_quantizers(model):
+        if quantizer.frozen and quantizer.alpha == AUTO_PO2 and quantizer.range != (0.0, 0.0):
+            _, largest_integer = integer_range(quantizer.bits, quantizer.signed, quantizer.narrow_range)
+            if not _is_close(quantizer.range[1], largest_integer * quantizer.scale):
+                _refuse_scales(path, name, quantizer.alpha)
+
+
+def _scales_fit(weight: QuantizedWeight) -> bool:
+    stored = np.asarray(weight.quantizer.get_config()["post_training_scale"])
+    is_power_of_two = bool(np.all(np.frexp(stored)[0] == 0.5))
+    is_expected = weight.quantizer.alpha != AUTO
+    return is_power_of_two == is_expected or _is_close(stored, weight.quantizer.compute_scale(weight.variable))
+
+
+def _is_close(a: np.ndarray | float, b: np.ndarray | float) -> bool:
+    return np.allclose(a, b, rtol=SCALE_TOLERANCE, atol=0.0)
+
+
+def _refuse_scales(path: Path, part: str, alpha: str) -> None:
+    stored = "powers of two" if alpha == AUTO else "real numbers"
+    raise ValueError(
+        f"{path} holds other scales than --config and --alpha: those of the {part} are {stored}, not {alpha!r}"
+    )
 
 
 def evaluate(benchmark: Benchmark, model: keras.Model, split: Split) -> Score:

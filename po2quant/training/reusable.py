@@ -36,7 +36,11 @@ class ReusableNetwork:
         self._initial = [variable.numpy() for variable in self._variables]
 
     def reset(self, config: BitConfig, calibration_inputs: np.ndarray) -> None:
-        """Give the network the widths of ``config``, its first weights, a fresh optimizer and new activation ranges."""
+        """Give the network the widths of ``config``, its first weights, a fresh optimizer and new activation ranges.
+
+        Raises:
+            ValueError: for a configuration with other kinds of scales, which need a network of their own.
+        """
         for variable, value in zip(self._variables, self._initial, strict=True):
             variable.assign(value)
         set_bits(self.model, config)

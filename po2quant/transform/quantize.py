@@ -38,7 +38,7 @@ def quantize_model(
     Args:
         model: float Sequential or functional model; BatchNormalization is folded on the way.
         config: widths of every layer with weights and every slot of
-            :func:`~po2quant.transform.place_quantizers`.
+            :func:`~po2quant.transform.place_quantizers`, with the ``alpha`` of those that have one of their own.
         alpha: ``'auto'`` (real scales) or ``'auto_po2'`` (powers of two).
         placement: what the placement rules leave open.
         activation_scale: ``'static'``, or ``'per_sample'``, which computes scales at run time.
@@ -97,7 +97,7 @@ class _Rewriter:
     def __init__(
         self, config: BitConfig, slots: list[PlacedSlot], alpha: str, activation_scale: str, scale_rule: str
     ) -> None:
-        self._config, self._alpha, self._scale_rule = config, alpha, scale_rule
+        self._config, self._alphas, self._scale_rule = config, config.alphas(alpha), scale_rule
         self._scale_axis = 0 if activation_scale == PER_SAMPLE else None
         self._slots = {(placed.node, placed.consumer): placed.slot for placed in slots}
         taken = {slot.name for slot in self._slots.values()}
@@ -123,7 +123,7 @@ class _Rewriter:
             return tensor
         bits = self._config.activation_bits(slot.name)
         quantizer = quantized_bits_featuremap(
-            bits, bits, 1, slot.signed, alpha=self._alpha, scale_axis=self._scale_axis
+            bits, bits, 1, slot.signed, alpha=self._alphas[slot.name], scale_axis=self._scale_axis
         )
         return qkeras.QActivation(quantizer, name=slot.name)(tensor)
 
@@ -135,12 +135,13 @@ class _Rewriter:
     def _make_weight_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         class_name = type(layer).__name__
         prefix = "depthwise" if class_name == "DepthwiseConv2D" else "kernel"
+        alpha = self._alphas[layer.name]
         # QKeras layers take the serialized form, so that saved and fresh models look alike to Keras.
         quantizers = {
             f"{prefix}_quantizer": self._weight_quantizer(
-                self._config.kernel_bits(layer.name), KERNEL_SCALE_AXES[class_name]
+                self._config.kernel_bits(layer.name), alpha, KERNEL_SCALE_AXES[class_name]
             ),
-            "bias_quantizer": self._weight_quantizer(self._config.bias_bits(layer.name), None),
+            "bias_quantizer": self._weight_quantizer(self._config.bias_bits(layer.name), alpha, None),
         }
         config = layer.get_config()
         kept = ("name", "trainable", "use_bias", "bias_initializer", "bias_regularizer", "bias_constraint")
@@ -152,7 +153,7 @@ class _Rewriter:
         layer_class = qkeras.QDepthwiseConv2D if class_name == "DepthwiseConv2D" else qkeras.QConv2D
         return layer_class(**{key: config[key] for key in kept}, **quantizers)
 
-    def _weight_quantizer(self, bits: int, scale_axis: tuple[int, ...] | None) -> dict:
+    def _weight_quantizer(self, bits: int, alpha: str, scale_axis: tuple[int, ...] | None) -> dict:
         is_stock = self._scale_rule == "stock"
         return keras.saving.serialize_keras_object(
             quantized_bits(
@@ -160,7 +161,7 @@ class _Rewriter:
                 bits,
                 1,
                 1,
-                alpha=self._alpha,
+                alpha=alpha,
                 scale_axis=None if is_stock else scale_axis,
                 scale_rule=self._scale_rule,
             )
@@ -199,9 +200,20 @@ def set_bits(model: keras.Model, config: BitConfig) -> None:
 
     Weight scales are computed again, even where they were frozen. Static activation ranges belong to a width:
     calibrate again afterwards.
+
+    Raises:
+        ValueError: where the configuration does not fit the network, or gives a layer another kind of scales than the
+            network has there, which no graph can change.
     """
     weights, activations = list(weight_quantizers(model)), dict(activation_quantizers(model))
     config.check_covers(dict.fromkeys(weight.layer.name for weight in weights), activations)
+    for name, quantizer in [*((weight.layer.name, weight.quantizer) for weight in weights), *activations.items()]:
+        alpha = config.layers[name].alpha
+        if alpha not in (None, quantizer.alpha):
+            raise ValueError(
+                f"configuration {config.name!r} must keep alpha={quantizer.alpha!r} of layer {name!r}: quantize the "
+                f"float model anew for another. Received: alpha={alpha!r}"
+            )
     for weight in weights:
         bits = config.kernel_bits if weight.part == "kernel" else config.bias_bits
         weight.quantizer.bits = bits(weight.layer.name)
@@ -214,7 +226,7 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
     """Set the range of every static activation quantizer, in one pass over ``x``.
 
     Each quantizer gets the range of least squared error on what reaches it through the quantizers
-    before it, and keeps it (it is frozen).
+    before it, and keeps it (it is frozen), unless its scale is learned, which starts from there.
 
     Args:
         model: quantized model.
@@ -227,7 +239,7 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
         quantizer = getattr(node.layer, "activation", None)
         if isinstance(quantizer, quantized_bits_featuremap):
             quantizer.calibrate(inputs[0])
-            quantizer.frozen = True
+            quantizer.frozen = not quantizer.is_learned
 
 
 def freeze_scales(model: keras.Model) -> None:

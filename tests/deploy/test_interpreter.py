@@ -281,7 +281,7 @@ def test_pooling(window, kind, x, output, activation, seed):
     window = window | {"dilation": (1, 1)}
     values = integers(x, (2, 7, 6, 3), seed)
     taps = pixels(values, window)
-    assume(taps and all(taps.values()))
+    assume(taps and all(max(around) < size for around, size in zip(window["padding"], window["window"], strict=True)))
     combine: Callable = np.max if kind is MaxPooling else lambda inside, axis: np.sum(inside, axis) / len(inside)
     expected = {
         place: quantized(

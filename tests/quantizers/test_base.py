@@ -51,6 +51,9 @@ SCALES = [
     (quantized_bits_featuremap, {"alpha": None}),
     (quantized_bits_featuremap, {"alpha": "auto_po2", "scale_axis": 0}),
     (quantized_bits_featuremap, {"alpha": "auto", "scale_axis": 0}),
+    (quantized_bits, {"alpha": "learned_po2"}),
+    (quantized_bits_featuremap, {"alpha": "learned_po2"}),
+    (quantized_bits_featuremap, {"alpha": "learned_po2", "keep_negative": 0}),
 ]
 
 
@@ -102,12 +105,15 @@ def test_bad_bits_are_named_and_cannot_be_assigned(quantizer_class, bits):
         *[(each, {"bits": 0, "keep_negative": 0}, "bits=0", "[1, 32]") for each in QUANTIZERS],
         *[(each, {"alpha": "auto_po3"}, "alpha='auto_po3'", "auto, auto_po2") for each in QUANTIZERS],
         *[(each, {"alpha": ""}, "alpha=''", "auto, auto_po2") for each in QUANTIZERS],
-        (quantized_bits, {"alpha": "auto_po2", "scale_rule": "best"}, "'best'", "mse, max, stock"),
-        (quantized_bits, {"scale_rule": None}, "None", "mse, max, stock"),
+        (quantized_bits, {"alpha": "auto_po2", "scale_rule": "best"}, "'best'", "mse, max, nearest, stock"),
+        (quantized_bits, {"scale_rule": None}, "None", "mse, max, nearest, stock"),
         (quantized_bits, {"alpha": "auto_po2", "elements_per_scale": 4}, "elements_per_scale=4", "scale_axis"),
-        (quantized_bits, {"post_training_scale": 0.5}, "alpha=None", "'auto' or 'auto_po2'"),
-        (quantized_bits, {"alpha": 0.5, "post_training_scale": 0.5}, "alpha=0.5", "'auto' or 'auto_po2'"),
+        (quantized_bits, {"post_training_scale": 0.5}, "alpha=None", "'auto', 'auto_po2' or"),
+        (quantized_bits, {"alpha": 0.5, "post_training_scale": 0.5}, "alpha=0.5", "'auto', 'auto_po2' or"),
         (quantized_bits, {"alpha": "auto_po2", "post_training_scale": 0.3}, "0.3", "powers of two"),
+        (quantized_bits, {"alpha": "learned_po2", "post_training_scale": 0.3}, "0.3", "powers of two"),
+        (quantized_bits, {"alpha": "auto_po2", "log2_threshold": 0.5}, "alpha='auto_po2'", "alpha='learned_po2'"),
+        (quantized_bits_featuremap, {"alpha": "learned_po2", "scale_axis": 0}, "scale_axis=0", "must be None"),
         (quantized_bits_featuremap, {"scale_axis": 1}, "scale_axis=1", "None (one static scale) or 0 (one per sample)"),
         (
             quantized_bits_featuremap,
@@ -148,6 +154,7 @@ ARGUMENTS = {
         "post_training_scale": ([[0.25, 0.5, 0.125]], {"alpha": "auto_po2"}),
         "scale_rule": ("stock", {"alpha": "auto_po2", "bits": 16, "integer": 16}),
         "clipped_gradient": (False, {}),
+        "log2_threshold": ([[0.5, -1.5, 2.0]], {"alpha": "learned_po2"}),
     },
     quantized_bits_featuremap: {
         "bits": (5, {}),

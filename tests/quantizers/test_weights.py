@@ -180,6 +180,15 @@ def test_the_stock_rule_equals_qkeras_with_axis_and_exponent_limits():
         np.testing.assert_array_equal(ours(x), _stock(8, 0, alpha="auto_po2", **arguments)(x))
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_nearest_rule_is_the_stock_rule_without_its_floor(bits):
+    x = _normal((3, 3, 32, 64)) * np.exp2(np.random.default_rng(1).uniform(-3, 3, 64)).astype(np.float32)
+    nearest = _po2(bits, scale_rule="nearest")
+    stock = quantized_bits(bits, 0, 1, 1, alpha="auto_po2", scale_rule="stock")
+    np.testing.assert_array_equal(nearest.compute_scale(x), stock.compute_scale(x))
+    assert np.mean(np.abs(nearest(x)) < np.abs(x) - nearest.compute_scale(x) / 2) > 0  # some are clipped
+
+
 def test_the_stock_rule_follows_bits_in_a_traced_graph():
     x = _normal((64, 8), sigma=0.3)
     quantizer = _po2(8, scale_rule="stock")

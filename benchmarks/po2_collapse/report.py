@@ -1,0 +1,158 @@
+"""Tables and pictures of the results file, written into the document between two marks."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.po2_collapse.cells import KEY, STARTS, TRAINED_START
+from benchmarks.po2_collapse.pictures import plot_causes, plot_rules, plot_runs
+from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, STOCK
+from po2quant.files import open_replacement
+
+Row = dict[str, str]
+BEGIN, END = "<!-- results: written by python -m benchmarks.po2_collapse --report -->", "<!-- end of results -->"
+MAIN_RULES = (STOCK, EXACT, LEARNED)
+CONFIGS = ("flat16", "flat8", "flat4", "mpq")
+SIDE_BY_SIDE = "flat16"
+
+
+def write_report(rows: Sequence[Row], runs: Path, path: Path) -> None:
+    """Write tables and pictures of the results into a document that has the two marks.
+
+    Args:
+        rows: rows of the results file.
+        runs: folder of the run folders; pictures over epochs are drawn of the runs that are still there.
+        path: the document; pictures go into ``images/`` beside it.
+
+    Raises:
+        ValueError: where there are no results, or no marks.
+    """
+    if not rows:
+        raise ValueError("a report needs results: run a benchmark first")
+    text = path.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"the document must contain {BEGIN!r} and {END!r}. Received: {path}")
+    head, tail = text.split(BEGIN)[0], text.split(END)[1]
+    images = path.parent / "images"
+    sections = []
+    for (benchmark, model), group in _grouped(most_epochs(rows), ("benchmark", "model")):
+        sections += network_section(f"{benchmark}, {model}", group)
+        name = f"po2-collapse-{benchmark}-{model}"
+        pictures = [
+            plot_rules(group, CONFIGS, MAIN_RULES, images / f"{name}-rules.png"),
+            plot_causes(group, SIDE_BY_SIDE, images / f"{name}-causes.png"),
+            *(plot_runs(group, SIDE_BY_SIDE, runs, start, images / f"{name}-{start}-epochs.png") for start in STARTS),
+        ]
+        sections += [f"![{picture.stem}]({os.path.relpath(picture, path.parent)})" for picture in pictures if picture]
+    with open_replacement(path) as file:
+        file.write(head + "\n\n".join([BEGIN, *sections, END]) + tail)
+
+
+def most_epochs(rows: Iterable[Row]) -> list[Row]:
+    """Return of rows that differ in their epochs alone the one with the most."""
+    best: dict[tuple[str, ...], Row] = {}
+    for row in sorted(rows, key=lambda row: int(row["epochs"])):
+        best[tuple(row[column] for column in KEY if column != "epochs")] = row
+    return list(best.values())
+
+
+def network_section(title: str, rows: Sequence[Row]) -> list[str]:
+    """Return heading, data and tables of one network."""
+    plain = [row for row in rows if row["start"] == TRAINED_START and float(row["l2"]) == 0.0]
+    return [
+        f"### {title}",
+        _about(rows),
+        *(table for table in (rules_table(plain), causes_table(plain), weights_table(rows)) if table),
+    ]
+
+
+def _about(rows: Sequence[Row]) -> str:
+    def values(name: str) -> str:
+        return ", ".join(sorted({row[name] for row in rows}))
+
+    return (
+        f"{rows[0]['metric']} on {values('data')}; epochs of training: {values('epochs')}; seeds: {values('seed')}; "
+        f"commits: {values('commit')}. A score is that before training and that after it, the mean over the seeds."
+    )
+
+
+def rules_table(rows: Sequence[Row]) -> str:
+    """Return the table of widths and rules, and the float network trained alike."""
+    lines = [_line(["config", *MAIN_RULES]), _line(["---"] * (1 + len(MAIN_RULES)))]
+    floats = [row for row in rows if row["rule"] == FLOAT]
+    if floats:
+        lines.append(_line([f"float: {scores(floats)}", *[""] * len(MAIN_RULES)]))
+    for config in CONFIGS:
+        cells = [scores(_of(rows, config, rule)) for rule in MAIN_RULES]
+        if any(cells):
+            lines.append(_line([config, *cells]))
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def causes_table(rows: Sequence[Row]) -> str:
+    """Return the table of each cause alone, and of all causes but it."""
+    tables = []
+    for config in CONFIGS:
+        cells = [
+            (cause, scores(_of(rows, config, f"{EXACT}+{cause}")), scores(_of(rows, config, f"{STOCK}-{cause}")))
+            for cause in CAUSES
+        ]
+        if not any(alone or without for _, alone, without in cells):
+            continue
+        lines = [_line([f"cause, {config}", "on alone, over exact", "off alone, under stock"]), _line(["---"] * 3)]
+        lines += [_line(["(none)", scores(_of(rows, config, EXACT)), scores(_of(rows, config, STOCK))])]
+        tables.append("\n".join(lines + [_line(cell) for cell in cells]))
+    return "\n\n".join(tables)
+
+
+def weights_table(rows: Sequence[Row]) -> str:
+    """Return the table of what became of the weights, with and without a penalty, from trained and random ones."""
+    columns = ("config", "rule", "start", "L2", "score", "zero kernels", "zero biases", "kernels as before training")
+    lines = [_line(columns), _line(["---"] * len(columns))]
+    shown = [row for row in rows if row["rule"] in MAIN_RULES and row["config"] in CONFIGS]
+    shown.sort(key=lambda row: (CONFIGS.index(row["config"]), row["start"], MAIN_RULES.index(row["rule"]), row["l2"]))
+    for (config, rule, start, l2), group in _grouped(shown, ("config", "rule", "start", "l2")):
+        zeros = [
+            f"{_percent(group, f'{part}_zero_ratio_before')} to {_percent(group, f'{part}_zero_ratio_after')}"
+            for part in ("kernel", "bias")
+        ]
+        still = _percent(group, "kernel_unchanged_ratio")
+        lines.append(_line([config, rule, start, f"{float(l2):g}", scores(group), *zeros, still]))
+    return "\n".join(lines) if shown else ""
+
+
+def scores(rows: Sequence[Row]) -> str:
+    """Return scores before and after training, the latter with its standard deviation over the seeds."""
+    if not rows:
+        return ""
+    after = [float(row["score_trained"]) for row in rows if row["score_trained"]]
+    parts = [f"{statistics.fmean(float(row['score_calibrated']) for row in rows):.4f}"]
+    if after:
+        deviation = f" ± {statistics.stdev(after):.4f}" if len(after) > 1 else ""
+        parts.append(f"**{statistics.fmean(after):.4f}**{deviation}")
+    diverged = sum(row["outcome"] == "diverged" for row in rows)
+    return " to ".join(parts) + (f" ({diverged} diverged)" if diverged else "")
+
+
+def _percent(rows: Sequence[Row], column: str) -> str:
+    values = [float(row[column]) for row in rows if row[column]]
+    return f"{100.0 * statistics.fmean(values):.1f} %" if values else ""
+
+
+def _of(rows: Iterable[Row], config: str, rule: str) -> list[Row]:
+    return [row for row in rows if row["config"] == config and row["rule"] == rule]
+
+
+def _grouped(rows: Iterable[Row], columns: Sequence[str]) -> list[tuple[tuple[str, ...], list[Row]]]:
+    """Return rows of equal values in some columns together, in the order in which these first appear."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return list(groups.items())
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,210 @@
+"""``po2quant export`` and ``po2quant verify``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOption
+from po2quant.cli.session import find_benchmark, import_tensorflow_quietly, load_dataset, say
+
+MISMATCH = 1
+
+RunArgument = Annotated[
+    Path | None, typer.Argument(help="Run folder of finetune or search, or one cell of a matrix; options win over it.")
+]
+BenchmarkOption = Annotated[
+    str | None, typer.Option("--benchmark", help="As in the other commands; by default RUN's, or digits.")
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="Float weights, which are calibrated, or a fine-tuned run folder.")
+]
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", help="Bit widths: mpq, flat4 to flat16, or a file; by default RUN's, or mpq.")
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")
+]
+
+
+def export(
+    run: RunArgument = None,
+    benchmark: BenchmarkOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="text: every tensor, shift and width. program: integers that the interpreter loads. "
+            "c: C99. c-packed: C99, weights in their own number of bits.",
+        ),
+    ] = "text",
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", help="Where the files go; by default a folder under runs/.")
+    ] = None,
+    seed: SeedOption = None,
+) -> None:
+    """Write a network as integers and shifts."""
+    import_tensorflow_quietly()
+    from po2quant.deploy.c_source import memory_bytes
+    from po2quant.deploy.formats import check_format, write
+
+    check_format(format)
+    subject = _subject(
+        run,
+        needs_data=False,
+        benchmark=benchmark,
+        model=model,
+        weights=weights,
+        config=config,
+        data=data,
+        data_dir=data_dir,
+        seed=seed,
+    )
+    folder = output_dir or Path("runs") / f"export-{subject.name}"
+    for path in write(format, subject.network, subject.program, subject.name, folder):
+        say(f"{format}: {path}, {path.stat().st_size} bytes")
+    for label, pack in (("", False), (" with packed weights", True)):
+        weight_bytes, arena_bytes = memory_bytes(subject.program, pack)
+        say(f"C{label}: {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
+
+
+def verify(
+    run: RunArgument = None,
+    benchmark: BenchmarkOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Inputs of the test split that are compared, spread evenly over it.")
+    ] = 200,
+    score: Annotated[
+        bool, typer.Option("--score", help="Also score the C program on the whole test split, beside Keras.")
+    ] = False,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
+    if samples < 1:
+        raise ValueError(f"--samples must be 1 or more. Received: {samples}")
+    import_tensorflow_quietly()
+    from po2quant.deploy.c_run import compile_c
+    from po2quant.deploy.c_source import write_c
+    from po2quant.deploy.network import spread_inputs
+    from po2quant.deploy.verify import verify as verification_of
+    from po2quant.training.progress import progress_line
+
+    subject = _subject(
+        run,
+        benchmark=benchmark,
+        model=model,
+        weights=weights,
+        config=config,
+        data=data,
+        data_dir=data_dir,
+        seed=seed,
+    )
+    x = spread_inputs(subject.dataset.test, subject.network, samples)
+    say(f"{subject.task.name} {subject.model}, {subject.config}, on {subject.dataset.describe()}")
+    if len(x) < samples:
+        say(f"the test split has {len(x)} inputs: all are compared, not {samples}")
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_c(subject.program, folder, "network")
+        with progress_line("verify", len(x)) as line:
+            found = verification_of(subject.program, subject.network, compile_c(source, folder, trace=True), x, line)
+        say(str(found.keras))
+        say(str(found.c))
+        for name in found.inexact:
+            say(f"note: sums of {name} may need more bits than float64 has")
+        facts = found.to_dict() | {
+            "benchmark": subject.task.name,
+            "model": subject.model,
+            "config": subject.config,
+            "weights": str(subject.weights),
+            "data": subject.dataset.describe(),
+            "seed": subject.seed,
+            "weight_bytes": source.weight_bytes,
+            "arena_bytes": source.arena_bytes,
+        }
+        if score:
+            facts |= _scores(subject, source, folder)
+    if as_json:
+        typer.echo(json.dumps(facts))
+    if found.mismatches:
+        raise typer.Exit(MISMATCH)
+
+
+def _scores(subject: _Subject, source: Any, folder: str) -> dict[str, Any]:
+    """Score the C program and Keras on the test split, and say both."""
+    from po2quant.deploy.c_run import compile_c
+    from po2quant.deploy.verify import predictor
+    from po2quant.training.prepare import evaluate, network_inputs
+    from po2quant.training.progress import progress_line
+
+    test = subject.dataset.test
+    inputs = len(test) * len(network_inputs(test.inputs(slice(1)), subject.network))
+    with progress_line("score", inputs) as line:
+        of_c = subject.task.score(predictor(compile_c(source, folder), line), test)
+    of_keras = evaluate(subject.task, subject.network, test)
+    say(f"{of_c.metric} on {of_c.samples} samples: C {of_c.value:.6f}, Keras {of_keras.value:.6f}")
+    return {"metric": of_c.metric, "score_c": of_c.value, "score_keras": of_keras.value}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Subject:
+    """A frozen network, its program, and what it was made from."""
+
+    task: Any
+    model: str
+    config: str
+    weights: Path
+    seed: int
+    dataset: Any
+    network: Any
+    program: Any
+
+    @property
+    def name(self) -> str:
+        """A C identifier."""
+        return re.sub(r"\W", "_", f"{self.task.name}_{self.model}_{self.config}", flags=re.ASCII)
+
+
+def _subject(run: Path | None, needs_data: bool = True, **options: Any) -> _Subject:
+    """Find and freeze a network; options that were given win over what the run says."""
+    from po2quant.deploy.from_keras import integer_program
+    from po2quant.deploy.network import Origin, frozen_network, origin_of_run
+    from po2quant.training.prepare import resolve_config
+    from po2quant.training.weights import is_quantized_checkpoint
+
+    origin = Origin() if run is None else origin_of_run(run)
+    given = {name: value for name, value in options.items() if value is not None}
+    if "data_dir" in given or "data" in given:
+        origin = dataclasses.replace(origin, data=None, data_dir=None)
+    if "config" in given:
+        origin = dataclasses.replace(origin, config_name=Path(given["config"]).stem)
+    origin = dataclasses.replace(origin, **given)
+    if origin.weights is None:
+        raise ValueError("a network is needed: RUN, a run folder, or --weights, a weight file. Received: neither")
+    task = find_benchmark(origin.benchmark)
+    name, spec = task.network(origin.model)
+    widths = resolve_config(origin.config, spec)
+    dataset = None
+    if needs_data or not is_quantized_checkpoint(origin.weights):
+        dataset = load_dataset(task, origin.data, origin.data_dir, origin.seed)
+    network = frozen_network(spec, widths, origin.weights, dataset, origin.seed, origin.alpha)
+    program = integer_program(network)
+    return _Subject(
+        task, name, origin.config_name or origin.config, origin.weights, origin.seed, dataset, network, program
+    )

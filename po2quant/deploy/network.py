@@ -1,0 +1,148 @@
+"""The network that is deployed: what a run folder says about it, and how it is frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from po2quant.benchmark import Dataset, NetworkSpec, Split
+from po2quant.bit_config import BitConfig
+from po2quant.quantizers import ALPHAS, AUTO_PO2, POWERS_OF_TWO
+from po2quant.training.finetune import CONFIG_FILE
+from po2quant.training.prepare import network_inputs, prepare_network
+from po2quant.training.weights import BEST_WEIGHTS
+from po2quant.transform import freeze_scales, weight_quantizers
+
+RUN_FILE = "config.json"
+RUNS_AROUND = 2
+"""Folders between a cell of a comparison and the run that it belongs to, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a network and its data come from.
+
+    Args:
+        benchmark: name of the task.
+        model: name of its network; None: its first.
+        weights: file or run folder.
+        config: name or file of the bit widths.
+        config_name: what the configuration is called, where ``config`` is a run's own file.
+        alpha: kind of scales, powers of two.
+        data: ``'official'``, ``'synthetic'`` or None: what ``data_dir`` holds.
+        data_dir: folder or file of the data.
+        seed: of data splits and calibration.
+    """
+
+    benchmark: str = "digits"
+    model: str | None = None
+    weights: Path | None = None
+    config: str = "mpq"
+    config_name: str | None = None
+    alpha: str = AUTO_PO2
+    data: str | None = None
+    data_dir: Path | None = None
+    seed: int = 0
+
+
+def origin_of_run(path: Path) -> Origin:
+    """Return what a run folder of ``finetune`` or ``search``, or one cell of a ``matrix``, was made from.
+
+    Raises:
+        ValueError: for another folder, and for a run whose scales are not powers of two.
+    """
+    settings, is_own = _settings(path)
+    for name in (CONFIG_FILE, BEST_WEIGHTS):
+        if not (path / name).is_file():
+            raise ValueError(
+                f"RUN must hold a quantized network that was trained: {CONFIG_FILE} and {BEST_WEIGHTS}. "
+                f"Received: {path}, without {name}"
+            )
+    cell, _, cell_alpha = path.absolute().name.rpartition("-")
+    is_of_matrix = not is_own and cell_alpha in ALPHAS
+    alpha = cell_alpha if is_of_matrix else settings["alpha"]
+    if alpha not in POWERS_OF_TWO:
+        raise ValueError(
+            f"RUN must have scales that are powers of two, alpha={' or '.join(POWERS_OF_TWO)}: others are no shifts. "
+            f"Received: {path}, made with alpha={alpha!r}"
+        )
+    config_name = settings.get("config", "mpq") if is_own else cell if is_of_matrix else path.name
+    data_dir = settings.get("data_dir")
+    return Origin(
+        settings["benchmark"],
+        settings["model"],
+        path,
+        str(path / CONFIG_FILE),
+        Path(config_name).stem,
+        alpha,
+        settings.get("data"),
+        None if data_dir is None else Path(data_dir),
+        settings["seed"],
+    )
+
+
+def _settings(path: Path) -> tuple[dict[str, Any], bool]:
+    """Return what the run that a folder is, or lies in, was asked for, and whether it is the run itself."""
+    for folder in (path, *path.absolute().parents[:RUNS_AROUND]):
+        file = folder / RUN_FILE
+        if not file.is_file():
+            continue
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            if {"benchmark", "model", "alpha", "seed"} <= settings.keys():
+                return settings, folder == path
+        except (AttributeError, OSError, ValueError):
+            pass
+        raise ValueError(f"{file} must be what a run was asked for, as JSON. Received: another or a damaged file")
+    raise ValueError(f"RUN must be a run folder, with {RUN_FILE} in it or in the run around it. Received: {path}")
+
+
+def frozen_network(
+    spec: NetworkSpec,
+    config: BitConfig | None,
+    weights: Path,
+    dataset: Dataset | None,
+    seed: int = 0,
+    alpha: str = AUTO_PO2,
+) -> keras.Model:
+    """Return a network whose every scale is a stored power of two.
+
+    Args:
+        spec: the network.
+        config: its widths.
+        weights: float weights, which are calibrated, or the checkpoint of a quantized run.
+        dataset: calibrates float weights; a checkpoint needs none.
+        seed: of the calibration samples.
+        alpha: kind of scales, powers of two.
+
+    Raises:
+        ValueError: for no widths, or weights that do not fit.
+    """
+    if config is None:
+        raise ValueError("--config must name bit widths: a float network has no integers. Received: 'float'")
+    model = prepare_network(spec, config, alpha, weights, dataset or _no_data(spec), seed).model
+    if not all(weight.quantizer.frozen for weight in weight_quantizers(model)):
+        freeze_scales(model)
+    return model
+
+
+def _no_data(spec: NetworkSpec) -> Dataset:
+    """Return one sample of zeros, for a network that is calibrated already."""
+    zeros = np.zeros((1, *spec.build().input_shape[1:]), np.float32)
+    return Dataset("no data", "synthetic", Split(zeros, None))
+
+
+def spread_inputs(split: Split, model: keras.Model, samples: int) -> np.ndarray:
+    """Return network inputs that are spread evenly over a split, or all of it where it has no more than ``samples``."""
+    inputs_per_sample = len(network_inputs(split.inputs(slice(1)), model))
+    total = len(split) * inputs_per_sample
+    samples = min(samples, total)
+    chosen = np.arange(samples) * total // samples
+    rows, position = np.unique(chosen // inputs_per_sample, return_inverse=True)
+    inputs = network_inputs(split.inputs(rows), model)
+    return inputs[position * inputs_per_sample + chosen % inputs_per_sample]

@@ -1,0 +1,114 @@
+"""The proof: Keras in float64, the interpreter and the compiled C compute the same integers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from po2quant.deploy.c_run import Executable
+from po2quant.deploy.comparison import Comparer, Comparison
+from po2quant.deploy.interpreter import quantize_inputs, results, run
+from po2quant.deploy.program import Program
+from po2quant.deploy.reference import KERAS, PROGRAM, Arrays, Float64Network, batches, inexact_operations
+from po2quant.training.progress import SILENT, ProgressLine
+
+C = "C"
+SCORE_BATCH_SIZE = 512
+"""Samples at a time: a bound on memory and on the files of integers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What a verification found.
+
+    Args:
+        keras: the interpreter compared with Keras in float64, every quantized tensor.
+        c: the compiled C compared with the interpreter, every tensor of the program.
+        inexact: operations whose sums might need more bits than float64 has.
+    """
+
+    keras: Comparison
+    c: Comparison
+    inexact: tuple[str, ...]
+
+    @property
+    def mismatches(self) -> int:
+        """Integers that differ in either comparison."""
+        return self.keras.mismatches + self.c.mismatches
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as JSON has it; ``first`` has both integers under the names of who computed them."""
+        comparisons = (self.keras, self.c)
+        return {
+            "samples": self.keras.samples,
+            "tensors": self.keras.tensors,
+            "integers": sum(comparison.integers for comparison in comparisons),
+            "mismatches": self.mismatches,
+            "first": next((_first(comparison) for comparison in comparisons if comparison.first), None),
+            "inexact": list(self.inexact),
+            "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
+        }
+
+
+def _first(comparison: Comparison) -> dict[str, Any]:
+    first = comparison.first
+    return {
+        "layer": first.layer,
+        "tensor": first.tensor,
+        "index": list(first.index),
+        comparison.computed_by: first.computed,
+        comparison.expected_by: first.expected,
+    }
+
+
+def verify(
+    program: Program, model: keras.Model, executable: Executable, x: Arrays, line: ProgressLine = SILENT
+) -> Verification:
+    """Compute every tensor three times and compare.
+
+    Args:
+        program: the integer program of ``model``.
+        model: the frozen network.
+        executable: the program in C, compiled with ``trace=True``.
+        x: ``(samples, ...)``, one array for each model input.
+        line: shows progress, in samples.
+
+    Raises:
+        ValueError: for no samples, or an executable that writes its outputs only.
+    """
+    if not executable.trace:
+        raise ValueError(f"the executable must write every tensor: compile it with trace=True. Received: {executable}")
+    network = Float64Network(model)
+    with_keras, with_c = Comparer(program, PROGRAM, KERAS), Comparer(program, C, PROGRAM)
+    for batch in batches(x):
+        integers = quantize_inputs(program, batch)
+        computed = run(program, integers)
+        with_keras.add(computed, network(batch))
+        with_c.add(executable.run(integers), computed)
+        line.advance(len(batch[0]))
+    return Verification(with_keras.result(), with_c.result(), inexact_operations(program))
+
+
+def predictor(executable: Executable, line: ProgressLine = SILENT) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from inputs to outputs, as :class:`~po2quant.benchmark.Benchmark` scores it, that runs the C.
+
+    Args:
+        executable: a program of one input and one output.
+        line: shows progress, in network inputs.
+    """
+    program = executable.source.program
+    shape = program.tensor[program.inputs[0]].shape
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        outputs = []
+        for batch in batches(x.reshape(-1, *shape), SCORE_BATCH_SIZE):
+            (values,) = results(program, executable.run(quantize_inputs(program, batch)))
+            outputs.append(values.astype(np.float32))
+            line.advance(len(values))
+        return np.concatenate(outputs)
+
+    return predict

@@ -1,0 +1,109 @@
+"""Fake quantization whose power-of-two scale has a gradient: trained thresholds."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from po2quant.quantizers.functional import Grid
+from po2quant.scale import exact_reciprocal
+
+LN2 = math.log(2.0)
+
+
+def learned_quantize(
+    x: tf.Tensor,
+    log2_threshold: tf.Tensor,
+    scale: tf.Tensor,
+    low: tf.Tensor,
+    high: tf.Tensor,
+    clipped_gradient: bool = True,
+) -> tf.Tensor:
+    """Quantize ``x`` to powers of two that follow from trained thresholds t.
+
+    Equation:
+        y = s * clip(round(x / s), low, high), ties to even, s = 2**ceil(log2 t) * 2**-m, with m the magnitude bits:
+        those of the integer without its sign (equation 4).
+
+    Gradient:
+        The ceiling passes gradients on as the identity, so that ds/dlog2(t) = s * ln 2, and (equations 7 and 8)
+
+        - dy/dlog2(t) = s * ln 2 * (round(x / s) - x / s) where x is not clipped, else s * ln 2 times the limit,
+          ``low`` or ``high``; that is ln 2 * (y - x) and ln 2 * y. Summed over the values that share t.
+        - dy/dx = 1 where x is not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere.
+
+        Values inside ask for a smaller threshold and so for more precision, clipped ones for a larger range.
+
+    Args:
+        x: values, any shape, float32 or float64.
+        log2_threshold: log2 t, of the rank of ``x`` with 1 where values share it, e.g. ``(1, 1, 1, C)``; only its
+            gradient is used here.
+        scale: s, of the same shape.
+        low: smallest integer.
+        high: largest integer.
+        clipped_gradient: whether clipped values get no gradient.
+
+    Returns:
+        Tensor of the shape of ``x``.
+
+    Reference:
+        Jain et al., "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference of Deep Neural
+        Networks", arXiv 1903.08066, section 3.
+    """
+    shared_axes = [axis for axis, size in enumerate(log2_threshold.shape) if size == 1]
+
+    @tf.custom_gradient
+    def quantize(values: tf.Tensor, threshold: tf.Tensor):
+        rounded = tf.round(values * exact_reciprocal(scale))
+        clipped = tf.clip_by_value(rounded, low, high)
+        quantized = clipped * scale
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            is_inside, zeros = tf.equal(rounded, clipped), tf.zeros_like(values)
+            slope = upstream * (quantized - tf.where(is_inside, values, zeros))
+            of_threshold = LN2 * tf.reduce_sum(slope, axis=shared_axes, keepdims=True)
+            return tf.where(is_inside, upstream, zeros) if clipped_gradient else upstream, of_threshold
+
+        return quantized, gradient
+
+    return quantize(x, log2_threshold)
+
+
+def learned_quantize_per_tensor(
+    x: tf.Tensor,
+    log2_threshold: tf.Tensor,
+    scale: tf.Tensor,
+    bit_width: tf.Tensor,
+    signed: bool,
+    narrow_range: bool,
+    clipped_gradient: bool = True,
+) -> tf.Tensor:
+    """Return what :func:`learned_quantize` returns for one threshold, in fewer passes over memory.
+
+    Args:
+        x: values, any shape, float32 or float64.
+        log2_threshold: log2 t, a scalar; only its gradient is used here.
+        scale: value of one LSB, a scalar and a power of two.
+        bit_width: width in bits, an int32 scalar.
+        signed: whether negative values are represented.
+        narrow_range: whether the most negative integer is unused.
+        clipped_gradient: whether clipped values get no gradient.
+
+    Returns:
+        Tensor of the shape of ``x``. Inputs below the smallest normal number count as zero.
+    """
+    grid = Grid(scale, bit_width, signed, narrow_range)
+
+    @tf.custom_gradient
+    def quantize(values: tf.Tensor, threshold: tf.Tensor):
+        quantized = grid.quantize(values)
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            slope = quantized - grid.where_unclipped(values, values)
+            of_threshold = LN2 * tf.tensordot(tf.reshape(upstream, [-1]), tf.reshape(slope, [-1]), 1)
+            return grid.where_unclipped(upstream, values) if clipped_gradient else upstream, of_threshold
+
+        return quantized, gradient
+
+    return quantize(x, log2_threshold)
