@@ -13,6 +13,7 @@ import csv
 import ctypes
 import functools
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -38,8 +39,9 @@ from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.interpreter import quantize_inputs
 from po2quant.deploy.network import Origin, frozen_network, origin_of_run, spread_inputs
 from po2quant.deploy.program import Program
-from po2quant.deploy.verify import predictor, verify
-from po2quant.training.prepare import evaluate, resolve_config
+from po2quant.deploy.verify import score, verify
+from po2quant.training.finetune import SCORES_FILE
+from po2quant.training.prepare import resolve_config
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.run_folder import project_commit, write_csv
 
@@ -75,7 +77,7 @@ def data_of(benchmark: str, data_dir: Path | None, seed: int) -> Dataset:
     return load_benchmark(benchmark).load_data(data_dir, seed)
 
 
-def c_function(source: CSource, folder: Path) -> Callable[[int, int], None]:
+def c_function(source: CSource, folder: Path) -> Callable[[ctypes.c_void_p, ctypes.c_void_p], None]:
     """Return a program's function, compiled for this machine; it takes the addresses of input and output."""
     library = folder / f"lib{source.name}.so"
     command = [COMPILER, *FLAGS, *DESKTOP_FLAGS, "-shared", "-fPIC", "-o", library, source.source]
@@ -91,8 +93,7 @@ def c_inference(source: CSource, folder: Path, x: np.ndarray) -> Callable[[], No
     tensors = [program.tensor[name] for name in (*program.inputs, *(output.tensor for output in program.outputs))]
     (integers,) = quantize_inputs(program, x[:1])
     arrays = [integers.astype(tensor_dtype(tensors[0])), np.empty(tensors[1].shape, tensor_dtype(tensors[1]))]
-    function = c_function(source, folder)
-    return lambda: function(*(array.ctypes.data for array in arrays))
+    return functools.partial(c_function(source, folder), *(array.ctypes.data_as(ctypes.c_void_p) for array in arrays))
 
 
 def litert_inference(path: Path, resolver: str, x: np.ndarray) -> Callable[[], None]:
@@ -163,10 +164,13 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = write_c(program, folder, "network")
-        found = verify(program, network, compile_c(source, folder, trace=True), x)
+        executable = compile_c(source, folder, trace=True)
+        found = verify(program, network, executable, x)
         line.advance()
-        score = task.score(predictor(compile_c(source, folder, flags=DESKTOP_FLAGS)), dataset.test)
-        keras_score = evaluate(task, network, dataset.test)
+        plain = compile_c(source, folder / "plain", flags=DESKTOP_FLAGS)
+        scores = score(task, network, plain, dataset.test)
+        otherwise = scores.decided_otherwise
+        mismatches = verify(program, network, executable, otherwise).mismatches if len(otherwise) else 0
         line.advance()
         times = times_of(source, x, litert, folder, rounds)
         line.advance()
@@ -177,10 +181,9 @@ def measure(
         "mismatches_keras_interpreter": found.keras.mismatches,
         "mismatches_interpreter_c": found.c.mismatches,
         "inexact_sums": len(found.inexact),
-        "metric": score.metric,
-        "score_c": round(score.value, 6),
-        "score_keras": round(keras_score.value, 6),
-        "test_samples": score.samples,
+        **{name: round(value, 6) if isinstance(value, float) else value for name, value in scores.to_dict().items()},
+        "mismatches_decided_otherwise": mismatches,
+        "score_table": round(trained_score(origin.weights), 6),
         **sizes_of(program),
         **times,
         "rounds": rounds,
@@ -188,6 +191,11 @@ def measure(
         "data": dataset.describe(),
         "weights": str(origin.weights),
     }
+
+
+def trained_score(cell: Path) -> float:
+    """Return the test score that a cell had after its training, which is the one in the table of results."""
+    return json.loads((cell / SCORES_FILE).read_text(encoding="utf-8"))["finetuned"]["value"]
 
 
 def sizes_of(program: Program) -> dict[str, int]:
@@ -250,7 +258,8 @@ def run(options: argparse.Namespace, command: str) -> None:
             name = LITERT_FILES.get(key["model"])
             litert = options.litert / name if options.litert and name else None
             row = key | measure(origin, options.samples, litert, options.rounds, line) | machine_facts(command)
-            write_csv(options.output, [*read_rows(options.output), row])
+            rows = [*read_rows(options.output), row]
+            write_csv(options.output, sorted(rows, key=lambda row: [str(row[name]) for name in KEY]))
             keras.backend.clear_session()
 
 

@@ -156,6 +156,7 @@ class Recipe:
         float_learning_rate: rate of an epoch while the float network is trained; None means ``learning_rate``.
         threshold_rate: largest change of a learned threshold in a step, in octaves, at the start.
         thresholds_frozen_after: share of all steps after which learned thresholds stay as they are.
+        damping: at the end, the weight of the squared rounding error of weights of at most 4 bits with learned scales.
     """
 
     loss: str
@@ -166,8 +167,9 @@ class Recipe:
     metrics: tuple[str, ...] = ()
     patience: int | None = None
     float_learning_rate: Callable[[int], float] | None = None
-    threshold_rate: float = 0.01
-    thresholds_frozen_after: float = 0.5
+    threshold_rate: float = 0.1
+    thresholds_frozen_after: float = 0.8
+    damping: float = 0.0
 
     def for_float(self) -> Recipe:
         """Return the recipe with the rates of the float network."""

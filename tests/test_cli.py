@@ -179,7 +179,7 @@ def test_alpha_and_a_malformed_configuration_are_named(digits_weights, error_of,
     message = error_of("evaluate", "--weights", digits_weights, "--config", tmp_path / "bad.json")
     assert "layer 'conv2d'" in message and "bits=0" in message
     message = error_of("evaluate", "--weights", digits_weights, "--config", "flat8", "--alpha", "po2")
-    assert "alpha must be one of auto, auto_po2. Received: alpha='po2'" in message
+    assert "alpha must be one of auto, auto_po2, learned_po2. Received: alpha='po2'" in message
 
 
 def test_a_users_own_benchmark_comes_in_as_module_and_attribute(tmp_path):

@@ -46,18 +46,21 @@ def export(
         typer.Option(
             "--format",
             help="text: every tensor, shift and width. program: integers that the interpreter loads. "
-            "c: C99. c-packed: C99, weights in their own number of bits.",
+            "c: C99. c-packed: C99, weights in their own number of bits. qonnx, onnx, litert, qkeras: files for other "
+            "tools, see docs/exchange.md.",
         ),
     ] = "text",
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", help="Where the files go; by default a folder under runs/.")
+        Path | None,
+        typer.Option("--output-dir", help="Where the files go; by default a folder under runs/, and a text is shown."),
     ] = None,
     seed: SeedOption = None,
 ) -> None:
     """Write a network as integers and shifts."""
     import_tensorflow_quietly()
     from po2quant.deploy.c_source import memory_bytes
-    from po2quant.deploy.formats import check_format, write
+    from po2quant.deploy.formats import TEXT, check_format, inexact_operations, write
+    from po2quant.deploy.listing import listing
 
     check_format(format)
     subject = _subject(
@@ -71,9 +74,14 @@ def export(
         data_dir=data_dir,
         seed=seed,
     )
-    folder = output_dir or Path("runs") / f"export-{subject.name}"
-    for path in write(format, subject.network, subject.program, subject.name, folder):
-        say(f"{format}: {path}, {path.stat().st_size} bytes")
+    if format == TEXT and output_dir is None:
+        say(listing(subject.program))
+    else:
+        folder = output_dir or Path("runs") / f"export-{subject.name}"
+        for path in write(format, subject.network, subject.program, subject.name, folder):
+            say(f"{format}: {path}, {path.stat().st_size} bytes")
+        for name in inexact_operations(format, subject.program):
+            say(f"note: sums of {name} may need more bits than float32 has, in which this format is computed")
     for label, pack in (("", False), (" with packed weights", True)):
         weight_bytes, arena_bytes = memory_bytes(subject.program, pack)
         say(f"C{label}: {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
@@ -90,7 +98,7 @@ def verify(
     samples: Annotated[
         int, typer.Option("--samples", help="Inputs of the test split that are compared, spread evenly over it.")
     ] = 200,
-    score: Annotated[
+    with_score: Annotated[
         bool, typer.Option("--score", help="Also score the C program on the whole test split, beside Keras.")
     ] = False,
     seed: SeedOption = None,
@@ -103,6 +111,7 @@ def verify(
     from po2quant.deploy.c_run import compile_c
     from po2quant.deploy.c_source import write_c
     from po2quant.deploy.network import spread_inputs
+    from po2quant.deploy.verify import score
     from po2quant.deploy.verify import verify as verification_of
     from po2quant.training.progress import progress_line
 
@@ -122,44 +131,34 @@ def verify(
         say(f"the test split has {len(x)} inputs: all are compared, not {samples}")
     with tempfile.TemporaryDirectory() as folder:
         source = write_c(subject.program, folder, "network")
+        executable = compile_c(source, folder, trace=True)
         with progress_line("verify", len(x)) as line:
-            found = verification_of(subject.program, subject.network, compile_c(source, folder, trace=True), x, line)
-        say(str(found.keras))
-        say(str(found.c))
-        for name in found.inexact:
-            say(f"note: sums of {name} may need more bits than float64 has")
-        facts = found.to_dict() | {
-            "benchmark": subject.task.name,
-            "model": subject.model,
-            "config": subject.config,
-            "weights": str(subject.weights),
-            "data": subject.dataset.describe(),
-            "seed": subject.seed,
-            "weight_bytes": source.weight_bytes,
-            "arena_bytes": source.arena_bytes,
-        }
-        if score:
-            facts |= _scores(subject, source, folder)
+            found = verification_of(subject.program, subject.network, executable, x, line)
+        _say_verification(found)
+        sizes = {"weight_bytes": source.weight_bytes, "arena_bytes": source.arena_bytes}
+        facts, mismatches = found.to_dict() | subject.facts() | sizes, found.mismatches
+        if with_score:
+            scores = score(
+                subject.task, subject.network, compile_c(source, Path(folder, "plain")), subject.dataset.test
+            )
+            say(str(scores))
+            facts |= scores.to_dict()
+            if len(scores.decided_otherwise):
+                say(f"{len(scores.decided_otherwise)} inputs that Keras in float32 decides otherwise:")
+                found = verification_of(subject.program, subject.network, executable, scores.decided_otherwise)
+                _say_verification(found)
+                facts["mismatches"] = mismatches = mismatches + found.mismatches
     if as_json:
         typer.echo(json.dumps(facts))
-    if found.mismatches:
+    if mismatches:
         raise typer.Exit(MISMATCH)
 
 
-def _scores(subject: _Subject, source: Any, folder: str) -> dict[str, Any]:
-    """Score the C program and Keras on the test split, and say both."""
-    from po2quant.deploy.c_run import compile_c
-    from po2quant.deploy.verify import predictor
-    from po2quant.training.prepare import evaluate, network_inputs
-    from po2quant.training.progress import progress_line
-
-    test = subject.dataset.test
-    inputs = len(test) * len(network_inputs(test.inputs(slice(1)), subject.network))
-    with progress_line("score", inputs) as line:
-        of_c = subject.task.score(predictor(compile_c(source, folder), line), test)
-    of_keras = evaluate(subject.task, subject.network, test)
-    say(f"{of_c.metric} on {of_c.samples} samples: C {of_c.value:.6f}, Keras {of_keras.value:.6f}")
-    return {"metric": of_c.metric, "score_c": of_c.value, "score_keras": of_keras.value}
+def _say_verification(found: Any) -> None:
+    say(str(found.keras))
+    say(str(found.c))
+    for name in found.inexact:
+        say(f"note: sums of {name} may need more bits than float64 has")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +178,17 @@ class _Subject:
     def name(self) -> str:
         """A C identifier."""
         return re.sub(r"\W", "_", f"{self.task.name}_{self.model}_{self.config}", flags=re.ASCII)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the network was made from, as JSON has it."""
+        return {
+            "benchmark": self.task.name,
+            "model": self.model,
+            "config": self.config,
+            "weights": str(self.weights),
+            "data": self.dataset.describe(),
+            "seed": self.seed,
+        }
 
 
 def _subject(run: Path | None, needs_data: bool = True, **options: Any) -> _Subject:
@@ -200,8 +210,8 @@ def _subject(run: Path | None, needs_data: bool = True, **options: Any) -> _Subj
     task = find_benchmark(origin.benchmark)
     name, spec = task.network(origin.model)
     widths = resolve_config(origin.config, spec)
-    dataset = None
-    if needs_data or not is_quantized_checkpoint(origin.weights):
+    is_calibrated, dataset = is_quantized_checkpoint(origin.weights), None
+    if needs_data or not is_calibrated:
         dataset = load_dataset(task, origin.data, origin.data_dir, origin.seed)
     network = frozen_network(spec, widths, origin.weights, dataset, origin.seed, origin.alpha)
     program = integer_program(network)

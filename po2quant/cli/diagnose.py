@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOption, WeightsOption
+from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOption
 from po2quant.cli.session import data_words, find_benchmark, import_tensorflow_quietly, load_dataset, print_table, say
 
 SWEEP_CSV, SWEEP_PICTURE, MIXED_CONFIG = "mode_sweep.csv", "mode_sweep.png", "mixed_config.json"
@@ -48,7 +48,10 @@ def diagnose(
         str | None, typer.Option("--benchmark", help="Benchmark of the mode sweep; the run's, or digits, by default.")
     ] = None,
     model: ModelOption = None,
-    weights: WeightsOption = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Weights of the mode sweep: float, or a run's; the run's own by default."),
+    ] = None,
     config: Annotated[
         str | None, typer.Option("--config", help="Bit widths of the mode sweep; the run's, or mpq, by default.")
     ] = None,
@@ -162,8 +165,11 @@ def _sweep_modes(
 
 
 def _next(settings: dict[str, Any], model: str, folder: Path) -> str:
-    """Return the command that fine-tunes the mix, from float weights."""
+    """Return the command that fine-tunes the mix, from float weights: a quantized network brings its own scales."""
+    from po2quant.training.weights import is_quantized_checkpoint
+
+    start = "FLOAT_WEIGHTS" if is_quantized_checkpoint(settings["start"]) else settings["start"]
     words = ["po2quant", "finetune", "--benchmark", settings["benchmark"], "--model", model]
-    words += ["--weights", settings["start"], "--config", folder / MIXED_CONFIG]
+    words += ["--weights", start, "--config", folder / MIXED_CONFIG]
     words += data_words(settings["data"], settings["data_dir"], settings["preset"])
     return f"next: {shlex.join(map(str, words))}"

@@ -34,7 +34,9 @@ def matrix(
     configs: Annotated[
         str, typer.Option("--configs", help="Configurations, separated by commas.")
     ] = "mpq,flat16,flat8,flat4",
-    alphas: Annotated[str, typer.Option("--alphas", help="Kinds of scales, separated by commas.")] = "auto,auto_po2",
+    alphas: Annotated[
+        str, typer.Option("--alphas", help="Kinds of scales, separated by commas: auto, auto_po2, learned_po2.")
+    ] = "auto,auto_po2",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
     epochs: EpochsOption = None,
     preset: PresetOption = "published",

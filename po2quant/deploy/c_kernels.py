@@ -1,10 +1,10 @@
 """The C functions that an integer program calls, one text for all types of integers.
 
 ``$x``, ``$y``, ``$w``, ``$bias`` are the types of inputs, outputs, weights and biases; ``$acc`` accumulates and
-``$wide`` aligns, adds the bias and rounds. ``$patch`` is the type of the inputs that one output pixel sees: 16 bits
-where they fit, since processors have instructions that sum products of these. ``$align`` and ``$shift`` are functions
-that suit every channel's shift; their steps are 1 for a shift a channel and 0 for one shift. Sizes are constants of the
-call, for the compiler to fold.
+``$wide`` aligns, adds the bias and rounds. ``$patch`` is the type of the inputs that one output pixel sees: bytes are
+widened to 16 bits, since processors have instructions that sum products of these. ``$align`` and ``$shift`` are
+functions that suit every channel's shift; their steps are 1 for a shift a channel and 0 for one shift. Sizes are
+constants of the call, for the compiler to fold.
 
 :mod:`po2quant.deploy.plan` has the formula and the proof that no signed integer overflows.
 """
@@ -33,6 +33,13 @@ typedef int32_t i32 MAY_ALIAS;
 typedef uint32_t u32 MAY_ALIAS;
 typedef int64_t i64 MAY_ALIAS;
 typedef uint64_t u64 MAY_ALIAS;
+
+/* Unsigned bytes are widened in a patch unless the processor multiplies them by signed bytes and sums at once. */
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_MATMUL_INT8)
+typedef u8 patch_u8;
+#else
+typedef i16 patch_u8;
+#endif
 
 enum { TILE = 32 }; /* channels that are summed side by side, a multiple of 4 */
 

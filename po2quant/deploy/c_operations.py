@@ -47,8 +47,9 @@ def short_name(dtype: np.dtype) -> str:
 
 
 def patch_dtype(x: Tensor) -> np.dtype:
-    """Return the C integer of a patch: 16 bits for inputs that fit, else that of the inputs."""
-    return smallest_dtype(min(x.format.min_int, np.iinfo(np.int16).min), x.format.max_int)
+    """Return the C integer of a patch, at its widest: 16 bits for inputs of 8, else that of the inputs."""
+    dtype = tensor_dtype(x)
+    return np.dtype("int16") if dtype.itemsize == 1 else dtype
 
 
 def patch_bytes(program: Program, operation: Operation) -> int:
@@ -94,7 +95,8 @@ class Calls:
 
     def patch_type(self, operation: Operation) -> str:
         """Return the C type of the integers that an operation gathers."""
-        return short_name(patch_dtype(self.program.inputs_of(operation)[0]))
+        (x,) = self.program.inputs_of(operation)
+        return "patch_u8" if tensor_dtype(x) == np.uint8 else short_name(patch_dtype(x))
 
     def call(self, operation: Operation, patch: str) -> str:
         """Return the statement that computes an operation.

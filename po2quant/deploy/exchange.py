@@ -37,6 +37,12 @@ def require(module: str, purpose: str) -> ModuleType:
         raise ValueError(f"{purpose} needs {package}: pip install 'po2quant[exchange]'. Received: {error}") from None
 
 
+def check_8_bits(subject: str, bits: int) -> None:
+    """Raise ValueError where a tensor or kernel has more bits than an 8-bit format."""
+    if bits > 8:
+        raise ValueError(f"{subject} must have at most 8 bits for this format. Received: {bits} bits")
+
+
 def settle_constant_channels(program: Program) -> Program:
     """Return a program that computes the same, where channels that no input can change are a bias alone.
 

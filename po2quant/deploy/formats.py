@@ -9,8 +9,15 @@ from pathlib import Path
 import keras
 
 from po2quant.deploy.c_source import write_c
+from po2quant.deploy.exchange import inexact_in_float32, settle_constant_channels
 from po2quant.deploy.listing import listing
 from po2quant.deploy.program import Program
+from po2quant.deploy.to_litert import to_litert
+from po2quant.deploy.to_onnx import to_onnx
+from po2quant.deploy.to_qkeras import to_qkeras
+from po2quant.deploy.to_qonnx import to_qonnx
+
+TEXT = "text"
 
 Writer = Callable[[keras.Model, Program, str, Path], list[Path]]
 """Given the frozen model, its program, a name that is a C identifier, and a folder, writes files and returns them."""
@@ -33,12 +40,42 @@ def _write_c(model: keras.Model, program: Program, name: str, folder: Path, pack
     return [source.header, source.source, source.main]
 
 
+def _write_qonnx(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
+    path = folder / f"{name}.qonnx.onnx"
+    to_qonnx(program, path)
+    return [path]
+
+
+def _write_onnx(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
+    path = folder / f"{name}.onnx"
+    to_onnx(program, path)
+    return [path]
+
+
+def _write_litert(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
+    path = folder / f"{name}.tflite"
+    to_litert(program, path)
+    return [path]
+
+
+def _write_qkeras(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
+    path = folder / f"{name}.keras"
+    to_qkeras(model, path)
+    return [path]
+
+
 FORMATS: dict[str, Writer] = {
-    "text": _write_text,
+    TEXT: _write_text,
     "program": _write_program,
     "c": functools.partial(_write_c, pack=False),
     "c-packed": functools.partial(_write_c, pack=True),
+    "qonnx": _write_qonnx,
+    "onnx": _write_onnx,
+    "litert": _write_litert,
+    "qkeras": _write_qkeras,
 }
+FLOAT32_FORMATS = ("qonnx", "onnx", "qkeras")
+"""Formats whose readers add in float32."""
 
 
 def check_format(format: str) -> None:
@@ -56,3 +93,8 @@ def write(format: str, model: keras.Model, program: Program, name: str, folder: 
     check_format(format)
     folder.mkdir(parents=True, exist_ok=True)
     return FORMATS[format](model, program, name, folder)
+
+
+def inexact_operations(format: str, program: Program) -> tuple[str, ...]:
+    """Return the names of the operations whose sums the readers of a format may round."""
+    return inexact_in_float32(settle_constant_channels(program)) if format in FLOAT32_FORMATS else ()

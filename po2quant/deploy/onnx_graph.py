@@ -17,7 +17,6 @@ import numpy as np
 from po2quant.deploy.exchange import jammed_bias, require, settle_constant_channels
 from po2quant.deploy.operations import (
     LINEAR,
-    NO_PADDING,
     RELU6,
     Add,
     AveragePooling,
@@ -80,7 +79,7 @@ class OnnxGraph:
         self._style = style
         self._samples = samples or SAMPLES
         self._nodes: list[Any] = []
-        self._constants: dict[str, Any] = {}
+        self._constants: dict[str, np.ndarray] = {}
         self._values: dict[str, Any] = {}
 
     def model(self) -> Any:
@@ -95,7 +94,7 @@ class OnnxGraph:
             self.program.name,
             inputs,
             outputs,
-            list(self._constants.values()),
+            [self.onnx.numpy_helper.from_array(array, name) for name, array in self._constants.items()],
             value_info=[value for name, value in self._values.items() if name not in ends],
         )
         opsets = [self.onnx.helper.make_opsetid(*item) for item in ({"": OPSET} | self._style.domains).items()]
@@ -121,9 +120,11 @@ class OnnxGraph:
         return name
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        """Add a constant and return its name."""
-        self._constants.setdefault(name, self.onnx.numpy_helper.from_array(np.asarray(array), name))
-        return name
+        """Add a constant, unless it is there, and return its name."""
+        known = self._constants.setdefault(name, np.asarray(array))
+        if known.dtype == array.dtype and np.array_equal(known, array):
+            return name
+        return self.constant(self._unused(name), array)
 
     def scale(self, exponents: int | np.ndarray) -> np.ndarray:
         """Return powers of two as float32.
@@ -138,16 +139,16 @@ class OnnxGraph:
 
     def _unused(self, name: str) -> str:
         numbered = (f"{name}_{number}" for number in itertools.count(1))
-        return next(candidate for candidate in numbered if candidate not in self._values)
+        return next(candidate for candidate in numbered if candidate not in self._values | self._constants)
 
     def _value_info(self, name: str, shape: Shape, element_type: str = "FLOAT", per_sample: bool = True) -> Any:
         shape = (self._samples, *shape) if per_sample else shape
         return self.onnx.helper.make_tensor_value_info(name, getattr(self.onnx.TensorProto, element_type), shape)
 
     def _add_input(self, tensor: Tensor) -> Any:
-        name = f"{tensor.name}_input"
+        name = f"{tensor.name}/input"
         self._values[name] = self._value_info(name, tensor.shape)
-        self._style.quantize(self, self._channels_first(name, tensor.shape, f"{name}_channels_first"), tensor)
+        self._style.quantize(self, self._channels_first(name, tensor.shape, f"{name}/channels_first"), tensor)
         return self._values[name]
 
     def _add_output(self, tensor: Tensor) -> Any:
@@ -161,10 +162,10 @@ class OnnxGraph:
     def _channels_last(self, value: str, shape: Shape) -> str:
         if len(shape) != 3:
             return value
-        return self.node("Transpose", [value], f"{value}_channels_last", shape, perm=[0, 2, 3, 1])
+        return self.node("Transpose", [value], f"{value}/channels_last", shape, perm=[0, 2, 3, 1])
 
     def _reshape(self, value: str, shape: Shape, name: str) -> str:
-        sizes = self.constant(f"shape_{'x'.join(map(str, shape))}", np.array([-1, *shape], np.int64))
+        sizes = self.constant(f"/shape_{'x'.join(map(str, shape))}", np.array([-1, *shape], np.int64))
         return self.node("Reshape", [value, sizes], name, shape)
 
     def _add(self, operation: Operation) -> None:
@@ -177,26 +178,26 @@ class OnnxGraph:
         value = self._computed(operation, inputs, output, shape)
         value = self._activated(operation, value, shape)
         if shape != output.shape:
-            value = self._reshape(value, output.shape, f"{operation.name}_reshaped")
+            value = self._reshape(value, output.shape, f"{operation.name}/reshaped")
         self._style.quantize(self, value, output)
 
     def _move(self, operation: Reshape | ZeroPadding, x: Tensor, y: Tensor) -> None:
         if isinstance(operation, ZeroPadding):
             (top, bottom), (left, right) = operation.padding
-            places = self.constant(f"{operation.name}_pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+            places = self.constant(f"{operation.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
             self.node("Pad", [x.name, places], y.name, first(y.shape))
             return
         is_image = len(y.shape) == 3
-        name = f"{y.name}_channels_last" if is_image else y.name
+        name = f"{y.name}/channels_last" if is_image else y.name
         self._channels_first(self._reshape(self._channels_last(x.name, x.shape), y.shape, name), y.shape, y.name)
 
     def _computed(self, operation: Operation, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
-        name, values = f"{operation.name}_computed", [tensor.name for tensor in inputs]
+        name, values = f"{operation.name}/computed", [tensor.name for tensor in inputs]
         match operation:
             case Conv2D() | Dense():
                 return self._weighted(operation, inputs[0], output, shape)
             case AveragePooling() | MaxPooling():
-                return self._pooled(operation, inputs[0], shape)
+                return self._pooled(operation, shape)
             case Add() | Multiply():
                 kind = type(operation).__name__[:3]
                 return functools.reduce(lambda x, y: self.node(kind, [x, y], name, first(shape)), values)
@@ -209,56 +210,53 @@ class OnnxGraph:
                 return values[0]
         raise ValueError(f"operation {operation.name!r} ({type(operation).__name__}) is not known")
 
-    def _pooled(self, operation: AveragePooling | MaxPooling, x: Tensor, shape: Shape) -> str:
-        is_average = isinstance(operation, AveragePooling)
-        kind, name = "AveragePool" if is_average else "MaxPool", f"{operation.name}_computed"
-        if operation.window == x.shape[:2] and operation.padding == NO_PADDING:
-            return self.node(f"Global{kind}", [x.name], name, first(shape))
+    def _pooled(self, operation: AveragePooling | MaxPooling, shape: Shape) -> str:
+        kind = "AveragePool" if isinstance(operation, AveragePooling) else "MaxPool"
         options = {"kernel_shape": operation.window, "strides": operation.strides, "pads": ends_of(operation.padding)}
-        options |= {"count_include_pad": 0} if is_average else {}
-        return self.node(kind, [x.name], name, first(shape), **options)
+        options |= {"count_include_pad": 0} if kind == "AveragePool" else {}
+        return self.node(kind, operation.inputs, f"{operation.name}/computed", first(shape), **options)
 
     def _weighted(self, operation: Conv2D | Dense, x: Tensor, y: Tensor, shape: Shape) -> str:
         """Add a convolution, or a matrix product; over the channels of an image, the latter is a convolution too."""
         name, kernel = operation.name, operation.kernel
         bias = jammed_bias(operation, x.format, y.format)
-        biases = self._style.weights(self, f"{name}_bias", bias)
+        biases = self._style.weights(self, f"{name}/bias", bias)
         if isinstance(operation, Dense) and len(x.shape) != 3:
-            kernels = self._style.weights(self, f"{name}_kernel", kernel)
-            product = self.node("MatMul", [x.name, kernels], f"{name}_product", shape)
-            return self.node("Add", [product, biases], f"{name}_computed", shape)
+            kernels = self._style.weights(self, f"{name}/kernel", kernel)
+            product = self.node("MatMul", [x.name, kernels], f"{name}/product", shape)
+            return self.node("Add", [product, biases], f"{name}/computed", shape)
         integers = kernel.integers.reshape((1, 1) * (kernel.integers.ndim == 2) + kernel.integers.shape)
         kernel = Weights(integers, kernel.exponents, kernel.bit_width)
         options = {"group": 1, "pads": [0] * 4, "kernel_shape": integers.shape[:2]}
         if isinstance(operation, Conv2D):
             options |= {"group": operation.groups, "pads": ends_of(operation.padding)}
             options |= {"strides": operation.strides, "dilations": operation.dilation}
-        kernels = self._style.weights(self, f"{name}_kernel", kernel)
-        return self.node("Conv", [x.name, kernels, biases], f"{name}_computed", first(shape), **options)
+        kernels = self._style.weights(self, f"{name}/kernel", kernel)
+        return self.node("Conv", [x.name, kernels, biases], f"{name}/computed", first(shape), **options)
 
     def _function(self, operation: LookUpTable, x: Tensor, y: Tensor) -> str:
         """Add a sigmoid or swish where any float32 gives the table's integers, and the table itself elsewhere."""
-        name, shape = f"{operation.name}_computed", first(x.shape)
+        name, shape = f"{operation.name}/computed", first(x.shape)
         if _is_safe_in_float32(operation, x, y):
-            sigmoid = self.node("Sigmoid", [x.name], f"{operation.name}_sigmoid", shape)
+            sigmoid = self.node("Sigmoid", [x.name], f"{operation.name}/sigmoid", shape)
             return sigmoid if operation.function == SIGMOID else self.node("Mul", [x.name, sigmoid], name, shape)
-        scale = self.constant(f"{operation.name}_steps", self.scale(-x.format.exponent))
-        lowest = self.constant(f"{operation.name}_lowest", np.float32(x.format.min_int))
-        table = self.constant(f"{operation.name}_table", y.format.to_float(operation.table).astype(np.float32))
-        integers = self.node("Mul", [x.name, scale], f"{operation.name}_integers", shape)
-        places = self.node("Sub", [integers, lowest], f"{operation.name}_places", shape)
+        scale = self.constant(f"{operation.name}/steps", self.scale(-x.format.exponent))
+        lowest = self.constant(f"{operation.name}/lowest", np.float32(x.format.min_int))
+        table = self.constant(f"{operation.name}/table", y.format.to_float(operation.table).astype(np.float32))
+        integers = self.node("Mul", [x.name, scale], f"{operation.name}/integers", shape)
+        places = self.node("Sub", [integers, lowest], f"{operation.name}/places", shape)
         to = self.onnx.TensorProto.INT64
-        indices = self.node("Cast", [places], f"{operation.name}_indices", shape, element_type="INT64", to=to)
+        indices = self.node("Cast", [places], f"{operation.name}/indices", shape, element_type="INT64", to=to)
         return self.node("Gather", [table, indices], name, shape, axis=0)
 
     def _activated(self, operation: Operation, value: str, shape: Shape) -> str:
         activation = getattr(operation, "activation", LINEAR)
         if activation == LINEAR:
             return value
-        name = f"{operation.name}_activated"
+        name = f"{operation.name}/activated"
         if activation != RELU6:
             return self.node("Relu", [value], name, first(shape))
-        ends = [self.constant(f"relu6_{end}", np.float32(end)) for end in (0, 6)]
+        ends = [self.constant(f"/relu6_{end}", np.float32(end)) for end in (0, 6)]
         return self.node("Clip", [value, *ends], name, first(shape))
 
 

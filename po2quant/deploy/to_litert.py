@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from po2quant.deploy.exchange import settle_constant_channels
+from po2quant.deploy.exchange import check_8_bits, settle_constant_channels
 from po2quant.deploy.litert_file import LiteRTFile, Scale
 from po2quant.deploy.operations import (
     LINEAR,
@@ -27,20 +28,20 @@ from po2quant.deploy.operations import (
     Requantize,
     Reshape,
     Tensor,
+    Weights,
     ZeroPadding,
     output_shape,
 )
-from po2quant.deploy.plan import plan_of
+from po2quant.deploy.plan import plan_of, weighted_limits
 from po2quant.deploy.program import Program
-from po2quant.deploy.to_onnx import check_bits
-from po2quant.fixed_point import FixedPointFormat, shift_right
+from po2quant.fixed_point import FixedPointFormat, magnitude_bits
 
 SAME, VALID = 0, 1
 NO_ACTIVATION, RELU_ACTIVATION, RELU6_ACTIVATION = 0, 1, 3
+"""Numbers of LiteRT's schema."""
+
 INT8 = np.iinfo(np.int8)
 INT32 = np.iinfo(np.int32)
-FINER_BITS = 7
-"""Bits that an average keeps below its input's unit, in 16 bits."""
 
 Shape = tuple[int, ...]
 
@@ -49,8 +50,8 @@ def to_litert(program: Program, path: str | os.PathLike) -> None:
     """Write a program as a LiteRT int8 file.
 
     Every tensor keeps its exponent: a scale in the file is the power of two of the program. An unsigned tensor has zero
-    point -128, a signed one 0. Kernels are int8 with one scale an output channel. The first size of every tensor is the
-    number of samples, which the host may change. A softmax at the end is left to the host, as in the program.
+    point -128, a signed one 0. Kernels are int8 with one power of two an output channel. The first size of every tensor
+    is the number of samples, which the host may change. A softmax at the end is left to the host, as in the program.
 
     One operation on equal inputs gives the program's integers, or at most one unit beside them, because LiteRT
 
@@ -73,7 +74,7 @@ def to_litert(program: Program, path: str | os.PathLike) -> None:
     """
     program = settle_constant_channels(program)
     for tensor in program.tensors:
-        check_bits(f"tensor {tensor.name!r}", tensor.format.bit_width)
+        check_8_bits(f"tensor {tensor.name!r}", tensor.format.bit_width)
     _Writer(program).write(Path(path))
 
 
@@ -187,15 +188,16 @@ class _Writer:
 
     def _weights(self, operation: Conv2D | Dense, x: FixedPointFormat, order: Shape, axis: int) -> tuple[int, int]:
         """Add a kernel and the bias in units of its products."""
-        name, kernel = operation.name, operation.kernel
-        check_bits(f"kernel of {name!r}", kernel.bit_width)
-        if kernel.integers.min(initial=0) == INT8.min:
-            raise ValueError(f"kernel of {name!r} must be in [-127, 127] for LiteRT. Received: -128")
+        name, kernel = operation.name, _filled(operation)
         exponents = kernel.exponents + x.exponent
-        bias = _rounded_bias(operation, exponents)
-        limits = plan_of(self._program, operation).accumulator_limits
-        if max(limits[1] + bias.max(), -limits[0] - bias.min()) > INT32.max:
-            raise ValueError(f"sums of {name!r} must fit 32 bits for LiteRT. Received: {limits} and a bias of {bias}")
+        bias = _rounded_bias(operation, exponents, self._program.output_of(operation).format.exponent)
+        terms = list(zip(weighted_limits(kernel, x), bias.tolist(), strict=True))
+        lowest, highest = (
+            min(low + min(term, 0) for (low, _), term in terms),
+            max(high + max(term, 0) for (_, high), term in terms),
+        )
+        if lowest < INT32.min or highest > INT32.max:
+            raise ValueError(f"sums of {name!r} must fit 32 bits for LiteRT. Received: {lowest} to {highest}")
         integers = np.ascontiguousarray(kernel.integers.transpose(order).astype(np.int8))
         return (
             self._file.constant(f"{name}/kernel", integers, Scale(kernel.exponents, axis=axis)),
@@ -207,11 +209,12 @@ class _Writer:
         name, kind = operation.name, "AVERAGE_POOL_2D"
         if x.format.exponent == format.exponent and x.format.signed == format.signed:
             return self._pooled(kind, operation, x, place, format, shape)
-        finer = dataclasses.replace(x.format, exponent=x.format.exponent - FINER_BITS)
+        spare_bits = magnitude_bits(16) - magnitude_bits(x.format.bit_width, x.format.signed)
+        finer = dataclasses.replace(x.format, exponent=x.format.exponent - spare_bits)
         if format.exponent < finer.exponent:
             raise ValueError(
                 f"output of average {name!r} must have an exponent of at least {finer.exponent} for LiteRT, "
-                f"{FINER_BITS} below its input's. Received: {format.exponent}"
+                f"{spare_bits} below its input's. Received: {format.exponent}"
             )
         wide = self._new(f"{name}/wide", x.shape, finer, np.int16, 0)
         self._file.operator("QUANTIZE", [place], wide)
@@ -274,9 +277,8 @@ class _Writer:
         plan = plan_of(self._program, operation)
         if plan is None:
             return place
-        low, high = plan.low, plan.high
-        if isinstance(operation, (Conv2D, Dense, Add, Multiply)):
-            low, high = format.min_int, min(format.max_int, high if operation.activation == LINEAR else format.max_int)
+        has_activation_inside = isinstance(operation, (Conv2D, Dense, Add, Multiply))
+        low, high = (format.min_int, format.max_int) if has_activation_inside else (plan.low, plan.high)
         zero = zero_point(format)
         for kind, limit, is_needed in (
             ("MAXIMUM", low + zero, low + zero > INT8.min + format.narrow_range),
@@ -296,17 +298,35 @@ def _fused(activation: str, format: FixedPointFormat) -> int:
     return RELU_ACTIVATION if activation != LINEAR and format.signed else NO_ACTIVATION
 
 
-def _rounded_bias(operation: Conv2D | Dense, exponents: np.ndarray) -> np.ndarray:
+def _filled(operation: Conv2D | Dense) -> Weights:
+    """Return the kernel with each channel's integers as large as int8 holds, so that its bias is rounded the least.
+
+    LiteRT's kernels stop at -127.
+    """
+    kernel = operation.kernel
+    check_8_bits(f"kernel of {operation.name!r}", kernel.bit_width)
+    if kernel.integers.min(initial=0) == INT8.min:
+        raise ValueError(f"kernel of {operation.name!r} must be in [-127, 127] for LiteRT. Received: -128")
+    largest = np.abs(kernel.integers).reshape(-1, kernel.exponents.size).max(axis=0)
+    places = np.array([7 - integer.bit_length() if integer else 0 for integer in largest.tolist()])
+    return Weights(kernel.integers << places, kernel.exponents - places, 8)
+
+
+def _rounded_bias(operation: Conv2D | Dense, exponents: np.ndarray, output_exponent: int) -> np.ndarray:
     """Return a bias in units of the products, rounded half to even."""
-    places = exponents - operation.bias.exponents
-    lengths = np.array([abs(integer).bit_length() for integer in operation.bias.integers.tolist()])
-    widest = np.max(lengths - places, initial=0, where=operation.bias.integers != 0)
-    if widest >= 31:
+    name, bias = operation.name, operation.bias
+    factors = [Fraction(2) ** places for places in (bias.exponents - exponents).tolist()]
+    exact = [integer * factor for integer, factor in zip(bias.integers.tolist(), factors, strict=True)]
+    rounded = [round(term) for term in exact]
+    largest = max(map(abs, rounded))
+    if largest > INT32.max:
+        raise ValueError(f"bias of {name!r} must fit 32 bits in units of its products for LiteRT. Received: {largest}")
+    if any(a != b and e > output_exponent for a, b, e in zip(exact, rounded, exponents.tolist(), strict=True)):
         raise ValueError(
-            f"bias of {operation.name!r} must fit 32 bits in units of its products for LiteRT. Received: {widest} bits"
+            f"bias of {name!r} must not be finer than its products for LiteRT, as the output is: use fewer bits for "
+            "the output or more for the kernel. Received: a finer bias"
         )
-    places = np.where(operation.bias.integers == 0, 0, np.minimum(places, 62))
-    return shift_right(operation.bias.integers, places)
+    return np.array(rounded, np.int64)
 
 
 def _named_padding(padding: Padding, image: Shape, spans: Shape, strides: Shape) -> int | None:

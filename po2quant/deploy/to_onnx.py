@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from po2quant.deploy.exchange import inexact_in_float32, settle_constant_channels
+from po2quant.deploy.exchange import check_8_bits, inexact_in_float32, settle_constant_channels
 from po2quant.deploy.onnx_graph import OnnxGraph, channels_first, first, write_onnx
 from po2quant.deploy.operations import Tensor, Weights
 from po2quant.deploy.program import Program
-
-MAX_BITS = 8
 
 
 def to_onnx(program: Program, path: str | os.PathLike) -> tuple[str, ...]:
@@ -54,14 +52,14 @@ class _Pairs:
     def quantize(self, graph: OnnxGraph, value: str, tensor: Tensor) -> None:
         """Add the pair of a tensor, after a ``Clip`` where its range is narrower than its type's."""
         format, name, shape = tensor.format, tensor.name, first(tensor.shape)
-        check_bits(f"tensor {name!r}", format.bit_width)
+        check_8_bits(f"tensor {name!r}", format.bit_width)
         kind = np.int8 if format.signed else np.uint8
         if (format.min_int, format.max_int) != (np.iinfo(kind).min, np.iinfo(kind).max):
             ends = {"min": format.min_value, "max": format.max_value}
-            ends = [graph.constant(f"{name}_{end}", np.float32(number)) for end, number in ends.items()]
-            value = graph.node("Clip", [value, *ends], f"{name}_clipped", shape)
-        scale = graph.constant(f"{name}_scale", graph.scale(format.exponent))
-        zero = graph.constant(f"zero_{np.dtype(kind).name}", kind(0))
+            ends = [graph.constant(f"{name}/{end}", np.float32(number)) for end, number in ends.items()]
+            value = graph.node("Clip", [value, *ends], f"{name}/clipped", shape)
+        scale = graph.constant(f"{name}/scale", graph.scale(format.exponent))
+        zero = graph.constant(f"/zero_{np.dtype(kind).name}", kind(0))
         integers = graph.node(
             "QuantizeLinear", [value, scale, zero], integers_of(name), shape, element_type=np.dtype(kind).name.upper()
         )
@@ -73,21 +71,15 @@ class _Pairs:
         scales = graph.scale(weights.exponents)
         if integers.ndim == 1:
             return graph.constant(name, (integers * scales.astype(np.float64)).astype(np.float32))
-        check_bits(f"weights {name!r}", weights.bit_width)
+        check_8_bits(f"weights {name!r}", weights.bit_width)
         inputs = [
-            graph.constant(f"{name}_integers", integers.astype(np.int8)),
-            graph.constant(f"{name}_scale", scales),
-            graph.constant(f"{name}_zero", np.zeros(scales.shape, np.int8)),
+            graph.constant(f"{name}/integers", integers.astype(np.int8)),
+            graph.constant(f"{name}/scale", scales),
+            graph.constant(f"{name}/zero", np.zeros(scales.shape, np.int8)),
         ]
         return graph.node("DequantizeLinear", inputs, name, integers.shape, per_sample=False, axis=axis)
 
 
 def integers_of(tensor: str) -> str:
     """Return the name that the integers of a tensor have in the file."""
-    return f"{tensor}_integers"
-
-
-def check_bits(subject: str, bits: int) -> None:
-    """Raise ValueError where a tensor or kernel has more bits than an 8-bit format."""
-    if bits > MAX_BITS:
-        raise ValueError(f"{subject} must have at most {MAX_BITS} bits for this format. Received: {bits} bits")
+    return f"{tensor}/integers"

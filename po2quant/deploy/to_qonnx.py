@@ -29,9 +29,8 @@ def to_qonnx(program: Program, path: str | os.PathLike, per_channel: bool = True
             coarsest that holds all its values, and more bits where the channels differ: hls4ml wants it so.
 
     Returns:
-        Names of the operations that executors in float32, such as qonnx's own, may compute inexactly: their sums can
-        need more than the 24 bits of a float32's significand, as 16-bit tensors make them. All others are exact, to the
-        bit. The file itself is exact in any case.
+        Names of the operations that float32, and so qonnx's own executor, may compute inexactly: their biases or sums
+        can need more than the 24 bits of its significand, as with 16-bit tensors. All others are exact, to the bit.
 
     Raises:
         ValueError: where onnx is not installed.
@@ -67,7 +66,7 @@ class _Quant:
         integers, axis = channels_first(weights)
         exponents = weights.exponents if self._per_channel else weights.exponents[:1]
         scales = graph.scale(exponents).reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
-        values = graph.constant(f"{name}_values", (integers * scales.astype(np.float64)).astype(np.float32))
+        values = graph.constant(f"{name}/values", (integers * scales.astype(np.float64)).astype(np.float32))
         is_narrow = integers.min() >= integer_range(weights.bit_width, narrow_range=True)[0]
         return _quant(graph, values, name, integers.shape, scales, weights.bit_width, True, is_narrow, per_sample=False)
 
@@ -85,9 +84,9 @@ def _quant(
 ) -> str:
     inputs = [
         value,
-        graph.constant(f"{output}_scale", scale),
-        graph.constant("zero_point", np.float32(0)),
-        graph.constant(f"bits_{bit_width}", np.float32(bit_width)),
+        graph.constant(f"{output}/scale", scale),
+        graph.constant("/zero_point", np.float32(0)),
+        graph.constant(f"/bits_{bit_width}", np.float32(bit_width)),
     ]
     attributes = {"signed": int(signed), "narrow": int(narrow), "rounding_mode": "ROUND"}
     return graph.node("Quant", inputs, output, shape, DOMAIN, **attributes, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -16,7 +16,9 @@ from matplotlib.ticker import MaxNLocator
 
 from po2quant.diagnostics.findings import UPDATE_LARGE, UPDATE_SMALL
 from po2quant.diagnostics.measurement import ACTIVATION, BIAS, KERNEL, PARTS, Measurement
-from po2quant.diagnostics.mode_mix import Mix
+
+if TYPE_CHECKING:
+    from po2quant.diagnostics.mode_mix import Mix
 
 MOST_INCHES = 40.0
 MOST_IN_LEGEND = 12

@@ -97,9 +97,7 @@ class Quantizer(keras.layers.Layer):
     def _add_threshold(self, shape: tuple[int, ...]) -> None:
         """Create the trained ``log2 t`` of each scale, unknown until training starts."""
         self._log2_threshold = self.add_weight(shape=shape, initializer="zeros", name=LOG2_THRESHOLD)
-        self._learning = self.add_weight(
-            shape=(), dtype="bool", trainable=False, initializer="zeros", name="learning"
-        )
+        self._learning = self.add_weight(shape=(), dtype="bool", trainable=False, initializer="zeros", name="learning")
 
     def _is_settled(self) -> tf.Tensor:
         """Return whether the scale is one that is stored or trained, so that it does not depend on the values."""

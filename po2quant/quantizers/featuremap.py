@@ -45,8 +45,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
           engine can do that; use it for comparison.
 
     Gradient:
-        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere. That of a threshold is in
-        :func:`~po2quant.quantizers.learned.learned_quantize`.
+        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere. That of a threshold is
+        in :func:`~po2quant.quantizers.learned.learned_quantize`.
 
     Args:
         bits: width in bits; 2 to 32, 1 to 32 without sign.

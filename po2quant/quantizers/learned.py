@@ -19,6 +19,7 @@ def learned_quantize(
     low: tf.Tensor,
     high: tf.Tensor,
     clipped_gradient: bool = True,
+    damping: tf.Tensor | float = 0.0,
 ) -> tf.Tensor:
     """Quantize ``x`` to powers of two that follow from trained thresholds t.
 
@@ -33,7 +34,9 @@ def learned_quantize(
           ``low`` or ``high``; that is ln 2 * (y - x) and ln 2 * y. Summed over the values that share t.
         - dy/dx = 1 where x is not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere.
 
-        Values inside ask for a smaller threshold and so for more precision, clipped ones for a larger range.
+        Values inside ask for a smaller threshold and so for more precision, clipped ones for a larger range. Damping
+        adds 2 * damping * (x - y) to the gradient of unclipped x: that of damping * sum((x - y)**2), which draws values
+        to the middle between two ties, where they no longer oscillate.
 
     Args:
         x: values, any shape, float32 or float64.
@@ -43,13 +46,15 @@ def learned_quantize(
         low: smallest integer.
         high: largest integer.
         clipped_gradient: whether clipped values get no gradient.
+        damping: weight of the squared rounding error, 0 for none.
 
     Returns:
         Tensor of the shape of ``x``.
 
     Reference:
         Jain et al., "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference of Deep Neural
-        Networks", arXiv 1903.08066, section 3.
+        Networks", arXiv 1903.08066, section 3; damping: Nagel et al., "Overcoming Oscillations in Quantization-Aware
+        Training", arXiv 2203.11086, section 4.1.
     """
     shared_axes = [axis for axis, size in enumerate(log2_threshold.shape) if size == 1]
 
@@ -63,7 +68,8 @@ def learned_quantize(
             is_inside, zeros = tf.equal(rounded, clipped), tf.zeros_like(values)
             slope = upstream * (quantized - tf.where(is_inside, values, zeros))
             of_threshold = LN2 * tf.reduce_sum(slope, axis=shared_axes, keepdims=True)
-            return tf.where(is_inside, upstream, zeros) if clipped_gradient else upstream, of_threshold
+            damped = upstream + 2.0 * damping * (values - quantized)
+            return tf.where(is_inside, damped, zeros if clipped_gradient else upstream), of_threshold
 
         return quantized, gradient
 
@@ -100,8 +106,8 @@ def learned_quantize_per_tensor(
         quantized = grid.quantize(values)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            slope = quantized - grid.where_unclipped(values, values)
-            of_threshold = LN2 * tf.tensordot(tf.reshape(upstream, [-1]), tf.reshape(slope, [-1]), 1)
+            slope = upstream * (quantized - grid.where_unclipped(values, values))
+            of_threshold = LN2 * tf.reduce_sum(slope)
             return grid.where_unclipped(upstream, values) if clipped_gradient else upstream, of_threshold
 
         return quantized, gradient

@@ -31,7 +31,7 @@ class ThresholdAdam(keras.optimizers.Adam):
         that decays, and thresholds that are frozen before the end.
     """
 
-    def __init__(self, learning_rate: float = 0.001, threshold_rate: float = 0.01, **kwargs: Any) -> None:
+    def __init__(self, learning_rate: float = 0.001, threshold_rate: float = 0.1, **kwargs: Any) -> None:
         super().__init__(learning_rate, **kwargs)
         self.threshold_rate = float(threshold_rate)
 

@@ -38,8 +38,8 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
           y = alpha * s * clip(round(x / s), ...), s = 2**(integer - bits + keep_negative).
 
     Gradient:
-        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere. That of a threshold is in
-        :func:`~po2quant.quantizers.learned.learned_quantize`; a ``qnoise_factor`` below 1 lets none through.
+        1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere. That of a threshold is
+        in :func:`~po2quant.quantizers.learned.learned_quantize`; a ``qnoise_factor`` below 1 lets none through.
 
     Args:
         bits: width in bits, sign included; 2 to 32 (1 to 32 without sign).
@@ -164,6 +164,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             )
             if self.is_learned:
                 self._add_threshold(shape)
+                self._damping = self.add_weight(shape=(), trainable=False, initializer="zeros", name="damping")
                 if self.log2_threshold is not None:
                     self._set_threshold(np.broadcast_to(self.log2_threshold, shape))
         super().build(input_shape)
@@ -176,11 +177,11 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
 
     @property
     def frozen(self) -> bool:
-        """Whether the scale is stored rather than computed from the weights."""
+        """Whether the scale is stored rather than computed from the weights or trained."""
         return isinstance(self.alpha, str) and self.built and bool(self._frozen.numpy())
 
     def freeze(self, x: tf.Tensor) -> None:
-        """Compute the scale of ``x`` and keep it from now on."""
+        """Compute the scale of ``x``, or take the learned one, and keep it from now on."""
         if isinstance(self.alpha, str):
             if not self.built:
                 self.build(tuple(x.shape))
@@ -198,6 +199,17 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
     def _forget_threshold(self) -> None:
         super()._forget_threshold()
         self.log2_threshold = None
+        self.damping = 0.0
+
+    @property
+    def damping(self) -> float:
+        """Weight of the squared rounding error in the loss of weights with learned scales; counts in traced graphs."""
+        return float(self._damping.numpy()) if self.is_learned and self.built else 0.0
+
+    @damping.setter
+    def damping(self, damping: float) -> None:
+        if self.is_learned and self.built:
+            self._damping.assign(damping)
 
     def _forget_scale(self) -> None:
         self.unfreeze()
@@ -214,9 +226,14 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         x = tf.convert_to_tensor(x)
         if not isinstance(self.alpha, str):
             return self._fixed_scale(x.dtype)
-        if self.is_learned and self.built:
-            return tf.cond(self._is_settled(), lambda: self._stored_scale(x.dtype), lambda: self._scale_by_rule(x))
-        return self._scale_by_rule(x)
+        return self._scale_in_use(x) if self.is_learned and self.built else self._scale_by_rule(x)
+
+    def _scale_in_use(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        """Return the stored scale if there is one, else that of ``x``, from which training starts a learned one."""
+        if self.is_learned and training:
+            self._start_learning_unless(self._is_settled(), lambda: self._scale_by_rule(x))
+            return self._stored_scale(x.dtype)
+        return tf.cond(self._is_settled(), lambda: self._stored_scale(x.dtype), lambda: self._scale_by_rule(x))
 
     def _stored_scale(self, dtype: tf.DType) -> tf.Tensor:
         frozen_scale = tf.cast(self._frozen_scale, dtype)
@@ -267,17 +284,13 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         x = tf.convert_to_tensor(x)
         if not isinstance(self.alpha, str):
             return self._mix(x, self._fixed_point(self._dithered(x, self._fixed_scale(x.dtype), training)))
-        values = tf.stop_gradient(x)
-        if self.is_learned and training:
-            self._start_learning_unless(self._is_settled(), lambda: self._scale_by_rule(values))
-            scale = self._stored_scale(x.dtype)
-        else:
-            scale = tf.cond(self._is_settled(), lambda: self._stored_scale(x.dtype), lambda: self._scale_by_rule(values))
-        x_or_noisy = self._dithered(x, scale, training)
+        scale = self._scale_in_use(tf.stop_gradient(x), training)
+        dithered = self._dithered(x, scale, training)
         if not self.is_learned:
-            return self._mix(x, self._fake_quantize(x_or_noisy, scale))
+            return self._mix(x, self._fake_quantize(dithered, scale))
         threshold, limits = self._trained_threshold(x.dtype), self._integer_range(x.dtype)
-        return self._mix(x, learned_quantize(x_or_noisy, threshold, scale, *limits, self.clipped_gradient))
+        damping = tf.cast(self._damping, x.dtype)
+        return self._mix(x, learned_quantize(dithered, threshold, scale, *limits, self.clipped_gradient, damping))
 
     def _dithered(self, x: tf.Tensor, scale: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Add the noise that makes rounding stochastic, in training."""

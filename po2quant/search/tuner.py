@@ -24,7 +24,6 @@ from po2quant.training.fit import (
     EPOCHS_CSV,
     DivergedError,
     save_weights,
-    schedule_thresholds,
     train_epoch,
     validation_logs,
 )
@@ -153,7 +152,6 @@ class BitWidthTuner(keras_tuner.Tuner):
     def _train(self, config: BitConfig, trial_id: str, epochs: int, factor: float) -> float:
         """Return the best validation value of a trial, whose weights are saved if they may be kept."""
         self._network.reset(config, self._calibration_inputs)
-        schedule_thresholds(self._model, self._recipe, len(self._train_pipeline), epochs)
         folder = self.trial_folder(trial_id)
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / TRIAL_CONFIG)
@@ -161,7 +159,7 @@ class BitWidthTuner(keras_tuner.Tuner):
         least_score = kept[-1].score if len(kept) == self._kept_trials else -np.inf
         rows, metric = [], -np.inf
         for epoch in range(epochs):
-            logs = train_epoch(self._model, self._train_pipeline, self._recipe, epoch, self._seed)
+            logs = train_epoch(self._model, self._train_pipeline, self._recipe, epoch, self._seed, epochs=epochs)
             validation = validation_logs(self._model, self._validation_pipeline, self._recipe)
             rows.append({"epoch": epoch + 1, **logs, **{f"val_{name}": value for name, value in validation.items()}})
             value = self._selection(validation)

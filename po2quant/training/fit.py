@@ -21,10 +21,15 @@ from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.run_folder import write_csv
+from po2quant.training.schedules import rising_cosine
 from po2quant.training.weights import BEST_WEIGHTS
+from po2quant.transform import weight_quantizers
 
 CHECKPOINT = "checkpoint.npz"
 EPOCHS_CSV = "epochs.csv"
+
+DAMPED_BITS = 4
+"""Widest weights whose oscillations are damped."""
 
 
 class DivergedError(RuntimeError):
@@ -59,20 +64,6 @@ def compile_model(model: keras.Model, recipe: Recipe) -> None:
     optimizer.build(model.trainable_variables)
 
 
-def schedule_thresholds(model: keras.Model, recipe: Recipe, samples: int, epochs: int) -> None:
-    """Have trained thresholds frozen after the recipe's share of all steps; to be called before the first epoch.
-
-    Args:
-        model: compiled by :func:`compile_model`; without trained thresholds, nothing is done.
-        recipe: has the share and the batch size.
-        samples: training samples.
-        epochs: epochs in all.
-    """
-    if isinstance(model.optimizer, ThresholdAdam):
-        steps = epochs * math.ceil(samples / recipe.batch_size)
-        model.optimizer.threshold_steps = math.ceil(recipe.thresholds_frozen_after * steps)
-
-
 def train_epoch(
     model: keras.Model,
     train: Pipeline,
@@ -80,13 +71,25 @@ def train_epoch(
     epoch: int,
     seed: int,
     line: ProgressLine = SILENT,
+    epochs: int | None = None,
 ) -> dict[str, float]:
     """Train one epoch in the order that ``(seed, epoch)`` gives, and return its logs.
+
+    Args:
+        model: compiled by :func:`compile_model`.
+        train: training samples.
+        recipe: rates, batch size and the schedules of learned scales.
+        epoch: which one, counted from 0.
+        seed: of the order of samples.
+        line: shows progress, in epochs.
+        epochs: epochs in all, which the schedules of learned scales span; the recipe's by default.
 
     Raises:
         DivergedError: where the loss is not finite.
     """
     model.optimizer.learning_rate = recipe.learning_rate(epoch)
+    if isinstance(model.optimizer, ThresholdAdam):
+        _schedule_learned_scales(model, recipe, len(train), epoch, epochs or recipe.epochs)
     batches = train.epoch(recipe.batch_size, seed, epoch)
     history = model.fit(batches, shuffle=False, verbose=0, callbacks=[BatchProgress(line)])
     logs = {name: float(values[-1]) for name, values in history.history.items()}
@@ -95,6 +98,14 @@ def train_epoch(
             f"training diverged: the loss of epoch {epoch + 1} is {logs['loss']}. Try a lower learning rate"
         )
     return logs
+
+
+def _schedule_learned_scales(model: keras.Model, recipe: Recipe, samples: int, epoch: int, epochs: int) -> None:
+    steps = epochs * math.ceil(samples / recipe.batch_size)
+    model.optimizer.threshold_steps = math.ceil(recipe.thresholds_frozen_after * steps)
+    damping = recipe.damping * rising_cosine((epoch + 0.5) / epochs)
+    for weight in weight_quantizers(model):
+        weight.quantizer.damping = damping if weight.quantizer.bits <= DAMPED_BITS else 0.0
 
 
 def validation_logs(model: keras.Model, validation: Pipeline, recipe: Recipe) -> dict[str, float]:
@@ -145,7 +156,6 @@ def fit(
         compile_model(model, recipe)
     checkpoint = folder / CHECKPOINT
     state = _load_checkpoint(model, checkpoint) if resume and checkpoint.exists() else FitState()
-    schedule_thresholds(model, recipe, len(train), epochs)
     train_pipeline, validation_pipeline = Pipeline(train), Pipeline(validation)
     writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
     first_epoch = state.epoch
@@ -156,7 +166,7 @@ def fit(
         if epoch == first_epoch:
             observe(epoch)
         start = time.perf_counter()
-        logs = train_epoch(model, train_pipeline, recipe, epoch, seed, line)
+        logs = train_epoch(model, train_pipeline, recipe, epoch, seed, line, epochs)
         validation_values = validation_logs(model, validation_pipeline, recipe)
         value = selection(validation_values)
         row = {"epoch": epoch + 1, "learning_rate": recipe.learning_rate(epoch), **logs}

@@ -1,8 +1,9 @@
-"""Learning rates by epoch, counted from 0."""
+"""Learning rates by epoch, counted from 0, and other courses of training."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 
@@ -30,3 +31,8 @@ def piecewise(stages: Sequence[tuple[int, float]]) -> Callable[[int], float]:
     if not stages or stages[0][0] != 0 or any(a[0] >= b[0] for a, b in itertools.pairwise(stages)):
         raise ValueError(f"stages must start at epoch 0 and ascend. Received: {stages}")
     return lambda epoch: [rate for first, rate in stages if first <= epoch][-1]
+
+
+def rising_cosine(share_done: float) -> float:
+    """Return ``(1 - cos(pi * share_done)) / 2``, which rises from 0 to 1, slowly at both ends."""
+    return (1.0 - math.cos(math.pi * share_done)) / 2.0

@@ -39,7 +39,7 @@ def quantize_model(
         model: float Sequential or functional model; BatchNormalization is folded on the way.
         config: widths of every layer with weights and every slot of
             :func:`~po2quant.transform.place_quantizers`, with the ``alpha`` of those that have one of their own.
-        alpha: ``'auto'`` (real scales) or ``'auto_po2'`` (powers of two).
+        alpha: ``'auto'`` (real scales), ``'auto_po2'`` (powers of two) or ``'learned_po2'`` (trained powers of two).
         placement: what the placement rules leave open.
         activation_scale: ``'static'``, or ``'per_sample'``, which computes scales at run time.
         scale_rule: how weights choose power-of-two exponents: ``'mse'``, ``'max'`` or ``'stock'``.
@@ -245,7 +245,7 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
 def freeze_scales(model: keras.Model) -> None:
     """Store every scale, so that neither further training nor inference computes one.
 
-    A frozen ``auto_po2`` model is a fixed-point network: each tensor is integers and exponents.
+    A frozen model with powers of two is a fixed-point network: each tensor is integers and exponents.
 
     Raises:
         ValueError: for a model that was neither calibrated nor trained.

@@ -100,7 +100,10 @@ def test_a_trained_network_with_channels_that_died_computes_the_same_integers(sh
     freeze_scales(quantized)
     program = assert_same_integers(quantized, x)
     (pointwise,) = (operation for operation in program.operations if operation.name == "conv2d_7")
-    assert 60 < np.sum(~np.any(pointwise.kernel.integers, axis=(0, 1, 2))) < 128
+    dead = np.sum(~np.any(pointwise.kernel.integers, axis=(0, 1, 2)))
+    assert 60 < dead < 128
+    (row,) = (line for line in listing(program).splitlines() if line.startswith("conv2d_7 "))
+    assert row.endswith(f" {dead}/128")
 
 
 def residual_net() -> keras.Model:

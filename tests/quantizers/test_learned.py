@@ -126,7 +126,7 @@ def test_per_tensor_values_and_gradients_are_the_definition(x, bits, below, kind
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_gradients_are_the_differences_of_the_smoothed_form(bits, signed):
-    """Smoothed: a scale of 2**log2(t), no ceiling; rounding adds what it adds here, and what is clipped here stays so."""
+    """Smoothed: no ceiling in the scale; rounding adds what it adds here, and what is clipped here stays clipped."""
     rng = np.random.default_rng(bits)
     x, upstream = rng.normal(0, 1, (40, 3)), rng.normal(size=(40, 3))
     magnitude_bits = bits - signed
@@ -138,9 +138,9 @@ def test_gradients_are_the_differences_of_the_smoothed_form(bits, signed):
     assert 0 < inside.mean() < 1
 
     def smoothed(values, threshold):
-        step = np.exp2(threshold - magnitude_bits)
-        integers = np.where(inside, values / step + (rounded - x / np.exp2(log2_threshold - magnitude_bits)), np.clip(rounded, low, high))
-        return np.sum(upstream * step * integers, axis=0, keepdims=True)
+        moved_step = np.exp2(threshold - magnitude_bits)
+        multiples = np.where(inside, values / moved_step + (rounded - x / step), np.clip(rounded, low, high))
+        return np.sum(upstream * moved_step * multiples, axis=0, keepdims=True)
 
     _, of_x, of_threshold = _outputs_and_gradients(
         lambda values, threshold: learned_quantize(values, threshold, tf.constant(step), *limits),
@@ -162,14 +162,47 @@ def test_values_inside_ask_for_precision_and_clipped_ones_for_range():
     cases = {"inside": np.array([0.3, -0.4, 0.3]), "clipped": np.array([3.0, -5.0, 4.0])}
     slopes = {}
     for name, x in cases.items():
-        low_high = [tf.constant(limit, "float64") for limit in (-7.0, 7.0)]
         threshold = tf.constant([0.0], "float64")
         with tf.GradientTape() as tape:
             tape.watch(threshold)
-            y = learned_quantize(tf.constant(x), threshold, tf.constant([0.125], "float64"), *low_high)
+            y = learned_quantize(tf.constant(x), threshold, tf.constant([0.125], "float64"), -7.0, 7.0)
             loss = tf.reduce_sum(tf.square(y - x))
         slopes[name] = tape.gradient(loss, threshold).numpy().item()
     assert slopes["inside"] > 0 > slopes["clipped"]
+
+
+@pytest.mark.parametrize("clipped_gradient", [True, False])
+def test_damping_draws_unclipped_values_to_their_grid_and_thresholds_nowhere(clipped_gradient):
+    x = np.array([0.3, 0.5, -0.7, 1.25, 9.0])  # on the grid of 0.5 once, clipped once
+    _, of_x, of_threshold = _outputs_and_gradients(
+        lambda values, threshold: learned_quantize(
+            values, threshold, tf.constant([0.5], "float64"), *map(float, (-7, 7)), clipped_gradient, damping=0.25
+        ),
+        x,
+        np.zeros(1),
+        np.zeros(5),
+    )
+    np.testing.assert_allclose(of_x, 2 * 0.25 * np.array([0.3 - 0.5, 0.0, -0.7 + 0.5, 1.25 - 1.0, 0.0]), rtol=1e-15)
+    assert of_threshold == 0
+
+
+def test_damping_reaches_a_traced_graph_and_is_forgotten_with_the_scale():
+    x, quantizer = _normal((64, 8)), _weights()
+    quantizer(x, training=True)
+
+    @tf.function
+    def slope():
+        values = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = tf.reduce_sum(quantizer(values, training=True))
+        return tape.gradient(loss, values)
+
+    undamped = slope().numpy()
+    quantizer.damping = 0.5
+    np.testing.assert_allclose(slope(), undamped + np.where(undamped, x - quantizer(x), 0), rtol=1e-5, atol=1e-7)
+    quantizer.bits = 5
+    assert quantizer.damping == 0
 
 
 # ---------------------------------------------------------------- the life of a threshold
@@ -320,7 +353,7 @@ def test_a_frozen_activation_keeps_the_learned_range_and_a_new_range_starts_anew
     assert scale == 4 * _activation(alpha="auto_po2").scale_and_zero_point(x.min(), x.max())[0].numpy()
     quantizer.frozen = True
     assert (quantizer.scale, quantizer.range) == (scale, limits)
-    np.testing.assert_array_equal(quantizer(100 * x, training=True), 8 * y * 0 + quantizer(100 * x))
+    quantizer(100 * x, training=True)
     np.testing.assert_array_equal(quantizer(x), y)
     quantizer.frozen = False
     quantizer.set_range(-0.1, 0.1)

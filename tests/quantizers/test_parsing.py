@@ -98,7 +98,7 @@ REFUSED_ARGUMENTS = [
     ("quantized_bits(True)", "bits=True"),
     ("quantized_bits('8')", "bits='8'"),
     ("quantized_bits(8,8,1,1,alpha='autopo2')", "'autopo2'"),
-    ("quantized_bits(8,8,1,1,'auto',0,0,1.0,None,1,0,None,None,None,None,'mse',1,99)", "does not take"),
+    ("quantized_bits(8,8,1,1,'auto',0,0,1.0,None,1,0,None,None,None,None,'mse',1,None,99)", "does not take"),
     ("quantized_bits_featuremap(8,8,1,1,'auto',0,0.9,1,99)", "does not take"),
     ("quantized_bits(8,bits=8)", "does not take"),
     ("quantized_bits(8,colour='red')", "colour"),

@@ -91,6 +91,14 @@ def _train(model: keras.Model) -> None:
         model.train_on_batch(_inputs(seed=10 + step), _targets())
 
 
+def _move_thresholds(model: keras.Model) -> None:
+    """Move learned scales away from those that start anew would give."""
+    for quantizer in _quantizers(model).values():
+        if quantizer.learning:
+            (threshold,) = quantizer.trainable_variables
+            threshold.assign_sub(np.full(threshold.shape, 1.25))
+
+
 def _freeze(model: keras.Model) -> None:
     """Freeze everything, then move the weights, so that live scales would differ."""
     _train(model)
@@ -123,7 +131,8 @@ CASES = [(state, "object") for state in STATES] + [("trained", "serialized"), ("
 
 def _state(quantizer: Quantizer) -> tuple:
     ranges = quantizer.range if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static else None
-    return quantizer.bits, quantizer.frozen, ranges, quantizer.get_config().get("post_training_scale")
+    config = quantizer.get_config()
+    return quantizer.bits, quantizer.frozen, ranges, config.get("post_training_scale"), config.get("log2_threshold")
 
 
 def _reload(model: keras.Model, path: Path) -> keras.Model:
@@ -156,6 +165,30 @@ def test_models_of_other_scales_come_back_bit_for_bit(alpha, tmp_path):
     model = _build(alpha=alpha)
     _train(model)
     _assert_equal(model, _reload(model, tmp_path / "model.keras"))
+
+
+@pytest.mark.parametrize(("state", "form"), CASES)
+def test_models_of_learned_scales_come_back_bit_for_bit(state, form, tmp_path):
+    model = _build(form, alpha="learned_po2")
+    STATES[state](model)
+    _move_thresholds(model)
+    copy = _reload(model, tmp_path / "model.keras")
+    _assert_equal(model, copy)
+    _assert_equal(model, _reload(copy, tmp_path / "again.keras"))
+
+
+@pytest.mark.parametrize("state", ["trained", "frozen", "new_bits"])
+def test_a_weights_file_carries_learned_scales(state, tmp_path):
+    model, other = (_build("serialized", alpha="learned_po2", seed=seed) for seed in (0, 1))
+    STATES[state](model)
+    _move_thresholds(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other.load_weights(tmp_path / "model.weights.h5")
+    _assert_equal(model, other)
+    _train(model)
+    _train(other)
+    for name, quantizer in _quantizers(other).items():
+        assert quantizer.learning == (state != "frozen"), name
 
 
 def test_loaded_quantizers_are_our_classes(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from keras import layers
 from po2quant.bit_config import LayerBits
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.interpreter import quantize_inputs, run
-from po2quant.deploy.program import Output, Program
+from po2quant.deploy.program import Program
 from po2quant.transform import Placement, activation_quantizers, flat_config
 
 REQUANTIZED = Placement(requantize_shortcuts=True)
@@ -23,9 +24,9 @@ SATURATING = 1.75
 def every_operation() -> keras.Model:
     """Return a network with every operation of a program, images of odd sizes and padding on one side only."""
     x = inputs = keras.Input((9, 7, 3), name="input")
-    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, strides=2, padding="same")(x)))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, strides=2, padding="same", name="first")(x)))
     x = layers.ZeroPadding2D(((0, 1), (1, 0)))(x)
-    x = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(x))
+    x = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, name="depthwise")(x))
     gate = layers.Conv2D(2, 1, activation="silu")(layers.GlobalAveragePooling2D(keepdims=True)(x))
     x = layers.Multiply()([x, layers.Conv2D(8, 1, activation="sigmoid")(gate)])
     x = layers.Add()([layers.Conv2D(8, (3, 2), padding="same", dilation_rate=2)(x), x])
@@ -34,7 +35,13 @@ def every_operation() -> keras.Model:
     x = layers.Conv2D(4, 2, groups=2, activation="relu6")(layers.Dense(6)(x))
     x = layers.Dense(5, activation="relu")(layers.Reshape((-1, 2))(x))
     x = layers.Dense(6)(layers.Flatten()(x))
-    return randomize(keras.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return randomize(keras.Model(inputs, layers.Dense(3, activation="softmax", name="last")(x)))
+
+
+@functools.cache
+def frozen_every_operation(bits: int) -> keras.Model:
+    """Return it frozen, with shortcuts requantized."""
+    return frozen(every_operation(), bits, REQUANTIZED)
 
 
 def narrow(model: keras.Model, seed: int, most_bits: int = 8, placement: Placement = Placement()) -> keras.Model:
@@ -59,16 +66,3 @@ def computed(quantized: keras.Model, samples: int, seed: int = 1) -> tuple[Progr
     program = integer_program(quantized)
     x = SATURATING * noise(quantized, samples, seed)
     return program, x, run(program, quantize_inputs(program, x))
-
-
-def alone(program: Program, position: int) -> Program:
-    """Return the program of one operation."""
-    operation = program.operations[position]
-    names = dict.fromkeys((*operation.inputs, operation.output))
-    return dataclasses.replace(
-        program,
-        tensors=tuple(program.tensor[name] for name in names),
-        inputs=tuple(dict.fromkeys(operation.inputs)),
-        operations=(operation,),
-        outputs=(Output(operation.output),),
-    )

@@ -1,5 +1,8 @@
 """The training loop: seeded, resumable to the bit, keeps its best epoch."""
 
+import dataclasses
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -22,12 +25,12 @@ def splits():
     return Split(x[:128], y[:128]), Split(x[128:], y[128:])
 
 
-def network(x):
+def network(x, alpha="auto_po2"):
     """Return a quantized network with dropout, so that every kind of state is at stake."""
     keras.utils.set_random_seed(3)
     layers = [keras.Input((6,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dropout(0.3)]
     model = keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
-    quantized = quantize_model(model, flat_config(model, 6))
+    quantized = quantize_model(model, flat_config(model, 6), alpha)
     calibrate(quantized, x)
     return quantized
 
@@ -47,6 +50,48 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(splits, tmp_path):
     resumed, resumed_state = run(splits, tmp_path / "parts", 4, resume=True)
     assert without_seconds(resumed_state.rows) == without_seconds(whole_state.rows)
     np.testing.assert_equal(resumed.get_weights(), whole.get_weights())
+
+
+def test_a_run_that_learns_scales_and_is_interrupted_goes_on_to_the_bit(splits, tmp_path):
+    def learned_run(folder, resume=False, interrupted_after=None):
+        model = network(splits[0].x, "learned_po2")
+
+        def observe(epoch):
+            if epoch == interrupted_after:
+                raise KeyboardInterrupt
+
+        state = fit(model, *splits, RECIPE, validation_accuracy, folder, 4, 1, resume, observe=observe)
+        return model, without_seconds(state.rows)
+
+    whole, whole_rows = learned_run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        learned_run(tmp_path / "parts", interrupted_after=2)
+    resumed, resumed_rows = learned_run(tmp_path / "parts", resume=True)
+    assert resumed_rows == whole_rows
+    np.testing.assert_equal(resumed.get_weights(), whole.get_weights())
+    np.testing.assert_equal(
+        [variable.numpy() for variable in resumed.optimizer.variables],
+        [variable.numpy() for variable in whole.optimizer.variables],
+    )
+
+
+@pytest.mark.parametrize(("epochs", "learning_epochs"), [(1, 1), (4, 2), (5, 3)])
+def test_thresholds_learn_for_half_of_the_steps_and_weights_for_all(splits, tmp_path, epochs, learning_epochs):
+    model, seen = network(splits[0].x, "learned_po2"), []
+    recipe = dataclasses.replace(RECIPE, thresholds_frozen_after=0.5)
+
+    def observe(epoch):
+        variables = [(variable.name == "log2_threshold", variable.numpy()) for variable in model.trainable_variables]
+        thresholds = [value for is_threshold, value in variables if is_threshold]
+        assert len(thresholds) == 7
+        seen.append((thresholds, [value for is_threshold, value in variables if not is_threshold]))
+
+    def differ(now, before):
+        return any(np.any(a != b) for a, b in zip(now, before, strict=True))
+
+    fit(model, *splits, recipe, validation_accuracy, tmp_path, epochs, 1, observe=observe)
+    changed = [tuple(map(differ, now, before)) for before, now in itertools.pairwise(seen)]
+    assert changed == [(epoch < learning_epochs, True) for epoch in range(epochs)]
 
 
 def test_an_observer_sees_the_network_before_and_after_each_epoch_trained_here(splits, tmp_path):

@@ -1,8 +1,8 @@
-"""Learning rates by epoch."""
+"""Learning rates by epoch, and other courses of training."""
 
 import pytest
 
-from po2quant.training.schedules import constant, exponential_decay, piecewise
+from po2quant.training.schedules import constant, exponential_decay, piecewise, rising_cosine
 
 
 def test_constant_and_exponential_decay():
@@ -19,3 +19,8 @@ def test_piecewise_changes_at_its_epochs():
 def test_piecewise_refuses_stages_that_do_not_ascend_from_zero(stages):
     with pytest.raises(ValueError, match="start at epoch 0 and ascend"):
         piecewise(stages)
+
+
+def test_the_rising_cosine_goes_from_0_to_1():
+    assert [rising_cosine(share) for share in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.5, 1.0], abs=1e-15)
+    assert rising_cosine(0.1) < 0.1 and rising_cosine(0.9) > 0.9

@@ -1,0 +1,139 @@
+"""How many integers of the exchange files differ from the interpreter's, on real data.
+
+``python -m benchmarks.exchange RUN...`` takes run folders of flat 8-bit networks, such as
+``runs/matrix/keyword_spotting-ds_cnn-seed0/flat8-auto_po2``, and writes ``benchmarks/results/exchange.csv``: minutes
+for DS-CNN, ResNet8 and the auto-encoder, more for the larger networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import qkeras
+
+from po2quant.benchmark import load_benchmark
+from po2quant.deploy.exchange_run import LITERT_KERNELS, run_litert, run_onnx, run_qonnx, single_operations
+from po2quant.deploy.from_keras import integer_program
+from po2quant.deploy.interpreter import quantize_inputs, run
+from po2quant.deploy.network import frozen_network, origin_of_run, spread_inputs
+from po2quant.deploy.program import Program
+from po2quant.deploy.to_litert import to_litert
+from po2quant.deploy.to_onnx import to_onnx
+from po2quant.deploy.to_qkeras import to_qkeras
+from po2quant.deploy.to_qonnx import to_qonnx
+from po2quant.training.prepare import resolve_config
+from po2quant.training.run_folder import write_csv
+
+OUTPUT = Path("benchmarks/results/exchange.csv")
+PACKAGES = ("qonnx", "onnxruntime", "ai-edge-litert", "qkeras-v3")
+
+Arrays = dict[str, np.ndarray]
+
+
+def count(found: Arrays, expected: Arrays) -> dict[str, Any]:
+    """Return how many integers of a file differ, by how much, and in which tensors."""
+    differences = {name: np.abs(values - expected[name]) for name, values in found.items()}
+    return {
+        "tensors": len(differences),
+        "integers": sum(difference.size for difference in differences.values()),
+        "mismatches": sum(int(np.count_nonzero(difference)) for difference in differences.values()),
+        "largest_difference": max(difference.max().item() for difference in differences.values()),
+        "differing": " ".join(name for name, difference in differences.items() if difference.any()),
+    }
+
+
+def comparisons(model: keras.Model, program: Program, x: np.ndarray, folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the counts of each format and executor."""
+    expected = run(program, quantize_inputs(program, x))
+    for format, executor, found in executions(model, program, x, expected, folder):
+        yield {"format": format, "executor": executor} | count(found, expected)
+
+
+def executions(
+    model: keras.Model, program: Program, x: np.ndarray, expected: Arrays, folder: Path
+) -> Iterator[tuple[str, str, Arrays]]:
+    """Write each file, and yield its format, an executor and the executor's integers."""
+    to_qonnx(program, folder / "qonnx.onnx")
+    yield "QONNX", "qonnx", run_qonnx(program, folder / "qonnx.onnx", [x])
+    to_onnx(program, folder / "plain.onnx")
+    for optimized in (False, True):
+        found = run_onnx(program, folder / "plain.onnx", [x], optimized)
+        yield "ONNX", f"onnxruntime, optimizer {'on' if optimized else 'off'}", found
+    yield "ONNX", "onnxruntime, optimizer on, each operation alone", each_in_onnxruntime(program, expected, folder)
+    to_qkeras(model, folder / "network.keras")
+    yield "qkeras", "Keras float32", run_qkeras(program, folder / "network.keras", x)
+    to_litert(program, folder / "network.tflite")
+    names = [output.tensor for output in program.outputs]
+    for kernels in LITERT_KERNELS:
+        yield "LiteRT", f"{kernels}, each operation alone", each_in_litert(program, expected, kernels, folder)
+        results = run_litert(program, folder / "network.tflite", expected, kernels)
+        yield "LiteRT", f"{kernels}, outputs", dict(zip(names, results, strict=True))
+
+
+def run_qkeras(program: Program, path: Path, x: np.ndarray) -> Arrays:
+    """Return the integers of every quantizer of a qkeras file."""
+    model = keras.models.load_model(path)
+    outputs = {layer.name: layer.output for layer in model.layers if isinstance(layer, qkeras.QActivation)}
+    values = keras.Model(model.input, outputs).predict(x, batch_size=32, verbose=0)
+    return {
+        name: np.ldexp(value.astype(np.float64), -program.tensor[name].format.exponent)
+        for name, value in values.items()
+    }
+
+
+def each_in_onnxruntime(program: Program, expected: Arrays, folder: Path) -> Arrays:
+    """Return what each operation of an optimized ONNX file makes of the interpreter's values."""
+    found = {}
+    for part in single_operations(program):
+        to_onnx(part, folder / "part.onnx")
+        x = [part.tensor[name].format.to_float(expected[name]) for name in part.inputs]
+        stored = run_onnx(part, folder / "part.onnx", x, optimized=True)
+        found |= {name: array for name, array in stored.items() if name not in part.inputs}
+    return found
+
+
+def each_in_litert(program: Program, expected: Arrays, kernels: str, folder: Path) -> Arrays:
+    """Return what each operation of a LiteRT file makes of the interpreter's integers."""
+    found = {}
+    for part in single_operations(program):
+        to_litert(part, folder / "part.tflite")
+        (found[part.outputs[0].tensor],) = run_litert(part, folder / "part.tflite", expected, kernels)
+    return found
+
+
+def rows(path: Path, data_dir: Path | None, samples: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a run folder."""
+    origin = origin_of_run(path)
+    benchmark = load_benchmark(origin.benchmark)
+    _, spec = benchmark.network(origin.model)
+    model = frozen_network(spec, resolve_config(origin.config, spec), origin.weights, None, origin.seed)
+    dataset = benchmark.load_data(data_dir or origin.data_dir, origin.seed)
+    x = spread_inputs(dataset.test, model, samples)
+    facts = {"benchmark": origin.benchmark, "model": origin.model, "config": path.name, "samples": len(x)}
+    versions = {"versions": " ".join(f"{name}={importlib.metadata.version(name)}" for name in PACKAGES)}
+    with tempfile.TemporaryDirectory() as folder:
+        for counts in comparisons(model, integer_program(model), x, Path(folder)):
+            yield facts | counts | {"data": dataset.describe()} | versions
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Compare the files of run folders and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders of flat 8-bit networks")
+    parser.add_argument("--data-dir", type=Path, help="data; by default where the run had them")
+    parser.add_argument("--samples", type=int, default=64, help="inputs of the test split")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args(arguments)
+    table = [row for path in options.runs for row in rows(path, options.data_dir, options.samples)]
+    write_csv(options.output, table)
+
+
+if __name__ == "__main__":
+    main()
