@@ -108,12 +108,7 @@ def verify(
     if samples < 1:
         raise ValueError(f"--samples must be 1 or more. Received: {samples}")
     import_tensorflow_quietly()
-    from po2quant.deploy.c_run import compile_c
-    from po2quant.deploy.c_source import write_c
     from po2quant.deploy.network import spread_inputs
-    from po2quant.deploy.verify import score
-    from po2quant.deploy.verify import verify as verification_of
-    from po2quant.training.progress import progress_line
 
     subject = _subject(
         run,
@@ -129,29 +124,39 @@ def verify(
     say(f"{subject.task.name} {subject.model}, {subject.config}, on {subject.dataset.describe()}")
     if len(x) < samples:
         say(f"the test split has {len(x)} inputs: all are compared, not {samples}")
+    facts = subject.facts() | _verified(subject, x, with_score)
+    if as_json:
+        typer.echo(json.dumps(facts))
+    if facts["mismatches"]:
+        raise typer.Exit(MISMATCH)
+
+
+def _verified(subject: _Subject, x: Any, with_score: bool) -> dict[str, Any]:
+    """Verify a network on inputs, and score it on the test split if asked to; say and return what came out."""
+    from po2quant.deploy.c_run import compile_c
+    from po2quant.deploy.c_source import write_c
+    from po2quant.deploy.verify import score, verify
+    from po2quant.training.progress import progress_line
+
     with tempfile.TemporaryDirectory() as folder:
         source = write_c(subject.program, folder, "network")
         executable = compile_c(source, folder, trace=True)
         with progress_line("verify", len(x)) as line:
-            found = verification_of(subject.program, subject.network, executable, x, line)
+            found = verify(subject.program, subject.network, executable, x, line)
         _say_verification(found)
-        sizes = {"weight_bytes": source.weight_bytes, "arena_bytes": source.arena_bytes}
-        facts, mismatches = found.to_dict() | subject.facts() | sizes, found.mismatches
+        facts = found.to_dict() | {"weight_bytes": source.weight_bytes, "arena_bytes": source.arena_bytes}
         if with_score:
-            scores = score(
-                subject.task, subject.network, compile_c(source, Path(folder, "plain")), subject.dataset.test
-            )
+            plain = compile_c(source, Path(folder, "plain"))
+            scores = score(subject.task, subject.network, plain, subject.dataset.test)
             say(str(scores))
             facts |= scores.to_dict()
             if len(scores.decided_otherwise):
                 say(f"{len(scores.decided_otherwise)} inputs that Keras in float32 decides otherwise:")
-                found = verification_of(subject.program, subject.network, executable, scores.decided_otherwise)
+                found = verify(subject.program, subject.network, executable, scores.decided_otherwise)
                 _say_verification(found)
-                facts["mismatches"] = mismatches = mismatches + found.mismatches
-    if as_json:
-        typer.echo(json.dumps(facts))
-    if mismatches:
-        raise typer.Exit(MISMATCH)
+                facts["mismatches"] += found.mismatches
+                facts["first"] = facts["first"] or found.to_dict()["first"]
+    return facts
 
 
 def _say_verification(found: Any) -> None:

@@ -102,7 +102,9 @@ class Mix:
 
     def _proposal(self) -> str:
         if not self.real_layers:
-            return "proposed: powers of two everywhere, since real scales win nothing"
+            wins_nothing = self.sweep.best_loss == self.sweep.po2_loss
+            reason = "real scales win nothing" if wins_nothing else "the share and number of layers allow them"
+            return f"proposed: powers of two everywhere, since {reason}"
         won = (self.sweep.po2_loss - self.loss) / (self.sweep.po2_loss - self.sweep.best_loss)
         return (
             f"proposed: real scales at {', '.join(self.real_layers)}, powers of two elsewhere; "

@@ -66,6 +66,7 @@ def test_powers_of_two_everywhere_where_nothing_else_is_better(network, config):
 def test_at_most_so_many_layers(network, config):
     losses = sweep(config, {"conv": 0.3, "dense": 0.1}, (1.0, 0.9, 0.2))
     assert propose_mix(losses, network, config, most=1).real_layers == ("conv",)
+    assert "since the share and number of layers allow them" in propose_mix(losses, network, config, most=0).lines()[-1]
 
 
 def test_rows_have_each_layer_once_with_its_rank_and_kind(mix, config):
