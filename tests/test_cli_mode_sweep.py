@@ -60,6 +60,7 @@ def test_a_run_gets_table_picture_and_configuration(run, swept):
     assert facts["samples"] == 256 and "256 samples" in swept[0]
     assert facts["mix_loss"] <= facts["best_loss"] + 0.1 * (facts["po2_loss"] - facts["best_loss"])
     assert facts["findings"] == swept[: len(facts["findings"])]
+    assert swept[len(facts["findings"])].startswith("note: trained weights suit")
 
 
 def test_the_command_that_comes_next_trains_the_mix_from_float_weights(run, swept, digits_weights, tmp_path):
@@ -82,7 +83,9 @@ def test_the_command_that_comes_next_trains_the_mix_from_float_weights(run, swep
 def test_weights_alone_are_measured_without_a_run(digits_weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ("--weights", digits_weights, "--config", "flat4", "--samples", 64, "--max-layers", 1)
-    facts = last_json(invoke("diagnose", "--mode-sweep", *arguments, "--output-dir", tmp_path / "out", "--json"))
+    lines = invoke("diagnose", "--mode-sweep", *arguments, "--output-dir", tmp_path / "out", "--json")
+    facts = last_json(lines)
+    assert not any(line.startswith("note:") for line in lines)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     assert len(facts["real_layers"]) <= 1 and facts["samples"] == 64
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]

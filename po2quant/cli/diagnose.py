@@ -25,6 +25,10 @@ DEFAULTS = {
     "preset": "published",
 }
 """What a mode sweep works on where neither the command nor a run says so."""
+TRAINED_NOTE = (
+    "note: trained weights suit the scales that they were trained with; to choose a mix for training, "
+    "sweep float weights (--weights)"
+)
 
 
 def diagnose(
@@ -138,6 +142,7 @@ def _sweep_modes(
     from po2quant.training.finetune import require_training_data
     from po2quant.training.progress import progress_line
     from po2quant.training.run_folder import write_csv
+    from po2quant.training.weights import is_quantized_checkpoint
 
     task = find_benchmark(settings["benchmark"])
     name, spec = task.network(settings["model"])
@@ -159,7 +164,9 @@ def _sweep_modes(
     mix.config.save(folder / MIXED_CONFIG)
     footer = f"{len(measured)} training samples of {dataset.describe()}"
     picture = plot_mode_sweep(mix, (output_dir or folder / "plots") / SWEEP_PICTURE, footer)
-    for text in (*mix.lines(), f"table: {folder / SWEEP_CSV}", f"picture: {picture}", _next(settings, name, folder)):
+    notes = [TRAINED_NOTE] if is_quantized_checkpoint(settings["weights"]) else []
+    files = f"table: {folder / SWEEP_CSV}", f"picture: {picture}"
+    for text in (*mix.lines(), *notes, *files, _next(settings, name, folder)):
         say(text)
     return mix.to_dict() | {"data": dataset.describe(), "mixed_config": str(folder / MIXED_CONFIG)}
 

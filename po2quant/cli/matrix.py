@@ -54,6 +54,7 @@ def matrix(
     from po2quant.matrix import run_matrix
     from po2quant.quantizers import check_alpha
     from po2quant.training import finetune as workflow
+    from po2quant.training.interrupt import insistent_interrupt
     from po2quant.training.prepare import resolve_config
 
     task = find_benchmark(benchmark)
@@ -79,7 +80,10 @@ def matrix(
             return [*words, *data_words(data, data_dir, preset), "--seed", seed]
 
         try:
-            run_matrix(experiment, configs.split(","), alphas.split(","), seed_epochs, run.path, results, command, say)
+            with insistent_interrupt():
+                run_matrix(
+                    experiment, configs.split(","), alphas.split(","), seed_epochs, run.path, results, command, say
+                )
         except KeyboardInterrupt:
             say("stopped; the same command goes on")
             raise typer.Exit(INTERRUPTED) from None

@@ -75,7 +75,7 @@ def evaluate(
         str,
         typer.Option(
             "--scale-rule",
-            help="Exponents of weights under auto_po2: mse (least error), max (never clips) or stock (QKeras').",
+            help="Exponents of weights under auto_po2: mse (least error), max (no clipping), nearest, stock (QKeras').",
         ),
     ] = "mse",
     seed: SeedOption = 0,

@@ -71,8 +71,11 @@ def open_run_folder(command: str, experiment: Any, path: Path | None, **options:
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
     """Turn Ctrl-C into a sentence that says how to go on."""
+    from po2quant.training.interrupt import insistent_interrupt
+
     try:
-        yield
+        with insistent_interrupt():
+            yield
     except KeyboardInterrupt:
         raise stopped(folder) from None
 

@@ -23,16 +23,13 @@ Writer = Callable[[keras.Model, Program, str, Path], list[Path]]
 """Given the frozen model, its program, a name that is a C identifier, and a folder, writes files and returns them."""
 
 
-def _write_text(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
-    path = folder / f"{name}.txt"
-    path.write_text(listing(program), encoding="utf-8")
-    return [path]
+def _one_file(suffix: str, write_file: Callable[[keras.Model, Program, Path], object]) -> Writer:
+    def write(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
+        path = folder / f"{name}{suffix}"
+        write_file(model, program, path)
+        return [path]
 
-
-def _write_program(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
-    path = folder / f"{name}.npz"
-    program.save(path)
-    return [path]
+    return write
 
 
 def _write_c(model: keras.Model, program: Program, name: str, folder: Path, pack: bool) -> list[Path]:
@@ -40,39 +37,15 @@ def _write_c(model: keras.Model, program: Program, name: str, folder: Path, pack
     return [source.header, source.source, source.main]
 
 
-def _write_qonnx(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
-    path = folder / f"{name}.qonnx.onnx"
-    to_qonnx(program, path)
-    return [path]
-
-
-def _write_onnx(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
-    path = folder / f"{name}.onnx"
-    to_onnx(program, path)
-    return [path]
-
-
-def _write_litert(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
-    path = folder / f"{name}.tflite"
-    to_litert(program, path)
-    return [path]
-
-
-def _write_qkeras(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
-    path = folder / f"{name}.keras"
-    to_qkeras(model, path)
-    return [path]
-
-
 FORMATS: dict[str, Writer] = {
-    TEXT: _write_text,
-    "program": _write_program,
+    TEXT: _one_file(".txt", lambda model, program, path: path.write_text(listing(program), encoding="utf-8")),
+    "program": _one_file(".npz", lambda model, program, path: program.save(path)),
     "c": functools.partial(_write_c, pack=False),
     "c-packed": functools.partial(_write_c, pack=True),
-    "qonnx": _write_qonnx,
-    "onnx": _write_onnx,
-    "litert": _write_litert,
-    "qkeras": _write_qkeras,
+    "qonnx": _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)),
+    "onnx": _one_file(".onnx", lambda model, program, path: to_onnx(program, path)),
+    "litert": _one_file(".tflite", lambda model, program, path: to_litert(program, path)),
+    "qkeras": _one_file(".keras", lambda model, program, path: to_qkeras(model, path)),
 }
 FLOAT32_FORMATS = ("qonnx", "onnx", "qkeras")
 """Formats whose readers add in float32."""

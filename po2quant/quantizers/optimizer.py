@@ -27,8 +27,8 @@ class ThresholdAdam(keras.optimizers.Adam):
         **kwargs: as of ``keras.optimizers.Adam``.
 
     Reference:
-        Jain et al., arXiv 1903.08066, section 3 and appendix: Adam for thresholds in the log domain, a rate of 1e-2
-        that decays, and thresholds that are frozen before the end.
+        Jain et al., arXiv 1903.08066: Adam for thresholds in the log domain, at a rate of 1e-2 that decays, and
+        thresholds that are frozen before the end.
     """
 
     def __init__(self, learning_rate: float = 0.001, threshold_rate: float = 0.1, **kwargs: Any) -> None:

@@ -26,6 +26,7 @@ from po2quant.search.space import SearchSpace
 from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment, reusable_network
+from po2quant.training.interrupt import insistent_interrupt
 from po2quant.training.prepare import calibration_inputs, describe_network
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
@@ -96,7 +97,8 @@ def run_search(
             # The oracle's Gaussian process says so whenever a hyperparameter does not matter.
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:
-                run_trials(tuner)
+                with insistent_interrupt():
+                    run_trials(tuner)
             except KeyboardInterrupt:
                 interrupted = True
     return SearchResult(tuner, interrupted)

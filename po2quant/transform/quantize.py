@@ -42,7 +42,7 @@ def quantize_model(
         alpha: ``'auto'`` (real scales), ``'auto_po2'`` (powers of two) or ``'learned_po2'`` (trained powers of two).
         placement: what the placement rules leave open.
         activation_scale: ``'static'``, or ``'per_sample'``, which computes scales at run time.
-        scale_rule: how weights choose power-of-two exponents: ``'mse'``, ``'max'`` or ``'stock'``.
+        scale_rule: how weights choose power-of-two exponents: ``'mse'``, ``'max'``, ``'nearest'`` or ``'stock'``.
 
     Returns:
         Functional model; its quantizers are named like the slots. Calibrate it before use.

@@ -423,7 +423,7 @@ def test_set_bits_with_a_config_that_does_not_fit():
         ({"alpha": "po2"}, "auto, auto_po2"),
         ({"alpha": None}, "auto, auto_po2"),
         ({"activation_scale": "dynamic"}, "static, per_sample"),
-        ({"scale_rule": "least"}, "mse, max, stock"),
+        ({"scale_rule": "least"}, "mse, max, nearest, stock"),
     ],
     ids=str,
 )
