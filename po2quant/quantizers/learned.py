@@ -25,10 +25,10 @@ def learned_quantize(
 
     Equation:
         y = s * clip(round(x / s), low, high), ties to even, s = 2**ceil(log2 t) * 2**-m, with m the magnitude bits:
-        those of the integer without its sign (equation 4).
+        those of the integer without its sign.
 
     Gradient:
-        The ceiling passes gradients on as the identity, so that ds/dlog2(t) = s * ln 2, and (equations 7 and 8)
+        The ceiling passes gradients on as the identity, so that ds/dlog2(t) = s * ln 2, and
 
         - dy/dlog2(t) = s * ln 2 * (round(x / s) - x / s) where x is not clipped, else s * ln 2 times the limit,
           ``low`` or ``high``; that is ln 2 * (y - x) and ln 2 * y. Summed over the values that share t.
