@@ -39,7 +39,7 @@ from po2quant.search.worker import (
     search_identity,
 )
 from po2quant.training.finetune import Experiment
-from po2quant.training.run_folder import write_json
+from po2quant.training.run_folder import THREAD_VARIABLES, write_json
 
 CHIEF, WORKER = "chief", "worker"
 ROLES = (CHIEF, WORKER)
@@ -51,7 +51,6 @@ FILES_SECONDS = 60
 GOODBYE_SECONDS = 5
 RESTARTS = 3
 """How often a dead worker is started again before the next trial ends."""
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 _REQUESTS_AT_ONCE = 64
 _POLL_SECONDS = 0.5

@@ -15,6 +15,9 @@ from typing import Any
 
 from po2quant.files import open_replacement
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+"""Without them there is a thread for each core; another number of threads sums in another order."""
+
 PACKAGES = ("po2quant", "tensorflow", "keras", "qkeras-v3", "keras-tuner", "numpy")
 MAY_CHANGE_ON_RESUME = ("epochs", "max_trials")
 
@@ -94,6 +97,7 @@ class RunFolder:
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "cores": os.cpu_count(),
+                "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
                 "commit": project_commit(),
                 "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 **facts,

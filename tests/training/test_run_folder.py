@@ -5,18 +5,22 @@ import json
 
 import pytest
 
-from po2quant.training.run_folder import RunFolder, write_csv, write_json
+from po2quant.training.run_folder import THREAD_VARIABLES, RunFolder, write_csv, write_json
 
 ARGUMENTS = {"command": "finetune", "config": "flat8", "epochs": 3}
 
 
-def test_a_new_folder_keeps_its_arguments_and_environment(tmp_path):
+def test_a_new_folder_keeps_its_arguments_and_environment(tmp_path, monkeypatch):
+    for name in THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     run = RunFolder(tmp_path / "a" / "b", ARGUMENTS)
     run.write_environment(seed=7)
     assert json.loads((run.path / "config.json").read_text()) == ARGUMENTS
     environment = json.loads((run.path / "env.json").read_text())
     assert environment["seed"] == 7
     assert environment["versions"]["keras"]
+    assert environment["threads"] == {"OMP_NUM_THREADS": "3"}
 
 
 def test_a_folder_with_a_run_is_refused_without_resume(tmp_path):
