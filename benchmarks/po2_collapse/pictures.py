@@ -80,7 +80,7 @@ def plot_runs(rows: Sequence[Row], config: str, runs: Path, start: str, path: Pa
             found.setdefault(label, (row["rule"], folder))
     if not found:
         return None
-    figure = _figure(rows, 3.4 * len(found), 2.2 * (2 + len(PANELS)))
+    figure = _figure(rows, max(6.4, 3.4 * len(found)), 2.2 * (2 + len(PANELS)))
     grid = figure.subplots(2 + len(PANELS), len(found), squeeze=False, sharey="row")
     for column, (label, (rule, folder)) in zip(grid.T, found.items(), strict=True):
         column[0].set_title(label)
