@@ -9,7 +9,6 @@ sample in turn, round after round, on one thread. Times are the thread's process
 from __future__ import annotations
 
 import argparse
-import csv
 import ctypes
 import functools
 import importlib.metadata
@@ -40,10 +39,11 @@ from po2quant.deploy.interpreter import quantize_inputs
 from po2quant.deploy.network import Origin, frozen_network, origin_of_run, spread_inputs
 from po2quant.deploy.program import Program
 from po2quant.deploy.verify import score, verify
+from po2quant.files import read_csv, write_csv
 from po2quant.training.finetune import SCORES_FILE
 from po2quant.training.prepare import resolve_config
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
-from po2quant.training.run_folder import project_commit, write_csv
+from po2quant.training.run_folder import project_commit
 
 MODELS = (
     "anomaly_detection/autoencoder",
@@ -235,17 +235,9 @@ def cells(
             yield dict(zip(KEY, values, strict=True)), runs / f"{benchmark}-{model}-seed{seed}" / f"{config}-auto_po2"
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a results file, none where there is no file."""
-    if not path.exists():
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def run(options: argparse.Namespace, command: str) -> None:
     """Measure cell after cell; those that are done are in the output, whatever happens next."""
-    known = {tuple(row[name] for name in KEY) for row in read_rows(options.output)}
+    known = {tuple(row[name] for name in KEY) for row in read_csv(options.output, missing_ok=True)}
     wanted = [
         (key, path, origin_of_run(path))
         for key, path in cells(options.runs, options.models, options.configs, options.seed)
@@ -258,7 +250,7 @@ def run(options: argparse.Namespace, command: str) -> None:
             name = LITERT_FILES.get(key["model"])
             litert = options.litert / name if options.litert and name else None
             row = key | measure(origin, options.samples, litert, options.rounds, line) | machine_facts(command)
-            rows = [*read_rows(options.output), row]
+            rows = [*read_csv(options.output, missing_ok=True), row]
             write_csv(options.output, sorted(rows, key=lambda row: [str(row[name]) for name in KEY]))
             keras.backend.clear_session()
 

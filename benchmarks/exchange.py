@@ -28,8 +28,8 @@ from po2quant.deploy.to_litert import to_litert
 from po2quant.deploy.to_onnx import to_onnx
 from po2quant.deploy.to_qkeras import to_qkeras
 from po2quant.deploy.to_qonnx import to_qonnx
+from po2quant.files import write_csv
 from po2quant.training.prepare import resolve_config
-from po2quant.training.run_folder import write_csv
 
 OUTPUT = Path("benchmarks/results/exchange.csv")
 PACKAGES = ("qonnx", "onnxruntime", "ai-edge-litert", "qkeras-v3")

@@ -8,7 +8,6 @@ in turn, round after round, so that a busy machine slows all of them alike.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import functools
 import importlib.metadata
@@ -29,12 +28,13 @@ import tensorflow as tf
 
 from po2quant.benchmark import NetworkSpec, Recipe, load_benchmark
 from po2quant.bit_config import BitConfig
+from po2quant.files import read_csv, write_csv
 from po2quant.quantizers import AUTO, AUTO_PO2
 from po2quant.training.fit import compile_model
 from po2quant.training.prepare import CALIBRATION_SAMPLES
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.run_folder import project_commit, write_csv
+from po2quant.training.run_folder import project_commit
 from po2quant.transform import (
     activation_quantizers,
     calibrate,
@@ -260,10 +260,7 @@ def rows_of(label: str, timings: Timings, facts: Mapping[str, Any]) -> list[dict
 
 def merge_rows(path: Path, label: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Put the rows of a model into a file, in the place of its old ones."""
-    old = []
-    if path.exists():
-        with open(path, encoding="utf-8", newline="") as file:
-            old = [row for row in csv.DictReader(file) if f"{row['benchmark']}/{row['model']}" != label]
+    old = [row for row in read_csv(path, missing_ok=True) if f"{row['benchmark']}/{row['model']}" != label]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, [*old, *rows])
 

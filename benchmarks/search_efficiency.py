@@ -9,7 +9,6 @@ trial: its result is measured once, whoever asks for it. The seeds are those of 
 from __future__ import annotations
 
 import argparse
-import csv
 import shlex
 import statistics
 import sys
@@ -27,6 +26,7 @@ from matplotlib.figure import Figure
 
 from po2quant.benchmark import load_benchmark
 from po2quant.cost import ForgivingFactor, network_size, reference_config
+from po2quant.files import read_csv, write_csv
 from po2quant.search.oracle import OBJECTIVE
 from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities
 from po2quant.search.space import SearchSpace, config_from_values
@@ -35,7 +35,7 @@ from po2quant.training.fit import train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import calibration_inputs, describe_network
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
-from po2quant.training.run_folder import project_commit, write_csv
+from po2quant.training.run_folder import project_commit
 
 RESULTS = Path("benchmarks/results")
 INFORMED, BAYESIAN, RANDOM = "informed", "bayesian", "random"
@@ -144,13 +144,10 @@ def race(strategy: str, trials: Trials, count: int, seed: int) -> list[dict[str,
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a results file, none where there is no file."""
-    if not path.exists():
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [
-            row | {"seed": int(row["seed"]), "trial": int(row["trial"]), "best_score": float(row["best_score"])}
-            for row in csv.DictReader(file)
-        ]
+    return [
+        row | {"seed": int(row["seed"]), "trial": int(row["trial"]), "best_score": float(row["best_score"])}
+        for row in read_csv(path, missing_ok=True)
+    ]
 
 
 def curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, list[float]]]:

@@ -1,12 +1,14 @@
-"""Files that are either the old or the new one, never half of it."""
+"""Text files, JSON and CSV, that are either the old or the new one, never half of it."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 
 @contextlib.contextmanager
@@ -30,3 +32,27 @@ def open_replacement(path: Path) -> Iterator[TextIO]:
         yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON, all or nothing."""
+    text = json.dumps(data, indent=1) + "\n"
+    with open_replacement(path) as file:
+        file.write(text)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV with a header of all their keys, all or nothing."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with open_replacement(path) as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path, missing_ok: bool = False) -> list[dict[str, str]]:
+    """Return the rows of a CSV file with a header; none, where that is said to be right, if there is no file."""
+    if missing_ok and not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from po2quant.files import read_csv, write_csv
 from po2quant.report.results import merge_records, read_records, result_records
 from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.fit import EPOCHS_CSV
 from po2quant.training.prepare import FLOAT, resolve_config
-from po2quant.training.run_folder import read_csv, write_csv
 
 CONFIGS = ("mpq", "flat16", "flat8", "flat4")
 RESULTS_CSV = "results.csv"

@@ -15,8 +15,8 @@ import pytest
 
 from po2quant.bit_config import BitConfig
 from po2quant.cli import main
+from po2quant.files import read_csv
 from po2quant.training.prepare import resolve_config
-from po2quant.training.run_folder import read_csv
 
 PO2QUANT = [sys.executable, "-c", "from po2quant.cli import main; main()"]
 TIMEOUT_S = 300

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from po2quant.bit_config import MIXED, BitConfig
 from po2quant.cli import app
-from po2quant.training.run_folder import read_csv
+from po2quant.files import read_csv
 
 FILES = {"mode_sweep.csv", "mode_sweep.png", "mixed_config.json"}
 

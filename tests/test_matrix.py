@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
+from po2quant.files import read_csv
 from po2quant.matrix import RESULTS_CSV, run_matrix
 from po2quant.report.results import markdown_tables, merge_records, read_records
 from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.prepare import resolve_config
-from po2quant.training.run_folder import read_csv
 
 CONFIGS = ("mpq", "flat4")
 

@@ -21,18 +21,13 @@ from benchmarks.po2_collapse.cells import KEY, STARTS, TRAINED_START, Cell, run_
 from benchmarks.po2_collapse.report import write_report
 from benchmarks.po2_collapse.rules import EXACT, FLOAT, LEARNED, STOCK, parse_rules
 from po2quant.benchmark import load_benchmark
+from po2quant.files import read_csv, write_csv
 from po2quant.training.finetune import Experiment, require_training_data
 from po2quant.training.prepare import resolve_config
-from po2quant.training.run_folder import read_csv, write_csv
 
 RESULTS, RUNS = Path("benchmarks/results/po2-collapse.csv"), Path("runs/po2_collapse")
 REPORT = Path("docs/po2-collapse.md")
 INTERRUPTED = 130
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of the results file, none where there is no file."""
-    return read_csv(path) if path.exists() else []
 
 
 def add_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -40,7 +35,7 @@ def add_row(path: Path, row: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):
         fresh = {name: "" if value is None else str(value) for name, value in row.items()}
-        write_csv(path, sorted([*read_rows(path), fresh], key=_key))
+        write_csv(path, sorted([*read_csv(path, missing_ok=True), fresh], key=_key))
 
 
 @contextmanager
@@ -60,7 +55,7 @@ def _key(row: Mapping[str, str]) -> tuple[str, ...]:
 def run(experiment: Experiment, cells: Sequence[Cell], root: Path, results: Path, command: str) -> None:
     """Run the cells that the results file lacks; each is in the file as soon as it is done."""
     for cell in cells:
-        if cell.key(experiment) not in map(_key, read_rows(results)):
+        if cell.key(experiment) not in map(_key, read_csv(results, missing_ok=True)):
             row = run_cell(experiment, cell, root, command)
             add_row(results, row)
             name = " ".join(cell.key(experiment))
@@ -126,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tf.get_logger().setLevel("ERROR")
     try:
         if options.report:
-            write_report(read_rows(options.results), options.output_dir, REPORT)
+            write_report(read_csv(options.results, missing_ok=True), options.output_dir, REPORT)
         else:
             _run_all(options, command)
     except ValueError as error:

@@ -15,7 +15,7 @@ from benchmarks.po2_collapse.cells import KEY, TRAINED_START, folder_of
 from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, STOCK
 from po2quant.diagnostics.measurement import BIAS, DIAGNOSTICS_CSV, KERNEL, load_measurements
 from po2quant.diagnostics.plots import draw_curves
-from po2quant.training.run_folder import read_csv
+from po2quant.files import read_csv
 
 Row = dict[str, str]
 COLORS = {FLOAT: "black", STOCK: "tab:red", EXACT: "tab:blue", LEARNED: "tab:green"}

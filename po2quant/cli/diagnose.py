@@ -138,10 +138,10 @@ def _sweep_modes(
     from po2quant.diagnostics.mode_mix import propose_mix
     from po2quant.diagnostics.mode_sweep import mode_sweep
     from po2quant.diagnostics.plots import plot_mode_sweep
+    from po2quant.files import write_csv
     from po2quant.training import prepare
     from po2quant.training.finetune import require_training_data
     from po2quant.training.progress import progress_line
-    from po2quant.training.run_folder import write_csv
     from po2quant.training.weights import is_quantized_checkpoint
 
     task = find_benchmark(settings["benchmark"])

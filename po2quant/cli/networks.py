@@ -149,11 +149,11 @@ def finetune(
 ) -> None:
     """Retrain a network under a bit configuration, and freeze its scales."""
     import_tensorflow_quietly()
+    from po2quant.files import read_csv
     from po2quant.report.plots import plot_confusion, plot_epochs
     from po2quant.report.tables import result_table
     from po2quant.training import finetune as workflow
     from po2quant.training.prepare import resolve_config
-    from po2quant.training.run_folder import read_csv
     from po2quant.training.weights import is_quantized_checkpoint
 
     task = find_benchmark(benchmark)

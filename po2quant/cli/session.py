@@ -88,8 +88,8 @@ def stopped(folder: Path) -> typer.Exit:
 
 def write_results(folder: Path, rows: list[Any], experiment: Any) -> None:
     """Write ``results.csv`` with the command that was called."""
+    from po2quant.files import write_csv
     from po2quant.report.results import result_records
-    from po2quant.training.run_folder import write_csv
 
     command = shlex.join(["po2quant", *sys.argv[1:]])
     write_csv(folder / "results.csv", result_records(rows, experiment, command))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -18,6 +17,7 @@ from po2quant.diagnostics.findings import Finding, find, find_in_arrays
 from po2quant.diagnostics.measurement import DIAGNOSTICS_CSV, Measurement, load_measurements, measure
 from po2quant.diagnostics.plots import plot_diagnostics
 from po2quant.diagnostics.weight_files import ArraySummary, read_weight_file
+from po2quant.files import read_csv
 
 BEST_WEIGHTS, MODEL_FILE, BEST_CONFIG = "best.weights.h5", "model.keras", "best_config.json"
 EPOCHS_CSV, ENVIRONMENT, PLOTS = "epochs.csv", "env.json", "plots"
@@ -145,11 +145,8 @@ def _layer_order(config: Path) -> list[str]:
 
 
 def _losses(table: Path) -> dict[int, float]:
-    if not table.is_file():
-        return {}
     try:
-        with open(table, encoding="utf-8", newline="") as file:
-            return {int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(file)}
+        return {int(row["epoch"]): float(row["loss"]) for row in read_csv(table, missing_ok=True)}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"epochs must be a CSV file with epoch and loss. Received: {table} ({error})") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +10,9 @@ from typing import Any
 
 from po2quant.bit_config import AUTO, AUTO_PO2
 from po2quant.cost import BITS_PER_KIB
-from po2quant.files import open_replacement
+from po2quant.files import open_replacement, read_csv, write_csv
 from po2quant.training.finetune import Experiment, Result
-from po2quant.training.run_folder import project_commit, write_csv
+from po2quant.training.run_folder import project_commit
 
 CALIBRATED, FINETUNED = "calibrated", "finetuned"
 KEY = ("benchmark", "model", "config", "alpha", "stage", "seed")
@@ -84,10 +83,7 @@ def read_records(path: Path) -> list[dict[str, str]]:
     Raises:
         ValueError: for a file without the columns that tell rows apart.
     """
-    if not path.exists():
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        records = list(csv.DictReader(file, restval=""))
+    records = read_csv(path, missing_ok=True)
     for record in records:
         if missing := [column for column in KEY if not record.get(column)]:
             raise ValueError(f"a row of results needs {', '.join(KEY)}. Received: {path} without {', '.join(missing)}")

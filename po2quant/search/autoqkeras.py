@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, reference_config
+from po2quant.files import read_csv
 from po2quant.search.autoqkeras_arguments import (
     BAYESIAN,
     FIT_DEFAULTS,
@@ -43,7 +44,7 @@ from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import calibration_inputs, check_fits
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.run_folder import RunFolder, read_csv
+from po2quant.training.run_folder import RunFolder
 from po2quant.training.weights import BEST_WEIGHTS, load_weights
 from po2quant.transform import Placement, fold_batch_norm, network_layers, quantize_model
 from po2quant.transform.quantize import STATIC

@@ -11,9 +11,9 @@ import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from po2quant.cost import LayerShape
+from po2quant.files import write_json
 from po2quant.search.space import SearchSpace
 from po2quant.search.trial_log import COMPLETED, TrialRow
-from po2quant.training.run_folder import write_json
 
 OBJECTIVE = keras_tuner.Objective("score", "max")
 RANDOM_TRIALS = 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant.benchmark import Split
+from po2quant.files import read_csv, write_csv
 from po2quant.quantizers import Quantizer, quantized_bits_featuremap
 from po2quant.training.progress import SILENT, ProgressLine
-from po2quant.training.run_folder import write_csv
 from po2quant.transform import activation_quantizers, walk, weight_quantizers
 
 BATCH_SIZE = 128
@@ -115,11 +114,10 @@ def load_sensitivities(path: Path) -> list[Sensitivity]:
         ValueError: where the file is not such a table.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [
-                Sensitivity(row["slot"], int(row["bits"]), float(row["loss_increase"]), float(row["output_error"]))
-                for row in csv.DictReader(file)
-            ]
+        return [
+            Sensitivity(row["slot"], int(row["bits"]), float(row["loss_increase"]), float(row["output_error"]))
+            for row in read_csv(path)
+        ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         columns = ", ".join(field.name for field in dataclasses.fields(Sensitivity))
         raise ValueError(f"sensitivities must be a CSV file of {columns}. Received: {path} ({error})") from None

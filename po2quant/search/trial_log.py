@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
-from po2quant.training.run_folder import write_csv
+from po2quant.files import read_csv, write_csv
 
 COMPLETED, FAILED = "completed", "failed"
 
@@ -71,17 +70,16 @@ def _read(path: Path) -> list[TrialRow]:
     def number(text: str) -> float | None:
         return float(text) if text else None
 
-    with open(path, encoding="utf-8", newline="") as file:
-        return [
-            TrialRow(
-                row["trial_id"],
-                row["status"],
-                number(row["score"]),
-                number(row["metric"]),
-                int(row["size_bits"]),
-                float(row["size_ratio"]),
-                float(row["seconds"]),
-                row["error"],
-            )
-            for row in csv.DictReader(file)
-        ]
+    return [
+        TrialRow(
+            row["trial_id"],
+            row["status"],
+            number(row["score"]),
+            number(row["metric"]),
+            int(row["size_bits"]),
+            float(row["size_ratio"]),
+            float(row["seconds"]),
+            row["error"],
+        )
+        for row in read_csv(path)
+    ]

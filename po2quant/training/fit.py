@@ -16,11 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant.benchmark import Recipe, Split
-from po2quant.files import replaced_whole
+from po2quant.files import replaced_whole, write_csv
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
-from po2quant.training.run_folder import write_csv
 from po2quant.training.schedules import rising_cosine
 from po2quant.training.weights import BEST_WEIGHTS
 from po2quant.transform import weight_quantizers

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from po2quant.files import open_replacement
+from po2quant.files import write_json
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 """Without them there is a thread for each core; another number of threads sums in another order."""
 
 PACKAGES = ("po2quant", "tensorflow", "keras", "qkeras-v3", "keras-tuner", "numpy")
 MAY_CHANGE_ON_RESUME = ("epochs", "max_trials")
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON, all or nothing."""
-    text = json.dumps(data, indent=1) + "\n"
-    with open_replacement(path) as file:
-        file.write(text)
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV with a header of all their keys, all or nothing."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with open_replacement(path) as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file with a header."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 class RunFolder:

@@ -9,9 +9,9 @@ import pytest
 
 from po2quant.benchmark import load_benchmark
 from po2quant.bit_config import MIXED, BitConfig
+from po2quant.files import read_csv
 from po2quant.report.results import markdown_tables, read_records
 from po2quant.training.prepare import resolve_config
-from po2quant.training.run_folder import read_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "mixed-modes.csv"

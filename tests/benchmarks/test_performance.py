@@ -23,8 +23,8 @@ from benchmarks.performance import (
     stock_network,
 )
 from po2quant.benchmark import NetworkSpec, Recipe
+from po2quant.files import read_csv
 from po2quant.quantizers import Quantizer
-from po2quant.training.run_folder import read_csv
 from po2quant.transform import Placement
 
 LABEL = "digits/ds_cnn"

@@ -16,8 +16,8 @@ from benchmarks.po2_collapse.cells import RANDOM_START, Cell, prepare, run_cell
 from benchmarks.po2_collapse.rules import CAUSES, EXACT, STOCK, parse_rule, parse_rules, quantize_under
 from po2quant.benchmark import Dataset, NetworkSpec, Recipe
 from po2quant.diagnostics.recorder import Recorder
+from po2quant.files import read_csv
 from po2quant.training.finetune import Experiment
-from po2quant.training.run_folder import read_csv
 from po2quant.transform import (
     Placement,
     activation_quantizers,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from po2quant.benchmark import Recipe, Split, validation_accuracy
+from po2quant.files import read_csv
 from po2quant.training.fit import CHECKPOINT, EPOCHS_CSV, DivergedError, fit
-from po2quant.training.run_folder import read_csv
 from po2quant.training.schedules import constant, exponential_decay
 from po2quant.training.weights import BEST_WEIGHTS
 from po2quant.transform import calibrate, flat_config, quantize_model

@@ -1,11 +1,10 @@
 """Run folders: never two runs in one, never half a file."""
 
-import csv
 import json
 
 import pytest
 
-from po2quant.training.run_folder import THREAD_VARIABLES, RunFolder, write_csv, write_json
+from po2quant.training.run_folder import THREAD_VARIABLES, RunFolder
 
 ARGUMENTS = {"command": "finetune", "config": "flat8", "epochs": 3}
 
@@ -43,25 +42,3 @@ def test_somebody_elses_folder_and_a_file_are_refused(tmp_path):
         RunFolder(tmp_path / "photos", ARGUMENTS)
     with pytest.raises(ValueError, match="must be a folder"):
         RunFolder(tmp_path / "photos" / "a.jpg", ARGUMENTS)
-
-
-def test_an_unwritable_row_leaves_the_old_file(tmp_path):
-    path = tmp_path / "rows.csv"
-    write_csv(path, [{"epoch": 1, "loss": 0.5}])
-
-    class Unprintable:
-        def __str__(self):
-            raise RuntimeError("disk full")
-
-    with pytest.raises(RuntimeError):
-        write_csv(path, [{"epoch": 1}, {"epoch": Unprintable()}])
-    with open(path, newline="") as file:
-        assert list(csv.DictReader(file)) == [{"epoch": "1", "loss": "0.5"}]
-
-
-def test_json_is_replaced_whole(tmp_path):
-    path = tmp_path / "a.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
