@@ -4,6 +4,7 @@
 scores it in C on the whole test split, and writes a row to ``benchmarks/results/deployment.csv`` as soon as it is done;
 a row that the file has is not run again. Where there is an int8 LiteRT file of a network, C and LiteRT compute one
 sample in turn, round after round, on one thread. Times are the thread's processor time, which other jobs disturb least.
+``--report`` writes the tables of ``docs/deploy.md``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.document import table, thousands, write_results
 from po2quant.benchmark import Dataset, load_benchmark
 from po2quant.deploy.c_operations import tensor_dtype
 from po2quant.deploy.c_run import COMPILER, FLAGS, compile_c
@@ -55,6 +57,7 @@ MODELS = (
 )
 CONFIGS = ("mpq", "flat8")
 RUNS, OUTPUT = Path("runs/matrix"), Path("benchmarks/results/deployment.csv")
+REPORT, REPORT_COMMAND = Path("docs/deploy.md"), "python -m benchmarks.deployment --report"
 LITERT_FILES = {
     "autoencoder": "ad_autoencoder_int8.tflite",
     "ds_cnn": "kws_ds_cnn_int8.tflite",
@@ -255,6 +258,47 @@ def run(options: argparse.Namespace, command: str) -> None:
             keras.backend.clear_session()
 
 
+def write_report(rows: Sequence[Mapping[str, str]], path: Path) -> None:
+    """Write what was proven and how long it takes into a document."""
+    if not rows:
+        raise ValueError(f"a report needs results: run a benchmark first. Received: {OUTPUT} without rows")
+    order = {label: place for place, label in enumerate(MODELS)}
+    rows = sorted(rows, key=lambda row: order.get(f"{row['benchmark']}/{row['model']}", len(order)))
+    captions = "Proof, scores, and sizes in bytes:", "Times of one inference in microseconds:"
+    write_results(path, REPORT_COMMAND, [captions[0], proof_table(rows), captions[1], times_table(rows)])
+
+
+def proof_table(rows: Iterable[Mapping[str, str]]) -> str:
+    """Return the table of integers compared, scores and sizes."""
+    header = ["network", "config", "integers compared", "mismatches", "score of C", "of Keras", "decided otherwise"]
+    lines = []
+    for row in rows:
+        mismatches = int(row["mismatches_keras_interpreter"]) + int(row["mismatches_interpreter_c"])
+        otherwise = f"{row['decided_otherwise']} ({row['mismatches_decided_otherwise']})"
+        scores = [f"{float(row[name]):.4f}" for name in ("score_c", "score_keras")]
+        sizes = [thousands(row[name]) for name in ("weight_bytes", "packed_weight_bytes", "arena_bytes")]
+        compared = [thousands(row["integers"]), str(mismatches)]
+        lines.append([row["model"], row["config"], *compared, *scores, otherwise, *sizes])
+    return table([*header, "constants", "packed", "arena"], lines)
+
+
+def times_table(rows: Iterable[Mapping[str, str]]) -> str:
+    """Return the table of times in microseconds and of their ratios."""
+    header = ["network", "config", "C", *(f"LiteRT {name}" for name in RESOLVERS)]
+    names, lines = ["c", *(f"litert_{name}" for name in RESOLVERS)], []
+    for row in rows:
+        times = [_three_digits(row[f"{name}_microseconds"]) for name in names]
+        ratios = [row[f"c_to_litert_{name}"] for name in RESOLVERS]
+        litert_bytes = row["litert_bytes"] and thousands(row["litert_bytes"])
+        lines.append([row["model"], row["config"], *times, *ratios, litert_bytes])
+    return table([*header, *(f"C / {name}" for name in RESOLVERS), "LiteRT file"], lines)
+
+
+def _three_digits(number: str) -> str:
+    """Return a time with three digits, and all before the point."""
+    return number and (f"{float(number):.3g}" if float(number) < 1000.0 else thousands(round(float(number))))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.deployment", description=__doc__)
@@ -266,11 +310,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=RUNS, help=f"folder of po2quant matrix, {RUNS} by default")
     parser.add_argument("--litert", type=Path, help="folder of MLPerf Tiny's int8 .tflite files, to compare times with")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")
+    parser.add_argument("--report", action="store_true", help=f"write the tables of {REPORT}, measure nothing")
     options = parser.parse_args(arguments)
     if min(options.samples, options.rounds) < 1:
         parser.exit(2, f"error: --samples and --rounds must be 1 or more: {options.samples}, {options.rounds}\n")
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        if options.report:
+            write_report(read_csv(options.output, missing_ok=True), REPORT)
+            return
         run(options, shlex.join(["python", "-m", "benchmarks.deployment", *words]))
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")

@@ -1,16 +1,19 @@
 """How many integers of the exchange files differ from the interpreter's, on real data.
 
 ``python -m benchmarks.exchange RUN...`` takes run folders of flat 8-bit networks, such as
-``runs/matrix/keyword_spotting-ds_cnn-seed0/flat8-auto_po2``, and writes ``benchmarks/results/exchange.csv``: minutes
-for DS-CNN, ResNet8 and the auto-encoder, more for the larger networks.
+``runs/matrix/keyword_spotting-ds_cnn-seed0/flat8-auto_po2``, and puts their rows into
+``benchmarks/results/exchange.csv``: a minute or two for DS-CNN, ResNet8 and the auto-encoder, more for the larger
+networks. ``--report`` writes the tables of ``docs/exchange.md``.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import shlex
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import keras
 import numpy as np
 import qkeras
 
+from benchmarks.document import table, thousands, write_results
 from po2quant.benchmark import load_benchmark
 from po2quant.deploy.exchange_run import LITERT_KERNELS, run_litert, run_onnx, run_qonnx, single_operations
 from po2quant.deploy.from_keras import integer_program
@@ -28,11 +32,29 @@ from po2quant.deploy.to_litert import to_litert
 from po2quant.deploy.to_onnx import to_onnx
 from po2quant.deploy.to_qkeras import to_qkeras
 from po2quant.deploy.to_qonnx import to_qonnx
-from po2quant.files import write_csv
+from po2quant.files import read_csv, write_csv
 from po2quant.training.prepare import resolve_config
+from po2quant.training.run_folder import project_commit
 
 OUTPUT = Path("benchmarks/results/exchange.csv")
+REPORT, REPORT_COMMAND = Path("docs/exchange.md"), "python -m benchmarks.exchange --report"
+KEY = ("benchmark", "model", "config")
 PACKAGES = ("qonnx", "onnxruntime", "ai-edge-litert", "qkeras-v3")
+
+ALONE = "each operation alone"
+EXACT_COLUMNS = {
+    "QONNX": ("QONNX", "qonnx"),
+    "ONNX, optimizer off": ("ONNX", "onnxruntime, optimizer off"),
+    "qkeras": ("qkeras", "Keras float32"),
+}
+ALONE_COLUMNS = {
+    "ONNX, optimizer on": ("ONNX", f"onnxruntime, optimizer on, {ALONE}"),
+    **{f"LiteRT {kernels}": ("LiteRT", f"{kernels}, {ALONE}") for kernels in LITERT_KERNELS},
+}
+WHOLE_COLUMNS = {
+    "ONNX, optimizer on, any tensor": ("ONNX", "onnxruntime, optimizer on"),
+    **{f"LiteRT {kernels}, outputs": ("LiteRT", f"{kernels}, outputs") for kernels in LITERT_KERNELS},
+}
 
 Arrays = dict[str, np.ndarray]
 
@@ -108,7 +130,7 @@ def each_in_litert(program: Program, expected: Arrays, kernels: str, folder: Pat
     return found
 
 
-def rows(path: Path, data_dir: Path | None, samples: int) -> Iterator[dict[str, Any]]:
+def rows(path: Path, data_dir: Path | None, samples: int, command: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a run folder."""
     origin = origin_of_run(path)
     benchmark = load_benchmark(origin.benchmark)
@@ -116,23 +138,87 @@ def rows(path: Path, data_dir: Path | None, samples: int) -> Iterator[dict[str, 
     model = frozen_network(spec, resolve_config(origin.config, spec), origin.weights, None, origin.seed)
     dataset = benchmark.load_data(data_dir or origin.data_dir, origin.seed)
     x = spread_inputs(dataset.test, model, samples)
-    facts = {"benchmark": origin.benchmark, "model": origin.model, "config": path.name, "samples": len(x)}
-    versions = {"versions": " ".join(f"{name}={importlib.metadata.version(name)}" for name in PACKAGES)}
+    network = {"benchmark": origin.benchmark, "model": origin.model, "config": path.name, "samples": len(x)}
+    facts = {
+        "data": dataset.describe(),
+        "seed": origin.seed,
+        "versions": " ".join(f"{name}={importlib.metadata.version(name)}" for name in PACKAGES),
+        "commit": project_commit(),
+        "command": command,
+    }
     with tempfile.TemporaryDirectory() as folder:
         for counts in comparisons(model, integer_program(model), x, Path(folder)):
-            yield facts | counts | {"data": dataset.describe()} | versions
+            yield network | counts | facts
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Compare the files of run folders and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders of flat 8-bit networks")
+def merge_rows(path: Path, fresh: Sequence[Mapping[str, Any]]) -> None:
+    """Put the rows of a network into a file, in the place of its old ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [row for row in read_csv(path, missing_ok=True) if _key(row) != _key(fresh[0])]
+    write_csv(path, [*kept, *fresh])
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in KEY)
+
+
+def write_report(rows: Iterable[Mapping[str, str]], path: Path) -> None:
+    """Write into a document how many integers differ, and by how much."""
+    networks: dict[tuple[str, ...], dict[tuple[str, str], Mapping[str, str]]] = {}
+    for row in rows:
+        networks.setdefault(_key(row), {})[row["format"], row["executor"]] = row
+    if not networks:
+        raise ValueError(f"a report needs results: run a benchmark first. Received: {OUTPUT} without rows")
+    sections = [
+        "Integers that differ:",
+        _table(networks, EXACT_COLUMNS, _share),
+        "Integers that differ where an operation gets the interpreter's own integers, and the largest difference:",
+        _table(networks, ALONE_COLUMNS, lambda row: f"{_share(row)}, by {_difference(row)}"),
+        "Largest difference of what runs as a whole:",
+        _table(networks, WHOLE_COLUMNS, _difference),
+    ]
+    write_results(path, REPORT_COMMAND, sections)
+
+
+def _table(
+    networks: Mapping[tuple[str, ...], Mapping[tuple[str, str], Mapping[str, str]]],
+    columns: Mapping[str, tuple[str, str]],
+    cell: Callable[[Mapping[str, str]], str],
+) -> str:
+    lines = []
+    for (_, model, _), found in networks.items():
+        samples = next(iter(found.values()))["samples"]
+        lines.append([model, samples, *(cell(found[column]) for column in columns.values())])
+    return table(["network", "inputs", *columns], lines)
+
+
+def _share(row: Mapping[str, str]) -> str:
+    return f"{thousands(row['mismatches'])} of {thousands(row['integers'])}"
+
+
+def _difference(row: Mapping[str, str]) -> str:
+    return f"{float(row['largest_difference']):g}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exchange", description=__doc__)
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders of flat 8-bit networks")
     parser.add_argument("--data-dir", type=Path, help="data; by default where the run had them")
-    parser.add_argument("--samples", type=int, default=64, help="inputs of the test split")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--samples", type=int, default=64, help="inputs of the test split, 64 by default")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")
+    parser.add_argument("--report", action="store_true", help=f"write the tables of {REPORT}, compare nothing")
     options = parser.parse_args(arguments)
-    table = [row for path in options.runs for row in rows(path, options.data_dir, options.samples)]
-    write_csv(options.output, table)
+    words = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["python", "-m", "benchmarks.exchange", *words])
+    try:
+        if options.report:
+            write_report(read_csv(options.output, missing_ok=True), REPORT)
+        for path in options.runs:
+            merge_rows(options.output, list(rows(path, options.data_dir, options.samples, command)))
+            sys.stdout.write(f"{path}: {options.output}\n")
+    except ValueError as error:
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmarks.document import table, write_results
 from benchmarks.po2_collapse.cells import KEY, STARTS, TRAINED_START
 from benchmarks.po2_collapse.pictures import plot_causes, plot_rules, plot_runs
 from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, STOCK
-from po2quant.files import open_replacement
 
 Row = dict[str, str]
-BEGIN, END = "<!-- results: written by python -m benchmarks.po2_collapse --report -->", "<!-- end of results -->"
+COMMAND = "python -m benchmarks.po2_collapse --report"
 MAIN_RULES = (STOCK, EXACT, LEARNED)
 CONFIGS = ("flat16", "flat8", "flat4", "mpq")
 SIDE_BY_SIDE = "flat16"
@@ -32,10 +32,6 @@ def write_report(rows: Sequence[Row], runs: Path, path: Path) -> None:
     """
     if not rows:
         raise ValueError("a report needs results: run a benchmark first")
-    text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"the document must contain {BEGIN!r} and {END!r}. Received: {path}")
-    head, tail = text.split(BEGIN)[0], text.split(END)[1]
     images = path.parent / "images"
     sections = []
     for (benchmark, model), group in _grouped(most_epochs(rows), ("benchmark", "model")):
@@ -47,8 +43,7 @@ def write_report(rows: Sequence[Row], runs: Path, path: Path) -> None:
             *(plot_runs(group, SIDE_BY_SIDE, runs, start, images / f"{name}-{start}-epochs.png") for start in STARTS),
         ]
         sections += [f"![{picture.stem}]({os.path.relpath(picture, path.parent)})" for picture in pictures if picture]
-    with open_replacement(path) as file:
-        file.write(head + "\n\n".join([BEGIN, *sections, END]) + tail)
+    write_results(path, COMMAND, sections)
 
 
 def most_epochs(rows: Iterable[Row]) -> list[Row]:
@@ -81,15 +76,13 @@ def _about(rows: Sequence[Row]) -> str:
 
 def rules_table(rows: Sequence[Row]) -> str:
     """Return the table of widths and rules, and the float network trained alike."""
-    lines = [_line(["config", *MAIN_RULES]), _line(["---"] * (1 + len(MAIN_RULES)))]
     floats = [row for row in rows if row["rule"] == FLOAT]
-    if floats:
-        lines.append(_line([f"float: {scores(floats)}", *[""] * len(MAIN_RULES)]))
+    lines = [[f"float: {scores(floats)}", *[""] * len(MAIN_RULES)]] if floats else []
     for config in CONFIGS:
         cells = [scores(_of(rows, config, rule)) for rule in MAIN_RULES]
         if any(cells):
-            lines.append(_line([config, *cells]))
-    return "\n".join(lines) if len(lines) > 2 else ""
+            lines.append([config, *cells])
+    return table(["config", *MAIN_RULES], lines) if lines else ""
 
 
 def causes_table(rows: Sequence[Row]) -> str:
@@ -102,16 +95,16 @@ def causes_table(rows: Sequence[Row]) -> str:
         ]
         if not any(alone or without for _, alone, without in cells):
             continue
-        lines = [_line([f"cause, {config}", "on alone, over exact", "off alone, under stock"]), _line(["---"] * 3)]
-        lines += [_line(["(none)", scores(_of(rows, config, EXACT)), scores(_of(rows, config, STOCK))])]
-        tables.append("\n".join(lines + [_line(cell) for cell in cells]))
+        header = [f"cause, {config}", "on alone, over exact", "off alone, under stock"]
+        none = ("(none)", scores(_of(rows, config, EXACT)), scores(_of(rows, config, STOCK)))
+        tables.append(table(header, [none, *cells]))
     return "\n\n".join(tables)
 
 
 def weights_table(rows: Sequence[Row]) -> str:
     """Return the table of what became of the weights, with and without a penalty, from trained and random ones."""
     columns = ("config", "rule", "start", "L2", "score", "zero kernels", "zero biases", "kernels as before training")
-    lines = [_line(columns), _line(["---"] * len(columns))]
+    lines = []
     shown = [row for row in rows if row["rule"] in MAIN_RULES and row["config"] in CONFIGS]
     shown.sort(key=lambda row: (CONFIGS.index(row["config"]), row["start"], MAIN_RULES.index(row["rule"]), row["l2"]))
     for (config, rule, start, l2), group in _grouped(shown, ("config", "rule", "start", "l2")):
@@ -120,8 +113,8 @@ def weights_table(rows: Sequence[Row]) -> str:
             for part in ("kernel", "bias")
         ]
         still = _percent(group, "kernel_unchanged_ratio")
-        lines.append(_line([config, rule, start, f"{float(l2):g}", scores(group), *zeros, still]))
-    return "\n".join(lines) if shown else ""
+        lines.append([config, rule, start, f"{float(l2):g}", scores(group), *zeros, still])
+    return table(columns, lines) if lines else ""
 
 
 def scores(rows: Sequence[Row]) -> str:
@@ -152,7 +145,3 @@ def _grouped(rows: Iterable[Row], columns: Sequence[str]) -> list[tuple[tuple[st
     for row in rows:
         groups.setdefault(tuple(row[column] for column in columns), []).append(row)
     return list(groups.items())
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -11,6 +11,7 @@ from deploy_runs import fine_tuned_run
 
 from benchmarks import deployment
 from benchmarks.deployment import RESOLVERS, cells, in_turn, litert_inference, main
+from benchmarks.document import END, begin_mark
 from po2quant.deploy.c_run import COMPILER
 from po2quant.files import read_csv
 
@@ -36,6 +37,12 @@ def test_a_row_has_the_proof_the_scores_and_the_sizes(digits, digits_data, digit
     monkeypatch.setattr(deployment, "measure", lambda *arguments: pytest.fail("measured again"))
     main(arguments)
     assert read_csv(output) == [row]
+    report = tmp_path / "deploy.md"
+    report.write_text(f"{begin_mark(deployment.REPORT_COMMAND)}\n{END}\n", encoding="utf-8")
+    monkeypatch.setattr(deployment, "REPORT", report)
+    main([*arguments, "--report"])
+    lines = [line for line in report.read_text(encoding="utf-8").splitlines() if line.startswith("| ds_cnn | flat8 |")]
+    assert f"| 0 | {float(row['score_c']):.4f} | {float(row['score_keras']):.4f} |" in lines[0] and len(lines) == 2
 
 
 def test_tasks_run_in_turn(monkeypatch):

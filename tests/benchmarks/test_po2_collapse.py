@@ -10,6 +10,7 @@ import pytest
 import qkeras
 from networks import randomize
 
+from benchmarks.document import END, begin_mark
 from benchmarks.po2_collapse import __main__ as program
 from benchmarks.po2_collapse import cells, report
 from benchmarks.po2_collapse.cells import RANDOM_START, Cell, prepare, run_cell
@@ -214,7 +215,7 @@ def row(rule, score, config="flat16", seed=0, **values):
 
 def test_the_report_has_every_rule_and_cause_and_leaves_the_text_alone(tmp_path):
     document = tmp_path / "po2-collapse.md"
-    document.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", encoding="utf-8")
+    document.write_text(f"before\n{begin_mark(report.COMMAND)}\nold\n{END}\nafter\n", encoding="utf-8")
     rows = [row("exact", 0.9), row("exact", 0.8, seed=1), row("stock", 0.5), row("stock-floor", 0.75)]
     rows += [row("exact+floor", 0.6), row("stock", 0.4, epochs="2"), row("float", 0.95, "float")]
     report.write_report(rows, tmp_path / "runs", document)
