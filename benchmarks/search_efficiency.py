@@ -21,11 +21,10 @@ from typing import Any
 import keras
 import keras_tuner
 import tensorflow as tf
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from po2quant.benchmark import load_benchmark
 from po2quant.cost import ForgivingFactor, network_size, reference_config
+from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv, write_csv
 from po2quant.search.oracle import OBJECTIVE
 from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities
@@ -182,8 +181,7 @@ def summary(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def plot(rows: Iterable[Mapping[str, Any]], path: Path, footer: str) -> None:
     """Draw the best score over trials: mean over the seeds, and their range."""
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(footer)
     axes = figure.add_subplot(title="best score over trials")
     for strategy, by_seed in curves(rows).items():
         by_trial = list(zip(*by_seed.values(), strict=False))
@@ -195,8 +193,7 @@ def plot(rows: Iterable[Mapping[str, Any]], path: Path, footer: str) -> None:
     axes.set(xlabel="trial", ylabel="best score", xscale="log")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.supxlabel(footer, fontsize=6)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def run(experiment: Experiment, strategies: Sequence[str], seeds: Sequence[int], epochs: int, command: str) -> None:

@@ -41,7 +41,17 @@ def run_matrix(
         results: CSV file that gets the rows of each cell as soon as it is done; a Markdown table beside it.
         command: returns the words of the command that makes one cell, given configuration and alpha.
         say: shows a line.
+
+    Raises:
+        ValueError: for two configuration files of one name, which would share a cell.
     """
+    by_name: dict[str, str] = {}
+    for config in configs:
+        if by_name.setdefault(Path(config).stem, config) != config:
+            raise ValueError(
+                "configuration files of a matrix must have different names, which name their cells. "
+                f"Received: {by_name[Path(config).stem]} and {config}"
+            )
     is_trained_here = experiment.weights is None
     experiment = dataclasses.replace(experiment, resume=True).with_float_weights(folder / FLOAT)
     float_score = None

@@ -50,6 +50,12 @@ def test_every_cell_has_its_stages(matrix):
     assert len(said) == 5
 
 
+def test_files_that_would_share_a_cell_are_refused_before_anything_runs(experiment, tmp_path):
+    with pytest.raises(ValueError, match=r"different names.*Received: a/found.json and b/found.json"):
+        run(experiment, tmp_path, configs=("a/found.json", "b/found.json"))
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
 def test_a_cell_equals_the_run_of_its_own_command(matrix, experiment, tmp_path):
     _, rows, _ = matrix
     config = resolve_config("flat4", experiment.spec)

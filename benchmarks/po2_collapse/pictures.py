@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -15,6 +14,7 @@ from benchmarks.po2_collapse.cells import KEY, TRAINED_START, folder_of
 from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, STOCK
 from po2quant.diagnostics.measurement import BIAS, DIAGNOSTICS_CSV, KERNEL, load_measurements
 from po2quant.diagnostics.plots import draw_curves
+from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv
 
 Row = dict[str, str]
@@ -39,7 +39,7 @@ def plot_rules(rows: Sequence[Row], configs: Sequence[str], rules: Sequence[str]
         axes.axhline(statistics.fmean(floats), color=COLORS[FLOAT], linestyle="--", label="float, trained alike")
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(shown))], shown)
     axes.legend(loc="lower right")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_causes(rows: Sequence[Row], config: str, path: Path) -> Path | None:
@@ -62,7 +62,7 @@ def plot_causes(rows: Sequence[Row], config: str, path: Path) -> Path | None:
         axes.set_xlabel(rows[0]["metric"])
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_runs(rows: Sequence[Row], config: str, runs: Path, start: str, path: Path) -> Path | None:
@@ -92,7 +92,7 @@ def plot_runs(rows: Sequence[Row], config: str, runs: Path, start: str, path: Pa
     names = (rows[0]["metric"], "loss", "kernel: mean update\n/ mean value", "kernel: zeros", "bias: zeros")
     for axes, name in zip(grid[:, 0], names, strict=True):
         axes.set_ylabel(name, fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _draw_epochs(score_axes: Any, loss_axes: Any, rows: Sequence[Mapping[str, str]], metric: str, color: str) -> None:
@@ -117,14 +117,5 @@ def _mean(rows: Sequence[Row], config: str, rule: str, column: str = "score_trai
 
 
 def _figure(rows: Sequence[Row], width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     epochs, seeds = (", ".join(sorted({row[name] for row in rows})) for name in ("epochs", "seed"))
-    figure.supxlabel(f"{rows[0]['model']}, {rows[0]['data']}, epochs: {epochs}, seeds: {seeds}", fontsize=6)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    return new_figure(f"{rows[0]['model']}, {rows[0]['data']}, epochs: {epochs}, seeds: {seeds}", width, height)

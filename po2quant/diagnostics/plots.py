@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from po2quant.diagnostics.findings import UPDATE_LARGE, UPDATE_SMALL
 from po2quant.diagnostics.measurement import ACTIVATION, BIAS, KERNEL, PARTS, Measurement
+from po2quant.figures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from po2quant.diagnostics.mode_mix import Mix
@@ -86,7 +86,8 @@ def plot_heat_map(rows: Sequence[Measurement], measure: str, part: str, path: Pa
         norm = LogNorm(np.nanmin(table, initial=UPDATE_SMALL / 2.0), np.nanmax(table, initial=UPDATE_LARGE * 2.0))
     else:
         norm = Normalize(0.0, np.nanmax(table, initial=SMALLEST_SHARE)) if measure.endswith("ratio") else None
-    figure, axes = _figure(f"{part}: {LABELS[measure]}", data, 7.2, 1.6 + 0.15 * max(len(layers), 8))
+    figure = new_figure(data, 7.2, 1.6 + 0.15 * max(len(layers), 8))
+    axes = figure.add_subplot(title=f"{part}: {LABELS[measure]}")
     axes.set_facecolor("lightgrey")
     image = axes.imshow(table, aspect="auto", interpolation="nearest", norm=norm, cmap=COLORS)
     axes.set_yticks(range(len(layers)), layers, fontsize=7)
@@ -96,7 +97,7 @@ def plot_heat_map(rows: Sequence[Measurement], measure: str, part: str, path: Pa
     bar = figure.colorbar(image, fraction=0.05, aspect=40)
     for line in UPDATE_LINES if is_update else ():
         bar.ax.axhline(line, color="tab:red")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_curves(rows: Sequence[Measurement], measure: str, part: str, path: Path, data: str) -> Path | None:
@@ -108,14 +109,15 @@ def plot_curves(rows: Sequence[Measurement], measure: str, part: str, path: Path
     layers, epochs, _ = _table(rows, measure, part)
     if len(epochs) < 2:
         return None
-    figure, axes = _figure(f"{part}: {LABELS[measure]}", data, 8.0, 4.6)
+    figure = new_figure(data, 8.0, 4.6)
+    axes = figure.add_subplot(title=f"{part}: {LABELS[measure]}")
     draw_curves(axes, rows, measure, part)
     axes.set(xlabel="epoch", ylabel=LABELS[measure])
     if len(layers) <= MOST_IN_LEGEND:
         figure.legend(loc="outside right upper", fontsize=7)
     else:
         _place_bar(figure, axes, layers)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_curves(axes: Any, rows: Sequence[Measurement], measure: str, part: str) -> None:
@@ -169,7 +171,7 @@ def plot_along_network(rows: Sequence[Measurement], measure: str, path: Path, da
     if not parts:
         return None
     most = max(len(tables[part, measure][0]) for part in parts)
-    figure = _blank(data, max(6.4, 1.2 + 0.13 * most), 3.2 * len(parts))
+    figure = new_figure(data, max(6.4, 1.2 + 0.13 * most), 3.2 * len(parts))
     for axes, part in zip(figure.subplots(len(parts), squeeze=False)[:, 0], parts, strict=True):
         for index, name in enumerate(names[part]):
             layers, epochs, table = tables[part, name]
@@ -183,13 +185,13 @@ def plot_along_network(rows: Sequence[Measurement], measure: str, path: Path, da
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7, frameon=False)
     figure.suptitle(f"{LABELS[measure]}, along the network", fontsize=11)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_mode_sweep(mix: Mix, path: Path, data: str) -> Path:
     """Draw what powers of two cost at each layer, and the loss over the number of layers with real scales."""
     costs, losses, chosen = mix.sweep.costs, mix.sweep.mix_losses, len(mix.real_layers)
-    figure = _blank(data, 9.6, min(2.0 + 0.2 * len(costs), MOST_INCHES))
+    figure = new_figure(data, 9.6, min(2.0 + 0.2 * len(costs), MOST_INCHES))
     bars, curve = figure.subplots(1, 2, width_ratios=(3, 2))
     places = np.arange(len(costs))
     bars.barh(places - 0.2, [cost.po2_cost for cost in costs], 0.4, label="of a power of two among real scales")
@@ -205,7 +207,7 @@ def plot_mode_sweep(mix: Mix, path: Path, data: str) -> Path:
     curve.legend(fontsize=7)
     for axes in (bars, curve):
         axes.grid(alpha=0.3)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _table(rows: Sequence[Measurement], measure: str, part: str) -> tuple[list[str], list[int], np.ndarray]:
@@ -220,21 +222,3 @@ def _table(rows: Sequence[Measurement], measure: str, part: str) -> tuple[list[s
         table[layers.index(row.layer), epochs.index(row.epoch)] = getattr(row, measure)
     table[~np.isfinite(table)] = np.nan
     return layers, epochs, table
-
-
-def _blank(data: str, width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.supxlabel(data, fontsize=6)
-    return figure
-
-
-def _figure(title: str, data: str, width: float, height: float) -> tuple[Figure, Any]:
-    figure = _blank(data, width, height)
-    return figure, figure.add_subplot(title=title)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return path

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from po2quant.benchmark import Score
 from po2quant.bit_config import BitConfig
 from po2quant.cost import BITS_PER_KIB
+from po2quant.figures import new_figure, save_figure
 from po2quant.search.trial_log import COMPLETED, TrialRow
 from po2quant.training.finetune import Result
 
@@ -35,7 +35,7 @@ def plot_search(rows: Sequence[TrialRow], best: BitConfig, folder: Path, data: s
         axes.step(numbers, running, where="post", label="best so far")
         axes.set(xlabel="trial", ylabel=key)
         axes.legend()
-        paths.append(_save(figure, folder / f"{key}_over_trials.png"))
+        paths.append(save_figure(figure, folder / f"{key}_over_trials.png"))
     paths.append(_plot_pareto([row for _, row in completed], folder / "metric_against_size.png", data))
     paths.append(plot_bits(best, folder / "bits_per_layer.png", data))
     return paths
@@ -58,7 +58,7 @@ def _plot_pareto(rows: Sequence[TrialRow], path: Path, data: str) -> Path:
     axes.plot(chosen.size_ratio, chosen.metric, "*", markersize=14, label="best score")
     axes.set(xlabel="size / reference size", ylabel="metric")
     axes.legend()
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_bits(config: BitConfig, path: Path, data: str) -> Path:
@@ -73,7 +73,7 @@ def plot_bits(config: BitConfig, path: Path, data: str) -> Path:
     for color, label in ((KERNEL_COLOR, "kernel"), (ACTIVATION_COLOR, "activation")):
         axes.bar(0, 0, color=color, label=label)
     axes.legend()
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_epochs(rows: Sequence[dict[str, Any]], folder: Path, data: str) -> list[Path]:
@@ -90,7 +90,7 @@ def plot_epochs(rows: Sequence[dict[str, Any]], folder: Path, data: str) -> list
                 axes.plot(epochs, [row[part + name] for row in rows], label=label)
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
-        paths.append(_save(figure, folder / f"{name}_over_epochs.png"))
+        paths.append(save_figure(figure, folder / f"{name}_over_epochs.png"))
     return paths
 
 
@@ -106,7 +106,7 @@ def plot_confusion(score: Score, path: Path, data: str) -> Path:
             color = "white" if count > limit else "black"
             axes.text(column, row, count, ha="center", va="center", color=color, fontsize=7)
     axes.set(xlabel="predicted class", ylabel="class", xticks=classes, yticks=classes)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_comparison(results: Sequence[Result], path: Path, data: str) -> Path:
@@ -123,20 +123,12 @@ def plot_comparison(results: Sequence[Result], path: Path, data: str) -> Path:
             axes.annotate(config, (size, score.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.set(xlabel="size in KiB", ylabel=results[0].calibrated.metric)
     axes.legend()
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _figure(title: str, data: str, width: float = 6.4, grid: bool = True) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(data, width)
     axes = figure.add_subplot(title=title)
-    figure.supxlabel(data, fontsize=6)
     if grid:
         axes.grid(alpha=0.3)
     return figure, axes
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return path

@@ -67,7 +67,7 @@ def result_records(
                     "commit": commit,
                     "command": command,
                     "details": " ".join(f"{name}={value:.6f}" for name, value in score.details.items()),
-                    "validation": round(result.validation, 6) if trained and result.validation is not None else None,
+                    "validation": None if not trained or result.validation is None else f"{result.validation:.6g}",
                 }
             )
     return records

@@ -39,7 +39,7 @@ def figures(monkeypatch):
         drawn[path.name] = figure
         return path
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(plots, "save_figure", keep)
     return drawn
 
 
