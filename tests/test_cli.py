@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -229,6 +231,20 @@ def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_we
     assert len(list((folder / "plots").glob("*.png"))) == 5
     config = BitConfig.load(folder / "best_config.json")
     assert set(config.layers) == set(resolve_config("flat8", digits.network()[1]).layers)
+
+
+def test_the_command_that_a_chief_shows_runs_its_trials(digits_weights, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    arguments = ("search", "--role", "chief", "--oracle", address, "--weights", digits_weights, "--max-trials", 1)
+    arguments += ("--epochs", 1, "--output-dir", tmp_path / "search")
+    with subprocess.Popen([*PO2QUANT, *map(str, arguments)], stdout=subprocess.PIPE, text=True) as chief:
+        shown = next(line for line in chief.stdout if line.startswith("a worker joins with: "))
+        _, _, command = shown.partition(": ")
+        worker = run(*shlex.split(command)[1:])
+        output, _ = chief.communicate(timeout=TIMEOUT_S)
+    assert worker.returncode == chief.returncode == 0, worker.stderr
+    assert len(read_csv(tmp_path / "search" / "trials.csv")) == 1 and "next: " in output
 
 
 def test_ctrl_c_says_how_to_go_on(digits_weights, tmp_path):

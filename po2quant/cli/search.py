@@ -104,9 +104,11 @@ def search(
     with resumable(run.path):
         experiment = experiment.with_float_weights(run.path / "float")
         if workers or role:
-            command = [sys.executable, "-c", "from po2quant.cli import main; main()", "search", "--role", WORKER]
-            command += ["--benchmark", benchmark, *_options(experiment), "--epochs", epochs, "--seed", seed]
-            command += ["--output-dir", run.path, *data_words(data, data_dir, preset)]
+            words = ["search", "--role", WORKER, "--benchmark", benchmark, *_options(experiment), "--epochs", epochs]
+            words += ["--seed", seed, "--output-dir", run.path, *data_words(data, data_dir, preset)]
+            if role:
+                say(f"a worker joins with: {shlex.join(map(str, [sys.argv[0], *words, '--oracle', oracle]))}")
+            command = [sys.executable, "-c", "from po2quant.cli import main; main()", *words]
             found = run_distributed_search(
                 experiment, run.path, max_trials, epochs, informed, oracle or THIS_MACHINE, workers or 0, command
             )
