@@ -1,7 +1,8 @@
 """Memory and time of a long search.
 
 ``python -m benchmarks.memory`` searches digits for 1000 trials, each of one epoch of few samples, and writes to
-``benchmarks/results/memory.csv`` how much memory the process has taken at most, and how long it took, up to a trial.
+``benchmarks/results/memory.csv``, as it goes, how much memory the process has taken at most, and how long it took, up to
+a trial.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,8 @@ TRIALS, ROWS, SAMPLES = 1000, 20, 64
 KIB_PER_MIB = 1024
 
 
-def measure(experiment: Experiment, trials: int, informed: bool) -> list[dict[str, Any]]:
-    """Return up to :data:`ROWS` rows of a search, evenly spread over its trials."""
-    rows: list[dict[str, Any]] = []
+def measure(experiment: Experiment, trials: int, informed: bool, add_row: Callable[[dict[str, Any]], None]) -> None:
+    """Search, and call ``add_row`` after up to :data:`ROWS` trials, evenly spread."""
     start = time.perf_counter()
 
     def run_trials(tuner: BitWidthTuner) -> None:
@@ -44,14 +44,13 @@ def measure(experiment: Experiment, trials: int, informed: bool) -> list[dict[st
             done = len(tuner.log.rows)
             if done % max(trials // ROWS, 1) == 0:
                 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MIB
-                rows.append({"trial": done, "peak_mib": round(peak, 1), "seconds": round(time.perf_counter() - start)})
+                add_row({"trial": done, "peak_mib": round(peak, 1), "seconds": round(time.perf_counter() - start)})
 
         tuner.on_trial_end = measured_end
         tuner.search()
 
     with tempfile.TemporaryDirectory() as folder:
         run_search(experiment, Path(folder), trials, epochs=1, informed=informed, run_trials=run_trials)
-    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,13 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dataset = benchmark.load_data(None, 0)
     splits = {"train": dataset.train.head(SAMPLES), "validation": dataset.validation.head(SAMPLES)}
     experiment = Experiment(benchmark, model, dataclasses.replace(dataset, **splits), preset="small")
-    with tempfile.TemporaryDirectory() as folder:
-        experiment = experiment.with_float_weights(Path(folder))
-        rows = measure(experiment, options.trials, not options.bayesian)
     command = shlex.join(["python", "-m", "benchmarks.memory", *(sys.argv[1:] if arguments is None else arguments)])
     facts = {"data": experiment.dataset.describe(), "commit": project_commit(), "command": command}
+    rows: list[dict[str, Any]] = []
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(options.output, [row | facts for row in rows])
+
+    def add_row(row: dict[str, Any]) -> None:
+        rows.append(row | facts)
+        write_csv(options.output, rows)
+
+    with tempfile.TemporaryDirectory() as folder:
+        experiment = experiment.with_float_weights(Path(folder))
+        measure(experiment, options.trials, not options.bayesian, add_row)
     sys.stdout.write(f"{options.output}\n")
 
 
