@@ -1,8 +1,7 @@
 """Memory and time of a long search.
 
-``python -m benchmarks.memory`` searches digits for 1000 trials, each of one epoch of few samples, and writes to
-``benchmarks/results/memory.csv``, as it goes, how much memory the process has taken at most, and how long it took, up to
-a trial.
+``python -m benchmarks.memory`` searches digits for 1000 trials, each of one epoch of few samples. As it goes, it writes
+to ``benchmarks/results/memory.csv`` how much memory the process has taken at most, and how long it took, up to a trial.
 """
 
 from __future__ import annotations
