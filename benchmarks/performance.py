@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import os
 import platform
 import shlex
@@ -30,6 +31,7 @@ from po2quant.benchmark import NetworkSpec, Recipe, load_benchmark
 from po2quant.bit_config import BitConfig
 from po2quant.files import read_csv, write_csv
 from po2quant.quantizers import AUTO, AUTO_PO2
+from po2quant.training.exponents import search_exponents
 from po2quant.training.fit import compile_model
 from po2quant.training.prepare import CALIBRATION_SAMPLES
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
@@ -53,12 +55,16 @@ MODELS = (
     "visual_wake_words/efficientnet_b0",
 )
 OUTPUT = Path("benchmarks/results/performance.csv")
-BITS, BATCH_SIZE, ROUNDS, STEPS = 8, 32, 5, 10
+BITS, BATCH_SIZE, ROUNDS = 8, 32, 5
+EXPONENT_INTERVAL = 8
+STEPS = 2 * EXPONENT_INTERVAL
 PACKAGES = ("tensorflow", "keras", "qkeras-v3", "numpy")
 
 FLOAT, FOLDED = "float", "float_folded"
 STOCK = {"stock_auto": AUTO, "stock_auto_po2": AUTO_PO2}
 OURS = {"auto": (AUTO, "static"), "auto_po2": (AUTO_PO2, "static"), "auto_po2_per_sample": (AUTO_PO2, "per_sample")}
+KEPT = "auto_po2_kept"
+"""As ``auto_po2``, with exponents of weights that are searched at every :data:`EXPONENT_INTERVAL`-th training step."""
 STATIC = tuple(name for name, (_, activation_scale) in OURS.items() if activation_scale == "static")
 
 TRAINING_STEP, INFERENCE, CALIBRATION = "training_step", "inference", "calibration"
@@ -161,6 +167,7 @@ def builders(spec: NetworkSpec) -> dict[str, Callable[[], keras.Model]]:
         FOLDED: lambda: fold_batch_norm(spec.build()),
         **{name: functools.partial(stock_network, spec, alpha) for name, alpha in STOCK.items()},
         **{name: functools.partial(_quantized, spec, *scales) for name, scales in OURS.items()},
+        KEPT: functools.partial(_quantized, spec, *OURS["auto_po2"]),
     }
 
 
@@ -187,7 +194,11 @@ def measure_model(
     models, networks = _set_up_all(variants, work, timings, line)
     calibrated = [variant for variant in STATIC if variant in models]
     steps_of = {name: functools.partial(model.train_on_batch, work.x, work.y) for name, model in models.items()}
-    batches_of = {name: functools.partial(model.predict_on_batch, work.x) for name, model in models.items()}
+    if KEPT in models:
+        steps_of[KEPT] = _step_that_keeps_exponents(models[KEPT], steps_of[KEPT])
+    batches_of = {
+        name: functools.partial(model.predict_on_batch, work.x) for name, model in models.items() if name != KEPT
+    }
     calibrations = {name: functools.partial(calibrate, models[name], work.calibration_inputs) for name in calibrated}
     resets = {
         name: functools.partial(network.reset, work.config, work.calibration_inputs)
@@ -201,6 +212,18 @@ def measure_model(
     return timings
 
 
+def _step_that_keeps_exponents(model: keras.Model, step: Callable[[], Any]) -> Callable[[], None]:
+    """Return a step before which exponents are searched as in training: every so many times, the first included."""
+    numbers = itertools.count()
+
+    def step_after_search() -> None:
+        if next(numbers) % EXPONENT_INTERVAL == 0:
+            search_exponents(model)
+        step()
+
+    return step_after_search
+
+
 def _set_up_all(
     variants: Mapping[str, Callable[[], keras.Model]], work: Workload, timings: Timings, line: ProgressLine
 ) -> tuple[dict[str, keras.Model], dict[str, ReusableNetwork]]:
@@ -212,6 +235,10 @@ def _set_up_all(
         if variant in OURS:
             networks[variant] = ReusableNetwork(model, work.recipe)
             networks[variant].reset(work.config, work.calibration_inputs)
+        elif variant == KEPT:
+            compile_model(model, dataclasses.replace(work.recipe, exponent_interval=EXPONENT_INTERVAL))
+            calibrate(model, work.calibration_inputs)
+            search_exponents(model)
         else:
             compile_model(model, work.recipe)
         model.train_on_batch(work.x, work.y)

@@ -157,6 +157,7 @@ class Recipe:
         threshold_rate: largest change of a learned threshold in a step, in octaves, at the start.
         thresholds_frozen_after: share of all steps after which learned thresholds stay as they are.
         damping: at the end, the weight of the squared rounding error of weights of at most 4 bits with learned scales.
+        exponent_interval: training steps from one search of the weights' power-of-two exponents to the next.
     """
 
     loss: str
@@ -170,6 +171,7 @@ class Recipe:
     threshold_rate: float = 0.1
     thresholds_frozen_after: float = 0.8
     damping: float = 0.0
+    exponent_interval: int = 1
 
     def for_float(self) -> Recipe:
         """Return the recipe with the rates of the float network."""

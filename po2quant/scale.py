@@ -18,6 +18,7 @@ most hardware.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -34,6 +35,9 @@ MSE_CANDIDATES = 8
 An exponent k below the ``max`` rule's clips the largest value to half its size or less, so it can
 win only in a channel of more than ``4 * (L * (1/2 - 2**-k))**2`` values: 4032 for 8 bits at k = 2.
 """
+
+SMALL_SIZE = 4096
+"""Values below which passes over a tensor take less time than a branch in a graph."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,25 +84,21 @@ def floor_log2(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(exponent_field - layout.bias, tf.int32)
 
 
-def _significand(x: tf.Tensor) -> tf.Tensor:
-    """Return the m of ``|x| = m * 2**floor_log2(x)``, with 1 <= m < 2."""
-    layout = _layout(x.dtype)
-    fraction = tf.bitwise.bitwise_and(
-        tf.bitcast(x, layout.integer), tf.constant(2**layout.fraction_bits - 1, layout.integer)
-    )
-    one = tf.constant(layout.bias << layout.fraction_bits, layout.integer)
-    return tf.bitcast(tf.bitwise.bitwise_or(fraction, one), x.dtype)
-
-
 def largest_integer(magnitude_bits: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Return ``2**magnitude_bits - 1``, or the largest number below ``2**magnitude_bits`` that ``dtype`` holds.
 
     The bits may be a tensor. In float32 the two differ from 25 magnitude bits on, where every
     number of that size is an integer and the lower bound loses nothing.
     """
-    magnitude_bits = tf.cast(magnitude_bits, tf.int32)
-    step = power_of_two(tf.maximum(magnitude_bits - significand_bits(dtype), 0), dtype)
-    return power_of_two(magnitude_bits, dtype) - step
+    return tf.gather(largest_integers(tf.as_dtype(dtype)), magnitude_bits)
+
+
+@functools.cache
+def largest_integers(dtype: tf.DType) -> np.ndarray:
+    """Return :func:`largest_integer` for 0, 1, ... :data:`~po2quant.fixed_point.MAX_BITS` magnitude bits."""
+    magnitude_bits = np.arange(MAX_BITS + 1)
+    steps = np.exp2(np.maximum(magnitude_bits - significand_bits(dtype), 0))
+    return (np.exp2(magnitude_bits) - steps).astype(dtype.as_numpy_dtype)
 
 
 def max_exponent(max_abs: tf.Tensor, magnitude_bits: tf.Tensor) -> tf.Tensor:
@@ -117,11 +117,18 @@ def max_exponent(max_abs: tf.Tensor, magnitude_bits: tf.Tensor) -> tf.Tensor:
         [-6, -7, -6]
     """
     max_abs = _ones_for_zeros(max_abs)
-    magnitude_bits = tf.cast(magnitude_bits, tf.int32)
-    largest_significand = 2.0 - power_of_two(1 - magnitude_bits, max_abs.dtype)
-    exponent = floor_log2(max_abs) + 1 - magnitude_bits
-    exponent += tf.cast(_significand(max_abs) > largest_significand, tf.int32)
+    layout, magnitude_bits = _layout(max_abs.dtype), tf.cast(magnitude_bits, tf.int32)
+    magnitude = tf.bitcast(max_abs, layout.integer) + tf.gather(_carries(max_abs.dtype), magnitude_bits)
+    exponent_field = tf.bitwise.right_shift(magnitude, tf.cast(layout.fraction_bits, layout.integer))
+    exponent = tf.cast(exponent_field, tf.int32) - (magnitude_bits + (layout.bias - 1))
     return tf.clip_by_value(exponent, MIN_EXPONENT, MAX_EXPONENT)
+
+
+@functools.cache
+def _carries(dtype: tf.DType) -> np.ndarray:
+    """Return what carries a fraction above that of the largest integer into the exponent field, by magnitude bits."""
+    unused_bits = np.maximum(significand_bits(dtype) - np.arange(MAX_BITS + 1), 0)
+    return (2**unused_bits - 1).astype(_layout(dtype).integer.as_numpy_dtype)
 
 
 def _ones_for_zeros(max_abs: tf.Tensor) -> tf.Tensor:
@@ -174,13 +181,71 @@ def exact_reciprocal(scale: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(one_squared - tf.bitcast(scale, layout.integer), scale.dtype)
 
 
+def round_to_multiples(
+    x: tf.Tensor, scale: tf.Tensor, magnitude_bits: tf.Tensor, signed: bool = True, narrow_range: bool = True
+) -> tf.Tensor:
+    """Return the nearest multiples of a power of two that a format holds.
+
+    Equation:
+        y = scale * clip(round(x / scale), low, high), ties to even.
+
+    Large tensors take one pass over memory instead of five.
+
+    Args:
+        x: values, any shape, float32 or float64.
+        scale: value of one LSB, a scalar and a power of two.
+        magnitude_bits: bits of the integer without its sign, a number or an int32 scalar.
+        signed: whether negative values are represented.
+        narrow_range: whether the most negative integer is unused.
+
+    Returns:
+        Tensor of the shape of ``x``. In large ones, inputs below the smallest normal number count as zero.
+    """
+    low, high = integer_limits(magnitude_bits, signed, narrow_range, x.dtype)
+    bit_width = tf.convert_to_tensor(magnitude_bits) + int(signed)
+
+    def in_one_pass() -> tf.Tensor:
+        return tf.raw_ops.QuantizeAndDequantizeV3(
+            input=x,
+            input_min=low * scale,
+            input_max=high * scale,
+            num_bits=bit_width,
+            signed_input=signed,
+            range_given=True,
+            narrow_range=narrow_range,
+        )
+
+    def in_five_passes() -> tf.Tensor:
+        return tf.clip_by_value(tf.round(x * exact_reciprocal(scale)), low, high) * scale
+
+    if is_small(x):
+        return in_five_passes()
+    if significand_bits(x.dtype) >= MAX_BITS:
+        return in_one_pass()
+    return tf.cond(bit_width <= significand_bits(x.dtype), in_one_pass, in_five_passes)
+
+
+def is_small(x: tf.Tensor) -> bool:
+    """Return whether passes over the tensor cost less than a branch in a graph."""
+    return (x.shape.num_elements() or SMALL_SIZE) < SMALL_SIZE
+
+
+def integer_limits(
+    magnitude_bits: tf.Tensor, signed: bool, narrow_range: bool, dtype: tf.DType
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the smallest and the largest integer of a format, as tensors of ``dtype``."""
+    high = largest_integer(magnitude_bits, dtype)
+    if not signed:
+        return tf.zeros_like(high), high
+    return (-high if narrow_range else -power_of_two(magnitude_bits, dtype)), high
+
+
 def mse_exponent(
     x: tf.Tensor,
     magnitude_bits: tf.Tensor,
     axes: tuple[int, ...],
     signed: bool = True,
     candidates: int = MSE_CANDIDATES,
-    one_at_a_time: bool = False,
 ) -> tf.Tensor:
     """Return the exponent of least squared error among the ``max`` rule's and those below it.
 
@@ -190,8 +255,6 @@ def mse_exponent(
         axes: axes that share one exponent.
         signed: whether negative values are represented (symmetrically) or clipped to 0.
         candidates: how many exponents are tried.
-        one_at_a_time: try them in turn as long as one may win, for large tensors in eager mode; all at once makes
-            small graphs.
 
     Returns:
         int32, the shape of ``x`` with 1 at ``axes``: ``(1, 1, 1, C)`` for a kernel with one exponent per output
@@ -200,56 +263,64 @@ def mse_exponent(
     x = tf.convert_to_tensor(x)
     if not signed:
         x = tf.nn.relu(x)
-    largest_exponent = max_exponent(tf.reduce_max(tf.abs(x), axis=axes, keepdims=True), magnitude_bits)
-    high = largest_integer(magnitude_bits, x.dtype)
-    low = -high if signed else tf.zeros_like(high)
+    magnitude = tf.abs(x) if signed else x
+    largest_exponent = max_exponent(tf.reduce_max(magnitude, axis=axes, keepdims=True), magnitude_bits)
     # In units of the largest candidate's step, so that squares neither overflow nor vanish.
     scaled = x * power_of_two(-largest_exponent, x.dtype)
-    count = _winning_candidates(magnitude_bits, tf.size(x) // tf.size(largest_exponent), candidates)
-    if one_at_a_time:
-        best_offset = _best_offset_in_turn(scaled, count, low, high, axes)
-    else:
-        errors = _squared_errors(scaled, tf.range(count), low, high, axes)
-        best_offset = tf.argmin(errors, axis=0, output_type=tf.int32)
-    return tf.maximum(largest_exponent - best_offset, MIN_EXPONENT)
+    best_offset = _best_offset_at_once if is_small(x) else _best_offset_in_turn
+    return tf.maximum(largest_exponent - best_offset(scaled, magnitude_bits, axes, signed, candidates), MIN_EXPONENT)
 
 
-def _winning_candidates(magnitude_bits: tf.Tensor, channel_size: tf.Tensor, candidates: int) -> tf.Tensor:
-    """Return how many of the candidates can win in channels of so many values; see :data:`MSE_CANDIDATES`."""
+def _best_offset_at_once(
+    scaled: tf.Tensor, magnitude_bits: tf.Tensor, axes: tuple[int, ...], signed: bool, candidates: int
+) -> tf.Tensor:
+    """Return the k of the step ``2**-k`` of least squared error, the smallest of equally good ones."""
+    low, high = integer_limits(magnitude_bits, signed, True, scaled.dtype)
+    offsets = np.arange(candidates).reshape(-1, *[1] * len(scaled.shape))
+    steps, inverses = (tf.constant(np.exp2(power), scaled.dtype) for power in (-offsets, offsets))
+    quantized = tf.clip_by_value(tf.round(scaled * inverses), low, high) * steps
+    squares = tf.math.squared_difference(scaled, quantized)
+    errors = tf.reduce_sum(squares, axis=[axis + 1 for axis in axes], keepdims=True)
+    return tf.argmin(errors, axis=0, output_type=tf.int32)
+
+
+@functools.cache
+def _winning_candidates(channel_size: float, candidates: int) -> np.ndarray:
+    """Return how many candidates can win, by magnitude bits; see :data:`MSE_CANDIDATES`."""
     clipped_share = np.maximum(0.5 - np.ldexp(1.0, -np.arange(candidates)), 0.0)
-    values_needed = 4.0 * tf.square(largest_integer(magnitude_bits, tf.float64) * clipped_share)
-    return tf.reduce_sum(tf.cast(tf.cast(channel_size, tf.float64) > values_needed, tf.int32))
+    values_needed = 4.0 * np.square(np.outer(largest_integers(tf.float64), clipped_share))
+    return np.sum(channel_size > values_needed, axis=1, dtype=np.int32)
 
 
 def _best_offset_in_turn(
-    scaled: tf.Tensor, count: tf.Tensor, low: tf.Tensor, high: tf.Tensor, axes: tuple[int, ...]
+    scaled: tf.Tensor, magnitude_bits: tf.Tensor, axes: tuple[int, ...], signed: bool, candidates: int
 ) -> tf.Tensor:
-    """Return the offset of least squared error, trying no step whose clipped values alone have a larger one.
+    """Return what :func:`_best_offset_at_once` returns, trying no step whose clipped values alone have a larger error.
 
-    What clipping costs only grows from one offset to the next.
+    What clipping costs only grows from one k to the next.
     """
-    magnitude = tf.abs(scaled)
-    (best_error,) = _squared_errors(scaled, tf.constant([0]), low, high, axes)
-    best_offset = tf.zeros(best_error.shape, tf.int32)
-    for offset in range(1, int(count)):
-        limit = high * power_of_two(-offset, scaled.dtype)
-        clipped_error = tf.reduce_sum(tf.square(tf.nn.relu(magnitude - limit)), axis=axes, keepdims=True)
-        if tf.reduce_all(clipped_error >= best_error):
-            break
-        (error,) = _squared_errors(scaled, tf.constant([offset]), low, high, axes)
-        best_offset = tf.where(error < best_error, offset, best_offset)
-        best_error = tf.minimum(error, best_error)
-    return best_offset
 
+    def error_of(approximation: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.math.squared_difference(scaled, approximation), axis=axes, keepdims=True)
 
-def _squared_errors(
-    scaled: tf.Tensor, offsets: tf.Tensor, low: tf.Tensor, high: tf.Tensor, axes: tuple[int, ...]
-) -> tf.Tensor:
-    """Return the squared error of steps ``2**-offset``, stacked on a new first axis."""
-    offsets = tf.reshape(offsets, (-1, *[1] * len(scaled.shape)))
-    steps, inverses = power_of_two(-offsets, scaled.dtype), power_of_two(offsets, scaled.dtype)
-    quantized = tf.clip_by_value(tf.round(scaled * inverses), low, high) * steps
-    return tf.reduce_sum(tf.square(scaled - quantized), axis=[axis + 1 for axis in axes], keepdims=True)
+    def try_one(offset: tf.Tensor, best_offset: tf.Tensor, best_error: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        error = error_of(round_to_multiples(scaled, power_of_two(-offset, scaled.dtype), magnitude_bits, signed))
+        return offset + 1, tf.where(error < best_error, offset, best_offset), tf.minimum(error, best_error)
+
+    def may_win(offset: tf.Tensor, best_offset: tf.Tensor, best_error: tf.Tensor) -> tf.Tensor:
+        limit = largest_integer(magnitude_bits, scaled.dtype) * power_of_two(-offset, scaled.dtype)
+        clipped = tf.raw_ops.ClipByValue(t=scaled, clip_value_min=-limit, clip_value_max=limit)
+        return (offset < count) & tf.reduce_any(error_of(clipped) < best_error)
+
+    error = error_of(tf.round(scaled))
+    best_offset = tf.zeros_like(error, tf.int32)
+    if candidates == 1:
+        return best_offset
+    sizes = [scaled.shape[axis] for axis in axes]
+    channel_size = math.inf if None in sizes else math.prod(sizes)
+    count = tf.gather(_winning_candidates(channel_size, candidates), magnitude_bits)
+    state = try_one(tf.ones((), tf.int32), best_offset, error)
+    return tf.cond(count > 2, lambda: tf.while_loop(may_win, try_one, state)[1], lambda: state[1])
 
 
 def reduced_axes(shape: tuple[int | None, ...], scale_axis: int | tuple[int, ...] | None) -> tuple[int, ...]:

@@ -233,13 +233,44 @@ def test_values_on_the_grid_keep_the_exponent_that_clips_nothing():
 
 @TENSOR_SETTINGS
 @given(x=strategies.tensors(), bits=st.integers(2, 16), candidates=st.integers(1, 20), signed=st.booleans())
-def test_candidates_in_turn_or_at_once_give_the_same_exponents(x, bits, candidates, signed):
-    axes = tuple(range(x.ndim - 1)) if x.ndim > 1 else (0,)
-    at_once, in_turn = (
-        scale.mse_exponent(tf.constant(x), bits - signed, axes, signed, candidates, one_at_a_time)
-        for one_at_a_time in (False, True)
-    )
-    np.testing.assert_array_equal(at_once, in_turn)
+def test_all_candidates_or_those_that_may_win_give_the_same_exponents(x, bits, candidates, signed):
+    x, axes = tf.constant(x if signed else np.maximum(x, 0)), tuple(range(x.ndim - 1)) if x.ndim > 1 else (0,)
+    top = scale.max_exponent(tf.reduce_max(tf.abs(x), axes, keepdims=True), bits - signed)
+    errors, high = [], 2.0 ** (bits - signed) - 1
+    scaled = x * scale.power_of_two(-top)
+    for offset in range(candidates):
+        quantized = tf.clip_by_value(tf.round(scaled * 2.0**offset), -high, high) * 2.0**-offset
+        errors.append(tf.reduce_sum(tf.square(scaled - quantized), axes, keepdims=True))
+    expected = top - np.argmin(errors, axis=0)
+    in_a_graph = tf.function(lambda bits: scale.mse_exponent(x, bits, axes, signed, candidates))
+    np.testing.assert_array_equal(scale.mse_exponent(x, bits - signed, axes, signed, candidates), expected)
+    np.testing.assert_array_equal(in_a_graph(tf.constant(bits - signed)), expected)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("shape", [(6000, 3), (3, 3, 32, 16), (20_000, 1)])
+def test_large_tensors_get_the_exponents_that_trying_all_candidates_gives(shape, signed):
+    rng = np.random.default_rng(8)
+    x = rng.standard_t(2, shape).astype(np.float32) * np.exp2(rng.integers(-9, 9, shape[-1])).astype(np.float32)
+    axes = tuple(range(len(shape) - 1))
+    kept = np.maximum(x, 0) if not signed else x
+    bits = tf.Variable(4)
+    in_a_graph = tf.function(lambda x: scale.mse_exponent(x, bits - int(signed), axes, signed, 12))
+    of_unknown_size = in_a_graph.get_concrete_function(tf.TensorSpec((None, *shape[1:])))
+    offsets = set()
+    for width in (2, 3, 4, 6, 8, 16, 26):
+        bits.assign(width)
+        top = oracles.never_clipping_exponent(kept, width, axes, signed)
+        errors = [oracles.squared_error(kept, top - k, width, axes, signed) for k in range(12)]
+        expected = top - np.argmin(errors, axis=0)
+        offsets.update((top - expected).ravel().tolist())
+        for exponents in (
+            scale.mse_exponent(tf.constant(x), width - signed, axes, signed, 12),
+            in_a_graph(tf.constant(x)),
+            of_unknown_size(tf.constant(x)),
+        ):
+            np.testing.assert_array_equal(exponents, expected, err_msg=f"{width} bits")
+    assert len(offsets) >= 3  # otherwise little was searched
 
 
 def test_as_many_candidates_are_tried_as_are_asked_for():

@@ -149,10 +149,7 @@ class Quantizer(keras.layers.Layer):
 
     def _integer_range(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the smallest and the largest integer as tensors of ``dtype``."""
-        high = po2.largest_integer(self._magnitude_bits(), dtype)
-        if not self.signed:
-            return tf.zeros_like(high), high
-        return (-high if self.narrow_range else -po2.power_of_two(self._magnitude_bits(), dtype)), high
+        return po2.integer_limits(self._magnitude_bits(), self.signed, self.narrow_range, dtype)
 
     def _fixed_scale(self, dtype: tf.DType) -> tf.Tensor:
         """Return the step of QKeras' fixed-point format: ``2**(integer - bits + keep_negative)``."""

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from po2quant import scale as po2
 from po2quant.quantizers.base import AUTO_PO2, POWERS_OF_TWO, Quantizer
-from po2quant.quantizers.functional import affine_scale, fake_quantize_per_tensor, symmetric_scale
+from po2quant.quantizers.functional import affine_scale, before_relu, fake_quantize_per_tensor, symmetric_scale
 from po2quant.quantizers.learned import learned_quantize_per_tensor
 
 SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
@@ -159,9 +159,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         x = tf.cast(x, self.compute_dtype)
         minimum, maximum = tf.reduce_min(x), tf.reduce_max(x)
         if self.alpha in POWERS_OF_TWO:
-            exponent = po2.mse_exponent(
-                x, self._magnitude_bits(), tuple(range(x.ndim)), self.signed, CALIBRATION_CANDIDATES, one_at_a_time=True
-            )
+            axes = tuple(range(x.ndim))
+            exponent = po2.mse_exponent(x, self._magnitude_bits(), axes, self.signed, CALIBRATION_CANDIDATES)
             limit = tf.reshape(self._limit(exponent, x.dtype), ())
             is_zero = tf.equal(minimum, 0.0) & tf.equal(maximum, 0.0)
             maximum = tf.where(is_zero, 0.0, limit)
@@ -176,13 +175,18 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
 
         None is tried whose clipped values alone cost more, since smaller ones clip more.
         """
+
+        def error_of(approximation: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(tf.math.squared_difference(x, approximation))
+
         best, best_error = 1.0, np.inf
         for fraction in SEARCHED_FRACTIONS:
             scale, zero_point = self.scale_and_zero_point(fraction * minimum, fraction * maximum)
             low, high = (scale * (limit - (zero_point or 0.0)) for limit in self._integer_range(x.dtype))
-            if tf.reduce_mean(tf.square(x - tf.clip_by_value(x, low, high))) >= best_error:
+            clipped = tf.raw_ops.ClipByValue(t=x, clip_value_min=low, clip_value_max=high)
+            if error_of(clipped) >= best_error:
                 break
-            error = tf.reduce_mean(tf.square(x - self._quantize(x, fraction * minimum, fraction * maximum)))
+            error = error_of(self._quantize(x, fraction * minimum, fraction * maximum))
             if error < best_error:
                 best, best_error = fraction, error
         return best
@@ -212,6 +216,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             return self._fixed_point(x)
         if self.is_learned:
             return self._quantize_by_threshold(x, bool(training))
+        if self.alpha == AUTO_PO2 and self.is_static:
+            return self._quantize_per_tensor(x, bool(training))
         values = tf.stop_gradient(x)
         if self.is_static:
             return self._quantize(x, *self._static_range(values, bool(training)))
@@ -219,11 +225,18 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         return self._quantize(x, tf.reduce_min(values, axes, keepdims=True), tf.reduce_max(values, axes, keepdims=True))
 
     def _quantize(self, x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Tensor:
-        scale, zero_point = self.scale_and_zero_point(minimum, maximum)
-        if self.alpha == AUTO_PO2 and self.is_static:
-            bit_width = tf.convert_to_tensor(self._bit_width)
-            return fake_quantize_per_tensor(x, scale, bit_width, self.signed, self.narrow_range, self.clipped_gradient)
-        return self._fake_quantize(x, scale, zero_point)
+        return self._fake_quantize(x, *self.scale_and_zero_point(minimum, maximum))
+
+    def _quantize_per_tensor(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        """Quantize with one power of two; a ReLU before it is taken along, which saves its gradient."""
+        unrectified = None if self.signed or not self.clipped_gradient else before_relu(x)
+        rectified = unrectified is not None
+        x = unrectified if rectified else x
+        scale, _ = self.scale_and_zero_point(*self._static_range(tf.stop_gradient(x), training, rectified))
+        bit_width = tf.convert_to_tensor(self._bit_width)
+        return fake_quantize_per_tensor(
+            x, scale, bit_width, self.signed, self.narrow_range, self.clipped_gradient, rectified
+        )
 
     def _quantize_by_threshold(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         scale_of_range, _ = self.scale_and_zero_point(*self._static_range(tf.stop_gradient(x), training=False))
@@ -242,22 +255,23 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             self.clipped_gradient,
         )
 
-    def _static_range(self, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the stored range, first moved towards that of ``x`` in training unless frozen."""
+    def _static_range(self, x: tf.Tensor, training: bool, rectified: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the stored range, first moved towards that of ``x`` (of its ReLU) in training unless frozen."""
         stored = tf.cast(self._minimum, x.dtype), tf.cast(self._maximum, x.dtype)
         unknown = tf.equal(stored[0], stored[1])
 
         def observed() -> tuple[tf.Tensor, tf.Tensor]:
             past = tf.where(unknown, tf.zeros((), x.dtype), tf.constant(self.momentum, x.dtype))
-            batch = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
-            return tuple(past * old + (1.0 - past) * new for old, new in zip(stored, batch, strict=True))
+            values = tf.nn.relu(x) if rectified else x
+            batch = tf.minimum(tf.reduce_min(values), 0.0), tf.maximum(tf.reduce_max(values), 0.0)
+            moved = tuple(past * old + (1.0 - past) * new for old, new in zip(stored, batch, strict=True))
+            if training:
+                self._minimum.assign(moved[0])
+                self._maximum.assign(moved[1])
+            return moved
 
         follows = ~self._is_settled()
-        minimum, maximum = tf.cond(follows if training else follows & unknown, observed, lambda: stored)
-        if training:
-            self._minimum.assign(minimum)
-            self._maximum.assign(maximum)
-        return minimum, maximum
+        return tf.cond(follows if training else follows & unknown, observed, lambda: stored)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the input's shape."""

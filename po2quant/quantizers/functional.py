@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
 import tensorflow as tf
 
-from po2quant.fixed_point import MAX_BITS
-from po2quant.scale import exact_reciprocal, largest_integer, power_of_two, significand_bits
+from po2quant.scale import exact_reciprocal, integer_limits, largest_integers, round_to_multiples
 
 SMALLEST_SCALE = 2.0**-126
 """The smallest normal float32; below it scales would count as zero."""
@@ -72,6 +74,7 @@ def fake_quantize_per_tensor(
     signed: bool,
     narrow_range: bool,
     clipped_gradient: bool = True,
+    rectified: bool = False,
 ) -> tf.Tensor:
     """Return what :func:`fake_quantize` returns for one power-of-two scale, in one pass over memory instead of five.
 
@@ -82,6 +85,7 @@ def fake_quantize_per_tensor(
         signed: whether negative values are represented.
         narrow_range: whether the most negative integer is unused.
         clipped_gradient: whether clipped values get no gradient.
+        rectified: whether values up to 0 get none either, as through a ReLU.
 
     Returns:
         Tensor of the shape of ``x``. Inputs below the smallest normal number count as zero.
@@ -91,11 +95,54 @@ def fake_quantize_per_tensor(
     @tf.custom_gradient
     def straight_through(values: tf.Tensor):
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return grid.where_unclipped(upstream, values) if clipped_gradient else upstream
+            return grid.where_unclipped(upstream, values, rectified) if clipped_gradient else upstream
 
         return grid.quantize(values), gradient
 
     return straight_through(x)
+
+
+def fake_quantize_per_channel(
+    x: tf.Tensor,
+    scale: tf.Tensor,
+    bit_width: tf.Tensor,
+    signed: bool,
+    narrow_range: bool,
+    clipped_gradient: bool = True,
+) -> tf.Tensor:
+    """Return what :func:`fake_quantize` returns for power-of-two scales, in fewer passes over memory.
+
+    Args:
+        x: values, any shape, float32 or float64.
+        scale: value of one LSB, powers of two; broadcasts against ``x``.
+        bit_width: width in bits, an int32 scalar.
+        signed: whether negative values are represented.
+        narrow_range: whether the most negative integer is unused.
+        clipped_gradient: whether clipped values get no gradient.
+
+    Returns:
+        Tensor of the shape of ``x``.
+    """
+    integers = Grid(tf.ones((), x.dtype), bit_width, signed, narrow_range)
+
+    @tf.custom_gradient
+    def straight_through(values: tf.Tensor):
+        multiples = values * exact_reciprocal(scale)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return integers.where_unclipped(upstream, multiples) if clipped_gradient else upstream
+
+        return integers.quantize(multiples) * scale, gradient
+
+    return straight_through(x)
+
+
+def before_relu(x: tf.Tensor) -> tf.Tensor | None:
+    """Return the input of the ReLU that computes ``x`` in a graph, else None.
+
+    Quantization to non-negative integers is a ReLU itself, so that it may take that input instead.
+    """
+    return x.op.inputs[0] if not tf.executing_eagerly() and x.op.type == "Relu" else None
 
 
 class Grid:
@@ -109,42 +156,37 @@ class Grid:
     """
 
     def __init__(self, scale: tf.Tensor, bit_width: tf.Tensor, signed: bool, narrow_range: bool) -> None:
-        self._scale, self._bit_width, self._signed, self._narrow_range = scale, bit_width, signed, narrow_range
-        magnitude_bits = bit_width - int(signed)
-        self._high = largest_integer(magnitude_bits, scale.dtype)
-        lowest = -self._high if narrow_range else -power_of_two(magnitude_bits, scale.dtype)
-        self._low = lowest if signed else tf.zeros_like(self._high)
+        self._scale, self._magnitude_bits = scale, bit_width - int(signed)
+        self._signed, self._narrow_range = signed, narrow_range
 
     def quantize(self, values: tf.Tensor) -> tf.Tensor:
         """Return the nearest values of the grid, ties to even."""
-        if significand_bits(values.dtype) >= MAX_BITS:
-            return self._fused(values)
-        return tf.cond(
-            self._bit_width <= significand_bits(values.dtype),
-            lambda: self._fused(values),
-            lambda: fake_quantize(values, self._scale, self._low, self._high, is_power_of_two=True),
-        )
+        return round_to_multiples(values, self._scale, self._magnitude_bits, self._signed, self._narrow_range)
 
-    def _fused(self, values: tf.Tensor) -> tf.Tensor:
-        return tf.raw_ops.QuantizeAndDequantizeV3(
-            input=values,
-            input_min=self._low * self._scale,
-            input_max=self._high * self._scale,
-            num_bits=self._bit_width,
-            signed_input=self._signed,
-            range_given=True,
-            narrow_range=self._narrow_range,
-        )
-
-    def where_unclipped(self, tensor: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """Return ``tensor`` where the grid does not clip ``values``, else 0."""
-        # Ties go to even integers: half an LSB beyond an odd limit is clipped, beyond an even one it is not.
-        beyond = tf.math.nextafter((self._high + 0.5) * self._scale, tf.zeros_like(self._scale))
-        largest = tf.maximum(self._high * self._scale, beyond)
-        smallest = -largest if self._signed and self._narrow_range else (self._low - 0.5) * self._scale
+    def where_unclipped(self, tensor: tf.Tensor, values: tf.Tensor, rectified: bool = False) -> tf.Tensor:
+        """Return ``tensor`` where the grid does not clip ``values`` (and where they are above 0), else 0."""
+        largest = tf.gather(_largest_unclipped(values.dtype), self._magnitude_bits) * self._scale
+        if rectified:
+            smallest = tf.constant(SMALLEST_SCALE, values.dtype)
+        elif self._signed and self._narrow_range:
+            smallest = -largest
+        else:
+            low, _ = integer_limits(self._magnitude_bits, self._signed, self._narrow_range, values.dtype)
+            smallest = (low - 0.5) * self._scale
         return tf.raw_ops.QuantizeAndDequantizeV4Grad(
             gradients=tensor, input=values, input_min=smallest, input_max=largest
         ).input_backprop
+
+
+@functools.cache
+def _largest_unclipped(dtype: tf.DType) -> np.ndarray:
+    """Return the largest number that rounds to an integer of a format, by its magnitude bits.
+
+    Ties go to even integers: half an LSB beyond an odd limit is clipped. Beyond an even one, the most negative integer,
+    it is not.
+    """
+    high = largest_integers(dtype)
+    return np.maximum(high, np.nextafter(high + high.dtype.type(0.5), high.dtype.type(0)))
 
 
 def affine_scale(

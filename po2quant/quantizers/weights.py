@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from po2quant import scale as po2
 from po2quant.quantizers.base import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO, Quantizer
-from po2quant.quantizers.functional import symmetric_scale
+from po2quant.quantizers.functional import fake_quantize_per_channel, symmetric_scale
 from po2quant.quantizers.learned import learned_quantize
 
 MAX_RULE, MSE_RULE, NEAREST_RULE, STOCK_RULE = "max", "mse", "nearest", "stock"
@@ -139,6 +139,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             None if post_training_scale is None else np.asarray(post_training_scale, float).tolist()
         )
         self.scale_rule = scale_rule
+        self._keeps_exponents = False
         self.log2_threshold = None if log2_threshold is None else np.asarray(log2_threshold, float).tolist()
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -194,7 +195,27 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         self.post_training_scale = None
         if self.frozen:
             self._frozen.assign(False)
+        if isinstance(self.alpha, str) and self.built:
+            self._frozen_scale.assign(tf.ones_like(self._frozen_scale))
         self._forget_threshold()
+
+    @property
+    def keeps_exponents(self) -> bool:
+        """Whether training steps take the exponents of the last :meth:`search_exponents` instead of searching anew.
+
+        Only ``alpha='auto_po2'`` can. Outside training, exponents are those of the present weights all the same. It is
+        no part of the configuration, and graphs that are traced keep what they had.
+        """
+        return self._keeps_exponents
+
+    @keeps_exponents.setter
+    def keeps_exponents(self, keeps_exponents: bool) -> None:
+        self._keeps_exponents = keeps_exponents and self.alpha == AUTO_PO2
+
+    def search_exponents(self, x: tf.Tensor) -> None:
+        """Store the scale of ``x`` for training steps that keep exponents; a frozen one stays."""
+        scale = tf.broadcast_to(self._scale_by_rule(x), self._frozen_scale.shape)
+        self._frozen_scale.assign(tf.where(tf.convert_to_tensor(self._frozen), self._frozen_scale, scale))
 
     def _forget_threshold(self) -> None:
         super()._forget_threshold()
@@ -232,6 +253,8 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         """Return the stored scale if there is one, else that of ``x``, from which training starts a learned one."""
         if self.is_learned and training:
             self._start_learning_unless(self._is_settled(), lambda: self._scale_by_rule(x))
+            return self._stored_scale(x.dtype)
+        if self.keeps_exponents and training:
             return self._stored_scale(x.dtype)
         return tf.cond(self._is_settled(), lambda: self._stored_scale(x.dtype), lambda: self._scale_by_rule(x))
 
@@ -286,8 +309,14 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             return self._mix(x, self._fixed_point(self._dithered(x, self._fixed_scale(x.dtype), training)))
         scale = self._scale_in_use(tf.stop_gradient(x), training)
         dithered = self._dithered(x, scale, training)
-        if not self.is_learned:
+        if self.alpha == AUTO:
             return self._mix(x, self._fake_quantize(dithered, scale))
+        if self.alpha == AUTO_PO2:
+            bit_width = tf.convert_to_tensor(self._bit_width)
+            quantized = fake_quantize_per_channel(
+                dithered, scale, bit_width, self.signed, self.narrow_range, self.clipped_gradient
+            )
+            return self._mix(x, quantized)
         threshold, limits = self._trained_threshold(x.dtype), self._integer_range(x.dtype)
         damping = tf.cast(self._damping, x.dtype)
         return self._mix(x, learned_quantize(dithered, threshold, scale, *limits, self.clipped_gradient, damping))

@@ -18,6 +18,7 @@ import tensorflow as tf
 from po2quant.benchmark import Recipe, Split
 from po2quant.files import replaced_whole, write_csv
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam
+from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_exponents
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.schedules import rising_cosine
@@ -55,6 +56,7 @@ class FitState:
 
 def compile_model(model: keras.Model, recipe: Recipe) -> None:
     """Compile a network for a recipe with an optimizer of its own."""
+    keep_exponents(model, recipe.exponent_interval)
     if any(variable.name == LOG2_THRESHOLD for variable in model.trainable_variables):
         optimizer = ThresholdAdam(recipe.learning_rate(0), recipe.threshold_rate)
     else:
@@ -90,7 +92,8 @@ def train_epoch(
     if isinstance(model.optimizer, ThresholdAdam):
         _schedule_learned_scales(model, recipe, len(train), epoch, epochs or recipe.epochs)
     batches = train.epoch(recipe.batch_size, seed, epoch)
-    history = model.fit(batches, shuffle=False, verbose=0, callbacks=[BatchProgress(line)])
+    callbacks = [ExponentSearch(recipe.exponent_interval)] if keeps_exponents(model) else []
+    history = model.fit(batches, shuffle=False, verbose=0, callbacks=[BatchProgress(line), *callbacks])
     logs = {name: float(values[-1]) for name, values in history.history.items()}
     if not math.isfinite(logs["loss"]):
         raise DivergedError(

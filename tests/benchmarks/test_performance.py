@@ -8,6 +8,7 @@ import qkeras
 from benchmarks import performance
 from benchmarks.performance import (
     BITS,
+    EXPONENT_INTERVAL,
     MODELS,
     OURS,
     STOCK,
@@ -170,3 +171,13 @@ def test_a_failed_stock_variant_leaves_the_others():
     }
     with pytest.raises(TypeError, match="not"):
         measure_model(variants | {next(iter(OURS)): fail}, Workload.random(spec, recipe()), rounds=1, steps=1)
+
+
+def test_steps_that_keep_exponents_search_at_every_interval(monkeypatch):
+    spec, searches = tiny_spec(), []
+    monkeypatch.setattr(performance, "search_exponents", lambda model: searches.append(model))
+    variants = {name: builders(spec)[name] for name in ("float", "auto_po2_kept")}
+    timings = measure_model(variants, Workload.random(spec, recipe()), rounds=2, steps=EXPONENT_INTERVAL)
+    assert len(timings.seconds["training_step"]["auto_po2_kept"]) == 2
+    assert list(timings.seconds["inference"]) == ["float"]
+    assert len(searches) == 1 + 1 + 2  # before the first step, in the untimed call, and in each round

@@ -482,6 +482,35 @@ def test_gradient_is_one_within_the_range_of_the_batch(alpha, scale_axis):
     np.testing.assert_array_equal(gradient(quantizer, x, training=True), np.ones_like(x))
 
 
+@pytest.mark.parametrize("keep_negative", [0, 1])
+@pytest.mark.parametrize("clipped_gradient", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_relu_that_is_taken_along_in_a_graph_changes_nothing(keep_negative, clipped_gradient, training, frozen):
+    edges = np.array([0.0, -0.0, 1e-30, -1e-30, 15.0, 15.5, 16.0, -7.5, 7.5, np.nan, np.inf, -np.inf], np.float32)
+    x = np.concatenate([edges / 16, _normal((6000,), 0.7)]) if frozen else _normal((6000,), 0.7)
+    upstream = _normal(x.shape, seed=1)
+    results = []
+    for compiled in (tf.function, lambda function: function):
+        quantizer = _with_range(0.0, 15 / 16, 4, keep_negative, clipped_gradient=clipped_gradient)
+        quantizer.frozen = frozen
+        relu_then_quantize = compiled(lambda x, quantizer=quantizer: quantizer(tf.nn.relu(x), training=training))
+        results.append((relu_then_quantize(x), gradient(relu_then_quantize, x, upstream), quantizer.range))
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_other_readers_of_a_relu_keep_their_gradient():
+    x, quantizer = np.array([-1.0, 0.0, 0.5, 9.0], np.float32), _with_range(0.0, 1.0, 4, 0)
+
+    @tf.function
+    def residual(x):
+        rectified = tf.nn.relu(x)
+        return quantizer(rectified) + 2.0 * rectified
+
+    np.testing.assert_array_equal(gradient(residual, x), [0, 0, 3, 2])
+
+
 def test_gradient_of_unsigned_is_zero_below_zero():
     x = np.array([[-3.0, -0.01, 0.0, 0.01, 2.0]], np.float32)  # step 2/255, half of it 0.004
     np.testing.assert_array_equal(gradient(_featuremap(8, 0), x), [[0, 0, 1, 1, 1]])

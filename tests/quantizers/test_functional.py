@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from po2quant.fixed_point import integer_range
 from po2quant.quantizers import quantized_bits_featuremap
-from po2quant.quantizers.functional import fake_quantize, fake_quantize_per_tensor
+from po2quant.quantizers.functional import fake_quantize, fake_quantize_per_channel, fake_quantize_per_tensor
+from po2quant.scale import SMALL_SIZE
 
 
 def values_around(low: int, high: int, scale: float, dtype: str) -> np.ndarray:
@@ -27,27 +28,36 @@ def values_around(low: int, high: int, scale: float, dtype: str) -> np.ndarray:
     kind=st.sampled_from(["unsigned", "narrow", "full"]),
     dtype=st.sampled_from(["float32", "float64"]),
     clipped_gradient=st.booleans(),
+    is_large=st.booleans(),
 )
-def test_one_pass_gives_the_bits_and_gradients_of_the_definition(bits, exponent, kind, dtype, clipped_gradient):
+def test_few_passes_give_the_bits_and_gradients_of_the_definition(
+    bits, exponent, kind, dtype, clipped_gradient, is_large
+):
     signed, narrow_range = kind != "unsigned", kind == "narrow"
     bits = max(bits, 2) if signed else bits
     low, high = integer_range(bits, signed, narrow_range)
-    scale = tf.constant(2.0**exponent, dtype)
-    x = tf.constant(values_around(low, high, 2.0**exponent, dtype))
-    upstream = tf.cast(tf.range(1, len(x) + 1), dtype)
-    results = []
-    for quantize in (
-        lambda x: fake_quantize_per_tensor(x, scale, tf.constant(bits), signed, narrow_range, clipped_gradient),
-        lambda x: fake_quantize(
-            x, scale, *_limits(bits, signed, narrow_range, dtype), None, True, clipped_gradient=clipped_gradient
-        ),
+    values = values_around(low, high, 2.0**exponent, dtype)
+    values = np.resize(values, SMALL_SIZE + 4) if is_large else values[: len(values) // 4 * 4]
+    scales = tf.constant(2.0 ** np.arange(exponent - 2, exponent + 2), dtype)
+    for x, scale, quantize in (
+        (values, tf.constant(2.0**exponent, dtype), fake_quantize_per_tensor),
+        (values.reshape(-1, 4), scales, fake_quantize_per_channel),
     ):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = quantize(x)
-        results.append((y.numpy(), tape.gradient(y, x, upstream).numpy()))
-    for got, expected in zip(*results, strict=True):
-        np.testing.assert_array_equal(got, expected)
+        upstream = tf.reshape(tf.range(1, values.size + 1, dtype=dtype), x.shape)
+        limits = _limits(bits, signed, narrow_range, dtype)
+        arguments = scale, tf.constant(bits), signed, narrow_range, clipped_gradient
+        got = _values_and_gradient(quantize, x, upstream, *arguments)
+        expected = _values_and_gradient(fake_quantize, x, upstream, scale, *limits, None, True, clipped_gradient)
+        np.testing.assert_array_equal(got[0], expected[0])
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+def _values_and_gradient(function, x, upstream, *arguments):
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x, *arguments)
+    return y.numpy(), tape.gradient(y, x, upstream).numpy()
 
 
 def _limits(bits, signed, narrow_range, dtype):
@@ -59,15 +69,17 @@ def _limits(bits, signed, narrow_range, dtype):
 
 
 def test_nan_stays_nan():
-    y = fake_quantize_per_tensor(tf.constant([np.nan, 1.0]), tf.constant(0.5), tf.constant(8), True, True)
-    np.testing.assert_array_equal(y, [np.nan, 1.0])
+    for copies in (1, SMALL_SIZE):
+        x = tf.constant([np.nan, 1.0] * copies)
+        y = fake_quantize_per_tensor(x, tf.constant(0.5), tf.constant(8), True, True)
+        np.testing.assert_array_equal(y, x)
 
 
 def test_a_width_that_is_assigned_counts_in_a_compiled_graph():
     quantizer = quantized_bits_featuremap(24, alpha="auto_po2")
     quantizer.set_range(-1.0, 1.0)
     compiled = tf.function(quantizer)
-    x = tf.constant([0.3, 0.7])
+    x = tf.constant(np.linspace(-1.2, 1.2, SMALL_SIZE), tf.float32)
     for bits in (24, 32, 2, 8):
         quantizer.bits = bits
         np.testing.assert_array_equal(compiled(x), quantizer(x))

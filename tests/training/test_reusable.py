@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -39,29 +41,29 @@ def data():
     return Split(noise(float_network(), 64), np.random.default_rng(2).normal(size=(64, 3)).astype("float32"))
 
 
-def train(model):
+def train(model, recipe=RECIPE):
     train_split = Pipeline(data())
-    for epoch in range(RECIPE.epochs):
-        train_epoch(model, train_split, RECIPE, epoch, seed=0)
+    for epoch in range(recipe.epochs):
+        train_epoch(model, train_split, recipe, epoch, seed=0)
 
 
 def state(model):
     return [variable.numpy() for variable in [*model.variables, *model.optimizer.variables]]
 
 
-@pytest.mark.parametrize("alpha", ["auto_po2", "learned_po2"])
-def test_a_trial_equals_a_freshly_built_network_to_the_bit(alpha):
-    x = data().x
-    shared = ReusableNetwork(quantized(8, alpha), RECIPE)
+@pytest.mark.parametrize(("alpha", "exponent_interval"), [("auto_po2", 1), ("auto_po2", 3), ("learned_po2", 1)])
+def test_a_trial_equals_a_freshly_built_network_to_the_bit(alpha, exponent_interval):
+    x, recipe = data().x, dataclasses.replace(RECIPE, exponent_interval=exponent_interval)
+    shared = ReusableNetwork(quantized(8, alpha), recipe)
     for bits in (4, 8, 4):
         shared.reset(flat_config(float_network(), bits), x)
         fresh = quantized(bits, alpha)
         calibrate(fresh, x)
-        compile_model(fresh, RECIPE)
+        compile_model(fresh, recipe)
         for name in ("before", "after"):
             if name == "after":
-                train(shared.model)
-                train(fresh)
+                train(shared.model, recipe)
+                train(fresh, recipe)
             for got, expected in zip(state(shared.model), state(fresh), strict=True):
                 np.testing.assert_array_equal(got, expected, err_msg=f"{bits} bits, {name} training")
 
