@@ -38,7 +38,7 @@ def plot_rules(rows: Sequence[Row], configs: Sequence[str], rules: Sequence[str]
     if floats:
         axes.axhline(statistics.fmean(floats), color=COLORS[FLOAT], linestyle="--", label="float, trained alike")
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(shown))], shown)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside right upper", fontsize=8)
     return save_figure(figure, path)
 
 

@@ -105,8 +105,9 @@ def weights_table(rows: Sequence[Row]) -> str:
     """Return the table of what became of the weights, with and without a penalty, from trained and random ones."""
     columns = ("config", "rule", "start", "L2", "score", "zero kernels", "zero biases", "kernels as before training")
     lines = []
-    shown = [row for row in rows if row["rule"] in MAIN_RULES and row["config"] in CONFIGS]
-    shown.sort(key=lambda row: (CONFIGS.index(row["config"]), row["start"], MAIN_RULES.index(row["rule"]), row["l2"]))
+    configs, rules = (FLOAT, *CONFIGS), (FLOAT, *MAIN_RULES)
+    shown = [row for row in rows if row["rule"] in rules and row["config"] in configs]
+    shown.sort(key=lambda row: (configs.index(row["config"]), row["start"], rules.index(row["rule"]), row["l2"]))
     for (config, rule, start, l2), group in _grouped(shown, ("config", "rule", "start", "l2")):
         zeros = [
             f"{_percent(group, f'{part}_zero_ratio_before')} to {_percent(group, f'{part}_zero_ratio_after')}"
