@@ -209,6 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")
     parser.add_argument("--report", action="store_true", help=f"write the tables of {REPORT}, compare nothing")
     options = parser.parse_args(arguments)
+    if not options.runs and not options.report:
+        parser.exit(2, "error: run folders of flat 8-bit networks, or --report, are needed. Received: neither\n")
     words = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["python", "-m", "benchmarks.exchange", *words])
     try:

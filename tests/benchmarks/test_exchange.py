@@ -5,7 +5,7 @@ import pytest
 from exchange_networks import computed, frozen_every_operation
 
 from benchmarks.document import END, begin_mark
-from benchmarks.exchange import REPORT_COMMAND, comparisons, count, merge_rows, write_report
+from benchmarks.exchange import REPORT_COMMAND, comparisons, count, main, merge_rows, write_report
 from po2quant.files import read_csv
 
 for package in ("onnx", "onnxruntime", "qonnx", "ai_edge_litert"):
@@ -47,3 +47,9 @@ def test_each_format_has_its_rows_and_the_report_shows_them(tmp_path):
     exact, alone, whole = [line for line in report.read_text(encoding="utf-8").splitlines() if "every" in line]
     assert exact.startswith("| every | 16 | 0 of ") and exact.count("| 0 of ") == 3
     assert alone.count(", by 1 |") == 4 and whole.count("|") == 7
+
+
+def test_nothing_to_do_is_said(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "run folders of flat 8-bit networks, or --report" in capsys.readouterr().err
