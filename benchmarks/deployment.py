@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import functools
-import importlib.metadata
 import json
 import os
 import platform
@@ -32,6 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.document import table, thousands, write_results
+from benchmarks.provenance import command_line, versions
 from po2quant.benchmark import Dataset, load_benchmark
 from po2quant.deploy.c_operations import tensor_dtype
 from po2quant.deploy.c_run import COMPILER, FLAGS, compile_c
@@ -213,13 +213,12 @@ def sizes_of(program: Program) -> dict[str, int]:
 
 def machine_facts(command: str) -> dict[str, Any]:
     """Return what a reader must know to judge the numbers."""
-    versions = " ".join(f"{package}={importlib.metadata.version(package)}" for package in PACKAGES)
     compiler = subprocess.run([COMPILER, "-dumpfullversion"], capture_output=True, text=True, check=True)
     return {
         "compiler": f"{COMPILER} {compiler.stdout.strip()} {shlex.join([FLAGS[1], *DESKTOP_FLAGS])}",
         "cores": os.cpu_count(),
         "machine": platform.platform(),
-        "versions": f"python={platform.python_version()} {versions}",
+        "versions": f"python={platform.python_version()} {versions(PACKAGES)}",
         "commit": project_commit(),
         "command": command,
     }
@@ -314,12 +313,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if min(options.samples, options.rounds) < 1:
         parser.exit(2, f"error: --samples and --rounds must be 1 or more: {options.samples}, {options.rounds}\n")
-    words = sys.argv[1:] if arguments is None else arguments
     try:
         if options.report:
             write_report(read_csv(options.output, missing_ok=True), REPORT)
             return
-        run(options, shlex.join(["python", "-m", "benchmarks.deployment", *words]))
+        run(options, command_line("benchmarks.deployment", arguments))
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt:

@@ -9,8 +9,6 @@ networks. ``--report`` writes the tables of ``docs/exchange.md``.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +20,7 @@ import numpy as np
 import qkeras
 
 from benchmarks.document import table, thousands, write_results
+from benchmarks.provenance import command_line, versions
 from po2quant.benchmark import load_benchmark
 from po2quant.deploy.exchange_run import LITERT_KERNELS, run_litert, run_onnx, run_qonnx, single_operations
 from po2quant.deploy.from_keras import integer_program
@@ -142,7 +141,7 @@ def rows(path: Path, data_dir: Path | None, samples: int, command: str) -> Itera
     facts = {
         "data": dataset.describe(),
         "seed": origin.seed,
-        "versions": " ".join(f"{name}={importlib.metadata.version(name)}" for name in PACKAGES),
+        "versions": versions(PACKAGES),
         "commit": project_commit(),
         "command": command,
     }
@@ -211,8 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.runs and not options.report:
         parser.exit(2, "error: run folders of flat 8-bit networks, or --report, are needed. Received: neither\n")
-    words = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["python", "-m", "benchmarks.exchange", *words])
+    command = command_line("benchmarks.exchange", arguments)
     try:
         if options.report:
             write_report(read_csv(options.output, missing_ok=True), REPORT)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import resource
-import shlex
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from benchmarks.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.files import write_csv
 from po2quant.search.run import run_search
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dataset = benchmark.load_data(None, 0)
     splits = {"train": dataset.train.head(SAMPLES), "validation": dataset.validation.head(SAMPLES)}
     experiment = Experiment(benchmark, model, dataclasses.replace(dataset, **splits), preset="small")
-    command = shlex.join(["python", "-m", "benchmarks.memory", *(sys.argv[1:] if arguments is None else arguments)])
+    command = command_line("benchmarks.memory", arguments)
     facts = {"data": experiment.dataset.describe(), "commit": project_commit(), "command": command}
     rows: list[dict[str, Any]] = []
     options.output.parent.mkdir(parents=True, exist_ok=True)

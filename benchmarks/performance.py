@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import importlib.metadata
 import itertools
 import os
 import platform
-import shlex
 import statistics
 import sys
 import time
@@ -27,6 +25,7 @@ import numpy as np
 import qkeras
 import tensorflow as tf
 
+from benchmarks.provenance import command_line, versions
 from po2quant.benchmark import NetworkSpec, Recipe, load_benchmark
 from po2quant.bit_config import BitConfig
 from po2quant.files import read_csv, write_csv
@@ -294,7 +293,6 @@ def merge_rows(path: Path, label: str, rows: Iterable[Mapping[str, Any]]) -> Non
 
 def machine_facts(command: str, steps: int) -> dict[str, Any]:
     """Return what a reader must know to judge the times."""
-    versions = " ".join(f"{package}={importlib.metadata.version(package)}" for package in PACKAGES)
     return {
         "steps": steps,
         "batch_size": BATCH_SIZE,
@@ -303,7 +301,7 @@ def machine_facts(command: str, steps: int) -> dict[str, Any]:
         "data": "random",
         "cores": os.cpu_count(),
         "machine": platform.platform(),
-        "versions": f"python={platform.python_version()} {versions}",
+        "versions": f"python={platform.python_version()} {versions(PACKAGES)}",
         "commit": project_commit(),
         "command": command,
     }
@@ -344,8 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if min(options.rounds, options.steps) < 1:
         parser.exit(2, f"error: --rounds and --steps must be 1 or more. Received: {options.rounds}, {options.steps}\n")
-    words = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["python", "-m", "benchmarks.performance", *words])
+    command = command_line("benchmarks.performance", arguments)
     tf.get_logger().setLevel("ERROR")  # one graph per variant is meant, TensorFlow warns of retracing
     try:
         run(options.models, options.rounds, options.steps, options.output, command)

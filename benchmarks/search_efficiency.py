@@ -9,7 +9,6 @@ trial: its result is measured once, whoever asks for it. The seeds are those of 
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import keras
 import keras_tuner
 import tensorflow as tf
 
+from benchmarks.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.cost import ForgivingFactor, network_size, reference_config
 from po2quant.figures import new_figure, save_figure
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--strategies", nargs="+", default=list(TRIALS), choices=list(TRIALS))
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="seeds of the searches, 0 to 4 by default")
     options = parser.parse_args(arguments)
-    command = shlex.join(["python", "-m", "benchmarks.search_efficiency", *(arguments or sys.argv[1:])])
+    command = command_line("benchmarks.search_efficiency", arguments)
     tf.get_logger().setLevel("ERROR")
     try:
         benchmark = load_benchmark(options.benchmark)

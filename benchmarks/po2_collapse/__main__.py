@@ -6,7 +6,6 @@ import argparse
 import fcntl
 import itertools
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from benchmarks.po2_collapse import __doc__ as description
 from benchmarks.po2_collapse.cells import KEY, STARTS, TRAINED_START, Cell, run_cell
 from benchmarks.po2_collapse.report import write_report
 from benchmarks.po2_collapse.rules import EXACT, FLOAT, LEARNED, STOCK, parse_rules
+from benchmarks.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.files import read_csv, write_csv
 from po2quant.training.finetune import Experiment, require_training_data
@@ -116,8 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    words = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["python", "-m", "benchmarks.po2_collapse", *words])
+    command = command_line("benchmarks.po2_collapse", arguments)
     tf.get_logger().setLevel("ERROR")
     try:
         if options.report:

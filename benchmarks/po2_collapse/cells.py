@@ -81,7 +81,7 @@ def run_cell(experiment: Experiment, cell: Cell, root: Path, command: str) -> di
     tensors = probe() if probe else []
     outcome = _train(experiment, cell, model, probe, folder) if cell.epochs else ""
     after = evaluate(experiment.benchmark, model, test) if cell.epochs else None
-    rows = read_csv(folder / "epochs.csv") if (folder / "epochs.csv").exists() else []
+    rows = read_csv(folder / "epochs.csv", missing_ok=True)
     return facts | {
         "causes": " ".join(cell.rule.causes),
         "metric": before.metric,
