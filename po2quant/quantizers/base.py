@@ -12,7 +12,7 @@ import tensorflow as tf
 from po2quant import scale as po2
 from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2
 from po2quant.fixed_point import MAX_BITS, check_bits
-from po2quant.quantizers.functional import fake_quantize
+from po2quant.quantizers.functional import Grid, fake_quantize
 
 POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
 """Kinds of scales that are powers of two."""
@@ -141,6 +141,9 @@ class Quantizer(keras.layers.Layer):
         return fake_quantize(
             x, scale, low, high, zero_point, self.alpha != AUTO, clipped_gradient=self.clipped_gradient
         )
+
+    def _grid(self, scale: tf.Tensor) -> Grid:
+        return Grid(scale, tf.convert_to_tensor(self._bit_width), self.signed, self.narrow_range)
 
     def _fixed_point(self, x: tf.Tensor) -> tf.Tensor:
         """Return x in QKeras' fixed-point format, times alpha where that is a number."""

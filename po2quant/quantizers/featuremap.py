@@ -233,10 +233,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         rectified = unrectified is not None
         x = unrectified if rectified else x
         scale, _ = self.scale_and_zero_point(*self._static_range(tf.stop_gradient(x), training, rectified))
-        bit_width = tf.convert_to_tensor(self._bit_width)
-        return fake_quantize_per_tensor(
-            x, scale, bit_width, self.signed, self.narrow_range, self.clipped_gradient, rectified
-        )
+        return fake_quantize_per_tensor(x, self._grid(scale), self.clipped_gradient, rectified)
 
     def _quantize_by_threshold(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         scale_of_range, _ = self.scale_and_zero_point(*self._static_range(tf.stop_gradient(x), training=False))
@@ -244,16 +241,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             self._start_learning_unless(self._is_settled(), lambda: scale_of_range)
         learned_scale = po2.power_of_two(self._learned_exponent(), x.dtype)
         scale = tf.where(tf.convert_to_tensor(self._learning), learned_scale, scale_of_range)
-        bit_width = tf.convert_to_tensor(self._bit_width)
-        return learned_quantize_per_tensor(
-            x,
-            self._trained_threshold(x.dtype),
-            scale,
-            bit_width,
-            self.signed,
-            self.narrow_range,
-            self.clipped_gradient,
-        )
+        threshold = self._trained_threshold(x.dtype)
+        return learned_quantize_per_tensor(x, threshold, self._grid(scale), self.clipped_gradient)
 
     def _static_range(self, x: tf.Tensor, training: bool, rectified: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the stored range, first moved towards that of ``x`` (of its ReLU) in training unless frozen."""

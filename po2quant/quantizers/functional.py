@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -68,29 +69,19 @@ def fake_quantize(
 
 
 def fake_quantize_per_tensor(
-    x: tf.Tensor,
-    scale: tf.Tensor,
-    bit_width: tf.Tensor,
-    signed: bool,
-    narrow_range: bool,
-    clipped_gradient: bool = True,
-    rectified: bool = False,
+    x: tf.Tensor, grid: Grid, clipped_gradient: bool = True, rectified: bool = False
 ) -> tf.Tensor:
     """Return what :func:`fake_quantize` returns for one power-of-two scale, in one pass over memory instead of five.
 
     Args:
         x: values, any shape, float32 or float64.
-        scale: value of one LSB, a scalar and a power of two.
-        bit_width: width in bits, an int32 scalar.
-        signed: whether negative values are represented.
-        narrow_range: whether the most negative integer is unused.
+        grid: integers, and one scale.
         clipped_gradient: whether clipped values get no gradient.
         rectified: whether values up to 0 get none either, as through a ReLU.
 
     Returns:
         Tensor of the shape of ``x``. Inputs below the smallest normal number count as zero.
     """
-    grid = Grid(scale, bit_width, signed, narrow_range)
 
     @tf.custom_gradient
     def straight_through(values: tf.Tensor):
@@ -102,37 +93,27 @@ def fake_quantize_per_tensor(
     return straight_through(x)
 
 
-def fake_quantize_per_channel(
-    x: tf.Tensor,
-    scale: tf.Tensor,
-    bit_width: tf.Tensor,
-    signed: bool,
-    narrow_range: bool,
-    clipped_gradient: bool = True,
-) -> tf.Tensor:
+def fake_quantize_per_channel(x: tf.Tensor, grid: Grid, clipped_gradient: bool = True) -> tf.Tensor:
     """Return what :func:`fake_quantize` returns for power-of-two scales, in fewer passes over memory.
 
     Args:
         x: values, any shape, float32 or float64.
-        scale: value of one LSB, powers of two; broadcasts against ``x``.
-        bit_width: width in bits, an int32 scalar.
-        signed: whether negative values are represented.
-        narrow_range: whether the most negative integer is unused.
+        grid: integers, and scales that broadcast against ``x``.
         clipped_gradient: whether clipped values get no gradient.
 
     Returns:
         Tensor of the shape of ``x``.
     """
-    integers = Grid(tf.ones((), x.dtype), bit_width, signed, narrow_range)
+    integers = grid.with_scale(tf.ones((), x.dtype))
 
     @tf.custom_gradient
     def straight_through(values: tf.Tensor):
-        multiples = values * exact_reciprocal(scale)
+        multiples = values * exact_reciprocal(grid.scale)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             return integers.where_unclipped(upstream, multiples) if clipped_gradient else upstream
 
-        return integers.quantize(multiples) * scale, gradient
+        return integers.quantize(multiples) * grid.scale, gradient
 
     return straight_through(x)
 
@@ -145,34 +126,45 @@ def before_relu(x: tf.Tensor) -> tf.Tensor | None:
     return x.op.inputs[0] if not tf.executing_eagerly() and x.op.type == "Relu" else None
 
 
+@dataclasses.dataclass(frozen=True)
 class Grid:
-    """The values of one power-of-two format, and what of a tensor they clip; each in one pass over memory.
+    """The values of a power-of-two format, and what of a tensor they clip.
 
     Args:
-        scale: value of one LSB, a scalar.
+        scale: value of one LSB; a scalar where a method is used.
         bit_width: width in bits, an int32 scalar.
         signed: whether negative values are represented.
         narrow_range: whether the most negative integer is unused.
     """
 
-    def __init__(self, scale: tf.Tensor, bit_width: tf.Tensor, signed: bool, narrow_range: bool) -> None:
-        self._scale, self._magnitude_bits = scale, bit_width - int(signed)
-        self._signed, self._narrow_range = signed, narrow_range
+    scale: tf.Tensor
+    bit_width: tf.Tensor
+    signed: bool
+    narrow_range: bool
+
+    @property
+    def magnitude_bits(self) -> tf.Tensor:
+        """Bits of an integer without its sign."""
+        return self.bit_width - int(self.signed)
+
+    def with_scale(self, scale: tf.Tensor) -> Grid:
+        """Return the same integers with another scale."""
+        return dataclasses.replace(self, scale=scale)
 
     def quantize(self, values: tf.Tensor) -> tf.Tensor:
-        """Return the nearest values of the grid, ties to even."""
-        return round_to_multiples(values, self._scale, self._magnitude_bits, self._signed, self._narrow_range)
+        """Return the nearest values of the grid, ties to even, in one pass over memory."""
+        return round_to_multiples(values, self.scale, self.magnitude_bits, self.signed, self.narrow_range)
 
     def where_unclipped(self, tensor: tf.Tensor, values: tf.Tensor, rectified: bool = False) -> tf.Tensor:
-        """Return ``tensor`` where the grid does not clip ``values`` (and where they are above 0), else 0."""
-        largest = tf.gather(_largest_unclipped(values.dtype), self._magnitude_bits) * self._scale
+        """Return ``tensor`` where the grid does not clip ``values`` (and where they exceed 0), else 0, in one pass."""
+        largest = tf.gather(_largest_unclipped(values.dtype), self.magnitude_bits) * self.scale
         if rectified:
             smallest = tf.constant(SMALLEST_SCALE, values.dtype)
-        elif self._signed and self._narrow_range:
+        elif self.signed and self.narrow_range:
             smallest = -largest
         else:
-            low, _ = integer_limits(self._magnitude_bits, self._signed, self._narrow_range, values.dtype)
-            smallest = (low - 0.5) * self._scale
+            low, _ = integer_limits(self.magnitude_bits, self.signed, self.narrow_range, values.dtype)
+            smallest = (low - 0.5) * self.scale
         return tf.raw_ops.QuantizeAndDequantizeV4Grad(
             gradients=tensor, input=values, input_min=smallest, input_max=largest
         ).input_backprop

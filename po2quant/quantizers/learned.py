@@ -77,29 +77,19 @@ def learned_quantize(
 
 
 def learned_quantize_per_tensor(
-    x: tf.Tensor,
-    log2_threshold: tf.Tensor,
-    scale: tf.Tensor,
-    bit_width: tf.Tensor,
-    signed: bool,
-    narrow_range: bool,
-    clipped_gradient: bool = True,
+    x: tf.Tensor, log2_threshold: tf.Tensor, grid: Grid, clipped_gradient: bool = True
 ) -> tf.Tensor:
     """Return what :func:`learned_quantize` returns for one threshold, in fewer passes over memory.
 
     Args:
         x: values, any shape, float32 or float64.
         log2_threshold: log2 t, a scalar; only its gradient is used here.
-        scale: value of one LSB, a scalar and a power of two.
-        bit_width: width in bits, an int32 scalar.
-        signed: whether negative values are represented.
-        narrow_range: whether the most negative integer is unused.
+        grid: integers, and one scale.
         clipped_gradient: whether clipped values get no gradient.
 
     Returns:
         Tensor of the shape of ``x``. Inputs below the smallest normal number count as zero.
     """
-    grid = Grid(scale, bit_width, signed, narrow_range)
 
     @tf.custom_gradient
     def quantize(values: tf.Tensor, threshold: tf.Tensor):

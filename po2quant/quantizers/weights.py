@@ -312,11 +312,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         if self.alpha == AUTO:
             return self._mix(x, self._fake_quantize(dithered, scale))
         if self.alpha == AUTO_PO2:
-            bit_width = tf.convert_to_tensor(self._bit_width)
-            quantized = fake_quantize_per_channel(
-                dithered, scale, bit_width, self.signed, self.narrow_range, self.clipped_gradient
-            )
-            return self._mix(x, quantized)
+            return self._mix(x, fake_quantize_per_channel(dithered, self._grid(scale), self.clipped_gradient))
         threshold, limits = self._trained_threshold(x.dtype), self._integer_range(x.dtype)
         damping = tf.cast(self._damping, x.dtype)
         return self._mix(x, learned_quantize(dithered, threshold, scale, *limits, self.clipped_gradient, damping))

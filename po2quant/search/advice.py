@@ -45,6 +45,7 @@ class Advisor:
         size_factor: Callable[[int], float],
     ) -> None:
         self._layers, self._size_factor = layers, size_factor
+        self._predicted: dict[tuple[int, ...], tuple[float, float]] = {}
         self._errors = {(row.slot, row.bits): row.output_error for row in sensitivities}
         self._choices = {choice.name: choice.values for choice in space.hyperparameters(layers).space}
         budgets = spread_budgets(sensitivities, layers, BUDGETS, space.groups)
@@ -65,9 +66,9 @@ class Advisor:
         """
         if not trials:
             return None
-        metrics = [score / self._factor(values) for values, score in trials]
+        errors, factors = zip(*(self._log_error_and_factor(values) for values, _ in trials), strict=True)
         metric = IsotonicRegression(increasing=False, out_of_bounds="clip")
-        metric.fit([self._log_error(values) for values, _ in trials], metrics)
+        metric.fit(errors, [score / factor for (_, score), factor in zip(trials, factors, strict=True)])
         best_values, best_score = max(trials, key=lambda trial: trial[1])
         tried = {self._key(values) for values in (*(values for values, _ in trials), *taken)}
         candidates = [
@@ -75,8 +76,8 @@ class Advisor:
         ]
         if not candidates:
             return None
-        errors = [self._log_error(values) for values in candidates]
-        scores = metric.predict(errors) * [self._factor(values) for values in candidates]
+        errors, factors = zip(*map(self._log_error_and_factor, candidates), strict=True)
+        scores = metric.predict(errors) * factors
         chosen = int(np.argmax(scores))
         has_turn = scores[chosen] > best_score or len(trials) % 2 == 0
         return dict(candidates[chosen]) if has_turn else None
@@ -91,9 +92,11 @@ class Advisor:
     def _key(self, values: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(values[name] for name in self._choices)
 
-    def _log_error(self, values: Mapping[str, int]) -> float:
-        slots = ((slot, bits) for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS))
-        return float(np.log(sum(self._errors[slot, bits] for slot, bits in slots) + _LEAST_ERROR))
-
-    def _factor(self, values: Mapping[str, int]) -> float:
-        return self._size_factor(network_size(self._layers, config_from_values(values, self._layers)).total_bits)
+    def _log_error_and_factor(self, values: Mapping[str, int]) -> tuple[float, float]:
+        key = self._key(values)
+        if key not in self._predicted:
+            slots = ((slot, bits) for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS))
+            error = sum(self._errors[slot, bits] for slot, bits in slots)
+            size = network_size(self._layers, config_from_values(values, self._layers)).total_bits
+            self._predicted[key] = float(np.log(error + _LEAST_ERROR)), self._size_factor(size)
+        return self._predicted[key]

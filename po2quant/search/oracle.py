@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 import numpy as np
+import sklearn
 from keras_tuner.engine.trial import Trial, TrialStatus
+from sklearn.gaussian_process import GaussianProcessRegressor
 
 from po2quant.cost import LayerShape
 from po2quant.files import write_json
@@ -19,6 +22,9 @@ OBJECTIVE = keras_tuner.Objective("score", "max")
 RANDOM_TRIALS = 5
 Advice = Callable[[Sequence[tuple[Mapping[str, int], float]], Sequence[Mapping[str, int]]], dict[str, int] | None]
 _CANDIDATES, _CHANGED_TRIALS, _CHANGED_CHOICES = 1000, 5, 3
+_KERNEL_TRIALS = 200
+"""Most trials that the Gaussian process' length scale is fitted to, which takes time as their number's cube."""
+
 _CHANGES = 100
 """Random changes after which the space counts as exhausted."""
 
@@ -73,7 +79,7 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         Keras Tuner climbs this bound with numerical gradients over the whole space, as if widths were real numbers, for
         seconds a trial.
         """
-        self.gpr.fit(*self._vectorize_trials())
+        process = self._fitted_process()
         rng = np.random.default_rng((self.seed, int(trial_id)))
         choices = [choice for choice in self.hyperparameters.space if len(choice.values) > 1]
         best = sorted(self._completed(), key=lambda trial: trial.score, reverse=True)[:_CHANGED_TRIALS]
@@ -84,11 +90,21 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
             candidates.append({**values, **{choice.name: int(rng.choice(choice.values)) for choice in changed}})
         free = self._nonfixed_space()
         vectors = np.array([[choice.value_to_prob(values[choice.name]) for choice in free] for values in candidates])
-        mean, deviation = self.gpr.predict(vectors, return_std=True)  # of the negative score
+        mean, deviation = process.predict(vectors, return_std=True)  # of the negative score
         for index in np.argsort(mean - self.beta * deviation):
             if not self._duplicate(candidates[index]):
                 return candidates[index]
         return candidates[0]
+
+    def _fitted_process(self) -> GaussianProcessRegressor:
+        """Return a Gaussian process of all trials, its kernel fitted to at most :data:`_KERNEL_TRIALS` of them."""
+        vectors, scores = self._vectorize_trials()
+        step = math.ceil(len(scores) / _KERNEL_TRIALS)
+        self.gpr.fit(vectors[::step], scores[::step])
+        if step == 1:
+            return self.gpr
+        process = sklearn.clone(self.gpr).set_params(kernel=self.gpr.kernel_, optimizer=None)
+        return process.fit(vectors, scores)
 
     def _untried(self, values: Mapping[str, int], trial_id: str) -> dict[str, int] | None:
         """Return values that no trial has had: the given ones, with as few random changes as that takes."""

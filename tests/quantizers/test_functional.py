@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from po2quant.fixed_point import integer_range
 from po2quant.quantizers import quantized_bits_featuremap
-from po2quant.quantizers.functional import fake_quantize, fake_quantize_per_channel, fake_quantize_per_tensor
+from po2quant.quantizers.functional import Grid, fake_quantize, fake_quantize_per_channel, fake_quantize_per_tensor
 from po2quant.scale import SMALL_SIZE
 
 
@@ -45,8 +45,8 @@ def test_few_passes_give_the_bits_and_gradients_of_the_definition(
     ):
         upstream = tf.reshape(tf.range(1, values.size + 1, dtype=dtype), x.shape)
         limits = _limits(bits, signed, narrow_range, dtype)
-        arguments = scale, tf.constant(bits), signed, narrow_range, clipped_gradient
-        got = _values_and_gradient(quantize, x, upstream, *arguments)
+        grid = Grid(scale, tf.constant(bits), signed, narrow_range)
+        got = _values_and_gradient(quantize, x, upstream, grid, clipped_gradient)
         expected = _values_and_gradient(fake_quantize, x, upstream, scale, *limits, None, True, clipped_gradient)
         np.testing.assert_array_equal(got[0], expected[0])
         np.testing.assert_array_equal(got[1], expected[1])
@@ -71,7 +71,7 @@ def _limits(bits, signed, narrow_range, dtype):
 def test_nan_stays_nan():
     for copies in (1, SMALL_SIZE):
         x = tf.constant([np.nan, 1.0] * copies)
-        y = fake_quantize_per_tensor(x, tf.constant(0.5), tf.constant(8), True, True)
+        y = fake_quantize_per_tensor(x, Grid(tf.constant(0.5), tf.constant(8), True, True))
         np.testing.assert_array_equal(y, x)
 
 

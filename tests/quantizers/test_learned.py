@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from po2quant.quantizers import ThresholdAdam, quantized_bits, quantized_bits_featuremap
+from po2quant.quantizers.functional import Grid
 from po2quant.quantizers.learned import learned_quantize, learned_quantize_per_tensor
 from po2quant.scale import reduced_axes
 
@@ -103,16 +104,9 @@ def test_per_tensor_values_and_gradients_are_the_definition(x, bits, below, kind
     upstream = np.random.default_rng(bits).normal(size=x.shape).astype(dtype)
     high = oracles.largest_magnitude(bits, signed)
     low = {"unsigned": 0, "narrow": -high, "full": -high - 1}[kind]
+    grid = Grid(tf.constant(2.0**exponent, dtype), tf.constant(bits), signed, kind == "narrow")
     got = _outputs_and_gradients(
-        lambda values, threshold: learned_quantize_per_tensor(
-            values,
-            threshold,
-            tf.constant(2.0**exponent, dtype),
-            tf.constant(bits),
-            signed,
-            kind == "narrow",
-            clipped_gradient,
-        ),
+        lambda values, threshold: learned_quantize_per_tensor(values, threshold, grid, clipped_gradient),
         x,
         np.zeros((), dtype),
         upstream,

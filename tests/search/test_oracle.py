@@ -70,3 +70,16 @@ def test_a_trial_that_was_killed_while_it_was_created_runs_and_is_not_repeated(t
     tried = [kernels(values) for values in trials_of(again, tmp_path, lambda values: 0.5)]
     assert tried[0] == (4, 4, 4)
     assert len(tried) == len(set(tried)) == 8
+
+
+def test_every_trial_counts_where_the_kernel_is_fitted_to_a_part_of_them(tmp_path, monkeypatch):
+    def score(values):
+        return sum(kernels(values)) / 24
+
+    monkeypatch.setattr("po2quant.search.oracle._KERNEL_TRIALS", 3)
+    oracle = bayesian_oracle(SPACE, LAYERS, 8, seed=0, random_trials=8)
+    tried = trials_of(oracle, tmp_path, score)
+    vectors, _ = oracle._vectorize_trials()
+    assert len(vectors) == 8
+    expected = [-score(values) for values in tried]  # Keras Tuner minimises
+    assert oracle._fitted_process().predict(vectors) == pytest.approx(expected, abs=0.01)
