@@ -155,6 +155,7 @@ class Recipe:
         patience: epochs without a better validation value before training stops; None never stops.
         float_learning_rate: rate of an epoch while the float network is trained; None means ``learning_rate``.
         threshold_rate: largest change of a learned threshold in a step, in octaves, at the start.
+        threshold_travel: octaves that a learned threshold of 4 bits can move in all; wider ones move less.
         thresholds_frozen_after: share of all steps after which learned thresholds stay as they are.
         damping: at the end, the weight of the squared rounding error of weights of at most 4 bits with learned scales.
         exponent_interval: training steps from one search of the weights' power-of-two exponents to the next.
@@ -169,6 +170,7 @@ class Recipe:
     patience: int | None = None
     float_learning_rate: Callable[[int], float] | None = None
     threshold_rate: float = 0.1
+    threshold_travel: float = 5.0
     thresholds_frozen_after: float = 0.8
     damping: float = 0.0
     exponent_interval: int = 1

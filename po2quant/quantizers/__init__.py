@@ -20,7 +20,7 @@ from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2, check_alpha
 from po2quant.quantizers.base import POWERS_OF_TWO, Quantizer
 from po2quant.quantizers.featuremap import quantized_bits_featuremap
 from po2quant.quantizers.functional import affine_scale, fake_quantize
-from po2quant.quantizers.optimizer import LOG2_THRESHOLD, ThresholdAdam
+from po2quant.quantizers.optimizer import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.quantizers.parsing import get_quantizer, parse_quantizer_call
 from po2quant.quantizers.weights import SCALE_RULES, quantized_bits
 
@@ -41,4 +41,5 @@ __all__ = [
     "parse_quantizer_call",
     "quantized_bits",
     "quantized_bits_featuremap",
+    "threshold_rate",
 ]

@@ -94,6 +94,11 @@ class Quantizer(keras.layers.Layer):
         """Whether the scale is that of a threshold in training; it is not before the first step, nor once frozen."""
         return self.is_learned and self.built and bool(self._learning.numpy())
 
+    @property
+    def threshold(self) -> keras.Variable | None:
+        """The trained ``log2 t`` of each scale, None where scales are not trained or not built."""
+        return self._log2_threshold if self.is_learned and self.built else None
+
     def _add_threshold(self, shape: tuple[int, ...]) -> None:
         """Create the trained ``log2 t`` of each scale, unknown until training starts."""
         self._log2_threshold = self.add_weight(shape=shape, initializer="zeros", name=LOG2_THRESHOLD)

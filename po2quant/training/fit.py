@@ -17,13 +17,13 @@ import tensorflow as tf
 
 from po2quant.benchmark import Recipe, Split
 from po2quant.files import replaced_whole, write_csv
-from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam
+from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_exponents
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.schedules import rising_cosine
 from po2quant.training.weights import BEST_WEIGHTS
-from po2quant.transform import weight_quantizers
+from po2quant.transform import activation_quantizers, weight_quantizers
 
 CHECKPOINT = "checkpoint.npz"
 EPOCHS_CSV = "epochs.csv"
@@ -103,11 +103,19 @@ def train_epoch(
 
 
 def _schedule_learned_scales(model: keras.Model, recipe: Recipe, samples: int, epoch: int, epochs: int) -> None:
-    steps = epochs * math.ceil(samples / recipe.batch_size)
-    model.optimizer.threshold_steps = math.ceil(recipe.thresholds_frozen_after * steps)
+    steps = math.ceil(recipe.thresholds_frozen_after * epochs * math.ceil(samples / recipe.batch_size))
+    weights = [weight.quantizer for weight in weight_quantizers(model)]
+    activations = [quantizer for _, quantizer in activation_quantizers(model)]
+    bits = {id(quantizer.threshold): quantizer.bits for quantizer in (*weights, *activations)}
+    thresholds = [variable for variable in model.trainable_variables if variable.name == LOG2_THRESHOLD]
+    model.optimizer.threshold_steps = steps
+    model.optimizer.threshold_rates = [
+        threshold_rate(bits[id(threshold)], steps, recipe.threshold_travel, recipe.threshold_rate)
+        for threshold in thresholds
+    ]
     damping = recipe.damping * rising_cosine((epoch + 0.5) / epochs)
-    for weight in weight_quantizers(model):
-        weight.quantizer.damping = damping if weight.quantizer.bits <= DAMPED_BITS else 0.0
+    for quantizer in weights:
+        quantizer.damping = damping if quantizer.bits <= DAMPED_BITS else 0.0
 
 
 def validation_logs(model: keras.Model, validation: Pipeline, recipe: Recipe) -> dict[str, float]:

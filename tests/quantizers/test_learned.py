@@ -11,7 +11,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from po2quant.quantizers import ThresholdAdam, quantized_bits, quantized_bits_featuremap
+from po2quant.quantizers import ThresholdAdam, quantized_bits, quantized_bits_featuremap, threshold_rate
 from po2quant.quantizers.functional import Grid
 from po2quant.quantizers.learned import learned_quantize, learned_quantize_per_tensor
 from po2quant.scale import reduced_axes
@@ -416,6 +416,44 @@ def test_thresholds_slow_down_and_stop_after_their_steps():
     assert moves[0] == pytest.approx(0.1, rel=1e-3)
     assert all(moves[:4]) and not any(moves[4:])
     assert moves[3] < 0.05
+
+
+def test_each_threshold_has_its_rate():
+    variables, optimizer = [*_variables(), *_variables(1)], ThresholdAdam(0.001, threshold_rate=0.1)
+    starts = [variable.numpy() for variable in variables]
+    optimizer.build(variables)
+    assert optimizer.threshold_rates == pytest.approx([0.1, 0.1])
+    optimizer.threshold_rates = [0.2, 0.0]
+    optimizer.apply([tf.ones(variable.shape) for variable in variables], variables)
+    np.testing.assert_allclose(starts[1] - variables[1].numpy(), 0.2, rtol=1e-5)
+    np.testing.assert_array_equal(variables[4].numpy(), starts[4])
+
+
+@pytest.mark.parametrize(("steps", "travel"), [(1, 0.01), (100, 4.0), (1000, 4.0)])
+def test_a_threshold_travels_as_far_in_few_steps_as_in_many(steps, travel):
+    variables, optimizer = _variables(), ThresholdAdam(0.001)
+    start = variables[1].numpy()
+    optimizer.build(variables)
+    optimizer.threshold_steps = steps
+    optimizer.threshold_rates = [threshold_rate(4, steps, travel, largest=0.1)]
+    for _ in range(steps):
+        optimizer.apply([tf.ones(variable.shape) for variable in variables], variables)
+    np.testing.assert_allclose(start - variables[1].numpy(), travel, rtol=1.01 / steps)
+
+
+@pytest.mark.parametrize(
+    ("bits", "steps", "travel", "expected"),
+    [
+        (4, 100, 4.0, 0.08),
+        (8, 100, 4.0, 0.08 * (7 / 127) ** 0.5),
+        (16, 100, 4.0, 0.08 * (7 / 32767) ** 0.5),
+        (1, 100, 0.5, 0.01 * 7**0.5),
+        (4, 10, 4.0, 0.1),
+        (4, 0, 4.0, 0.1),
+    ],
+)
+def test_wide_formats_have_slow_thresholds(bits, steps, travel, expected):
+    assert threshold_rate(bits, steps, travel, largest=0.1) == pytest.approx(expected)
 
 
 def test_no_steps_at_all_leave_thresholds_alone():

@@ -9,10 +9,11 @@ import pytest
 
 from po2quant.benchmark import Recipe, Split, validation_accuracy
 from po2quant.files import read_csv
+from po2quant.quantizers import LOG2_THRESHOLD, threshold_rate
 from po2quant.training.fit import CHECKPOINT, EPOCHS_CSV, DivergedError, fit
 from po2quant.training.schedules import constant, exponential_decay
 from po2quant.training.weights import BEST_WEIGHTS
-from po2quant.transform import calibrate, flat_config, quantize_model
+from po2quant.transform import activation_quantizers, calibrate, flat_config, quantize_model, weight_quantizers
 
 RECIPE = Recipe("sparse_categorical_crossentropy", 4, 4, 16, exponential_decay(0.01, 0.9), ("accuracy",))
 
@@ -92,6 +93,24 @@ def test_thresholds_learn_for_half_of_the_steps_and_weights_for_all(splits, tmp_
     fit(model, *splits, recipe, validation_accuracy, tmp_path, epochs, 1, observe=observe)
     changed = [tuple(map(differ, now, before)) for before, now in itertools.pairwise(seen)]
     assert changed == [(epoch < learning_epochs, True) for epoch in range(epochs)]
+
+
+def test_thresholds_have_the_rates_of_their_widths(splits, tmp_path):
+    model = network(splits[0].x, "learned_po2")
+    for weight, bits in zip(weight_quantizers(model), (4, 16, 8, 31), strict=True):
+        weight.quantizer.bits = bits
+    calibrate(model, splits[0].x)
+    fit(model, *splits, RECIPE, validation_accuracy, tmp_path, 4, 1)
+    expected = {
+        id(quantizer.threshold): threshold_rate(quantizer.bits, 26, RECIPE.threshold_travel, RECIPE.threshold_rate)
+        for quantizer in (
+            *(weight.quantizer for weight in weight_quantizers(model)),
+            *(quantizer for _, quantizer in activation_quantizers(model)),
+        )
+    }
+    thresholds = [variable for variable in model.trainable_variables if variable.name == LOG2_THRESHOLD]
+    assert len(set(expected.values())) == 4  # 4 and 6 bits have the largest rate in so few steps
+    assert model.optimizer.threshold_rates == pytest.approx([expected[id(threshold)] for threshold in thresholds])
 
 
 def test_an_observer_sees_the_network_before_and_after_each_epoch_trained_here(splits, tmp_path):
