@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -42,6 +41,7 @@ from po2quant.deploy.network import Origin, frozen_network, origin_of_run, sprea
 from po2quant.deploy.program import Program
 from po2quant.deploy.verify import score, verify
 from po2quant.files import read_csv, write_csv
+from po2quant.graphs import graphs_released
 from po2quant.training.finetune import SCORES_FILE
 from po2quant.training.prepare import resolve_config
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
@@ -251,10 +251,11 @@ def run(options: argparse.Namespace, command: str) -> None:
             line.update(message=str(path))
             name = LITERT_FILES.get(key["model"])
             litert = options.litert / name if options.litert and name else None
-            row = key | measure(origin, options.samples, litert, options.rounds, line) | machine_facts(command)
+            with graphs_released():
+                measured = measure(origin, options.samples, litert, options.rounds, line)
+            row = key | measured | machine_facts(command)
             rows = [*read_csv(options.output, missing_ok=True), row]
             write_csv(options.output, sorted(rows, key=lambda row: [str(row[name]) for name in KEY]))
-            keras.backend.clear_session()
 
 
 def write_report(rows: Sequence[Mapping[str, str]], path: Path) -> None:

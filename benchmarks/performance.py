@@ -29,6 +29,7 @@ from benchmarks.provenance import command_line, versions
 from po2quant.benchmark import NetworkSpec, Recipe, load_benchmark
 from po2quant.bit_config import BitConfig
 from po2quant.files import read_csv, write_csv
+from po2quant.graphs import graphs_released
 from po2quant.quantizers import AUTO, AUTO_PO2
 from po2quant.training.exponents import search_exponents
 from po2quant.training.fit import compile_model
@@ -327,9 +328,9 @@ def run(labels: Sequence[str], rounds: int, steps: int, output: Path, command: s
         for label, (spec, recipe) in networks.items():
             keras.utils.set_random_seed(0)
             line.update(message=label)
-            timings = measure_model(builders(spec), Workload.random(spec, recipe), rounds, steps, line)
+            with graphs_released():
+                timings = measure_model(builders(spec), Workload.random(spec, recipe), rounds, steps, line)
             merge_rows(output, label, rows_of(label, timings, machine_facts(command, steps)))
-            keras.backend.clear_session()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from po2quant.files import read_csv, write_csv
+from po2quant.graphs import graphs_released
 from po2quant.report.results import merge_records, read_records, result_records
 from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.fit import EPOCHS_CSV
@@ -56,25 +57,26 @@ def run_matrix(
     experiment = dataclasses.replace(experiment, resume=True).with_float_weights(folder / FLOAT)
     float_score = None
     for alpha in (FLOAT, *alphas):
-        bench = None
-        for config in (FLOAT,) if alpha == FLOAT else configs:
-            cell = folder / (FLOAT if alpha == FLOAT else f"{Path(config).stem}-{alpha}")
-            records = read_records(cell / RESULTS_CSV)
-            if not records:
-                bench = bench or Workbench(
-                    experiment if alpha == FLOAT else dataclasses.replace(experiment, alpha=alpha)
-                )
-                widths = resolve_config(config, experiment.spec)
-                result = bench.finetune_and_score(config, widths, cell, 0 if widths is None else epochs)
-                if widths is None and is_trained_here:
-                    result = dataclasses.replace(result, **_training_of(folder / FLOAT))
-                words = shlex.join(map(str, command(config, alpha)))
-                write_csv(cell / RESULTS_CSV, result_records([result], bench.experiment, words, float_score))
+        with graphs_released():
+            bench = None
+            for config in (FLOAT,) if alpha == FLOAT else configs:
+                cell = folder / (FLOAT if alpha == FLOAT else f"{Path(config).stem}-{alpha}")
                 records = read_records(cell / RESULTS_CSV)
-            float_score = float(records[0]["float_score"])
-            merge_records(results, records)
-            scores = ", ".join(f"{record['stage']} {float(record['score']):.4f}" for record in records)
-            say(f"seed {experiment.seed} {config} {alpha}: {records[0]['metric']} {scores}")
+                if not records:
+                    bench = bench or Workbench(
+                        experiment if alpha == FLOAT else dataclasses.replace(experiment, alpha=alpha)
+                    )
+                    widths = resolve_config(config, experiment.spec)
+                    result = bench.finetune_and_score(config, widths, cell, 0 if widths is None else epochs)
+                    if widths is None and is_trained_here:
+                        result = dataclasses.replace(result, **_training_of(folder / FLOAT))
+                    words = shlex.join(map(str, command(config, alpha)))
+                    write_csv(cell / RESULTS_CSV, result_records([result], bench.experiment, words, float_score))
+                    records = read_records(cell / RESULTS_CSV)
+                float_score = float(records[0]["float_score"])
+                merge_records(results, records)
+                scores = ", ".join(f"{record['stage']} {float(record['score']):.4f}" for record in records)
+                say(f"seed {experiment.seed} {config} {alpha}: {records[0]['metric']} {scores}")
 
 
 def _training_of(folder: Path) -> dict[str, float]:

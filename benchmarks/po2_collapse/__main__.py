@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from benchmarks.po2_collapse import __doc__ as description
@@ -22,6 +21,7 @@ from benchmarks.po2_collapse.rules import EXACT, FLOAT, LEARNED, STOCK, parse_ru
 from benchmarks.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.files import read_csv, write_csv
+from po2quant.graphs import graphs_released
 from po2quant.training.finetune import Experiment, require_training_data
 from po2quant.training.prepare import resolve_config
 
@@ -56,12 +56,12 @@ def run(experiment: Experiment, cells: Sequence[Cell], root: Path, results: Path
     """Run the cells that the results file lacks; each is in the file as soon as it is done."""
     for cell in cells:
         if cell.key(experiment) not in map(_key, read_csv(results, missing_ok=True)):
-            row = run_cell(experiment, cell, root, command)
+            with graphs_released():
+                row = run_cell(experiment, cell, root, command)
             add_row(results, row)
             name = " ".join(cell.key(experiment))
             sys.stdout.write(f"{name}: {row['metric']} {row['score_calibrated']} to {row['score_trained']}\n")
             sys.stdout.flush()
-            keras.backend.clear_session()
 
 
 def _parser() -> argparse.ArgumentParser:

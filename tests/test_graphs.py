@@ -1,0 +1,60 @@
+"""Networks that are done with leave no graph behind."""
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+from tensorflow.python.framework.func_graph import FuncGraph
+
+from po2quant.graphs import graphs_released
+from po2quant.transform import calibrate, flat_config, quantize_model
+
+X = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
+
+
+def trained_network():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation="relu"), keras.layers.Dense(1)])
+    quantized = quantize_model(model, flat_config(model, 8), "auto_po2")
+    calibrate(quantized, X)
+    quantized.compile("adam", "mse", jit_compile=False)
+    quantized.fit(X, X[:, :1], verbose=0)
+    return quantized
+
+
+def graphs():
+    gc.collect()
+    return [thing for thing in gc.get_objects() if isinstance(thing, FuncGraph)]
+
+
+def graphs_left_by(trainings):
+    before = len(graphs())
+    for _ in range(trainings):
+        with graphs_released():
+            trained_network()
+    return len(graphs()) - before
+
+
+def test_training_leaves_no_graph_behind():
+    graphs_left_by(1)  # TensorFlow's own, once
+    assert graphs_left_by(3) <= 0
+
+
+def test_graphs_go_where_training_fails():
+    def fail():
+        with pytest.raises(RuntimeError, match="stopped"), graphs_released():
+            trained_network()
+            raise RuntimeError("stopped")
+
+    fail()
+    before = len(graphs())
+    fail()
+    assert len(graphs()) <= before
+
+
+def test_networks_from_before_can_still_be_trained_and_those_from_within_still_predict():
+    old = trained_network()
+    with graphs_released():
+        new = trained_network()
+    old.fit(X, X[:, :1], verbose=0)
+    assert np.all(np.isfinite(new(X)))
