@@ -13,6 +13,9 @@ from po2quant.search.sensitivity import Sensitivity
 from po2quant.search.space import BETWEEN_SLOTS, SearchSpace, config_from_values
 
 BUDGETS = 32
+TOLERATED_ERROR = 0.01
+"""Share of its error that a configuration may gain where it is trimmed."""
+
 _LEAST_ERROR = 1e-12
 """Stands for no error on the logarithmic scale."""
 
@@ -82,6 +85,20 @@ class Advisor:
         has_turn = scores[chosen] > best_score or len(trials) % 2 == 0
         return dict(candidates[chosen]) if has_turn else None
 
+    def trimmed(self, values: Mapping[str, int]) -> dict[str, int]:
+        """Return values without the bits that hardly lower the error, cheapest bits first.
+
+        The summed error grows by at most :data:`TOLERATED_ERROR` of itself.
+        """
+        limit = (1.0 + TOLERATED_ERROR) * self._error(values)
+        steps = [(name, bits) for name, widths in self._choices.items() for bits in widths if bits < values[name]]
+        trimmed = dict(values)
+        for name, bits in sorted(steps, key=lambda step: self._error({**values, step[0]: step[1]})):
+            narrower = {**trimmed, name: bits}
+            if bits < trimmed[name] and self._error(narrower) <= limit:
+                trimmed = narrower
+        return trimmed
+
     def _changes(self, values: Mapping[str, int]) -> Iterator[dict[str, int]]:
         """Yield the configurations that differ from the given one in one choice."""
         for name, widths in self._choices.items():
@@ -95,8 +112,10 @@ class Advisor:
     def _log_error_and_factor(self, values: Mapping[str, int]) -> tuple[float, float]:
         key = self._key(values)
         if key not in self._predicted:
-            slots = ((slot, bits) for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS))
-            error = sum(self._errors[slot, bits] for slot, bits in slots)
             size = network_size(self._layers, config_from_values(values, self._layers)).total_bits
-            self._predicted[key] = float(np.log(error + _LEAST_ERROR)), self._size_factor(size)
+            self._predicted[key] = float(np.log(self._error(values) + _LEAST_ERROR)), self._size_factor(size)
         return self._predicted[key]
+
+    def _error(self, values: Mapping[str, int]) -> float:
+        slots = ((slot, bits) for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS))
+        return sum(self._errors[slot, bits] for slot, bits in slots)

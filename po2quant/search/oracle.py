@@ -180,9 +180,9 @@ def bayesian_oracle(
         advise: chooses the trials after them as long as it expects a better one.
         random_trials: trials at random before the Gaussian process chooses.
     """
-    flats = space.flat_values(layers)
+    first = [*space.flat_values(layers), *promising]
     return SeededOracle(
-        [*flats, *(values for values in promising if values not in flats)],
+        [values for index, values in enumerate(first) if values not in first[:index]],
         random_trials,
         advise,
         objective=OBJECTIVE,

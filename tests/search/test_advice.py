@@ -95,3 +95,19 @@ def test_sensitivities_must_cover_the_network():
     rows = [row for row in SENSITIVITIES if row.slot != "dense_0.kernel"]
     with pytest.raises(ValueError, match=r"without dense_0\.kernel"):
         Advisor(SPACE, LAYERS, rows, size_factor)
+
+
+def test_trimming_takes_away_the_bits_that_hardly_matter_and_no_others(monkeypatch):
+    cheap = {4: 0.0011, 8: 0.0005, 16: 0.0}
+    rows = [
+        Sensitivity(row.slot, row.bits, 0.0, cheap[row.bits]) if row.slot == "dense_2.kernel" else row
+        for row in SENSITIVITIES
+    ]
+    advisor = Advisor(SPACE, LAYERS, rows, size_factor)
+    wide = dict.fromkeys((f"dense_{index}.bias" for index in range(4)), 16)
+    wide |= {"dense_0.kernel": 4, "dense_1.kernel": 8, "dense_2.kernel": 16, "dense_3.kernel": 16}
+    assert advisor.trimmed(wide) == wide | {"dense_2.kernel": 8}
+    monkeypatch.setattr("po2quant.search.advice.TOLERATED_ERROR", 0.012)
+    assert advisor.trimmed(wide) == wide | {"dense_2.kernel": 4}
+    monkeypatch.setattr("po2quant.search.advice.TOLERATED_ERROR", 0.0)
+    assert advisor.trimmed(wide) == wide

@@ -37,7 +37,7 @@ def test_flat_configurations_come_first_then_promising_ones(tmp_path):
     values = {"dense_0.bias": 16, "dense_1.bias": 16, "dense_2.bias": 16}
     promising = [
         values | {f"dense_{index}.kernel": bits for index, bits in enumerate(kernel)}
-        for kernel in ((4, 8, 4), (8, 8, 8))
+        for kernel in ((4, 8, 4), (8, 8, 8), (4, 8, 4))
     ]
     oracle = bayesian_oracle(SPACE, LAYERS, 4, seed=0, promising=promising)
     tried = [kernels(trial) for trial in trials_of(oracle, tmp_path, lambda values: 0.5)]
