@@ -143,6 +143,10 @@ class BitConfig:
         }
         return dataclasses.replace(self, layers=layers)
 
+    def with_activation_alpha(self, alpha: str) -> BitConfig:
+        """Return the configuration with one kind of scales at all activations, those of weights as they are."""
+        return self.with_alphas({name: alpha for name, bits in self.layers.items() if bits.activation is not None})
+
     def check_covers(self, weight_layers: Iterable[str], activations: Iterable[str]) -> None:
         """Raise ValueError unless the configuration names exactly these layers and quantizers."""
         expected = {name: "kernel" for name in weight_layers} | {name: "activation" for name in activations}

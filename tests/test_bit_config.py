@@ -106,6 +106,11 @@ def test_alphas_of_its_own_do_not_depend_on_the_networks():
     assert (everywhere.name, everywhere.provenance) == (MIX.name, MIX.provenance)
 
 
+def test_activations_alone_can_have_other_scales():
+    mixed = MIX.with_activation_alpha("learned_po2")
+    assert mixed.alphas("auto_po2") == {"dense": "auto", "activation": "learned_po2"}
+
+
 @given(configs, st.sampled_from(ALPHAS))
 def test_naming_the_default_everywhere_changes_no_scales(config, default):
     assert config.with_alphas(config.alphas(default)).scales("auto") == config.scales(default)

@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         "--rules",
         nargs="+",
         default=[FLOAT, STOCK, EXACT, LEARNED],
-        help="float, exact, stock, learned, exact+CAUSE, stock-CAUSE; causes: each cause alone, and all but each",
+        help="float, exact, stock, learned, learned_activations, exact+CAUSE, stock-CAUSE; "
+        "causes: each cause alone, and all but each",
     )
     parser.add_argument("--l2", nargs="+", type=float, default=[0.0], help="penalty on kernels, 0 by default")
     parser.add_argument("--starts", nargs="+", default=[TRAINED_START], choices=STARTS, help="first weights")

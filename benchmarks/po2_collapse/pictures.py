@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.po2_collapse.cells import KEY, TRAINED_START, folder_of
-from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, STOCK
+from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, LEARNED_ACTIVATIONS, STOCK
 from po2quant.diagnostics.measurement import BIAS, DIAGNOSTICS_CSV, KERNEL, load_measurements
 from po2quant.diagnostics.plots import draw_curves
 from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv
 
 Row = dict[str, str]
-COLORS = {FLOAT: "black", STOCK: "tab:red", EXACT: "tab:blue", LEARNED: "tab:green"}
+COLORS = {FLOAT: "black", STOCK: "tab:red", EXACT: "tab:blue", LEARNED: "tab:green", LEARNED_ACTIVATIONS: "tab:olive"}
 PANELS = (("update_relative_mean", KERNEL), ("zero_ratio", KERNEL), ("zero_ratio", BIAS))
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from benchmarks.document import table, write_results
 from benchmarks.po2_collapse.cells import KEY, STARTS, TRAINED_START
 from benchmarks.po2_collapse.pictures import plot_causes, plot_rules, plot_runs
-from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, STOCK
+from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, LEARNED_ACTIVATIONS, STOCK
 
 Row = dict[str, str]
 COMMAND = "python -m benchmarks.po2_collapse --report"
-MAIN_RULES = (STOCK, EXACT, LEARNED)
+MAIN_RULES = (STOCK, EXACT, LEARNED, LEARNED_ACTIVATIONS)
 CONFIGS = ("flat16", "flat8", "flat4", "mpq")
 SIDE_BY_SIDE = "flat16"
 

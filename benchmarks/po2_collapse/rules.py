@@ -26,7 +26,8 @@ CAUSES = {
     GRADIENT: "a gradient of 1 for clipped values too, which go on growing where nobody sees it",
     PER_SAMPLE: "activation scales from the largest value of each sample, at run time, instead of calibrated ones",
 }
-FLOAT, EXACT, STOCK, LEARNED, EACH_CAUSE = "float", "exact", "stock", "learned", "causes"
+FLOAT, EXACT, STOCK, EACH_CAUSE = "float", "exact", "stock", "causes"
+LEARNED, LEARNED_ACTIVATIONS = "learned", "learned_activations"
 
 FLOOR_EXPONENT = -23
 """``round(log2(1e-7))``: the smallest exponent of QKeras' ``auto_po2``, before it multiplies by ``2**integer``."""
@@ -39,11 +40,13 @@ class Rule:
     Args:
         name: as it stands on the command line.
         alpha: kind of scales; None for a float network.
+        activation_alpha: kind of scales of activations.
         causes: what it shares with the study's rule, in the order of :data:`CAUSES`.
     """
 
     name: str
     alpha: str | None = AUTO_PO2
+    activation_alpha: str | None = AUTO_PO2
     causes: tuple[str, ...] = ()
 
     @property
@@ -55,10 +58,11 @@ class Rule:
 
 
 RULES = {
-    FLOAT: Rule(FLOAT, None),
+    FLOAT: Rule(FLOAT, None, None),
     EXACT: Rule(EXACT),
     STOCK: Rule(STOCK, causes=tuple(CAUSES)),
-    LEARNED: Rule(LEARNED, LEARNED_PO2),
+    LEARNED: Rule(LEARNED, LEARNED_PO2, LEARNED_PO2),
+    LEARNED_ACTIVATIONS: Rule(LEARNED_ACTIVATIONS, AUTO_PO2, LEARNED_PO2),
 }
 
 
@@ -96,13 +100,13 @@ def quantize_under(rule: Rule, model: keras.Model, config: BitConfig, placement:
     """
     quantized = quantize_model(
         model,
-        config,
+        config.with_activation_alpha(rule.activation_alpha),
         rule.alpha,
         placement,
         activation_scale="per_sample" if PER_SAMPLE in rule.causes else "static",
         scale_rule=rule.scale_rule,
     )
-    if rule.alpha == LEARNED_PO2:
+    if rule.activation_alpha == LEARNED_PO2:
         return quantized
     for weight in weight_quantizers(quantized):
         _set_weight_rule(weight, rule)

@@ -68,6 +68,18 @@ def weights_of(model):
     return {(w.layer.name, w.part): w.quantizer(w.variable).numpy() for w in weight_quantizers(model)}
 
 
+def test_learned_rules_train_the_thresholds_of_everything_or_of_activations(float_network, digits_data):
+    def thresholds(rule):
+        model = quantized(float_network, digits_data, rule, bits=4)
+        weights = [weight.quantizer for weight in weight_quantizers(model)]
+        activations = [quantizer for _, quantizer in activation_quantizers(model)]
+        return {quantizer.is_learned for quantizer in weights}, {quantizer.is_learned for quantizer in activations}
+
+    assert thresholds("exact") == ({False}, {False})
+    assert thresholds("learned") == ({True}, {True})
+    assert thresholds("learned_activations") == ({False}, {True})
+
+
 ALL_WEIGHTS = {(layer, part) for layer in ("conv2d", "depthwise_conv2d", "dense") for part in ("kernel", "bias")}
 CHANGED_WEIGHTS = {
     "floor": ALL_WEIGHTS,
@@ -135,7 +147,9 @@ def test_causes_stand_for_each_alone_and_all_but_each():
     assert names == ["stock", *(f"exact+{cause}" for cause in CAUSES), *(f"stock-{cause}" for cause in CAUSES)]
 
 
-@pytest.mark.parametrize("name", ["stocks", "exact+flor", "learned+floor", "float-floor", "+floor", ""])
+@pytest.mark.parametrize(
+    "name", ["stocks", "exact+flor", "learned+floor", "learned_activations+relu", "float-floor", "+floor", ""]
+)
 def test_an_unknown_rule_ends_in_one_sentence(name, capsys):
     with pytest.raises(SystemExit):
         program.main(["--rules", name])
