@@ -110,7 +110,7 @@ def weights_table(rows: Sequence[Row]) -> str:
     shown.sort(key=lambda row: (configs.index(row["config"]), row["start"], rules.index(row["rule"]), row["l2"]))
     for (config, rule, start, l2), group in _grouped(shown, ("config", "rule", "start", "l2")):
         zeros = [
-            f"{_percent(group, f'{part}_zero_ratio_before')} to {_percent(group, f'{part}_zero_ratio_after')}"
+            " to ".join(filter(None, (_percent(group, f"{part}_zero_ratio_{stage}") for stage in ("before", "after"))))
             for part in ("kernel", "bias")
         ]
         still = _percent(group, "kernel_unchanged_ratio")
