@@ -81,7 +81,7 @@ def plot_runs(rows: Sequence[Row], config: str, runs: Path, start: str, path: Pa
     if not found:
         return None
     figure = _figure(rows, max(6.4, 3.4 * len(found)), 2.2 * (2 + len(PANELS)))
-    grid = figure.subplots(2 + len(PANELS), len(found), squeeze=False, sharey="row")
+    grid = figure.subplots(2 + len(PANELS), len(found), squeeze=False, sharex="col", sharey="row")
     for column, (label, (rule, folder)) in zip(grid.T, found.items(), strict=True):
         column[0].set_title(label)
         _draw_epochs(column[0], column[1], read_csv(folder / "epochs.csv"), rows[0]["metric"], COLORS[rule])
@@ -101,7 +101,9 @@ def _draw_epochs(score_axes: Any, loss_axes: Any, rows: Sequence[Mapping[str, st
         for prefix, style in (("", ":"), ("val_", "--"), ("test_", "-")):
             if prefix + name in rows[0]:
                 label = {"": "training", "val_": "validation", "test_": "test"}[prefix]
-                axes.plot(epochs, [float(row[prefix + name]) for row in rows], style, color=color, label=label)
+                axes.plot(
+                    epochs, [float(row[prefix + name]) for row in rows], style, marker=".", color=color, label=label
+                )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=6)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from po2quant.benchmark import Score
 from po2quant.bit_config import BitConfig
@@ -87,8 +88,9 @@ def plot_epochs(rows: Sequence[dict[str, Any]], folder: Path, data: str) -> list
         figure, axes = _figure(f"{name} over epochs", data)
         for part, label in parts.items():
             if part + name in rows[0]:
-                axes.plot(epochs, [row[part + name] for row in rows], label=label)
+                axes.plot(epochs, [row[part + name] for row in rows], marker=".", label=label)
         axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
         paths.append(save_figure(figure, folder / f"{name}_over_epochs.png"))
     return paths
