@@ -57,15 +57,14 @@ def run_matrix(
     experiment = dataclasses.replace(experiment, resume=True).with_float_weights(folder / FLOAT)
     float_score = None
     for alpha in (FLOAT, *alphas):
+        of_alpha = experiment if alpha == FLOAT else dataclasses.replace(experiment, alpha=alpha)
         with graphs_released():
             bench = None
             for config in (FLOAT,) if alpha == FLOAT else configs:
                 cell = folder / (FLOAT if alpha == FLOAT else f"{Path(config).stem}-{alpha}")
                 records = read_records(cell / RESULTS_CSV)
                 if not records:
-                    bench = bench or Workbench(
-                        experiment if alpha == FLOAT else dataclasses.replace(experiment, alpha=alpha)
-                    )
+                    bench = bench or Workbench(of_alpha)
                     widths = resolve_config(config, experiment.spec)
                     result = bench.finetune_and_score(config, widths, cell, 0 if widths is None else epochs)
                     if widths is None and is_trained_here:

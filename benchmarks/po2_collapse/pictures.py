@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from benchmarks.po2_collapse.cells import KEY, TRAINED_START, folder_of
 from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, LEARNED_ACTIVATIONS, STOCK
@@ -16,6 +15,7 @@ from po2quant.diagnostics.measurement import BIAS, DIAGNOSTICS_CSV, KERNEL, load
 from po2quant.diagnostics.plots import draw_curves
 from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv
+from po2quant.report.plots import draw_epochs
 
 Row = dict[str, str]
 COLORS = {FLOAT: "black", STOCK: "tab:red", EXACT: "tab:blue", LEARNED: "tab:green", LEARNED_ACTIVATIONS: "tab:olive"}
@@ -96,15 +96,8 @@ def plot_runs(rows: Sequence[Row], config: str, runs: Path, start: str, path: Pa
 
 
 def _draw_epochs(score_axes: Any, loss_axes: Any, rows: Sequence[Mapping[str, str]], metric: str, color: str) -> None:
-    epochs = [int(row["epoch"]) for row in rows]
     for axes, name in ((score_axes, metric), (loss_axes, "loss")):
-        for prefix, style in (("", ":"), ("val_", "--"), ("test_", "-")):
-            if prefix + name in rows[0]:
-                label = {"": "training", "val_": "validation", "test_": "test"}[prefix]
-                axes.plot(
-                    epochs, [float(row[prefix + name]) for row in rows], style, marker=".", color=color, label=label
-                )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        draw_epochs(axes, rows, name, color, (":", "--", "-"))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=6)
 

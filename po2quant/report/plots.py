@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -16,6 +17,7 @@ from po2quant.figures import new_figure, save_figure
 from po2quant.search.trial_log import COMPLETED, TrialRow
 from po2quant.training.finetune import Result
 
+PARTS = {"": "training", "val_": "validation", "test_": "test"}
 KERNEL_COLOR, ACTIVATION_COLOR = "tab:blue", "tab:orange"
 
 
@@ -79,21 +81,33 @@ def plot_bits(config: BitConfig, path: Path, data: str) -> Path:
 
 def plot_epochs(rows: Sequence[dict[str, Any]], folder: Path, data: str) -> list[Path]:
     """Draw loss and metrics over epochs: training, validation and test, as far as they were logged."""
-    parts = {"": "training", "val_": "validation", "test_": "test"}
     names = dict.fromkeys(
         key.removeprefix(part) for part in ("val_", "test_") for key in rows[0] if key.startswith(part)
     )
-    epochs, paths = [row["epoch"] for row in rows], []
+    paths = []
     for name in names:
         figure, axes = _figure(f"{name} over epochs", data)
-        for part, label in parts.items():
-            if part + name in rows[0]:
-                axes.plot(epochs, [row[part + name] for row in rows], marker=".", label=label)
+        draw_epochs(axes, rows, name)
         axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
         paths.append(save_figure(figure, folder / f"{name}_over_epochs.png"))
     return paths
+
+
+def draw_epochs(
+    axes: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    name: str,
+    color: str | None = None,
+    styles: Sequence[str] = ("-", "-", "-"),
+) -> None:
+    """Draw a value over epochs on given axes: training, validation and test, each with its line style."""
+    epochs = [int(float(row["epoch"])) for row in rows]
+    for (part, label), style in zip(PARTS.items(), styles, strict=True):
+        if part + name in rows[0]:
+            values = [float(row[part + name]) for row in rows]
+            axes.plot(epochs, values, style, marker=".", color=color, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def plot_confusion(score: Score, path: Path, data: str) -> Path:
