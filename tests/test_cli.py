@@ -145,6 +145,12 @@ WRONG_INPUTS = {
     "seeds": (("matrix", "--seeds", "0;1"), "--seeds must be whole numbers separated by commas. Received: '0;1'"),
     "configs": (("matrix", "--configs", "mpq,flat3"), "Received: 'flat3'"),
     "alphas": (("matrix", "--alphas", "po2"), "alpha must be one of auto, auto_po2"),
+    "widths": (
+        ("search", "--activation-bits", "4 8"),
+        "--activation-bits must be whole numbers separated by commas. Received: '4 8'",
+    ),
+    "order of widths": (("search", "--kernel-bits", "8,4"), "widths of kernel must be ascending and not empty"),
+    "bits of a search": (("search", "--bias-bits", "16,64"), "must be an integer in [2, 32]. Received: bits=64"),
     "resume": (("search", "--resume"), "--resume needs --output-dir"),
     "module": (("summary", "--benchmark", "no.such.module:thing"), "cannot load benchmark 'no.such.module:thing'"),
     "attribute": (("summary", "--benchmark", "json:dumps"), "must be a po2quant.benchmark.Benchmark"),
@@ -220,6 +226,7 @@ def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights
 def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_weights, tmp_path):
     folder = tmp_path / "search"
     common = ("search", "--weights", digits_weights, "--max-trials", 5, "--epochs", 1, "--output-dir", folder)
+    common += ("--kernel-bits", "3,4,6", "--bias-bits", "8,16")
     start_and_kill_after(common, folder / "trials.csv", rows=2)
     before = (folder / "trials.csv").read_text().splitlines()
     result = run(*common, "--resume")
@@ -231,6 +238,8 @@ def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_we
     assert len(list((folder / "plots").glob("*.png"))) == 5
     config = BitConfig.load(folder / "best_config.json")
     assert set(config.layers) == set(resolve_config("flat8", digits.network()[1]).layers)
+    assert {bits.kernel for bits in config.layers.values()} <= {None, 3, 4, 6}
+    assert {bits.bias for bits in config.layers.values()} <= {None, 8, 16}
 
 
 def test_the_command_that_a_chief_shows_runs_its_trials(digits_weights, tmp_path):

@@ -24,6 +24,7 @@ from po2quant.cli.session import (
     load_dataset,
     open_run_folder,
     say,
+    whole_numbers,
 )
 
 
@@ -63,7 +64,7 @@ def matrix(
         resolve_config(config, spec)
     for alpha in alphas.split(","):
         check_alpha(alpha)
-    for seed in _seeds(seeds):
+    for seed in whole_numbers(seeds, "--seeds"):
         dataset = load_dataset(task, data, data_dir, seed)
         workflow.require_training_data(dataset)
         folder = output_dir / f"{task.name}-{name}-seed{seed}"
@@ -88,10 +89,3 @@ def matrix(
             say("stopped; the same command goes on")
             raise typer.Exit(INTERRUPTED) from None
     say(f"table: {results}, {results.with_suffix('.md')}")
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--seeds must be whole numbers separated by commas. Received: {text!r}") from None

@@ -31,6 +31,7 @@ from po2quant.cli.session import (
     say,
     say_paths,
     stopped,
+    whole_numbers,
     write_results,
 )
 
@@ -58,6 +59,11 @@ def search(
             "--informed/--uninformed", help="Measure what each width costs, and try the best allocations early."
         ),
     ] = True,
+    kernel_bits: Annotated[
+        str, typer.Option("--kernel-bits", help="Widths to choose from, separated by commas, ascending.")
+    ] = "4,8,16",
+    bias_bits: Annotated[str, typer.Option("--bias-bits", help="The same for biases.")] = "16,31",
+    activation_bits: Annotated[str, typer.Option("--activation-bits", help="The same for activations.")] = "4,8,16",
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -75,13 +81,15 @@ def search(
     import_tensorflow_quietly()
     from po2quant.report.plots import plot_comparison, plot_search
     from po2quant.report.tables import result_table
-    from po2quant.search import run_search
+    from po2quant.search import SearchSpace, run_search
     from po2quant.search.distributed import THIS_MACHINE, WORKER, check_options, run_distributed_search
     from po2quant.search.worker import run_worker
     from po2quant.training import finetune as workflow
     from po2quant.training.prepare import resolve_config
 
     check_options(workers, role, oracle, output_dir)
+    widths = {"--kernel-bits": kernel_bits, "--bias-bits": bias_bits, "--activation-bits": activation_bits}
+    space = SearchSpace(*(tuple(whole_numbers(text, option)) for option, text in widths.items()))
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
     dataset = load_dataset(task, data, data_dir, seed)
@@ -98,6 +106,9 @@ def search(
         epochs=epochs,
         retrain_epochs=retrain_epochs,
         informed=informed,
+        kernel_bits=space.kernel,
+        bias_bits=space.bias,
+        activation_bits=space.activation,
         data=data,
         data_dir=data_dir,
     )
@@ -110,10 +121,10 @@ def search(
                 say(f"a worker joins with: {shlex.join(map(str, [sys.argv[0], *words, '--oracle', oracle]))}")
             command = [sys.executable, "-c", "from po2quant.cli import main; main()", *words]
             found = run_distributed_search(
-                experiment, run.path, max_trials, epochs, informed, oracle or THIS_MACHINE, workers or 0, command
+                experiment, run.path, max_trials, epochs, informed, space, oracle or THIS_MACHINE, workers or 0, command
             )
         else:
-            found = run_search(experiment, run.path, max_trials, epochs, informed)
+            found = run_search(experiment, run.path, max_trials, epochs, informed, space)
     best = found.best_config(f"{task.name}-{name}")
     best.save(run.path / workflow.CONFIG_FILE)
     pictures = plot_search(found.log.rows, best, run.path / "plots", dataset.describe())

@@ -95,6 +95,14 @@ def write_results(folder: Path, rows: list[Any], experiment: Any) -> None:
     write_csv(folder / "results.csv", result_records(rows, experiment, command))
 
 
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Return the numbers of an option that takes several, separated by commas."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} must be whole numbers separated by commas. Received: {text!r}") from None
+
+
 def warn_reconstructed(widths: Any) -> None:
     """Say so where some widths of a configuration are not the published ones."""
     if widths is not None and widths.provenance.get("partly_reconstructed"):

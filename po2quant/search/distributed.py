@@ -28,6 +28,7 @@ from keras_tuner.src.distribute.oracle_chief import OracleServicer
 from po2quant.files import write_json
 from po2quant.search.oracle import end_trial, unfinished
 from po2quant.search.run import SearchResult, run_search
+from po2quant.search.space import SearchSpace
 from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import TRIALS_FOLDER, BitWidthTuner
 from po2quant.search.worker import (
@@ -93,6 +94,7 @@ def run_distributed_search(
     max_trials: int,
     epochs: int,
     informed: bool = True,
+    space: SearchSpace | None = None,
     address: str = THIS_MACHINE,
     workers: int = 0,
     worker_command: Sequence[str | os.PathLike[str]] = (),
@@ -108,6 +110,7 @@ def run_distributed_search(
         max_trials: trials in all.
         epochs: epochs of a trial.
         informed: whether allocations by measured sensitivity are tried early.
+        space: widths to choose from; by default the published study's.
         address: ``host:port`` to listen at. Whoever reaches it can take part in the search, without a password.
         workers: how many to run on this machine.
         worker_command: what runs one of them, to which ``--oracle host:port`` is added.
@@ -126,7 +129,7 @@ def run_distributed_search(
             _serve(chief, address, LocalWorkers(workers, worker_command, folder / WORKERS_FOLDER))
         shutil.rmtree(folder / WORKERS_FOLDER, ignore_errors=True)
 
-    return run_search(experiment, folder, max_trials, epochs, informed, run_trials)
+    return run_search(experiment, folder, max_trials, epochs, informed, space, run_trials)
 
 
 def _serve(chief: ChiefService, address: str, workers: LocalWorkers) -> None:

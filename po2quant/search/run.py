@@ -57,9 +57,10 @@ def run_search(
     max_trials: int,
     epochs: int,
     informed: bool = True,
+    space: SearchSpace | None = None,
     run_trials: Callable[[BitWidthTuner], None] = BitWidthTuner.search,
 ) -> SearchResult:
-    """Search the published space for a network; Ctrl-C ends it with the trials so far.
+    """Search a bit width for every quantizer of a network; Ctrl-C ends it with the trials so far.
 
     Args:
         experiment: network, data and the float weights that every trial starts from. The validation split
@@ -68,10 +69,11 @@ def run_search(
         max_trials: trials in all.
         epochs: epochs of a trial.
         informed: whether allocations by measured sensitivity are tried early.
+        space: widths to choose from; by default the published study's.
         run_trials: runs the trials that the tuner's oracle chooses; by default here, one after the other.
     """
     keras.utils.set_random_seed(experiment.seed)
-    space, layers = SearchSpace(), describe_network(experiment.spec)
+    space, layers = space or SearchSpace(), describe_network(experiment.spec)
     network = reusable_network(experiment)
     samples, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed)
     if informed:

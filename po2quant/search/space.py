@@ -9,6 +9,7 @@ import keras_tuner
 
 from po2quant.bit_config import BitConfig, LayerBits
 from po2quant.cost import ACTIVATION, WEIGHTS, LayerShape
+from po2quant.fixed_point import check_bits
 
 PARTS = ("kernel", "bias", "activation")
 BETWEEN_SLOTS = "/"
@@ -29,7 +30,7 @@ class SearchSpace:
         groups: group of a slot, by any name; the slots of one group share a choice. Others choose alone.
 
     Raises:
-        ValueError: for widths that are empty or do not ascend.
+        ValueError: for widths that are empty, do not ascend or lie outside [2, 32].
 
     Example:
         >>> space = SearchSpace(slots={"dense.kernel": (8, 16)})
@@ -48,6 +49,8 @@ class SearchSpace:
         for name, widths in {**{part: getattr(self, part) for part in PARTS}, **self.slots}.items():
             if not widths or tuple(sorted(set(widths))) != tuple(widths):
                 raise ValueError(f"widths of {name} must be ascending and not empty. Received: {widths}")
+            for bits in widths:
+                check_bits(bits)
 
     def choices(self, layers: Sequence[LayerShape]) -> dict[str, tuple[int, ...]]:
         """Return the widths of every slot, in network order.

@@ -45,6 +45,12 @@ def test_widths_must_ascend(widths):
         SearchSpace(kernel=widths)
 
 
+@pytest.mark.parametrize("bits", [1, 33])
+def test_widths_must_be_those_of_a_format(bits):
+    with pytest.raises(ValueError, match=rf"integer in \[2, 32\]. Received: bits={bits}"):
+        SearchSpace(activation=(bits,))
+
+
 def test_a_slot_may_have_its_own_widths_and_one_width_is_no_choice():
     space = SearchSpace(slots={"dense.kernel": (2, 3), "activation.activation": (8,)})
     values = space.hyperparameters(DENSE_NETWORK)
