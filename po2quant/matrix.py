@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,6 +47,39 @@ def run_matrix(
     Raises:
         ValueError: for two configuration files of one name, which would share a cell.
     """
+    _check_names(configs)
+    is_trained_here = experiment.weights is None
+    experiment = dataclasses.replace(experiment, resume=True).with_float_weights(folder / FLOAT)
+
+    def run_cell(bench: Callable[[], Workbench], config: str, alpha: str, score_of_float: float | None) -> float:
+        cell = folder / (FLOAT if alpha == FLOAT else f"{Path(config).stem}-{alpha}")
+        records = read_records(cell / RESULTS_CSV)
+        if not records:
+            widths = resolve_config(config, experiment.spec)
+            result = bench().finetune_and_score(config, widths, cell, 0 if widths is None else epochs)
+            if widths is None and is_trained_here:
+                result = dataclasses.replace(result, **_training_of(folder / FLOAT))
+            words = shlex.join(map(str, command(config, alpha)))
+            write_csv(cell / RESULTS_CSV, result_records([result], bench().experiment, words, score_of_float))
+            records = read_records(cell / RESULTS_CSV)
+        merge_records(results, records)
+        scores = ", ".join(f"{record['stage']} {float(record['score']):.4f}" for record in records)
+        say(f"seed {experiment.seed} {config} {alpha}: {records[0]['metric']} {scores}")
+        return float(records[0]["float_score"])
+
+    float_score = run_cell(_lazy_bench(experiment), FLOAT, FLOAT, None)
+    for alpha in alphas:
+        with graphs_released():
+            bench = _lazy_bench(dataclasses.replace(experiment, alpha=alpha))
+            for config in configs:
+                run_cell(bench, config, alpha, float_score)
+
+
+def _lazy_bench(experiment: Experiment) -> Callable[[], Workbench]:
+    return functools.cache(lambda: Workbench(experiment))
+
+
+def _check_names(configs: Sequence[str]) -> None:
     by_name: dict[str, str] = {}
     for config in configs:
         if by_name.setdefault(Path(config).stem, config) != config:
@@ -53,29 +87,6 @@ def run_matrix(
                 "configuration files of a matrix must have different names, which name their cells. "
                 f"Received: {by_name[Path(config).stem]} and {config}"
             )
-    is_trained_here = experiment.weights is None
-    experiment = dataclasses.replace(experiment, resume=True).with_float_weights(folder / FLOAT)
-    float_score = None
-    for alpha in (FLOAT, *alphas):
-        of_alpha = experiment if alpha == FLOAT else dataclasses.replace(experiment, alpha=alpha)
-        with graphs_released():
-            bench = None
-            for config in (FLOAT,) if alpha == FLOAT else configs:
-                cell = folder / (FLOAT if alpha == FLOAT else f"{Path(config).stem}-{alpha}")
-                records = read_records(cell / RESULTS_CSV)
-                if not records:
-                    bench = bench or Workbench(of_alpha)
-                    widths = resolve_config(config, experiment.spec)
-                    result = bench.finetune_and_score(config, widths, cell, 0 if widths is None else epochs)
-                    if widths is None and is_trained_here:
-                        result = dataclasses.replace(result, **_training_of(folder / FLOAT))
-                    words = shlex.join(map(str, command(config, alpha)))
-                    write_csv(cell / RESULTS_CSV, result_records([result], bench.experiment, words, float_score))
-                    records = read_records(cell / RESULTS_CSV)
-                float_score = float(records[0]["float_score"])
-                merge_records(results, records)
-                scores = ", ".join(f"{record['stage']} {float(record['score']):.4f}" for record in records)
-                say(f"seed {experiment.seed} {config} {alpha}: {records[0]['metric']} {scores}")
 
 
 def _training_of(folder: Path) -> dict[str, float]:

@@ -14,7 +14,7 @@ from po2quant.benchmark import Split
 from po2quant.files import read_csv, write_csv
 from po2quant.quantizers import Quantizer, quantized_bits_featuremap
 from po2quant.training.progress import SILENT, ProgressLine
-from po2quant.transform import activation_quantizers, walk, weight_quantizers
+from po2quant.transform import slot_quantizers, walk
 
 BATCH_SIZE = 128
 
@@ -94,12 +94,6 @@ def sensitivity_sweep(
         _set_width(quantizer, widest, ranges.get((slot, widest)))
         rows.append(Sensitivity(slot, widest, 0.0, 0.0))
     return rows
-
-
-def slot_quantizers(model: keras.Model) -> dict[str, Quantizer]:
-    """Return every quantizer of a model by the name of its slot, weights first."""
-    weights = {f"{weight.layer.name}.{weight.part}": weight.quantizer for weight in weight_quantizers(model)}
-    return weights | {f"{name}.activation": quantizer for name, quantizer in activation_quantizers(model)}
 
 
 def save_sensitivities(path: Path, rows: Sequence[Sensitivity]) -> None:

@@ -23,7 +23,7 @@ from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.schedules import rising_cosine
 from po2quant.training.weights import BEST_WEIGHTS
-from po2quant.transform import activation_quantizers, weight_quantizers
+from po2quant.transform import slot_quantizers, weight_quantizers
 
 CHECKPOINT = "checkpoint.npz"
 EPOCHS_CSV = "epochs.csv"
@@ -104,9 +104,7 @@ def train_epoch(
 
 def _schedule_learned_scales(model: keras.Model, recipe: Recipe, samples: int, epoch: int, epochs: int) -> None:
     steps = math.ceil(recipe.thresholds_frozen_after * epochs * math.ceil(samples / recipe.batch_size))
-    weights = [weight.quantizer for weight in weight_quantizers(model)]
-    activations = [quantizer for _, quantizer in activation_quantizers(model)]
-    bits = {id(quantizer.threshold): quantizer.bits for quantizer in (*weights, *activations)}
+    bits = {id(quantizer.threshold): quantizer.bits for quantizer in slot_quantizers(model).values()}
     thresholds = [variable for variable in model.trainable_variables if variable.name == LOG2_THRESHOLD]
     model.optimizer.threshold_steps = steps
     model.optimizer.threshold_rates = [
@@ -114,8 +112,8 @@ def _schedule_learned_scales(model: keras.Model, recipe: Recipe, samples: int, e
         for threshold in thresholds
     ]
     damping = recipe.damping * rising_cosine((epoch + 0.5) / epochs)
-    for quantizer in weights:
-        quantizer.damping = damping if quantizer.bits <= DAMPED_BITS else 0.0
+    for weight in weight_quantizers(model):
+        weight.quantizer.damping = damping if weight.quantizer.bits <= DAMPED_BITS else 0.0
 
 
 def validation_logs(model: keras.Model, validation: Pipeline, recipe: Recipe) -> dict[str, float]:

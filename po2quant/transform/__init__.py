@@ -10,6 +10,7 @@ from po2quant.transform.quantize import (
     freeze_scales,
     quantize_model,
     set_bits,
+    slot_quantizers,
     weight_layer_names,
     weight_quantizers,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "place_quantizers",
     "quantize_model",
     "set_bits",
+    "slot_quantizers",
     "walk",
     "weight_layer_names",
     "weight_quantizers",

@@ -195,6 +195,12 @@ def activation_quantizers(model: keras.Model) -> Iterator[tuple[str, Quantizer]]
             yield node.layer.name, node.layer.activation
 
 
+def slot_quantizers(model: keras.Model) -> dict[str, Quantizer]:
+    """Return every quantizer of a model by the name of its slot, weights first."""
+    weights = {f"{weight.layer.name}.{weight.part}": weight.quantizer for weight in weight_quantizers(model)}
+    return weights | {f"{name}.activation": quantizer for name, quantizer in activation_quantizers(model)}
+
+
 def set_bits(model: keras.Model, config: BitConfig) -> None:
     """Give a quantized model the widths of a configuration; compiled graphs stay valid.
 
