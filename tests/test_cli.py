@@ -151,6 +151,11 @@ WRONG_INPUTS = {
     ),
     "order of widths": (("search", "--kernel-bits", "8,4"), "widths of kernel must be ascending and not empty"),
     "bits of a search": (("search", "--bias-bits", "16,64"), "must be an integer in [2, 32]. Received: bits=64"),
+    "activation alpha": (("finetune", "--activation-alpha", "po2"), "alpha must be one of auto, auto_po2, learned_po2"),
+    "float activations": (
+        ("finetune", "--config", "float", "--activation-alpha", "auto"),
+        "--activation-alpha needs a --config other than float. Received: 'auto'",
+    ),
     "resume": (("search", "--resume"), "--resume needs --output-dir"),
     "module": (("summary", "--benchmark", "no.such.module:thing"), "cannot load benchmark 'no.such.module:thing'"),
     "attribute": (("summary", "--benchmark", "json:dumps"), "must be a po2quant.benchmark.Benchmark"),
@@ -221,6 +226,19 @@ def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights
     assert result.returncode == 0, result.stderr
     assert epoch_rows(parts) == epoch_rows(whole)
     assert (parts / "diagnostics.csv").read_text() == (whole / "diagnostics.csv").read_text()
+
+
+def test_activations_may_have_scales_of_another_kind(digits_weights, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ("--weights", digits_weights, "--config", "flat4", "--epochs", 1, "--output-dir", folder, "--json")
+    result = run("finetune", *arguments, "--activation-alpha", "learned_po2")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1])["alpha"] == "mixed"
+    config = BitConfig.load(folder / "best_config.json")
+    assert {bits.alpha for bits in config.layers.values() if bits.activation} == {"learned_po2"}
+    assert {bits.alpha for bits in config.layers.values() if bits.kernel} == {None}
+    verified = run("verify", folder, "--samples", 20)
+    assert verified.returncode == 0, verified.stderr
 
 
 def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_weights, tmp_path):

@@ -138,6 +138,9 @@ def finetune(
     weights: WeightsOption = None,
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
+    activation_alpha: Annotated[
+        str | None, typer.Option("--activation-alpha", help="Scales of activations, where they are not --alpha.")
+    ] = None,
     epochs: EpochsOption = None,
     preset: PresetOption = "published",
     data: DataOption = None,
@@ -159,12 +162,23 @@ def finetune(
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
     widths = resolve_config(config, spec)
+    if activation_alpha is not None:
+        if widths is None:
+            raise ValueError(f"--activation-alpha needs a --config other than float. Received: {activation_alpha!r}")
+        widths = widths.with_activation_alpha(activation_alpha)
     dataset = load_dataset(task, data, data_dir, seed)
     workflow.require_training_data(dataset)
     experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
     epochs = experiment.recipe.epochs if epochs is None else epochs
     run = open_run_folder(
-        "finetune", experiment, output_dir, config=config, epochs=epochs, data=data, data_dir=data_dir
+        "finetune",
+        experiment,
+        output_dir,
+        config=config,
+        activation_alpha=activation_alpha,
+        epochs=epochs,
+        data=data,
+        data_dir=data_dir,
     )
     rows = []
     with resumable(run.path):
