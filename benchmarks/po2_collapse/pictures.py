@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.po2_collapse.cells import KEY, TRAINED_START, folder_of
+from benchmarks.po2_collapse.cells import KEY, folder_of
 from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, LEARNED_ACTIVATIONS, STOCK
 from po2quant.diagnostics.measurement import BIAS, DIAGNOSTICS_CSV, KERNEL, load_measurements
 from po2quant.diagnostics.plots import draw_curves
@@ -23,7 +23,7 @@ PANELS = (("update_relative_mean", KERNEL), ("zero_ratio", KERNEL), ("zero_ratio
 
 
 def plot_rules(rows: Sequence[Row], configs: Sequence[str], rules: Sequence[str], path: Path) -> Path | None:
-    """Draw the score after training of each width and rule, from trained weights without a penalty."""
+    """Draw the score after training of each width and rule, without a penalty."""
     plain = [row for row in _plain(rows) if row["score_trained"]]
     shown = [config for config in configs if any(row["config"] == config for row in plain)]
     if not shown:
@@ -65,14 +65,14 @@ def plot_causes(rows: Sequence[Row], config: str, path: Path) -> Path | None:
     return save_figure(figure, path)
 
 
-def plot_runs(rows: Sequence[Row], config: str, runs: Path, start: str, path: Path) -> Path | None:
+def plot_runs(rows: Sequence[Row], config: str, runs: Path, path: Path) -> Path | None:
     """Draw the first seed's runs side by side: score and loss over epochs, updates and zeros of each layer.
 
     Returns:
         The path, or None where the run folders are gone.
     """
     found: dict[str, tuple[str, Path]] = {}
-    shown = [row for row in rows if (row["config"], row["start"]) == (config, start) and row["rule"] in COLORS]
+    shown = [row for row in rows if row["config"] == config and row["rule"] in COLORS]
     for row in sorted(shown, key=lambda row: (list(COLORS).index(row["rule"]), row["l2"], int(row["seed"]))):
         folder = folder_of(tuple(row[name] for name in KEY), runs)
         if (folder / DIAGNOSTICS_CSV).exists() and (folder / "epochs.csv").exists():
@@ -103,7 +103,7 @@ def _draw_epochs(score_axes: Any, loss_axes: Any, rows: Sequence[Mapping[str, st
 
 
 def _plain(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["start"] == TRAINED_START and float(row["l2"]) == 0.0]
+    return [row for row in rows if float(row["l2"]) == 0.0]
 
 
 def _mean(rows: Sequence[Row], config: str, rule: str, column: str = "score_trained") -> float:

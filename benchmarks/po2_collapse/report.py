@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.document import table, write_results
-from benchmarks.po2_collapse.cells import KEY, STARTS, TRAINED_START
+from benchmarks.po2_collapse.cells import STARTS
 from benchmarks.po2_collapse.pictures import plot_causes, plot_rules, plot_runs
 from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, LEARNED_ACTIVATIONS, STOCK
 
@@ -16,7 +16,6 @@ Row = dict[str, str]
 COMMAND = "python -m benchmarks.po2_collapse --report"
 MAIN_RULES = (STOCK, EXACT, LEARNED, LEARNED_ACTIVATIONS)
 CONFIGS = ("flat16", "flat8", "flat4", "mpq")
-SIDE_BY_SIDE = "flat16"
 
 
 def write_report(rows: Sequence[Row], runs: Path, path: Path) -> None:
@@ -34,31 +33,29 @@ def write_report(rows: Sequence[Row], runs: Path, path: Path) -> None:
         raise ValueError("a report needs results: run a benchmark first")
     images = path.parent / "images"
     sections = []
-    for (benchmark, model), group in _grouped(most_epochs(rows), ("benchmark", "model")):
-        sections += network_section(f"{benchmark}, {model}", group)
-        name = f"po2-collapse-{benchmark}-{model}"
-        pictures = [
-            plot_rules(group, CONFIGS, MAIN_RULES, images / f"{name}-rules.png"),
-            plot_causes(group, SIDE_BY_SIDE, images / f"{name}-causes.png"),
-            *(plot_runs(group, SIDE_BY_SIDE, runs, start, images / f"{name}-{start}-epochs.png") for start in STARTS),
-        ]
-        sections += [f"![{picture.stem}]({os.path.relpath(picture, path.parent)})" for picture in pictures if picture]
+    for (benchmark, model), of_network in _grouped(rows, ("benchmark", "model")):
+        sections.append(f"### {benchmark}, {model}")
+        of_network = sorted(of_network, key=lambda row: (STARTS.index(row["start"]), int(row["epochs"])))
+        for (start, epochs), group in _grouped(of_network, ("start", "epochs")):
+            widest = min((row["config"] for row in group if row["config"] in CONFIGS), key=CONFIGS.index, default=FLOAT)
+            name = f"po2-collapse-{benchmark}-{model}-{start}-{epochs}"
+            pictures = [
+                plot_rules(group, CONFIGS, MAIN_RULES, images / f"{name}-rules.png"),
+                plot_causes(group, widest, images / f"{name}-causes.png"),
+                plot_runs(group, widest, runs, images / f"{name}-epochs.png"),
+            ]
+            sections += tables_section(f"From {start} weights, epochs: {epochs}", group)
+            sections += [
+                f"![{picture.stem}]({os.path.relpath(picture, path.parent)})" for picture in pictures if picture
+            ]
     write_results(path, COMMAND, sections)
 
 
-def most_epochs(rows: Iterable[Row]) -> list[Row]:
-    """Return of rows that differ in their epochs alone the one with the most."""
-    best: dict[tuple[str, ...], Row] = {}
-    for row in sorted(rows, key=lambda row: int(row["epochs"])):
-        best[tuple(row[column] for column in KEY if column != "epochs")] = row
-    return list(best.values())
-
-
-def network_section(title: str, rows: Sequence[Row]) -> list[str]:
-    """Return heading, data and tables of one network."""
-    plain = [row for row in rows if row["start"] == TRAINED_START and float(row["l2"]) == 0.0]
+def tables_section(title: str, rows: Sequence[Row]) -> list[str]:
+    """Return heading, data and tables of runs that start from the same weights and last as long."""
+    plain = [row for row in rows if float(row["l2"]) == 0.0]
     return [
-        f"### {title}",
+        f"#### {title}",
         _about(rows),
         *(table for table in (rules_table(plain), causes_table(plain), weights_table(rows)) if table),
     ]
@@ -69,8 +66,8 @@ def _about(rows: Sequence[Row]) -> str:
         return ", ".join(sorted({row[name] for row in rows}))
 
     return (
-        f"{rows[0]['metric']} on {values('data')}; epochs of training: {values('epochs')}; seeds: {values('seed')}; "
-        f"commits: {values('commit')}. A score is that before training and that after it, the mean over the seeds."
+        f"{rows[0]['metric']} on {values('data')}; seeds: {values('seed')}; commits: {values('commit')}. "
+        "A score is that before training and that after it, the mean over the seeds."
     )
 
 
@@ -102,19 +99,19 @@ def causes_table(rows: Sequence[Row]) -> str:
 
 
 def weights_table(rows: Sequence[Row]) -> str:
-    """Return the table of what became of the weights, with and without a penalty, from trained and random ones."""
-    columns = ("config", "rule", "start", "L2", "score", "zero kernels", "zero biases", "kernels as before training")
+    """Return the table of what became of the weights, with and without a penalty."""
+    columns = ("config", "rule", "L2", "score", "zero kernels", "zero biases", "kernels as before training")
     lines = []
     configs, rules = (FLOAT, *CONFIGS), (FLOAT, *MAIN_RULES)
     shown = [row for row in rows if row["rule"] in rules and row["config"] in configs]
-    shown.sort(key=lambda row: (configs.index(row["config"]), row["start"], rules.index(row["rule"]), row["l2"]))
-    for (config, rule, start, l2), group in _grouped(shown, ("config", "rule", "start", "l2")):
+    shown.sort(key=lambda row: (configs.index(row["config"]), rules.index(row["rule"]), row["l2"]))
+    for (config, rule, l2), group in _grouped(shown, ("config", "rule", "l2")):
         zeros = [
             " to ".join(filter(None, (_percent(group, f"{part}_zero_ratio_{stage}") for stage in ("before", "after"))))
             for part in ("kernel", "bias")
         ]
         still = _percent(group, "kernel_unchanged_ratio")
-        lines.append([config, rule, start, f"{float(l2):g}", scores(group), *zeros, still])
+        lines.append([config, rule, f"{float(l2):g}", scores(group), *zeros, still])
     return table(columns, lines) if lines else ""
 
 

@@ -236,6 +236,10 @@ def test_the_report_has_every_rule_and_cause_and_leaves_the_text_alone(tmp_path)
     text = document.read_text(encoding="utf-8")
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert "| flat16 | 0.1000 to **0.5000** | 0.1000 to **0.8500** ± 0.0707 |  |" in text
+    assert text.index("#### From trained weights, epochs: 2") < text.index("| flat16 | 0.1000 to **0.4000** |  |")
+    assert text.index("| flat16 | 0.1000 to **0.4000** |  |") < text.index("#### From trained weights, epochs: 5")
     assert "| floor | 0.1000 to **0.6000** | 0.1000 to **0.7500** |" in text
     pictures = {path.name for path in (tmp_path / "images").iterdir()}
-    assert pictures == {"po2-collapse-digits-tiny-rules.png", "po2-collapse-digits-tiny-causes.png"}
+    assert pictures == {
+        f"po2-collapse-digits-tiny-{name}.png" for name in ("trained-5-rules", "trained-5-causes", "trained-2-rules")
+    }
