@@ -22,6 +22,7 @@ from benchmarks.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.files import write_csv
 from po2quant.search.run import run_search
+from po2quant.search.settings import SearchSettings
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment
 from po2quant.training.run_folder import project_commit
@@ -49,7 +50,7 @@ def measure(experiment: Experiment, trials: int, informed: bool, add_row: Callab
         tuner.search()
 
     with tempfile.TemporaryDirectory() as folder:
-        run_search(experiment, Path(folder), trials, epochs=1, informed=informed, run_trials=run_trials)
+        run_search(experiment, Path(folder), SearchSettings(trials, 1, informed), run_trials)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

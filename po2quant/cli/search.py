@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from typing import Annotated, Any
@@ -64,6 +65,14 @@ def search(
     ] = "4,8,16",
     bias_bits: Annotated[str, typer.Option("--bias-bits", help="The same for biases.")] = "16,31",
     activation_bits: Annotated[str, typer.Option("--activation-bits", help="The same for activations.")] = "4,8,16",
+    max_kib: Annotated[
+        float | None,
+        typer.Option(
+            "--max-kib",
+            help="Largest size of weights and activations together. The metric alone then decides, not the metric "
+            "times the forgiving factor.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -79,24 +88,30 @@ def search(
 ) -> None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
     import_tensorflow_quietly()
+    from po2quant.cost import BITS_PER_KIB
     from po2quant.report.plots import plot_comparison, plot_search
     from po2quant.report.tables import result_table
-    from po2quant.search import SearchSpace, run_search
+    from po2quant.search import SearchSettings, SearchSpace, run_search
     from po2quant.search.distributed import THIS_MACHINE, WORKER, check_options, run_distributed_search
     from po2quant.search.worker import run_worker
     from po2quant.training import finetune as workflow
-    from po2quant.training.prepare import resolve_config
+    from po2quant.training.prepare import describe_network, resolve_config
 
     check_options(workers, role, oracle, output_dir)
     widths = {"--kernel-bits": kernel_bits, "--bias-bits": bias_bits, "--activation-bits": activation_bits}
     space = SearchSpace(*(tuple(whole_numbers(text, option)) for option, text in widths.items()))
+    if max_kib is not None and not math.isfinite(max_kib):
+        raise ValueError(f"--max-kib must be a finite number. Received: {max_kib}")
+    max_bits = None if max_kib is None else int(max_kib * BITS_PER_KIB)
+    settings = SearchSettings(max_trials, epochs, informed, space, max_bits)
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
+    settings.check_size(describe_network(spec))
     dataset = load_dataset(task, data, data_dir, seed)
     workflow.require_training_data(dataset)
     experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
     if role == WORKER:
-        run_worker(experiment, output_dir, epochs, oracle)
+        run_worker(experiment, output_dir, settings, oracle)
         return
     run = open_run_folder(
         "search",
@@ -109,6 +124,7 @@ def search(
         kernel_bits=space.kernel,
         bias_bits=space.bias,
         activation_bits=space.activation,
+        max_kib=max_kib,
         data=data,
         data_dir=data_dir,
     )
@@ -116,15 +132,15 @@ def search(
         experiment = experiment.with_float_weights(run.path / "float")
         if workers or role:
             words = ["search", "--role", WORKER, "--benchmark", benchmark, *_options(experiment), "--epochs", epochs]
+            words += ["--max-kib", max_kib] if max_kib is not None else []
             words += ["--seed", seed, "--output-dir", run.path, *data_words(data, data_dir, preset)]
             if role:
                 say(f"a worker joins with: {shlex.join(map(str, [sys.argv[0], *words, '--oracle', oracle]))}")
             command = [sys.executable, "-c", "from po2quant.cli import main; main()", *words]
-            found = run_distributed_search(
-                experiment, run.path, max_trials, epochs, informed, space, oracle or THIS_MACHINE, workers or 0, command
-            )
+            address = oracle or THIS_MACHINE
+            found = run_distributed_search(experiment, run.path, settings, address, workers or 0, command)
         else:
-            found = run_search(experiment, run.path, max_trials, epochs, informed, space)
+            found = run_search(experiment, run.path, settings)
     best = found.best_config(f"{task.name}-{name}")
     best.save(run.path / workflow.CONFIG_FILE)
     pictures = plot_search(found.log.rows, best, run.path / "plots", dataset.describe())

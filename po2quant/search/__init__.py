@@ -2,6 +2,7 @@
 
 from po2quant.search.autoqkeras import AutoQKeras
 from po2quant.search.run import SearchResult, run_search
+from po2quant.search.settings import SearchSettings
 from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
@@ -10,6 +11,7 @@ __all__ = [
     "AutoQKeras",
     "BitWidthTuner",
     "SearchResult",
+    "SearchSettings",
     "SearchSpace",
     "TrialLog",
     "TrialRow",

@@ -35,6 +35,7 @@ class Advisor:
         layers: the network as the bit accounting sees it.
         sensitivities: what each width of each slot costs.
         size_factor: given a size in bits, returns the factor of the metric.
+        max_bits: largest size of a network; None: any.
 
     Reference:
         Dong et al., "HAWQ-V2", arXiv 1911.03852: the sum of independent errors ranks configurations.
@@ -46,12 +47,13 @@ class Advisor:
         layers: Sequence[LayerShape],
         sensitivities: Sequence[Sensitivity],
         size_factor: Callable[[int], float],
+        max_bits: int | None = None,
     ) -> None:
         self._layers, self._size_factor = layers, size_factor
         self._predicted: dict[tuple[int, ...], tuple[float, float]] = {}
         self._errors = {(row.slot, row.bits): row.output_error for row in sensitivities}
         self._choices = {choice.name: choice.values for choice in space.hyperparameters(layers).space}
-        budgets = spread_budgets(sensitivities, layers, BUDGETS, space.groups)
+        budgets = spread_budgets(sensitivities, layers, BUDGETS, space.groups, max_bits)
         allocations = pareto_seeds(sensitivities, layers, budgets, space.groups)
         self._allocations = [space.values_of(allocation.widths, layers) for allocation in allocations]
 
@@ -75,7 +77,9 @@ class Advisor:
         best_values, best_score = max(trials, key=lambda trial: trial[1])
         tried = {self._key(values) for values in (*(values for values, _ in trials), *taken)}
         candidates = [
-            values for values in (*self._allocations, *self._changes(best_values)) if self._key(values) not in tried
+            values
+            for values in (*self._allocations, *self._changes(best_values))
+            if self._key(values) not in tried and self._log_error_and_factor(values)[1] > 0.0
         ]
         if not candidates:
             return None

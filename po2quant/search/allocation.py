@@ -98,14 +98,18 @@ def pareto_seeds(
 
 
 def spread_budgets(
-    rows: Sequence[Sensitivity], layers: Sequence[LayerShape], count: int, groups: Mapping[str, str] | None = None
+    rows: Sequence[Sensitivity],
+    layers: Sequence[LayerShape],
+    count: int,
+    groups: Mapping[str, str] | None = None,
+    max_bits: int | None = None,
 ) -> list[int]:
-    """Return sizes from the smallest possible one to the reference's, each larger by the same factor.
+    """Return sizes from the smallest possible one to the reference's or a limit, each larger by the same factor.
 
     AutoQKeras' score rises by the same amount with each factor. The largest size that is of use takes the place of a
-    larger reference.
+    larger end.
     """
-    return _Problem(rows, layers, groups or {}, OUTPUT_ERROR).spread_budgets(count)
+    return _Problem(rows, layers, groups or {}, OUTPUT_ERROR).spread_budgets(count, max_bits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +160,11 @@ class _Problem:
     def _size(self, bits_by_group: Mapping[str, int]) -> int:
         return network_size(self._layers, config_from_values(self._widths(bits_by_group), self._layers)).total_bits
 
-    def spread_budgets(self, count: int) -> list[int]:
-        """Return sizes from the smallest to the reference's or the largest, in equal ratios."""
+    def spread_budgets(self, count: int, max_bits: int | None = None) -> list[int]:
+        """Return sizes from the smallest to the reference's, a limit or the largest, in equal ratios."""
         largest = self._size({choice.group: choice.bits for choice in self._choices})
-        reference = network_size(self._layers, reference_config(self._layers)).total_bits
-        top = max(min(largest, reference), self._smallest_bits)
+        wanted = network_size(self._layers, reference_config(self._layers)).total_bits if max_bits is None else max_bits
+        top = max(min(largest, wanted), self._smallest_bits)
         return np.geomspace(self._smallest_bits, top, count).round().astype(int).tolist()
 
     def solve(self, budget_bits: int) -> Allocation:

@@ -28,7 +28,7 @@ from keras_tuner.src.distribute.oracle_chief import OracleServicer
 from po2quant.files import write_json
 from po2quant.search.oracle import end_trial, unfinished
 from po2quant.search.run import SearchResult, run_search
-from po2quant.search.space import SearchSpace
+from po2quant.search.settings import SearchSettings
 from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import TRIALS_FOLDER, BitWidthTuner
 from po2quant.search.worker import (
@@ -91,10 +91,7 @@ def _check_can_listen(address: str) -> None:
 def run_distributed_search(
     experiment: Experiment,
     folder: Path,
-    max_trials: int,
-    epochs: int,
-    informed: bool = True,
-    space: SearchSpace | None = None,
+    settings: SearchSettings,
     address: str = THIS_MACHINE,
     workers: int = 0,
     worker_command: Sequence[str | os.PathLike[str]] = (),
@@ -107,10 +104,7 @@ def run_distributed_search(
     Args:
         experiment: as in ``run_search``.
         folder: run folder, which all workers see.
-        max_trials: trials in all.
-        epochs: epochs of a trial.
-        informed: whether allocations by measured sensitivity are tried early.
-        space: widths to choose from; by default the published study's.
+        settings: what the search tries and maximises.
         address: ``host:port`` to listen at. Whoever reaches it can take part in the search, without a password.
         workers: how many to run on this machine.
         worker_command: what runs one of them, to which ``--oracle host:port`` is added.
@@ -125,11 +119,11 @@ def run_distributed_search(
         chief = ChiefService(tuner, folder / WORKERS_FOLDER)
         if not chief.is_over():
             (folder / WORKERS_FOLDER).mkdir(exist_ok=True)
-            write_json(folder / WORKERS_FOLDER / SEARCH_FILE, search_identity(experiment, epochs))
+            write_json(folder / WORKERS_FOLDER / SEARCH_FILE, search_identity(experiment, settings))
             _serve(chief, address, LocalWorkers(workers, worker_command, folder / WORKERS_FOLDER))
         shutil.rmtree(folder / WORKERS_FOLDER, ignore_errors=True)
 
-    return run_search(experiment, folder, max_trials, epochs, informed, space, run_trials)
+    return run_search(experiment, folder, settings, run_trials)
 
 
 def _serve(chief: ChiefService, address: str, workers: LocalWorkers) -> None:

@@ -13,9 +13,9 @@ import sklearn
 from keras_tuner.engine.trial import Trial, TrialStatus
 from sklearn.gaussian_process import GaussianProcessRegressor
 
-from po2quant.cost import LayerShape
+from po2quant.cost import LayerShape, network_size
 from po2quant.files import write_json
-from po2quant.search.space import SearchSpace
+from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.search.trial_log import COMPLETED, TrialRow
 
 OBJECTIVE = keras_tuner.Objective("score", "max")
@@ -39,14 +39,20 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         random_trials: trials at random after them, before the Gaussian process chooses.
         advise: given values and score of each completed trial, and the values of all others, returns the values of the
             next one, or None where the Gaussian process shall choose.
+        fits: given values, returns whether they may be tried; the narrowest may.
         arguments: those of Keras Tuner's ``BayesianOptimizationOracle``.
     """
 
     def __init__(
-        self, first: Sequence[Mapping[str, int]], random_trials: int, advise: Advice | None = None, **arguments: Any
+        self,
+        first: Sequence[Mapping[str, int]],
+        random_trials: int,
+        advise: Advice | None = None,
+        fits: Callable[[Mapping[str, int]], bool] = lambda values: True,
+        **arguments: Any,
     ) -> None:
         super().__init__(num_initial_points=len(first) + random_trials, **arguments)
-        self._first, self._advise = first, advise
+        self._first, self._advise, self._fits = first, advise, fits
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return the values of a trial; ids count from 0."""
@@ -88,6 +94,7 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
             changed = rng.choice(choices, size=rng.integers(1, _CHANGED_CHOICES + 1))
             values = best[number % len(best)].hyperparameters.values
             candidates.append({**values, **{choice.name: int(rng.choice(choice.values)) for choice in changed}})
+        candidates = [values for values in candidates if self._fits(values)] or [best[0].hyperparameters.values]
         free = self._nonfixed_space()
         vectors = np.array([[choice.value_to_prob(values[choice.name]) for choice in free] for values in candidates])
         mean, deviation = process.predict(vectors, return_std=True)  # of the negative score
@@ -110,7 +117,7 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         """Return values that no trial has had: the given ones, with as few random changes as that takes."""
         rng = np.random.default_rng((self.seed, int(trial_id)))
         choices = [choice for choice in self.hyperparameters.space if len(getattr(choice, "values", ())) > 1]
-        changed = dict(values)
+        changed = self._narrowed(values, choices, rng)
         for _ in range(_CHANGES):
             if not self._duplicate(changed):
                 return changed
@@ -119,7 +126,17 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
             choice = choices[rng.integers(len(choices))]
             others = [bits for bits in choice.values if bits != changed[choice.name]]
             changed[choice.name] = others[rng.integers(len(others))]
+            changed = self._narrowed(changed, choices, rng)
         return None
+
+    def _narrowed(self, values: Mapping[str, int], choices: Sequence[Any], rng: np.random.Generator) -> dict[str, int]:
+        """Return values with as many random ones narrower as it takes to fit."""
+        narrowed = dict(values)
+        while not self._fits(narrowed):
+            wide = [choice for choice in choices if narrowed[choice.name] > choice.values[0]]
+            choice = wide[rng.integers(len(wide))]
+            narrowed[choice.name] = max(bits for bits in choice.values if bits < narrowed[choice.name])
+        return narrowed
 
     def release(self, tuner_id: str) -> None:
         """Take the trial of a worker that is gone, for the next worker that asks."""
@@ -166,6 +183,7 @@ def bayesian_oracle(
     promising: Sequence[Mapping[str, int]] = (),
     advise: Advice | None = None,
     random_trials: int = RANDOM_TRIALS,
+    max_bits: int | None = None,
 ) -> SeededOracle:
     """Return an oracle over the widths of a network.
 
@@ -179,12 +197,18 @@ def bayesian_oracle(
         promising: hyperparameter values of the next trials.
         advise: chooses the trials after them as long as it expects a better one.
         random_trials: trials at random before the Gaussian process chooses.
+        max_bits: largest size of a network; None: any.
     """
-    first = [*space.flat_values(layers), *promising]
+
+    def fits(values: Mapping[str, int]) -> bool:
+        return max_bits is None or network_size(layers, config_from_values(values, layers)).total_bits <= max_bits
+
+    first = [values for values in (*space.flat_values(layers), *promising) if fits(values)]
     return SeededOracle(
         [values for index, values in enumerate(first) if values not in first[:index]],
         random_trials,
         advise,
+        fits,
         objective=OBJECTIVE,
         max_trials=max_trials,
         hyperparameters=space.hyperparameters(layers),

@@ -17,11 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from po2quant.benchmark import NetworkSpec, Split
 from po2quant.bit_config import BitConfig
-from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
+from po2quant.cost import LayerShape, network_size, reference_config
 from po2quant.search.advice import Advisor
 from po2quant.search.allocation import pareto_seeds, spread_budgets
 from po2quant.search.oracle import SeededOracle, bayesian_oracle
 from po2quant.search.sensitivity import Sensitivity, load_sensitivities, save_sensitivities, sensitivity_sweep
+from po2quant.search.settings import SearchSettings
 from po2quant.search.space import SearchSpace
 from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
@@ -54,10 +55,7 @@ class SearchResult:
 def run_search(
     experiment: Experiment,
     folder: Path,
-    max_trials: int,
-    epochs: int,
-    informed: bool = True,
-    space: SearchSpace | None = None,
+    settings: SearchSettings,
     run_trials: Callable[[BitWidthTuner], None] = BitWidthTuner.search,
 ) -> SearchResult:
     """Search a bit width for every quantizer of a network; Ctrl-C ends it with the trials so far.
@@ -66,35 +64,33 @@ def run_search(
         experiment: network, data and the float weights that every trial starts from. The validation split
             chooses, the test split is not touched.
         folder: run folder; an unfinished search in it goes on.
-        max_trials: trials in all.
-        epochs: epochs of a trial.
-        informed: whether allocations by measured sensitivity are tried early.
-        space: widths to choose from; by default the published study's.
+        settings: what the search tries and maximises.
         run_trials: runs the trials that the tuner's oracle chooses; by default here, one after the other.
     """
     keras.utils.set_random_seed(experiment.seed)
-    space, layers = space or SearchSpace(), describe_network(experiment.spec)
+    space, layers = settings.space, describe_network(experiment.spec)
+    settings.check_size(layers)
     network = reusable_network(experiment)
     samples, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed)
-    if informed:
+    if settings.informed:
         measured, loss = experiment.dataset.train.head(SENSITIVITY_SAMPLES), experiment.recipe.loss
         sensitivities = measured_sensitivities(network.model, space.choices(layers), samples, measured, loss, folder)
         reference_bits = network_size(layers, reference_config(layers)).total_bits
-        factor = ForgivingFactor()
         oracle = informed_oracle(
             space,
             layers,
             sensitivities,
-            lambda bits: factor(bits, reference_bits),
-            max_trials,
+            lambda bits: settings.size_factor(bits, reference_bits),
+            settings.max_trials,
             experiment.seed,
             known_values(experiment.spec, space, layers),
+            settings.max_bits,
         )
     else:
-        oracle = bayesian_oracle(space, layers, max_trials, experiment.seed)
+        oracle = bayesian_oracle(space, layers, settings.max_trials, experiment.seed, max_bits=settings.max_bits)
     interrupted = False
-    with progress_line("search", max_trials) as line:
-        tuner = make_tuner(BitWidthTuner, experiment, network, layers, samples, oracle, epochs, folder, line)
+    with progress_line("search", settings.max_trials) as line:
+        tuner = make_tuner(BitWidthTuner, experiment, network, layers, samples, oracle, settings, folder, line)
         with warnings.catch_warnings():
             # The oracle's Gaussian process says so whenever a hyperparameter does not matter.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -113,7 +109,7 @@ def make_tuner(
     layers: Sequence[LayerShape],
     samples: np.ndarray,
     oracle: keras_tuner.Oracle,
-    epochs: int,
+    settings: SearchSettings,
     folder: Path,
     line: ProgressLine = SILENT,
 ) -> BitWidthTuner:
@@ -127,8 +123,9 @@ def make_tuner(
             samples,
             experiment.recipe,
             experiment.benchmark.selection,
-            epochs,
+            settings.epochs,
             folder,
+            settings.size_factor,
             seed=experiment.seed,
             line=line,
         )
@@ -178,12 +175,13 @@ def informed_oracle(
     max_trials: int,
     seed: int,
     known: Sequence[Mapping[str, int]] = (),
+    max_bits: int | None = None,
 ) -> SeededOracle:
     """Return an oracle that needs few trials.
 
     It tries the flat configurations, known ones, these without the bits that hardly lower the error, two allocations of
-    sizes between the smallest and the reference's, what sensitivities and trials together promise, and at last what the
-    Gaussian process chooses.
+    sizes between the smallest and the reference's or the limit, the one at the limit, what sensitivities and trials
+    together promise, and at last what the Gaussian process chooses. None exceeds the limit.
 
     Args:
         space: widths to choose from.
@@ -193,10 +191,12 @@ def informed_oracle(
         max_trials: trials in all.
         seed: of the random choices.
         known: hyperparameter values of configurations that are known to be good.
+        max_bits: largest size of a network; None: any.
     """
-    _, *between, _ = spread_budgets(sensitivities, layers, 4, space.groups)
-    allocations = pareto_seeds(sensitivities, layers, between, space.groups)
-    advisor = Advisor(space, layers, sensitivities, size_factor)
+    _, *between, largest = spread_budgets(sensitivities, layers, 4, space.groups, max_bits)
+    budgets = between if max_bits is None else [*between, largest]
+    allocations = pareto_seeds(sensitivities, layers, budgets, space.groups)
+    advisor = Advisor(space, layers, sensitivities, size_factor, max_bits)
     allocated = [space.values_of(allocation.widths, layers) for allocation in allocations]
     first = [*known, *map(advisor.trimmed, known), *allocated]
-    return bayesian_oracle(space, layers, max_trials, seed, first, advisor, random_trials=0)
+    return bayesian_oracle(space, layers, max_trials, seed, first, advisor, random_trials=0, max_bits=max_bits)

@@ -21,6 +21,7 @@ from keras_tuner.src import protos
 
 from po2quant.search.oracle import OBJECTIVE
 from po2quant.search.run import make_tuner
+from po2quant.search.settings import SearchSettings
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment, reusable_network
@@ -47,7 +48,7 @@ def parse_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def search_identity(experiment: Experiment, epochs: int) -> dict[str, Any]:
+def search_identity(experiment: Experiment, settings: SearchSettings) -> dict[str, Any]:
     """Return what a chief and its workers must have in common."""
     return {
         "benchmark": experiment.benchmark.name,
@@ -55,19 +56,20 @@ def search_identity(experiment: Experiment, epochs: int) -> dict[str, Any]:
         "alpha": experiment.alpha,
         "seed": experiment.seed,
         "preset": experiment.preset,
-        "epochs": epochs,
+        "epochs": settings.epochs,
+        "max_bits": settings.max_bits,
         "weights": experiment.weights.name,
         "data": experiment.dataset.fingerprint(),
     }
 
 
-def run_worker(experiment: Experiment, folder: Path, epochs: int, address: str) -> None:
+def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, address: str) -> None:
     """Run trials for the chief at an address until it has no more.
 
     Args:
         experiment: the chief's. Without weights, those of the float network that the chief has trained are taken.
         folder: the chief's run folder, on a file system that both share.
-        epochs: epochs of a trial, the chief's.
+        settings: the chief's.
         address: ``host:port``.
 
     Raises:
@@ -79,7 +81,7 @@ def run_worker(experiment: Experiment, folder: Path, epochs: int, address: str) 
     _wait_for_chief(address)
     if experiment.weights is None:
         experiment = dataclasses.replace(experiment, weights=folder / FLOAT_FOLDER)
-    _check_same_search(folder, search_identity(experiment, epochs))
+    _check_same_search(folder, search_identity(experiment, settings))
     keras.utils.set_random_seed(experiment.seed)
     layers, network = describe_network(experiment.spec), reusable_network(experiment)
     samples, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed)
@@ -87,7 +89,7 @@ def run_worker(experiment: Experiment, folder: Path, epochs: int, address: str) 
     os.environ.setdefault("KERASTUNER_TUNER_ID", own_id)
     os.environ |= {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(port), "no_grpc_proxy": host}
     oracle, own_folder = keras_tuner.Oracle(OBJECTIVE), folder / WORKERS_FOLDER / own_id
-    tuner = make_tuner(WorkerTuner, experiment, network, layers, samples, oracle, epochs, own_folder)
+    tuner = make_tuner(WorkerTuner, experiment, network, layers, samples, oracle, settings, own_folder)
     with signs_of_life(tuner, address):
         _run_trials(tuner)
 

@@ -17,12 +17,13 @@ import keras_tuner
 import pytest
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.src import protos
-from search_process import EPOCHS, KILL_FILE, command, experiment
+from search_process import EPOCHS, KILL_FILE, command, experiment, search_settings
 
 from po2quant.search import distributed, worker
 from po2quant.search.distributed import ChiefService, LocalWorkers, check_options, run_distributed_search
 from po2quant.search.oracle import SeededOracle, bayesian_oracle
 from po2quant.search.run import run_search
+from po2quant.search.settings import SearchSettings
 from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
@@ -43,7 +44,7 @@ def weights(tmp_path_factory):
 
 
 def search(weights, folder, trials, **arguments):
-    return run_distributed_search(experiment(weights), folder, trials, EPOCHS, informed=False, **arguments)
+    return run_distributed_search(experiment(weights), folder, search_settings(trials), **arguments)
 
 
 def rows_of(folder):
@@ -85,7 +86,7 @@ def test_every_trial_ends_though_both_workers_were_killed_in_one(finished):
 
 def test_trials_of_workers_equal_those_of_one_process(finished, weights, tmp_path):
     folder, result = finished
-    alone = run_search(experiment(weights), tmp_path, 3, EPOCHS, informed=False)
+    alone = run_search(experiment(weights), tmp_path, search_settings(3))
     rows = {row.trial_id: row for row in result.log.rows}
     for row in alone.log.rows:
         assert (rows[row.trial_id].score, rows[row.trial_id].metric) == (row.score, row.metric)
@@ -325,7 +326,7 @@ def test_workers_share_the_cores(monkeypatch, tmp_path):
 def test_a_worker_without_a_chief_says_so(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "CHIEF_WAIT_SECONDS", 0.2)
     with pytest.raises(OSError, match=r"no chief has answered at 127\.0\.0\.1:\d+ within 0\.2 s"):
-        run_worker(experiment(weights), tmp_path, EPOCHS, free_address())
+        run_worker(experiment(weights), tmp_path, search_settings(), free_address())
 
 
 @pytest.mark.parametrize(("wait_seconds", "parent"), [(0.2, None), (TIMEOUT_S, "0")], ids=["silent", "orphan"])
@@ -358,12 +359,12 @@ def test_a_worker_whose_chief_has_stopped_says_so(tmp_path):
 def test_a_worker_of_another_search_is_refused(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "_wait_for_chief", lambda address: None)
     with pytest.raises(ValueError, match="--output-dir must be the run folder of the chief"):
-        run_worker(experiment(weights), tmp_path, EPOCHS, "host:1")
+        run_worker(experiment(weights), tmp_path, search_settings(), "host:1")
     (tmp_path / "workers").mkdir()
-    identity = worker.search_identity(experiment(weights), EPOCHS)
+    identity = worker.search_identity(experiment(weights), search_settings())
     distributed.write_json(tmp_path / "workers" / "search.json", identity)
     with pytest.raises(ValueError, match=r"options and data of its chief\. Received: seed 1 instead of 0, epochs 3 in"):
-        run_worker(experiment(weights, seed=1), tmp_path, EPOCHS + 1, "host:1")
+        run_worker(experiment(weights, seed=1), tmp_path, SearchSettings(1, EPOCHS + 1), "host:1")
 
 
 WRONG_OPTIONS = {

@@ -33,6 +33,15 @@ def test_every_configuration_is_tried_once_and_then_the_search_ends(tmp_path, ra
     assert len(tried) == len(set(tried)) == 8
 
 
+@pytest.mark.parametrize("random_trials", [0, 3])
+def test_under_a_size_limit_every_configuration_that_fits_is_tried_once_and_no_other(tmp_path, random_trials):
+    two_wide_kernels = 3 * 2 * 16 + 8 * (8 + 8 + 4)
+    oracle = bayesian_oracle(SPACE, LAYERS, 50, seed=0, random_trials=random_trials, max_bits=two_wide_kernels)
+    tried = [kernels(values) for values in trials_of(oracle, tmp_path, lambda values: sum(kernels(values)) / 24)]
+    assert tried[0] == (4, 4, 4)
+    assert len(tried) == len(set(tried)) == 7 and (8, 8, 8) not in tried
+
+
 def test_flat_configurations_come_first_then_promising_ones(tmp_path):
     values = {"dense_0.bias": 16, "dense_1.bias": 16, "dense_2.bias": 16}
     promising = [

@@ -8,7 +8,7 @@ import search_process
 
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, network_size, reference_config
-from po2quant.search import run_search
+from po2quant.search import SearchSettings, SearchSpace, run_search
 from po2quant.search.oracle import SeededOracle
 from po2quant.training.finetune import Experiment
 from po2quant.training.fit import compile_model, train_epoch, validation_logs
@@ -19,7 +19,7 @@ from po2quant.training.weights import load_weights
 
 def search(digits, data, weights, folder, trials=3, **changes):
     experiment = Experiment(dataclasses.replace(digits, **changes), "ds_cnn", data, weights=weights)
-    return run_search(experiment, folder, trials, epochs=1, informed=False)
+    return run_search(experiment, folder, SearchSettings(trials, 1, informed=False))
 
 
 def scripted(*outcomes):
@@ -126,8 +126,8 @@ def test_a_logged_trial_is_not_run_again_though_the_oracle_had_not_heard_of_it(t
     tiny = search_process.experiment(None).with_float_weights(tmp_path / "float")
     with monkeypatch.context() as patch:
         patch.setattr(SeededOracle, "end_trial", interrupt)
-        killed = run_search(tiny, tmp_path / "search", 2, epochs=1, informed=False)
-    resumed = run_search(tiny, tmp_path / "search", 2, epochs=1, informed=False)
+        killed = run_search(tiny, tmp_path / "search", SearchSettings(2, 1, informed=False))
+    resumed = run_search(tiny, tmp_path / "search", SearchSettings(2, 1, informed=False))
     assert [row.trial_id for row in resumed.log.rows] == ["0", "1"]
     assert resumed.log.rows[:1] == killed.log.rows
 
@@ -165,9 +165,37 @@ def test_an_informed_search_tries_allocations_after_the_flat_configurations(
     digits, digits_data, digits_weights, tmp_path
 ):
     experiment = Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)
-    result = run_search(experiment, tmp_path, 5, epochs=1)
+    result = run_search(experiment, tmp_path, SearchSettings(5, 1))
     sizes = [row.size_bits for row in result.log.rows]
     assert sizes[0] < sizes[1] < sizes[2] and sizes[0] <= sizes[3] < sizes[4] < sizes[2]
     measured = (tmp_path / "sensitivity.csv").read_bytes()
-    run_search(experiment, tmp_path, 6, epochs=1)
+    run_search(experiment, tmp_path, SearchSettings(6, 1))
     assert (tmp_path / "sensitivity.csv").read_bytes() == measured
+
+
+@pytest.mark.parametrize("informed", [True, False])
+def test_a_search_under_a_size_limit_tries_nothing_larger_and_scores_by_the_metric(
+    digits, digits_data, digits_weights, tmp_path, informed
+):
+    experiment = Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)
+    max_bits = 30_000
+    space = SearchSpace(kernel=(3, 4, 8), bias=(8, 16), activation=(3, 4, 8))
+    result = run_search(experiment, tmp_path, SearchSettings(6, 1, informed, space, max_bits))
+    assert len(result.log.rows) == 6
+    for row in result.log.rows:
+        assert row.size_bits <= max_bits and row.score == row.metric
+        config = BitConfig.load(tmp_path / "trials" / row.trial_id / "config.json")
+        assert {bits.kernel for bits in config.layers.values()} <= {None, 3, 4, 8}
+    assert max(row.size_bits for row in result.log.rows) > 0.9 * max_bits
+
+
+def test_a_size_limit_that_no_width_meets_is_refused(digits, digits_data, digits_weights, tmp_path):
+    experiment = Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)
+    with pytest.raises(ValueError, match=r"at least \d+ bits .* KiB.*narrowest widths. Received: 1000 bits"):
+        run_search(experiment, tmp_path, SearchSettings(2, 1, max_bits=1000))
+
+
+@pytest.mark.parametrize("name", ["max_trials", "epochs"])
+def test_settings_need_a_trial_and_an_epoch(name):
+    with pytest.raises(ValueError, match=f"{name} must be 1 or more. Received: {name}=0"):
+        SearchSettings(**{"max_trials": 1, "epochs": 1, name: 0})

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Recipe, Split, accuracy_score, validation_accuracy
-from po2quant.search import distributed, worker
+from po2quant.search import SearchSettings, distributed, worker
 from po2quant.training.finetune import Experiment
 from po2quant.training.schedules import constant
 from po2quant.transform import Placement
@@ -54,6 +54,10 @@ def experiment(weights: Path, seed: int = 0) -> Experiment:
     return Experiment(TASK, "net", load(), weights=weights, seed=seed)
 
 
+def search_settings(trials: int = 1) -> SearchSettings:
+    return SearchSettings(trials, EPOCHS, informed=False)
+
+
 def command(role: str, weights: Path, folder: Path, *arguments: object) -> list[str]:
     """Return the command of a chief's or worker's process."""
     return [sys.executable, __file__, role, str(weights), str(folder), *map(str, arguments)]
@@ -66,10 +70,10 @@ def main(role, weights, folder, *arguments):
         trials, workers = map(int, arguments)
         of_worker = command(distributed.WORKER, weights, folder)
         distributed.run_distributed_search(
-            experiment(weights), folder, trials, EPOCHS, False, workers=workers, worker_command=of_worker
+            experiment(weights), folder, search_settings(trials), workers=workers, worker_command=of_worker
         )
     else:
-        worker.run_worker(experiment(weights), folder, EPOCHS, arguments[-1])
+        worker.run_worker(experiment(weights), folder, search_settings(), arguments[-1])
 
 
 if __name__ == "__main__":

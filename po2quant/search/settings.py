@@ -1,0 +1,52 @@
+"""What a search is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from po2quant.cost import BITS_PER_KIB, ForgivingFactor, LayerShape, SizeLimit, network_size
+from po2quant.search.space import SearchSpace, config_from_values
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """What a search tries, and what it maximises.
+
+    Args:
+        max_trials: trials in all.
+        epochs: epochs of a trial.
+        informed: whether allocations by measured sensitivity are tried early.
+        space: widths to choose from; by default the published study's.
+        max_bits: size that the network must not exceed, as :func:`po2quant.cost.network_size` counts it. Then the score
+            is the metric alone. None: any size, and the score is metric times forgiving factor.
+
+    Raises:
+        ValueError: for fewer than one trial or epoch.
+    """
+
+    max_trials: int
+    epochs: int
+    informed: bool = True
+    space: SearchSpace = dataclasses.field(default_factory=SearchSpace)
+    max_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_trials", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more. Received: {name}={getattr(self, name)}")
+
+    @property
+    def size_factor(self) -> Callable[[int, int], float]:
+        """Given the sizes of trial and reference, the factor of the metric."""
+        return ForgivingFactor() if self.max_bits is None else SizeLimit(self.max_bits)
+
+    def check_size(self, layers: Sequence[LayerShape]) -> None:
+        """Raise ValueError where no configuration of the space is small enough."""
+        narrowest = {name: widths[0] for name, widths in self.space.choices(layers).items()}
+        smallest = network_size(layers, config_from_values(narrowest, layers)).total_bits
+        if self.max_bits is not None and self.max_bits < smallest:
+            raise ValueError(
+                f"the size limit must be at least {smallest} bits ({smallest / BITS_PER_KIB:.1f} KiB), the size of the "
+                f"network at its narrowest widths. Received: {self.max_bits} bits"
+            )
