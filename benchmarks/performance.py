@@ -111,7 +111,7 @@ class Workload:
     @classmethod
     def random(cls, spec: NetworkSpec, recipe: Recipe) -> Workload:
         """Return random inputs; targets are classes where the loss takes class indices, else the inputs."""
-        model, rng = spec.build(), np.random.default_rng(0)
+        model, rng = spec.new_network(), np.random.default_rng(0)
         inputs = rng.random((CALIBRATION_SAMPLES, *model.input_shape[1:]), np.float32)
         x = tf.constant(inputs[:BATCH_SIZE])
         is_classifier = recipe.loss.startswith("sparse_")
@@ -156,7 +156,7 @@ def _stock_quantizer(alpha: str) -> qkeras.quantizers.quantized_bits:
 
 
 def _quantized(spec: NetworkSpec, alpha: str, activation_scale: str) -> keras.Model:
-    model = spec.build()
+    model = spec.new_network()
     return quantize_model(model, flat_config(model, BITS, spec.placement), alpha, spec.placement, activation_scale)
 
 
@@ -164,7 +164,7 @@ def builders(spec: NetworkSpec) -> dict[str, Callable[[], keras.Model]]:
     """Return what builds each variant of a network."""
     return {
         FLOAT: spec.build,
-        FOLDED: lambda: fold_batch_norm(spec.build()),
+        FOLDED: lambda: fold_batch_norm(spec.new_network()),
         **{name: functools.partial(stock_network, spec, alpha) for name, alpha in STOCK.items()},
         **{name: functools.partial(_quantized, spec, *scales) for name, scales in OURS.items()},
         KEPT: functools.partial(_quantized, spec, *OURS["auto_po2"]),

@@ -196,6 +196,13 @@ class NetworkSpec:
     mpq_config: Path | None = None
     recipes: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
 
+    def new_network(self) -> keras.Model:
+        """Return the untrained float model; layers without names of their own get the same ones every time."""
+        from keras.src.utils.naming import reset_uids
+
+        reset_uids()
+        return self.build()
+
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
@@ -211,6 +218,7 @@ class Benchmark:
             that training and search maximise, in [0, 1] for the forgiving factor.
         download: given a folder, brings the official data set there, unless it is there already.
         synthesize: given a seed, returns generated data of the same shapes, of kind ``"synthetic"``.
+        loaded_as: what :func:`load_benchmark` found it by.
     """
 
     name: str
@@ -221,6 +229,7 @@ class Benchmark:
     selection: Callable[[Mapping[str, float]], float]
     download: Callable[[Path], None] | None = None
     synthesize: Callable[[int], Dataset] | None = None
+    loaded_as: str | None = None
 
     def recipe_of(self, model: str, preset: str = PUBLISHED) -> Recipe:
         """Return the recipe of a model under a preset."""
@@ -283,4 +292,4 @@ def load_benchmark(name: str) -> Benchmark:
         raise ValueError(f"cannot load benchmark {name!r}: {' '.join(str(error).split())}") from None
     if not isinstance(benchmark, Benchmark):
         raise ValueError(f"{name!r} must be a po2quant.benchmark.Benchmark. Received: {type(benchmark).__name__}")
-    return benchmark
+    return dataclasses.replace(benchmark, loaded_as=name)

@@ -241,6 +241,37 @@ def test_activations_may_have_scales_of_another_kind(digits_weights, tmp_path):
     assert verified.returncode == 0, verified.stderr
 
 
+MY_TASK = """
+import keras
+import numpy as np
+from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Recipe, Split, accuracy_score, validation_accuracy
+from po2quant.training.schedules import constant
+from po2quant.transform import Placement
+
+def build():
+    layers = [keras.layers.Dense(6), keras.layers.ReLU(), keras.layers.Dense(3, activation="softmax")]
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+def load(data_dir, seed):
+    x = np.random.default_rng(seed).normal(size=(60, 4)).astype("float32")
+    y = np.argmax(x[:, :3], axis=1)
+    parts = [Split(x[start : start + 20], y[start : start + 20]) for start in (0, 20, 40)]
+    return Dataset("my data", "official", *parts)
+
+RECIPE = Recipe("sparse_categorical_crossentropy", 2, 2, 10, constant(0.01), metrics=("accuracy",))
+TASK = Benchmark("mytask", {"net": NetworkSpec(build, Placement())}, load, RECIPE, accuracy_score, validation_accuracy)
+"""
+
+
+def test_a_task_of_ones_own_needs_no_names_of_layers_and_its_run_knows_where_it_is(tmp_path):
+    (tmp_path / "mytask.py").write_text(MY_TASK)
+    result = run("finetune", "--benchmark", "mytask:TASK", "--config", "flat8", "--output-dir", "run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    verified = run("verify", "run", "--samples", 20, "--json", cwd=tmp_path)
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout.splitlines()[-1])["mismatches"] == 0
+
+
 def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_weights, tmp_path):
     folder = tmp_path / "search"
     common = ("search", "--weights", digits_weights, "--max-trials", 5, "--epochs", 1, "--output-dir", folder)

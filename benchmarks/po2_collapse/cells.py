@@ -123,7 +123,7 @@ def _random_network(experiment: Experiment) -> keras.Model:
 
     With the ones of an untrained layer, the signal would vanish in a deep network.
     """
-    model = experiment.spec.build()
+    model = experiment.spec.new_network()
     inputs, _ = calibration_inputs(experiment.dataset, model, experiment.seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -66,7 +66,10 @@ def summary(
 def evaluate(
     benchmark: BenchmarkOption = "digits",
     model: ModelOption = None,
-    weights: WeightsOption = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Float weights (.weights.h5, .keras, Keras 2 .h5), or a run folder; needed."),
+    ] = None,
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
     data: DataOption = None,

@@ -133,7 +133,7 @@ def frozen_network(
 
 def _no_data(spec: NetworkSpec) -> Dataset:
     """Return one sample of zeros, for a network that is calibrated already."""
-    zeros = np.zeros((1, *spec.build().input_shape[1:]), np.float32)
+    zeros = np.zeros((1, *spec.new_network().input_shape[1:]), np.float32)
     return Dataset("no data", "synthetic", Split(zeros, None))
 
 

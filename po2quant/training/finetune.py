@@ -98,7 +98,7 @@ def train_float(experiment: Experiment, folder: Path) -> keras.Model:
         ValueError: where the data set has no training or validation split.
     """
     keras.utils.set_random_seed(experiment.seed)
-    model = experiment.spec.build()
+    model = experiment.spec.new_network()
     recipe = experiment.recipe
     _fit(experiment, recipe.for_float(), model, folder, recipe.float_epochs, "float network")
     return model

@@ -55,7 +55,7 @@ def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
         bits = int(flat.group(1))
         if bits not in FLAT_BITS:
             raise ValueError(f"--config must be {CONFIG_HELP}. Received: {name!r}")
-        return flat_config(spec.build(), bits, spec.placement)
+        return flat_config(spec.new_network(), bits, spec.placement)
     if not Path(name).is_file():
         raise ValueError(f"--config must be {CONFIG_HELP}. Received: {name!r}, which is no file")
     return BitConfig.load(name)
@@ -63,7 +63,7 @@ def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
 
 def describe_network(spec: NetworkSpec) -> list[LayerShape]:
     """Return the layers that the bit accounting counts."""
-    return network_layers(fold_batch_norm(spec.build()), spec.placement)
+    return network_layers(fold_batch_norm(spec.new_network()), spec.placement)
 
 
 def calibration_inputs(dataset: Dataset, model: keras.Model, seed: int) -> tuple[np.ndarray, str]:
@@ -137,7 +137,7 @@ def prepare_network(
     if not isinstance(weights, keras.Model) and is_quantized_checkpoint(weights):
         if config is None:
             raise ValueError(f"{weights} holds a quantized network: --config must name its configuration, not float")
-        model = quantize_model(spec.build(), config, alpha, spec.placement, scale_rule=scale_rule)
+        model = quantize_model(spec.new_network(), config, alpha, spec.placement, scale_rule=scale_rule)
         check_fits(dataset, model)
         load_weights(model, weights)
         _check_bits(model, config, weights)
@@ -169,7 +169,7 @@ def prepare_with_own_scales(
     config = config.with_alphas(dict.fromkeys(config.layers, alpha))
     if isinstance(weights, keras.Model) or not is_quantized_checkpoint(weights):
         return prepare_network(spec, config, alpha, weights, dataset, seed)
-    model = quantize_model(spec.build(), config, alpha, spec.placement)
+    model = quantize_model(spec.new_network(), config, alpha, spec.placement)
     check_fits(dataset, model)
     load_weights(model, weights)
     set_bits(model, config)
@@ -182,7 +182,7 @@ def load_float_network(spec: NetworkSpec, weights: Path | keras.Model) -> keras.
     """Return the folded float network with its weights."""
     if isinstance(weights, keras.Model):
         return fold_batch_norm(weights)
-    model = spec.build()
+    model = spec.new_network()
     load_weights(model, weights)
     return fold_batch_norm(model)
 
