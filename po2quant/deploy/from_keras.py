@@ -252,7 +252,8 @@ def _without_absorbed(kernel: Weights, bias: Weights, x: FixedPointFormat) -> We
 
     Training lets the weights of unused channels decay, to 1e-24 in MLPerf Tiny's MobileNetV1. In float64 a sum of
     products below a quarter of the bias' last place leaves the bias as it is, whatever the input; integers that kept it
-    would break a tie that Keras sees.
+    would break a tie that Keras sees. A bias that decayed as far beside its products can still break
+    one here and not there: where sums can be zero no rule makes both equal, and ``inexact_operations`` names the layer.
     """
     largest = [max(-low, high).bit_length() for low, high in weighted_limits(kernel, x)]
     top_of_products = np.array(largest) + kernel.exponents + x.exponent

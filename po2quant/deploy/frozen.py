@@ -25,8 +25,12 @@ def activation_format(name: str, quantizer: Any) -> FixedPointFormat:
         ValueError: for any other quantizer.
     """
     is_fixed_point = isinstance(quantizer, quantized_bits) and quantizer.alpha is None
-    if not isinstance(quantizer, quantized_bits_featuremap) and not is_fixed_point:
-        raise ValueError(f"quantizer of {name!r} must be a quantized_bits_featuremap. Received: {quantizer}")
+    is_noisy = is_fixed_point and quantizer.qnoise_factor != 1.0
+    if is_noisy or not (is_fixed_point or isinstance(quantizer, quantized_bits_featuremap)):
+        raise ValueError(
+            f"quantizer of {name!r} must be a quantized_bits_featuremap, or quantized_bits without scales or noise. "
+            f"Received: {quantizer}"
+        )
     _check_shift(name, quantizer)
     if getattr(quantizer, "scale_axis", None) is not None and quantizer.alpha is not None:
         raise ValueError(

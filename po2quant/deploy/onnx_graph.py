@@ -87,13 +87,15 @@ class OnnxGraph:
         inputs = [self._add_input(self.program.tensor[name]) for name in self.program.inputs]
         for operation in self.program.operations:
             self._add(operation)
-        outputs = [self._add_output(self.program.tensor[output.tensor]) for output in self.program.outputs]
-        ends = {value.name for value in (*inputs, *outputs)}
+        outputs: dict[str, Any] = {}
+        for output in self.program.outputs:
+            self._add_output(self.program.tensor[output.tensor], outputs)
+        ends = {value.name for value in (*inputs, *outputs.values())}
         graph = self.onnx.helper.make_graph(
             self._nodes,
             self.program.name,
             inputs,
-            outputs,
+            list(outputs.values()),
             [self.onnx.numpy_helper.from_array(array, name) for name, array in self._constants.items()],
             value_info=[value for name, value in self._values.items() if name not in ends],
         )
@@ -151,8 +153,12 @@ class OnnxGraph:
         self._style.quantize(self, self._channels_first(name, tensor.shape, f"{name}/channels_first"), tensor)
         return self._values[name]
 
-    def _add_output(self, tensor: Tensor) -> Any:
-        return self._values[self._channels_last(tensor.name, tensor.shape)]
+    def _add_output(self, tensor: Tensor, outputs: dict[str, Any]) -> None:
+        """Add an output to those by name; one that is there already gets a second name, as ONNX wants it."""
+        name = self._channels_last(tensor.name, tensor.shape)
+        if name in outputs:
+            name = self.node("Identity", [name], f"{name}/output", tensor.shape)
+        outputs[name] = self._values[name]
 
     def _channels_first(self, value: str, shape: Shape, name: str) -> str:
         if len(shape) != 3:

@@ -137,9 +137,11 @@ def plan_of(program: Program, operation: Operation) -> Plan | None:
         return None
     formats = tuple(tensor.format for tensor in program.inputs_of(operation))
     output = program.output_of(operation).format
-    count = math.prod(operation.window) if isinstance(operation, AveragePooling) else 1
+    is_mean = isinstance(operation, AveragePooling)
+    count = math.prod(operation.window) if is_mean else 1
     input_shifts, channels = _channels(operation, formats, output, count)
-    output_shifts, sum_bits = zip(*(_output_shift(channel, output, count) for channel in channels), strict=True)
+    shifts_and_bits = (_output_shift(channel, output, count, is_mean) for channel in channels)
+    output_shifts, sum_bits = zip(*shifts_and_bits, strict=True)
     lows, highs = zip(*(channel.limits for channel in channels), strict=True)
     limits = min(lows), max(highs)
     widest = max(_signed_bits(limits), *sum_bits)
@@ -241,7 +243,7 @@ def _product_limits(formats: tuple[FixedPointFormat, ...]) -> Limits:
     return low, high
 
 
-def _output_shift(channel: _Channel, output: FixedPointFormat, count: int) -> tuple[int, int]:
+def _output_shift(channel: _Channel, output: FixedPointFormat, count: int, is_mean: bool) -> tuple[int, int]:
     """Return the shift into the output's format, and the width that it needs.
 
     A shift by the width of the sum makes 0 of it already, and one to the left by the width of the output and of the
@@ -251,7 +253,7 @@ def _output_shift(channel: _Channel, output: FixedPointFormat, count: int) -> tu
     shift = output.exponent - channel.exponent
     if shift >= 0:
         shift = min(shift, bits)
-        return shift, max(bits, _signed_bits((0, count << shift)) if count > 1 else 0)
+        return shift, max(bits, _signed_bits((0, count << shift)) if is_mean else 0)
     left = min(-shift, output.bit_width + count.bit_length())
     return -left, bits + left
 

@@ -172,10 +172,8 @@ def measure(
         }
     if before is not None:
         results |= _changes(now, before, levels_before_that)
-    rounded = {
-        name: None if value is None else float(f"{value:.{SIGNIFICANT_DIGITS}g}") for name, value in results.items()
-    }
-    return Measurement(epoch, now.layer, now.part, now.after, now.bits, now.values.size, **rounded)
+    values = {name: None if value is None else rounded(value) for name, value in results.items()}
+    return Measurement(epoch, now.layer, now.part, now.after, now.bits, now.values.size, **values)
 
 
 def _changes(
@@ -199,7 +197,8 @@ def _changes(
     return changes
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Return a number as tables have it."""
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import keras
 
 from po2quant.bit_config import AUTO, AUTO_PO2, BitConfig
+from po2quant.diagnostics.measurement import rounded
 from po2quant.diagnostics.mode_sweep import ModeSweep
 from po2quant.transform import activation_quantizers
 from po2quant.transform.graph import Node, read_graph
 from po2quant.transform.layers import WEIGHT_LAYERS
 
 SHARE = 0.25
-DIGITS = 6
 """Significant digits of a row."""
 MOST_NAMED = 3
 """Layers that the words name."""
@@ -64,7 +64,7 @@ class Mix:
         for cost in self.sweep.costs:
             rank = ranking.index(cost.layer) + 1
             measured = dataclasses.asdict(cost) | {"rank": rank, "mix_loss": self.sweep.mix_losses[rank]}
-            row = {name: float(f"{x:.{DIGITS}g}") if isinstance(x, float) else x for name, x in measured.items()}
+            row = {name: rounded(x) if isinstance(x, float) else x for name, x in measured.items()}
             rows.append(row | {"alpha": self.config.layers[cost.layer].alpha})
         return rows
 

@@ -169,6 +169,8 @@ class _Network:
         self._quantizers = dict(activation_quantizers(model))
         self._weights, self._ranges = _weights_of_each_kind(model), _ranges_of_each_kind(model, calibration_inputs)
         self._names = list(self._weights[AUTO])
+        if len(self._graph.outputs) != 1:
+            raise ValueError(f"a mode sweep needs a model of one output. Received: {len(self._graph.outputs)}")
         (output,) = self._graph.outputs
         x = samples.inputs()
         y = x if samples.y is None else samples.y

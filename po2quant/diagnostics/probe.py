@@ -15,7 +15,7 @@ from po2quant.diagnostics.tensors import quantize
 from po2quant.fixed_point import integer_range
 from po2quant.quantizers import AUTO, quantized_bits_featuremap
 from po2quant.transform import QuantizedWeight, weight_quantizers
-from po2quant.transform.graph import Node
+from po2quant.transform.graph import Node, check_fixed_shape
 
 SAMPLES, FEWEST_SAMPLES = 32, 4
 MOST_VALUES = 2**21
@@ -38,13 +38,16 @@ class Probe:
             and fewer where the network's activations are large: see :data:`MOST_VALUES`.
 
     Raises:
-        ValueError: for a model without quantizers, or another number of arrays than it has inputs.
+        ValueError: for a model without quantizers, activations without a fixed shape, or another number of arrays than
+            it has inputs.
     """
 
     def __init__(self, model: keras.Model, inputs: np.ndarray | Sequence[np.ndarray]) -> None:
         self._graph = quantized_graph(model)
         self._weights = list(weight_quantizers(model))
         self._activations = activation_nodes(self._graph)
+        for node in self._activations:
+            check_fixed_shape(node)
         tensors = input_tensors(self._graph, inputs)
         values_per_sample = sum(math.prod(node.shape) for node in self._activations)
         most = max(FEWEST_SAMPLES, min(SAMPLES, MOST_VALUES // max(values_per_sample, 1)))

@@ -60,6 +60,7 @@ class ThresholdAdam(keras.optimizers.Adam):
 
     def __init__(self, learning_rate: float = 0.001, threshold_rate: float = 0.1, **kwargs: Any) -> None:
         super().__init__(learning_rate, **kwargs)
+        self.exclude_from_weight_decay(var_names=[LOG2_THRESHOLD])
         self.threshold_rate = float(threshold_rate)
 
     def build(self, variables: list[keras.Variable]) -> None:

@@ -114,10 +114,24 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             if exponent is not None and exponent not in range(po2.MIN_EXPONENT, po2.MAX_EXPONENT + 1):
                 limits = f"[{po2.MIN_EXPONENT}, {po2.MAX_EXPONENT}]"
                 raise ValueError(f"{name} must be None or an integer in {limits}. Received: {name}={exponent!r}")
+        if None not in (min_po2_exponent, max_po2_exponent) and min_po2_exponent > max_po2_exponent:
+            raise ValueError(
+                "min_po2_exponent must not exceed max_po2_exponent. "
+                f"Received: min_po2_exponent={min_po2_exponent}, max_po2_exponent={max_po2_exponent}"
+            )
         is_real = post_training_scale is not None and np.any(np.frexp(post_training_scale)[0] != 0.5)
         if is_real and alpha in POWERS_OF_TWO:
             raise ValueError(
                 f"post_training_scale must be powers of two with alpha={alpha!r}. Received: {post_training_scale}"
+            )
+        smallest, largest = 2.0**po2.MIN_EXPONENT, 2.0**po2.MAX_EXPONENT
+        if (
+            post_training_scale is not None
+            and alpha in POWERS_OF_TWO
+            and not np.all((smallest <= np.asarray(post_training_scale)) & (np.asarray(post_training_scale) <= largest))
+        ):
+            raise ValueError(
+                f"post_training_scale must lie in [{smallest:.3g}, {largest:.3g}]. Received: {post_training_scale}"
             )
         if log2_threshold is not None and alpha != LEARNED_PO2:
             raise ValueError(f"log2_threshold needs alpha='learned_po2'. Received: alpha={alpha!r}")

@@ -113,8 +113,11 @@ def _folded_weights(
         bias = (bias - mean) * gain + (np.asarray(norm.beta, np.float64) if norm.center else 0.0)
         kernel = kernel * gain.reshape(kernel.shape[-2:] if isinstance(layer, keras.layers.DepthwiseConv2D) else -1)
     for part, values in (("kernel", kernel), ("bias", bias)):
-        if not np.all(np.isfinite(values)):
+        with np.errstate(over="ignore"):
+            is_finite = np.all(np.isfinite(values.astype(np.float32)))
+        if not is_finite:
             raise ValueError(
-                f"weights must be finite numbers. Received: NaN or infinity in the {part} of layer {layer.name!r}"
+                "weights must be finite numbers that float32 holds. "
+                f"Received: others in the {part} of layer {layer.name!r}"
             )
     return kernel, bias

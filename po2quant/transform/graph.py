@@ -77,7 +77,8 @@ def read_graph(model: keras.Model) -> Graph:
     """Return the layer calls of a Sequential or functional model.
 
     Raises:
-        ValueError: for a model without a static graph, a nested model or an operation that is no layer.
+        ValueError: for a model without a static graph, a nested model, an operation that is no layer, or inputs or
+            outputs in a dictionary.
     """
     outputs = getattr(model, "outputs", None)
     if not outputs:
@@ -85,6 +86,8 @@ def read_graph(model: keras.Model) -> Graph:
             f"model {getattr(model, 'name', model)!r} must be a functional model or a built Sequential: "
             "a subclassed or unbuilt model has no graph to transform"
         )
+    if any(isinstance(getattr(model, f"_{ends}_struct", None), dict) for ends in ("inputs", "outputs")):
+        raise ValueError(f"inputs and outputs of model {model.name!r} must be tensors or lists, not dictionaries")
     nodes: dict[tuple[int, int], Node] = {}
     keys = [_key(tensor) for tensor in outputs]
     stack = list(reversed(keys))
@@ -135,6 +138,12 @@ def _node(call: Any, operation: Any, inputs: tuple[Node, ...]) -> Node:
             f"layer {operation.name!r} must be called with one tensor or one list of tensors and return one tensor"
         )
     return Node(operation, inputs, takes_list, dict(arguments.kwargs), tuple(call.outputs[0].shape[1:]))
+
+
+def check_fixed_shape(node: Node) -> None:
+    """Raise ValueError where the output of a layer has no fixed shape."""
+    if None in node.shape:
+        raise ValueError(f"layer {node.layer.name!r} must have an output of fixed shape. Received: {node.shape}")
 
 
 def rebuild(graph: Graph, call: Callable[[Node, list[keras.KerasTensor]], keras.KerasTensor]) -> keras.Model:

@@ -23,6 +23,7 @@ PASSING_LAYERS = (
 
 ACTIVATIONS = ("linear", "relu", "relu6", "silu", "sigmoid", "softmax")
 ALIASES = {"swish": "silu"}
+COMPUTE_DTYPES = ("float32", "float64")
 NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "softmax")
 
 
@@ -38,6 +39,10 @@ def activation_of(layer: keras.layers.Layer) -> str | None:
         if layer.negative_slope or layer.threshold:
             raise ValueError(
                 f"layer {layer.name!r}: a ReLU with a slope or a threshold is not supported, use ReLU or ReLU6"
+            )
+        if layer.max_value not in (None, 6.0):
+            raise ValueError(
+                f"layer {layer.name!r}: max_value of a ReLU must be None or 6. Received: max_value={layer.max_value}"
             )
         return "relu" if layer.max_value is None else "relu6"
     if not isinstance(layer, keras.layers.Activation):
@@ -73,6 +78,10 @@ def check_supported(layer: keras.layers.Layer) -> None:
         keras.layers.Multiply,
         keras.layers.Concatenate,
     )
+    if type(layer) is not keras.layers.InputLayer and layer.compute_dtype not in COMPUTE_DTYPES:
+        raise ValueError(
+            f"layer {layer.name!r} must compute in {' or '.join(COMPUTE_DTYPES)}. Received: {layer.compute_dtype}"
+        )
     # A subclass may compute something else than the layer that would take its place.
     if type(layer) not in known and activation_of(layer) is None:
         raise ValueError(

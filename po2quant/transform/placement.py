@@ -20,7 +20,7 @@ import math
 import keras
 
 from po2quant.cost import ACTIVATION, INPUT, SOFTMAX, WEIGHTS, LayerShape
-from po2quant.transform.graph import Graph, Node, read_graph
+from po2quant.transform.graph import Graph, Node, check_fixed_shape, read_graph
 from po2quant.transform.layers import (
     NONNEGATIVE_ACTIVATIONS,
     PASSING_LAYERS,
@@ -82,7 +82,8 @@ def place_quantizers(model: keras.Model, placement: Placement = Placement()) -> 
         placement: what the rules leave open.
 
     Raises:
-        ValueError: for an unsupported layer, or BatchNormalization that is not folded.
+        ValueError: for an unsupported layer, BatchNormalization that is not folded, or a layer that is called like a
+            quantizer.
     """
     return [placed.slot for placed in place_in_graph(read_graph(model), placement)]
 
@@ -96,9 +97,14 @@ def network_layers(model: keras.Model, placement: Placement = Placement()) -> li
     """Return input, weight layers, activation quantizers and softmax of a folded model, in order.
 
     A layer that is called again has no parameters of its own there.
+
+    Raises:
+        ValueError: as :func:`place_quantizers`, and for a layer whose output has no fixed shape.
     """
     layers: list[LayerShape] = []
     for entry in _walk(read_graph(model), placement):
+        node = entry.node if isinstance(entry, PlacedSlot) else entry
+        check_fixed_shape(node)
         if isinstance(entry, PlacedSlot):
             layers.append(LayerShape(entry.slot.name, "Activation", ACTIVATION, entry.slot.shape))
         elif _is_counted(entry.layer):
@@ -128,6 +134,11 @@ def _walk(graph: Graph, placement: Placement) -> list[Node | PlacedSlot]:
         entries.append(node)
         if _is_quantized(node, graph.only_reader(node)):
             add_slot(node)
+    keep_their_names = (keras.layers.InputLayer, *WEIGHT_LAYERS)
+    kept = {node.layer.name for node in graph.nodes if isinstance(node.layer, keep_their_names)}
+    for entry in entries:
+        if isinstance(entry, PlacedSlot) and entry.slot.name in kept:
+            raise ValueError(f"layer {entry.slot.name!r} must have another name: an activation quantizer is called so")
     return entries
 
 

@@ -249,16 +249,20 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
 
 
 def freeze_scales(model: keras.Model) -> None:
-    """Store every scale, so that neither further training nor inference computes one.
+    """Store every scale that is not stored yet, so that neither further training nor inference computes one.
 
     A frozen model with powers of two is a fixed-point network: each tensor is integers and exponents.
 
     Raises:
-        ValueError: for a model that was neither calibrated nor trained.
+        ValueError: for an activation that was neither calibrated nor trained, or has seen nothing but zeros.
     """
     for weight in weight_quantizers(model):
-        weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))
+        if not weight.quantizer.frozen:
+            weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))
     for name, quantizer in activation_quantizers(model):
         if quantizer.is_static and not quantizer.frozen and quantizer.range == (0.0, 0.0):
-            raise ValueError(f"quantizer {name!r} has no range to freeze: calibrate or train the model first")
+            raise ValueError(
+                f"quantizer {name!r} has no range to freeze: calibrate or train the model, on values that are not all "
+                "zeros there"
+            )
         quantizer.frozen = True

@@ -257,10 +257,12 @@ def wide_program() -> Program:
         "largest": (MaxPooling, FixedPointFormat(31, 2), [(2, 2), (1, 1)], "u"),
         "mean": (AveragePooling, FixedPointFormat(32, -3), [(3, 1), (2, 1), ((1, 1), (0, 0))], "w"),
         "halves": (AveragePooling, FixedPointFormat(5, -3), [(3, 3), (1, 1)], "n"),
+        "one": (AveragePooling, FixedPointFormat(8, 31), [(1, 1), (1, 1)], "w31"),
         "joined": (Concatenate, FixedPointFormat(20, 1), [2], "w n u"),
         "double": (Requantize, narrow, [], "ties"),
     }
-    tensors = {name: Tensor(name, (3, 3, 4), format) for name, format in (("w", wide), ("u", unsigned), ("n", narrow))}
+    formats = {"w": wide, "u": unsigned, "n": narrow, "w31": FixedPointFormat(31, 0)}
+    tensors = {name: Tensor(name, (3, 3, 4), format) for name, format in formats.items()}
     listed = []
     for name, (kind, format, fields, inputs) in operations.items():
         extra = {"groups": 4, "padding": ((1, 0), (0, 1))} if kind is Conv2D else {}
@@ -268,7 +270,7 @@ def wide_program() -> Program:
         shape = output_shape(operation, tuple(tensors[x].shape for x in operation.inputs))
         tensors[name] = Tensor(name, shape, format)
         listed.append(operation)
-    return Program("wide", tuple(tensors.values()), ("w", "u", "n"), tuple(listed), (Output("double", SOFTMAX),))
+    return Program("wide", tuple(tensors.values()), tuple(formats), tuple(listed), (Output("double", SOFTMAX),))
 
 
 @needs_gcc
@@ -278,6 +280,7 @@ def test_64_bits_where_32_do_not_hold_a_sum(pack, tmp_path):
     program = wide_program()
     plans = {operation.name: plan_of(program, operation) for operation in program.operations}
     assert {plans[name].accumulator_register for name in ("wide dense", "wide depthwise", "square", "mean")} == {64}
+    assert plans["one"].sum_register == 64
     assert {plans[name].accumulator_register for name in ("ties", "left", "halves")} == {32}
     assert plans["jammed"].align_shifts[0] > 0 and plans["left"].output_shifts[0] < 0
     inputs = samples(program, 20)

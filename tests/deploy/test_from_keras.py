@@ -350,6 +350,10 @@ REFUSED = {
         lambda: chain(layers.Flatten(), dense(kernel_quantizer=quantized_bits(8, alpha=None, qnoise_factor=0.5)), q()),
         "noise",
     ),
+    "noise on activations": (
+        lambda: chain(quantizer=quantized_bits(8, 2, alpha=None, qnoise_factor=0.5)),
+        "'q'",
+    ),
     "no quantizer between": (
         lambda: chain(layers.Flatten(), dense(), layers.Activation("silu", name="swish"), q()),
         "'swish'",

@@ -108,6 +108,17 @@ def test_a_file_has_the_widths_and_flags_of_the_program(tmp_path):
     assert constants[node.input[3]] == kernel.bit_width
 
 
+def test_an_output_that_is_one_twice_is_written_under_two_names(tmp_path):
+    x = keras.Input((4,), name="input")
+    outputs = layers.Dense(3, name="dense")(x)
+    quantized = frozen(randomize(keras.Model(x, [outputs, outputs])))
+    program = integer_program(quantized)
+    path = tmp_path / "twice.onnx"
+    to_qonnx(program, path)
+    names = [output.name for output in onnx.load(path).graph.output]
+    assert len(names) == len(set(names)) == 2
+
+
 def test_a_shared_layer_has_the_weights_of_each_call(tmp_path):
     """The coarse products of its first call take fewer bits of the bias than the fine ones of its second."""
     x = keras.Input((4,), name="input")

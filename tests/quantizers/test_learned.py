@@ -418,6 +418,14 @@ def test_thresholds_slow_down_and_stop_after_their_steps():
     assert moves[3] < 0.05
 
 
+def test_weight_decay_leaves_thresholds_alone():
+    variables, optimizer = _variables(), ThresholdAdam(0.1, threshold_rate=0.0, weight_decay=0.5)
+    before = [variable.numpy() for variable in variables]
+    _steps(optimizer, variables, 3)
+    np.testing.assert_array_equal(variables[1].numpy(), before[1])
+    assert all(np.any(variables[index].numpy() != before[index]) for index in (0, 2))
+
+
 def test_each_threshold_has_its_rate():
     variables, optimizer = [*_variables(), *_variables(1)], ThresholdAdam(0.001, threshold_rate=0.1)
     starts = [variable.numpy() for variable in variables]

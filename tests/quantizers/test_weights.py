@@ -297,6 +297,17 @@ def test_exponent_limits_that_no_float_has_give_no_garbage(arguments):
         _po2(8, **arguments)(np.ones(4, np.float32))
 
 
+def test_limits_of_the_exponent_that_cross_are_refused():
+    with pytest.raises(ValueError, match=r"must not exceed max_po2_exponent. Received: min_po2_exponent=3, .*=-3"):
+        _po2(8, min_po2_exponent=3, max_po2_exponent=-3)
+
+
+@pytest.mark.parametrize("exponent", [127, -127, -140])
+def test_a_stored_power_of_two_whose_reciprocal_no_float_holds_is_refused(exponent):
+    with pytest.raises(ValueError, match="post_training_scale must lie in"):
+        _po2(8, post_training_scale=2.0**exponent)
+
+
 @pytest.mark.parametrize("integer", [200, -150, 2.5, True, "8", None])
 def test_a_bad_integer_is_named(integer):
     with pytest.raises(ValueError, match="integer"):

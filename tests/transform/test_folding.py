@@ -159,7 +159,7 @@ def test_activation_inside_a_layer_becomes_a_layer(activation):
 
 
 def test_activation_layers_are_kept():
-    stack = [layers.Conv2D(4, 1), layers.BatchNormalization(), layers.ReLU(max_value=1.5, name="clipped")]
+    stack = [layers.Conv2D(4, 1), layers.BatchNormalization(), layers.ReLU(max_value=6.0, name="clipped")]
     stack += [layers.Dense(4), layers.Activation("swish", name="swish"), layers.Softmax(name="softmax")]
     folded = check_folds(sequence((4, 4, 2), *stack))
     assert [layer.name for layer in folded.layers][2:] == ["clipped", stack[3].name, "swish", "softmax"]

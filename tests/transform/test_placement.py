@@ -424,3 +424,33 @@ def test_shared_weights_are_counted_once():
     rows = network_layers(keras.Model(inputs, dense(relu(dense(inputs)))))
     assert sum(layer.kernel_parameters + layer.bias_parameters for layer in rows) == 4 * 4 + 4
     assert sum(layer.macs for layer in rows) == 2 * 4 * 4
+
+
+def test_a_relu_with_another_limit_than_6_is_refused():
+    with pytest.raises(ValueError, match=r"'low': max_value of a ReLU must be None or 6. Received: max_value=2.0"):
+        place_quantizers(chain(conv("conv"), keras.layers.ReLU(max_value=2.0, name="low")))
+
+
+@pytest.mark.parametrize("layer", [conv("activation_1"), keras.layers.Dense(2, name="activation")])
+def test_a_layer_that_is_called_like_a_quantizer_is_named(layer):
+    with pytest.raises(ValueError, match=f"layer '{layer.name}' must have another name"):
+        place_quantizers(chain(layer))
+
+
+def test_a_layer_in_half_precision_is_refused():
+    half = keras.layers.MaxPooling2D(dtype="mixed_float16", name="half")
+    with pytest.raises(ValueError, match=r"'half' must compute in float32 or float64. Received: float16"):
+        place_quantizers(chain(half))
+
+
+def test_the_accounting_needs_a_fixed_image_size():
+    x = keras.Input((None, None, 3), name="image")
+    with pytest.raises(ValueError, match=r"'image' must have an output of fixed shape. Received: \(None, None, 3\)"):
+        network_layers(keras.Model(x, conv("conv")(x)))
+
+
+def test_inputs_and_outputs_in_dictionaries_are_refused():
+    x = keras.Input((4,), name="x")
+    model = keras.Model({"x": x}, {"y": keras.layers.Dense(2)(x)}, name="named")
+    with pytest.raises(ValueError, match="model 'named' must be tensors or lists, not dictionaries"):
+        place_quantizers(model)

@@ -823,6 +823,18 @@ def test_frozen_scales_stay_in_training():
     check_weights_are_quantized_with(result, scales)
 
 
+def test_freezing_again_keeps_the_scales_that_the_network_was_trained_with():
+    model = small_net()
+    x = noise(model)
+    result = quantized(model, SIX_BITS, x)
+    freeze_scales(result)
+    scales = weight_scales(result)
+    for weight in weight_quantizers(result):
+        weight.variable.assign(weight.variable * 0.2)
+    freeze_scales(result)
+    check_weights_are_quantized_with(result, scales)
+
+
 def test_a_network_that_was_not_calibrated_cannot_be_frozen():
     """Frozen means that inference computes no scale."""
     model = small_net()
