@@ -41,6 +41,21 @@ def write_json(path: Path, data: Any) -> None:
         file.write(text)
 
 
+def read_json(path: Path, content: str) -> dict[str, Any]:
+    """Return the JSON object of a file that should hold ``content``.
+
+    Raises:
+        ValueError: where it holds another or none.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} must be {content}, as JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} must be {content}, as a JSON object. Received: {type(data).__name__}")
+    return data
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV with a header of all their keys, all or nothing."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -55,4 +70,7 @@ def read_csv(path: Path, missing_ok: bool = False) -> list[dict[str, str]]:
     if missing_ok and not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        try:
+            return list(csv.DictReader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} must be a CSV file: {error}") from None

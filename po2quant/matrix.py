@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from po2quant.bit_config import BitConfig
 from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.report.results import merge_records, read_records, result_records
@@ -45,9 +46,15 @@ def run_matrix(
         say: shows a line.
 
     Raises:
-        ValueError: for two configuration files of one name, which would share a cell.
+        ValueError: for two configuration files of one name, or a configuration with scales of its own under several
+            alphas, which would share a row, and for results that are no CSV file.
     """
     _check_names(configs)
+    _check_scales([resolve_config(config, experiment.spec) for config in configs], alphas)
+    if results.suffix != ".csv":
+        raise ValueError(f"the results must be a .csv file. Received: {results}")
+    results.parent.mkdir(parents=True, exist_ok=True)
+    read_records(results)
     is_trained_here = experiment.weights is None
     experiment = dataclasses.replace(experiment, resume=True).with_float_weights(folder / FLOAT)
 
@@ -77,6 +84,15 @@ def run_matrix(
 
 def _lazy_bench(experiment: Experiment) -> Callable[[], Workbench]:
     return functools.cache(lambda: Workbench(experiment))
+
+
+def _check_scales(configs: Sequence[BitConfig | None], alphas: Sequence[str]) -> None:
+    for config in configs:
+        if config is not None and len(alphas) > 1 and any(bits.alpha for bits in config.layers.values()):
+            raise ValueError(
+                f"configuration {config.name!r} has kinds of scales of its own: give it one alpha. "
+                f"Received: {', '.join(alphas)}"
+            )
 
 
 def _check_names(configs: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from po2quant.benchmark import load_benchmark
 from po2quant.bit_config import BitConfig
 from po2quant.cli import main
 from po2quant.files import read_csv
@@ -151,6 +152,9 @@ WRONG_INPUTS = {
     ),
     "order of widths": (("search", "--kernel-bits", "8,4"), "widths of kernel must be ascending and not empty"),
     "bits of a search": (("search", "--bias-bits", "16,64"), "must be an integer in [2, 32]. Received: bits=64"),
+    "seed": (("finetune", "--seed", "-1"), "a seed must lie in [0, 2147483647]. Received: -1"),
+    "seed of many": (("matrix", "--seeds", "0,-1"), "a seed must lie in [0, 2147483647]. Received: -1"),
+    "alpha of a summary": (("summary", "--alpha", "po2"), "alpha must be one of auto, auto_po2, learned_po2"),
     "activation alpha": (("finetune", "--activation-alpha", "po2"), "alpha must be one of auto, auto_po2, learned_po2"),
     "float activations": (
         ("finetune", "--config", "float", "--activation-alpha", "auto"),
@@ -261,6 +265,26 @@ def load(data_dir, seed):
 RECIPE = Recipe("sparse_categorical_crossentropy", 2, 2, 10, constant(0.01), metrics=("accuracy",))
 TASK = Benchmark("mytask", {"net": NetworkSpec(build, Placement())}, load, RECIPE, accuracy_score, validation_accuracy)
 """
+
+
+def test_a_search_or_matrix_needs_float_weights(trained, error_of):
+    folder, _ = trained
+    for command in ("search", "matrix"):
+        message = error_of(command, "--weights", folder, "--output-dir", folder.with_name(command))
+        assert f"--weights must be of a float network here. Received: {folder}, of a quantized one" in message
+        assert not folder.with_name(command).exists()
+
+
+def test_a_configuration_of_another_network_is_refused_before_anything_is_trained(error_of, tmp_path):
+    config = resolve_config("mpq", load_benchmark("keyword_spotting").network()[1])
+    config.save(tmp_path / "other.json")
+    message = error_of("finetune", "--config", tmp_path / "other.json", "--output-dir", tmp_path / "run")
+    assert "does not fit the network" in message and not (tmp_path / "run").exists()
+
+
+def test_workers_leave_the_size_limit_to_their_chief(error_of, tmp_path):
+    options = ("--output-dir", tmp_path, "--role", "worker", "--oracle", "nowhere")
+    assert "must be host:port" in error_of("search", "--max-kib", 1, *options)
 
 
 def test_a_task_of_ones_own_needs_no_names_of_layers_and_its_run_knows_where_it_is(tmp_path):

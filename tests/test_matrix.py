@@ -56,6 +56,22 @@ def test_files_that_would_share_a_cell_are_refused_before_anything_runs(experime
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_results_that_are_no_csv_are_refused_before_anything_runs(experiment, tmp_path):
+    with pytest.raises(ValueError, match=r"must be a \.csv file\. Received: .*results\.md"):
+        run_matrix(experiment, ["flat8"], ["auto"], 1, tmp_path / "run", tmp_path / "results.md", None, print)
+    (tmp_path / "results.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"results\.csv must be a CSV file"):
+        run_matrix(experiment, ["flat8"], ["auto"], 1, tmp_path / "run", tmp_path / "results.csv", None, print)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_configuration_with_scales_of_its_own_has_one_row(experiment, tmp_path):
+    mixed = resolve_config("flat8", experiment.spec).with_activation_alpha("auto")
+    mixed.save(tmp_path / "mixed.json")
+    with pytest.raises(ValueError, match=r"kinds of scales of its own: give it one alpha\. Received: auto, auto_po2"):
+        run(experiment, tmp_path / "run", configs=(str(tmp_path / "mixed.json"),))
+
+
 def test_a_cell_equals_the_run_of_its_own_command(matrix, experiment, tmp_path):
     _, rows, _ = matrix
     config = resolve_config("flat4", experiment.spec)

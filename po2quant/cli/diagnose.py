@@ -74,7 +74,8 @@ def diagnose(
         int | None, typer.Option("--max-layers", min=0, help="Most layers and activations with real scales in the mix.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of the data split and samples; the run's, or 0, by default.")
+        int | None,
+        typer.Option("--seed", help="Seed of the data split and samples; the run's, or 0, by default."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -111,6 +112,7 @@ def _settings_of(path: Path | None, given: dict[str, Any]) -> dict[str, Any]:
         if "weights" not in given:
             raise ValueError("--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights")
         return DEFAULTS | {"start": given["weights"]} | given
+    from po2quant.files import read_json
     from po2quant.training.finetune import CONFIG_FILE
     from po2quant.training.weights import BEST_WEIGHTS
 
@@ -119,7 +121,7 @@ def _settings_of(path: Path | None, given: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"--mode-sweep needs the folder of a fine-tuned quantized run. Received: {path}, which has no {missing[0]}"
         )
-    run = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    run = read_json(path / "config.json", "what a run was asked for")
     asked = {name: run[name] for name in DEFAULTS if run.get(name) is not None}
     asked |= {name: Path(asked[name]) for name in ("weights", "data_dir") if name in asked}
     start = asked.get("weights", path / "float")
@@ -175,8 +177,10 @@ def _next(settings: dict[str, Any], model: str, folder: Path) -> str:
     """Return the command that fine-tunes the mix, from float weights: a quantized network brings its own scales."""
     from po2quant.training.weights import is_quantized_checkpoint
 
-    start = "FLOAT_WEIGHTS" if is_quantized_checkpoint(settings["start"]) else settings["start"]
+    start = settings["start"]
+    is_float = Path(start).exists() and not is_quantized_checkpoint(start)
     words = ["po2quant", "finetune", "--benchmark", settings["benchmark"], "--model", model]
-    words += ["--weights", start, "--config", folder / MIXED_CONFIG]
+    words += ["--weights", start if is_float else "FLOAT_WEIGHTS", "--config", folder / MIXED_CONFIG]
+    words += ["--seed", settings["seed"]]
     words += data_words(settings["data"], settings["data_dir"], settings["preset"])
     return f"next: {shlex.join(map(str, words))}"

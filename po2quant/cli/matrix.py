@@ -18,6 +18,7 @@ from po2quant.cli.options import (
 )
 from po2quant.cli.session import (
     INTERRUPTED,
+    check_seed,
     data_words,
     find_benchmark,
     import_tensorflow_quietly,
@@ -64,7 +65,11 @@ def matrix(
         resolve_config(config, spec)
     for alpha in alphas.split(","):
         check_alpha(alpha)
-    for seed in whole_numbers(seeds, "--seeds"):
+    workflow.require_float_weights(weights)
+    every_seed = whole_numbers(seeds, "--seeds")
+    for seed in every_seed:
+        check_seed(seed)
+    for seed in every_seed:
         dataset = load_dataset(task, data, data_dir, seed)
         workflow.require_training_data(dataset)
         folder = output_dir / f"{task.name}-{name}-seed{seed}"

@@ -47,9 +47,11 @@ def summary(
     """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
     import_tensorflow_quietly()
     from po2quant.cost import check_covers, reference_config, stats_block
+    from po2quant.quantizers import check_alpha
     from po2quant.report.tables import summary_table
     from po2quant.training.prepare import describe_network, resolve_config
 
+    check_alpha(alpha)
     task = find_benchmark(benchmark)
     _, spec = task.network(model)
     layers = describe_network(spec)
@@ -87,9 +89,11 @@ def evaluate(
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     import_tensorflow_quietly()
     from po2quant.cost import BITS_PER_KIB, average_bits, network_size, reference_config
+    from po2quant.quantizers import check_alpha
     from po2quant.training import finetune as workflow
     from po2quant.training import prepare
 
+    check_alpha(alpha)
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
     widths = prepare.resolve_config(config, spec)

@@ -100,13 +100,15 @@ def search(
     check_options(workers, role, oracle, output_dir)
     widths = {"--kernel-bits": kernel_bits, "--bias-bits": bias_bits, "--activation-bits": activation_bits}
     space = SearchSpace(*(tuple(whole_numbers(text, option)) for option, text in widths.items()))
-    if max_kib is not None and not math.isfinite(max_kib):
+    if max_kib is not None and not math.isfinite(max_kib * BITS_PER_KIB):
         raise ValueError(f"--max-kib must be a finite number. Received: {max_kib}")
     max_bits = None if max_kib is None else int(max_kib * BITS_PER_KIB)
     settings = SearchSettings(max_trials, epochs, informed, space, max_bits)
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
-    settings.check_size(describe_network(spec))
+    if role != WORKER:  # which runs what the chief has chosen
+        settings.check_size(describe_network(spec))
+        workflow.require_float_weights(weights)
     dataset = load_dataset(task, data, data_dir, seed)
     workflow.require_training_data(dataset)
     experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
@@ -141,6 +143,8 @@ def search(
             found = run_distributed_search(experiment, run.path, settings, address, workers or 0, command)
         else:
             found = run_search(experiment, run.path, settings)
+    if found.interrupted and found.log.best() is None:
+        raise stopped(run.path)
     best = found.best_config(f"{task.name}-{name}")
     best.save(run.path / workflow.CONFIG_FILE)
     pictures = plot_search(found.log.rows, best, run.path / "plots", dataset.describe())
@@ -157,7 +161,7 @@ def search(
     print_table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     say_paths(run.path, pictures)
     words = [sys.argv[0], "finetune", "--benchmark", benchmark, *_options(experiment)]
-    words += ["--config", run.path / workflow.CONFIG_FILE, *data_words(data, data_dir, preset)]
+    words += ["--config", run.path / workflow.CONFIG_FILE, *data_words(data, data_dir, preset), "--seed", seed]
     say(f"next: {shlex.join(map(str, words))}")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+MAX_SEED = 2**31 - 1
 INTERRUPTED = 130
 
 
@@ -25,6 +26,7 @@ def data_words(data: str | None, data_dir: Path | None, preset: str) -> list[Any
 
 def load_dataset(task: Any, data: str | None, data_dir: Path | None, seed: int) -> Any:
     """Load, download or generate the data of a benchmark."""
+    check_seed(seed)
     if data is None:
         return task.load_data(data_dir, seed)
     sources = {"official": task.download, "synthetic": task.synthesize}
@@ -108,10 +110,16 @@ def whole_numbers(text: str, option: str) -> list[int]:
         raise ValueError(f"{option} must be whole numbers separated by commas. Received: {text!r}") from None
 
 
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that numpy or TensorFlow does not take."""
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"a seed must lie in [0, {MAX_SEED}]. Received: {seed}")
+
+
 def warn_reconstructed(widths: Any) -> None:
     """Say so where some widths of a configuration are not the published ones."""
     if widths is not None and widths.provenance.get("partly_reconstructed"):
-        say(f"note: {widths.provenance['note']}")
+        say(f"note: {widths.provenance.get('note', 'some widths are not the published ones')}")
 
 
 def say(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from po2quant.benchmark import Dataset, NetworkSpec, Split
 from po2quant.bit_config import BitConfig
+from po2quant.files import read_json
 from po2quant.quantizers import ALPHAS, AUTO_PO2, POWERS_OF_TWO
 from po2quant.training.finetune import CONFIG_FILE
 from po2quant.training.prepare import network_inputs, prepare_network
@@ -92,13 +92,10 @@ def _settings(path: Path) -> tuple[dict[str, Any], bool]:
         file = folder / RUN_FILE
         if not file.is_file():
             continue
-        try:
-            settings = json.loads(file.read_text(encoding="utf-8"))
-            if {"benchmark", "model", "alpha", "seed"} <= settings.keys():
-                return settings, folder == path
-        except (AttributeError, OSError, ValueError):
-            pass
-        raise ValueError(f"{file} must be what a run was asked for, as JSON. Received: another or a damaged file")
+        settings = read_json(file, "what a run was asked for")
+        if missing := [name for name in ("benchmark", "model", "alpha", "seed") if name not in settings]:
+            raise ValueError(f"{file} must be what a run was asked for. Received: one without {', '.join(missing)}")
+        return settings, folder == path
     raise ValueError(f"RUN must be a run folder, with {RUN_FILE} in it or in the run around it. Received: {path}")
 
 

@@ -221,6 +221,7 @@ class AutoQKeras:
             "transfer_weights": self._transfer_weights,
             "informed": self._is_informed,
             "trial_epochs": recipe.epochs,
+            "hyperband": self._hyperband,
             "batch_size": recipe.batch_size,
             "learning_rate": recipe.learning_rate(0),
             "data": dataset.fingerprint(),

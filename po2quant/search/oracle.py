@@ -63,6 +63,8 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
             return {"status": TrialStatus.RUNNING, "values": advised}
         if len(self._completed()) < self.num_initial_points:
             values = self._random_values()
+        elif not self._nonfixed_space():
+            values = None
         else:
             values = self._most_promising(trial_id)
         values = values and self._untried(values, trial_id)

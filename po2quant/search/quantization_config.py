@@ -52,7 +52,7 @@ class QuantizationConfig:
     """The quantizers to choose from.
 
     Args:
-        alpha: scales of all quantizers, ``'auto'`` or ``'auto_po2'``.
+        alpha: scales of all quantizers, one of :data:`~po2quant.bit_config.ALPHAS`.
         sections: width of each quantizer, by :func:`canonical` text, for ``kernel``, ``bias``, ``activation`` and
             perhaps ``linear``.
     """
@@ -72,7 +72,7 @@ class QuantizationConfig:
 
         Raises:
             ValueError: for a missing or unknown section, another quantizer, a width that contradicts its quantizer,
-                or alphas that differ or are not ``'auto'`` or ``'auto_po2'``.
+                or alphas that differ or are unknown.
         """
         config = DEFAULT_QUANTIZATION_CONFIG if config is None else config
         if not isinstance(config, Mapping) or not all(isinstance(section, Mapping) for section in config.values()):

@@ -70,16 +70,19 @@ def _read(path: Path) -> list[TrialRow]:
     def number(text: str) -> float | None:
         return float(text) if text else None
 
-    return [
-        TrialRow(
-            row["trial_id"],
-            row["status"],
-            number(row["score"]),
-            number(row["metric"]),
-            int(row["size_bits"]),
-            float(row["size_ratio"]),
-            float(row["seconds"]),
-            row["error"],
-        )
-        for row in read_csv(path)
-    ]
+    try:
+        return [
+            TrialRow(
+                row["trial_id"],
+                row["status"],
+                number(row["score"]),
+                number(row["metric"]),
+                int(row["size_bits"]),
+                float(row["size_ratio"]),
+                float(row["seconds"]),
+                row["error"],
+            )
+            for row in read_csv(path)
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be the trials of a search: {error!r}") from None

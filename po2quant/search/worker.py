@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ import keras
 import keras_tuner
 from keras_tuner.src import protos
 
+from po2quant.files import read_json
 from po2quant.search.oracle import OBJECTIVE
 from po2quant.search.run import make_tuner
 from po2quant.search.settings import SearchSettings
@@ -124,9 +124,11 @@ def _check_same_search(folder: Path, identity: Mapping[str, Any]) -> None:
     file = folder / WORKERS_FOLDER / SEARCH_FILE
     if not file.exists():
         raise ValueError(f"--output-dir must be the run folder of the chief, which shares it. Received: {folder}")
-    of_chief = json.loads(file.read_text(encoding="utf-8"))
+    of_chief = read_json(file, "what the chief searches")
     differing = [
-        f"{name} {value!r} instead of {of_chief[name]!r}" for name, value in identity.items() if value != of_chief[name]
+        f"{name} {value!r} instead of {of_chief.get(name)!r}"
+        for name, value in identity.items()
+        if value != of_chief.get(name)
     ]
     if differing:
         raise ValueError(f"a worker must have the options and data of its chief. Received: {', '.join(differing)}")

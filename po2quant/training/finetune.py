@@ -14,7 +14,7 @@ from po2quant.bit_config import BitConfig
 from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, network_size, reference_config
 from po2quant.files import replaced_whole, write_json
 from po2quant.quantizers import AUTO_PO2, check_alpha
-from po2quant.training.fit import FitState, fit, save_weights
+from po2quant.training.fit import CHECKPOINT, FitState, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
     calibration_inputs,
@@ -42,7 +42,8 @@ class Experiment:
         benchmark: task.
         model: name of the network.
         dataset: data; the test split is used for scores alone.
-        alpha: scales of quantized networks, ``'auto'`` or ``'auto_po2'``, where a configuration has none of its own.
+        alpha: scales of quantized networks, one of :data:`~po2quant.bit_config.ALPHAS`, where a configuration has none
+            of its own.
         weights: weights to start from: a file, a run folder or a float model. None: still to be trained.
         seed: of calibration and training.
         preset: name of the recipe.
@@ -172,6 +173,12 @@ class Result:
         return dataclasses.asdict(self)
 
 
+def require_float_weights(weights: Path | None) -> None:
+    """Raise ValueError for weights of a quantized network, where every configuration starts from float ones."""
+    if weights is not None and is_quantized_checkpoint(weights):
+        raise ValueError(f"--weights must be of a float network here. Received: {weights}, of a quantized one")
+
+
 def finetune(
     experiment: Experiment,
     prepared: Prepared,
@@ -190,6 +197,8 @@ def finetune(
     config, config_file = prepared.config, folder / CONFIG_FILE
     if config is not None:
         is_same = config_file.exists() and BitConfig.load(config_file).layers == config.layers
+        if not is_same:
+            (folder / CHECKPOINT).unlink(missing_ok=True)  # that of another configuration
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
         config.save(config_file)
     state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title, observe)

@@ -184,8 +184,8 @@ def fit(
         if value > state.best_value:
             state.best_value, state.best_epoch = value, epoch
             save_weights(model, folder / BEST_WEIGHTS)
-        _save_checkpoint(model, state, checkpoint)
         write_csv(folder / EPOCHS_CSV, state.rows)
+        _save_checkpoint(model, state, checkpoint)
         with writer.as_default(step=epoch + 1):
             for name, scalar in row.items():
                 tf.summary.scalar(name, scalar)
@@ -216,7 +216,7 @@ def _load_checkpoint(model: keras.Model, path: Path) -> FitState:
             arrays = [file[f"variable_{index}"] for index in range(len(variables))]
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"checkpoint {path} is damaged or of another network: {error}") from None
     return state
 

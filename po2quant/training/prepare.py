@@ -11,7 +11,7 @@ import numpy as np
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score, Split
 from po2quant.bit_config import BitConfig
-from po2quant.cost import LayerShape
+from po2quant.cost import LayerShape, check_covers
 from po2quant.fixed_point import integer_range
 from po2quant.quantizers import AUTO, AUTO_PO2
 from po2quant.training.weights import is_quantized_checkpoint, load_weights
@@ -40,7 +40,7 @@ def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
     """Return the configuration that a name or path stands for; None stands for float.
 
     Raises:
-        ValueError: for an unknown name, a width outside 4 to 16 or a bad file.
+        ValueError: for an unknown name, a width outside 4 to 16, a bad file or one of another network.
     """
     if name == FLOAT:
         return None
@@ -49,7 +49,7 @@ def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
             raise ValueError(
                 f"this model has no mpq configuration yet: search one, then pass its file. Valid: {CONFIG_HELP}"
             )
-        return BitConfig.load(spec.mpq_config)
+        return _checked(BitConfig.load(spec.mpq_config), spec)
     flat = re.fullmatch(r"flat(\d+)", name)
     if flat:
         bits = int(flat.group(1))
@@ -58,7 +58,12 @@ def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
         return flat_config(spec.new_network(), bits, spec.placement)
     if not Path(name).is_file():
         raise ValueError(f"--config must be {CONFIG_HELP}. Received: {name!r}, which is no file")
-    return BitConfig.load(name)
+    return _checked(BitConfig.load(name), spec)
+
+
+def _checked(config: BitConfig, spec: NetworkSpec) -> BitConfig:
+    check_covers(config, describe_network(spec))
+    return config
 
 
 def describe_network(spec: NetworkSpec) -> list[LayerShape]:

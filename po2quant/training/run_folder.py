@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from po2quant.files import write_json
+from po2quant.files import read_json, write_json
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 """Without them there is a thread for each core; another number of threads sums in another order."""
 
 PACKAGES = ("po2quant", "tensorflow", "keras", "qkeras-v3", "keras-tuner", "numpy")
-MAY_CHANGE_ON_RESUME = ("epochs", "max_trials")
+MAY_CHANGE_ON_RESUME = {"epochs": "finetune", "max_trials": "search"}
+"""Arguments that may grow, and the command for which they do."""
 
 
 class RunFolder:
@@ -44,7 +45,7 @@ class RunFolder:
                 raise ValueError(
                     f"{path} already holds a run: add --resume to go on with it, or choose another --output-dir"
                 )
-            self._check_same(json.loads(config.read_text(encoding="utf-8")), arguments)
+            self._check_same(read_json(config, "what a run was asked for"), arguments)
         elif path.exists() and any(path.iterdir()):
             raise ValueError(f"{path} is not empty and holds no run: choose another --output-dir")
         path.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ class RunFolder:
         changed = [
             f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
             for key in new
-            if key not in MAY_CHANGE_ON_RESUME and old.get(key) != new.get(key)
+            if MAY_CHANGE_ON_RESUME.get(key) != new.get("command", "search") and old.get(key) != new.get(key)
         ]
         if changed:
             raise ValueError(f"{self.path} holds another run: {'; '.join(changed)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def _open_weights(path: Path) -> Iterator[h5py.File]:
             try:
                 with zipfile.ZipFile(path) as archive:
                     inner.write_bytes(archive.read(inner.name))
-            except (KeyError, zipfile.BadZipFile, OSError) as error:
+            except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
                 raise ValueError(f"--weights must be {FORMS}. {path} is damaged or something else: {error}") from None
             source = inner
         else:
@@ -93,7 +94,7 @@ def _load_legacy(model: keras.Model, root: h5py.Group, path: Path) -> None:
             arrays = [np.asarray(root[name][_text(weight)]) for weight in root[name].attrs["weight_names"]]
             if arrays:
                 stored[name] = arrays
-    except (KeyError, OSError, RuntimeError) as error:
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     layers = {layer.name: layer for layer in model.layers if layer.weights}
     if set(layers) != set(stored):

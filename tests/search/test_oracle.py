@@ -33,6 +33,11 @@ def test_every_configuration_is_tried_once_and_then_the_search_ends(tmp_path, ra
     assert len(tried) == len(set(tried)) == 8
 
 
+def test_a_space_without_a_choice_has_one_trial(tmp_path):
+    oracle = bayesian_oracle(SearchSpace((8,), (16,), (8,)), LAYERS, 5, seed=0, random_trials=0)
+    assert [kernels(values) for values in trials_of(oracle, tmp_path, lambda values: 0.5)] == [(8, 8, 8)]
+
+
 @pytest.mark.parametrize("random_trials", [0, 3])
 def test_under_a_size_limit_every_configuration_that_fits_is_tried_once_and_no_other(tmp_path, random_trials):
     two_wide_kernels = 3 * 2 * 16 + 8 * (8 + 8 + 4)

@@ -36,6 +36,16 @@ def test_another_configuration_under_the_same_name_starts_anew(experiment, tmp_p
     assert '"kernel": 4' in (tmp_path / "mpq" / CONFIG_FILE).read_text()
 
 
+def test_a_run_that_was_killed_while_it_started_anew_forgets_the_old_configuration(experiment, tmp_path, monkeypatch):
+    run(experiment, tmp_path, "flat16")
+    with monkeypatch.context() as patch:
+        patch.setattr("po2quant.training.finetune.fit", lambda *arguments, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(experiment, tmp_path, "flat4")
+    resumed, fresh = (run(experiment, folder, "flat4") for folder in (tmp_path, tmp_path / "elsewhere"))
+    assert dataclasses.replace(resumed, seconds=0) == dataclasses.replace(fresh, seconds=0)
+
+
 def test_the_saved_network_is_frozen(experiment, tmp_path):
     import keras
 

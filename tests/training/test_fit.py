@@ -150,6 +150,16 @@ def test_epochs_csv_has_a_row_per_epoch_and_tensorboard_its_events(splits, tmp_p
     assert (tmp_path / BEST_WEIGHTS).exists()
 
 
+def test_a_run_that_is_killed_before_its_checkpoint_has_the_row_of_its_last_epoch(splits, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("po2quant.training.fit._save_checkpoint", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(splits, tmp_path, 1)
+    assert len(read_csv(tmp_path / EPOCHS_CSV)) == 1
+    run(splits, tmp_path, 1, resume=True)
+    assert len(read_csv(tmp_path / EPOCHS_CSV)) == 1
+
+
 def test_patience_ends_a_run_that_no_longer_improves(splits, tmp_path):
     recipe = Recipe("sparse_categorical_crossentropy", 9, 9, 16, constant(0.0), ("accuracy",), patience=2)
     _, state = run(splits, tmp_path, 9, recipe=recipe)
@@ -164,9 +174,10 @@ def test_a_diverging_loss_is_an_error_that_says_so(splits, tmp_path):
         fit(model, *splits, recipe, lambda logs: -logs["loss"], tmp_path, 1)
 
 
-def test_a_damaged_checkpoint_is_named(splits, tmp_path):
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_damaged_checkpoint_is_named(splits, tmp_path, share):
     run(splits, tmp_path, 1)
     data = (tmp_path / CHECKPOINT).read_bytes()
-    (tmp_path / CHECKPOINT).write_bytes(data[: len(data) // 2])
+    (tmp_path / CHECKPOINT).write_bytes(data[: int(share * len(data))])
     with pytest.raises(ValueError, match=r"checkpoint .*checkpoint\.npz is damaged"):
         run(splits, tmp_path, 2, resume=True)

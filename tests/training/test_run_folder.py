@@ -35,6 +35,21 @@ def test_resume_allows_more_epochs_but_no_other_configuration(tmp_path):
         RunFolder(tmp_path / "run", ARGUMENTS | {"config": "flat4"}, resume=True)
 
 
+def test_a_search_takes_more_trials_on_resume_but_no_longer_ones(tmp_path):
+    search = ARGUMENTS | {"command": "search", "max_trials": 5}
+    RunFolder(tmp_path / "run", search)
+    RunFolder(tmp_path / "run", search | {"max_trials": 9}, resume=True)
+    with pytest.raises(ValueError, match="epochs was 3 and is 9"):
+        RunFolder(tmp_path / "run", search | {"max_trials": 9, "epochs": 9}, resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_a_damaged_run_folder_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json must be what a run was asked for, as"):
+        RunFolder(tmp_path, ARGUMENTS, resume=True)
+
+
 def test_somebody_elses_folder_and_a_file_are_refused(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
