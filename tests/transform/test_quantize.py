@@ -811,7 +811,8 @@ def test_frozen_scales_stay_when_weights_change(frozen):
     check_weights_are_quantized_with(result, scales, factor=1 if frozen else 8)
 
 
-def test_frozen_scales_stay_in_training():
+@pytest.mark.parametrize("freeze_again", [False, True])
+def test_frozen_scales_stay_in_training_and_when_they_are_frozen_again(freeze_again):
     model = small_net()
     x = noise(model)
     result = quantized(model, SIX_BITS, x)
@@ -820,18 +821,8 @@ def test_frozen_scales_stay_in_training():
     for weight in weight_quantizers(result):
         weight.variable.assign(weight.variable * 0.2)
     trained(result, x, outputs(model, x))
-    check_weights_are_quantized_with(result, scales)
-
-
-def test_freezing_again_keeps_the_scales_that_the_network_was_trained_with():
-    model = small_net()
-    x = noise(model)
-    result = quantized(model, SIX_BITS, x)
-    freeze_scales(result)
-    scales = weight_scales(result)
-    for weight in weight_quantizers(result):
-        weight.variable.assign(weight.variable * 0.2)
-    freeze_scales(result)
+    if freeze_again:
+        freeze_scales(result)
     check_weights_are_quantized_with(result, scales)
 
 
