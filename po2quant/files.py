@@ -50,7 +50,7 @@ def read_json(path: Path, content: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} must be {content}, as JSON: {error}") from None
+        raise ValueError(f"{path} must be {content}, as JSON. Received: {error}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path} must be {content}, as a JSON object. Received: {type(data).__name__}")
     return data

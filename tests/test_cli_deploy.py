@@ -121,7 +121,7 @@ WRONG_RUNS = {
     "less": (lambda run, tmp_path: run, ("--samples", -1), "--samples must be 1 or more. Received: -1"),
     "float": (lambda run, tmp_path: run, ("--config", "float"), "float network has no integers"),
     "widths": (lambda run, tmp_path: run, ("--config", "flat7"), "has 8 bits, not 7"),
-    "data": (lambda run, tmp_path: run, ("--benchmark", "keyword_spotting"), "--data-dir"),
+    "data": (lambda run, tmp_path: run, ("--benchmark", "keyword_spotting", "--config", "flat8"), "--data-dir"),
 }
 
 
