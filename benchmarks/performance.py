@@ -163,7 +163,7 @@ def _quantized(spec: NetworkSpec, alpha: str, activation_scale: str) -> keras.Mo
 def builders(spec: NetworkSpec) -> dict[str, Callable[[], keras.Model]]:
     """Return what builds each variant of a network."""
     return {
-        FLOAT: spec.build,
+        FLOAT: spec.new_network,
         FOLDED: lambda: fold_batch_norm(spec.new_network()),
         **{name: functools.partial(stock_network, spec, alpha) for name, alpha in STOCK.items()},
         **{name: functools.partial(_quantized, spec, *scales) for name, scales in OURS.items()},

@@ -54,7 +54,7 @@ def run_matrix(
     if results.suffix != ".csv":
         raise ValueError(f"the results must be a .csv file. Received: {results}")
     results.parent.mkdir(parents=True, exist_ok=True)
-    read_records(results)
+    read_records(results)  # a damaged file is named before anything runs
     is_trained_here = experiment.weights is None
     experiment = dataclasses.replace(experiment, resume=True).with_float_weights(folder / FLOAT)
 

@@ -283,8 +283,10 @@ def test_a_configuration_of_another_network_is_refused_before_anything_is_traine
 
 
 def test_workers_leave_the_size_limit_to_their_chief(error_of, tmp_path):
-    options = ("--output-dir", tmp_path, "--role", "worker", "--oracle", "nowhere")
-    assert "must be host:port" in error_of("search", "--max-kib", 1, *options)
+    arguments = ("search", "--benchmark", "keyword_spotting", "--max-kib", 1)
+    worker = ("--output-dir", tmp_path, "--role", "worker", "--oracle", "127.0.0.1:9")
+    assert "the size limit must be at least" in error_of(*arguments)
+    assert "needs --data-dir" in error_of(*arguments, *worker)
 
 
 def test_a_task_of_ones_own_needs_no_names_of_layers_and_its_run_knows_where_it_is(tmp_path):

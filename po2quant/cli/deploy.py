@@ -29,8 +29,7 @@ ConfigOption = Annotated[
     str | None, typer.Option("--config", help="Bit widths: mpq, flat4 to flat16, or a file; by default RUN's, or mpq.")
 ]
 SeedOption = Annotated[
-    int | None,
-    typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0."),
+    int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")
 ]
 
 

@@ -74,8 +74,7 @@ def diagnose(
         int | None, typer.Option("--max-layers", min=0, help="Most layers and activations with real scales in the mix.")
     ] = None,
     seed: Annotated[
-        int | None,
-        typer.Option("--seed", help="Seed of the data split and samples; the run's, or 0, by default."),
+        int | None, typer.Option("--seed", help="Seed of the data split and samples; the run's, or 0, by default.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -46,7 +46,7 @@ def summary(
 ) -> None:
     """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
     import_tensorflow_quietly()
-    from po2quant.cost import check_covers, reference_config, stats_block
+    from po2quant.cost import reference_config, stats_block
     from po2quant.quantizers import check_alpha
     from po2quant.report.tables import summary_table
     from po2quant.training.prepare import describe_network, resolve_config
@@ -59,7 +59,6 @@ def summary(
     if widths is None:
         say("float has no widths; this is the reference that scores compare with (kernel 16, bias 31, activation 16)")
     widths = widths or reference_config(layers)
-    check_covers(widths, layers)
     print_table(summary_table(layers, widths, alpha))
     say(stats_block(layers, widths, alpha))
     warn_reconstructed(widths)

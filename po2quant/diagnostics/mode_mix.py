@@ -17,7 +17,6 @@ from po2quant.transform.graph import Node, read_graph
 from po2quant.transform.layers import WEIGHT_LAYERS
 
 SHARE = 0.25
-"""Significant digits of a row."""
 MOST_NAMED = 3
 """Layers that the words name."""
 

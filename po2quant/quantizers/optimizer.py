@@ -60,8 +60,14 @@ class ThresholdAdam(keras.optimizers.Adam):
 
     def __init__(self, learning_rate: float = 0.001, threshold_rate: float = 0.1, **kwargs: Any) -> None:
         super().__init__(learning_rate, **kwargs)
-        self.exclude_from_weight_decay(var_names=[LOG2_THRESHOLD])
+        self.exclude_from_weight_decay()
         self.threshold_rate = float(threshold_rate)
+
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[keras.Variable] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
+        """Exclude variables from weight decay, as Keras does, and thresholds always."""
+        super().exclude_from_weight_decay(var_list, [*(var_names or ()), LOG2_THRESHOLD])
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Create the state of each variable."""

@@ -69,7 +69,7 @@ def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, a
     Args:
         experiment: the chief's. Without weights, those of the float network that the chief has trained are taken.
         folder: the chief's run folder, on a file system that both share.
-        settings: the chief's.
+        settings: epochs and size limit, which must be the chief's; the widths come with each trial.
         address: ``host:port``.
 
     Raises:

@@ -19,7 +19,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP
 
 PACKAGES = ("po2quant", "tensorflow", "keras", "qkeras-v3", "keras-tuner", "numpy")
 MAY_CHANGE_ON_RESUME = {"epochs": "finetune", "max_trials": "search"}
-"""Arguments that may grow, and the command for which they do."""
+"""Arguments that may grow, and the command for which they do; an AutoQKeras search names no command."""
 
 
 class RunFolder:
