@@ -1,6 +1,7 @@
 """The matrix: every cell once, as the single command makes it, into one results file."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -127,6 +128,13 @@ def test_the_table_shows_means_and_deviations_over_seeds():
     lines = markdown_tables(rows).splitlines()
     assert lines[0] == "**b, m** (accuracy, d (subset: 2 test), seeds 0, 1, 2, fine-tuning epochs: 5)"
     assert lines[-1] == "| flat8 | 1.0 | 8.00 | 8.00 | 0.6000 ± 0.1000 |  |  | 0.9000 |"
+
+
+def test_processes_that_write_at_the_same_time_lose_no_row(tmp_path):
+    path, count = tmp_path / "RESULTS.csv", 12
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: merge_records(path, [record(seed=str(seed))]), range(count)))
+    assert sorted(int(row["seed"]) for row in read_records(path)) == list(range(count))
 
 
 def test_a_foreign_results_file_is_named(tmp_path):

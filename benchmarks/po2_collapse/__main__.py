@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import itertools
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from benchmarks.po2_collapse.report import write_report
 from benchmarks.po2_collapse.rules import EXACT, FLOAT, LEARNED, STOCK, parse_rules
 from benchmarks.provenance import command_line
 from po2quant.benchmark import load_benchmark
-from po2quant.files import read_csv, write_csv
+from po2quant.files import locked, read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.training.finetune import Experiment, require_training_data
 from po2quant.training.prepare import resolve_config
@@ -33,19 +30,9 @@ INTERRUPTED = 130
 def add_row(path: Path, row: Mapping[str, Any]) -> None:
     """Bring a row into the results file, which other processes may write too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.parent):
+    with locked(path.parent):
         fresh = {name: "" if value is None else str(value) for name, value in row.items()}
         write_csv(path, sorted([*read_csv(path, missing_ok=True), fresh], key=_key))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from po2quant.bit_config import AUTO, AUTO_PO2
 from po2quant.cost import BITS_PER_KIB
-from po2quant.files import open_replacement, read_csv, write_csv
+from po2quant.files import locked, open_replacement, read_csv, write_csv
 from po2quant.training.finetune import Experiment, Result
 from po2quant.training.run_folder import project_commit
 
@@ -91,15 +91,19 @@ def read_records(path: Path) -> list[dict[str, str]]:
 
 
 def merge_records(path: Path, records: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Bring rows into a results file, in the place of rows with the same key, and its table into the ``.md`` beside."""
-    merged = {_key(record): record for record in read_records(path)}
-    for record in records:
-        fresh = {name: "" if value is None else str(value) for name, value in record.items()}
-        merged[_key(fresh)] = fresh
-    rows = sorted(merged.values(), key=_order)
-    write_csv(path, rows)
-    with open_replacement(path.with_suffix(".md")) as file:
-        file.write(markdown_tables(rows))
+    """Bring rows into a results file, in the place of rows with the same key, and its table into the ``.md`` beside.
+
+    Several processes may do so at the same time.
+    """
+    with locked(path.parent):
+        merged = {_key(record): record for record in read_records(path)}
+        for record in records:
+            fresh = {name: "" if value is None else str(value) for name, value in record.items()}
+            merged[_key(fresh)] = fresh
+        rows = sorted(merged.values(), key=_order)
+        write_csv(path, rows)
+        with open_replacement(path.with_suffix(".md")) as file:
+            file.write(markdown_tables(rows))
     return rows
 
 
