@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def run_matrix(
             alphas, which would share a row, and for results that are no CSV file.
     """
     _check_names(configs)
-    _check_scales([resolve_config(config, experiment.spec) for config in configs], alphas)
+    widths_of = {config: resolve_config(config, experiment.spec) for config in configs}
+    _check_scales(widths_of.values(), alphas)
     if results.suffix != ".csv":
         raise ValueError(f"the results must be a .csv file. Received: {results}")
     results.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def run_matrix(
         cell = folder / (FLOAT if alpha == FLOAT else f"{Path(config).stem}-{alpha}")
         records = read_records(cell / RESULTS_CSV)
         if not records:
-            widths = resolve_config(config, experiment.spec)
+            widths = widths_of.get(config)
             result = bench().finetune_and_score(config, widths, cell, 0 if widths is None else epochs)
             if widths is None and is_trained_here:
                 result = dataclasses.replace(result, **_training_of(folder / FLOAT))
@@ -86,7 +87,7 @@ def _lazy_bench(experiment: Experiment) -> Callable[[], Workbench]:
     return functools.cache(lambda: Workbench(experiment))
 
 
-def _check_scales(configs: Sequence[BitConfig | None], alphas: Sequence[str]) -> None:
+def _check_scales(configs: Iterable[BitConfig | None], alphas: Sequence[str]) -> None:
     for config in configs:
         if config is not None and len(alphas) > 1 and any(bits.alpha for bits in config.layers.values()):
             raise ValueError(

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from po2quant.cost import LayerShape, network_size
+from po2quant.cost import LayerShape
 from po2quant.search.allocation import pareto_seeds, spread_budgets
 from po2quant.search.sensitivity import Sensitivity
-from po2quant.search.space import BETWEEN_SLOTS, SearchSpace, config_from_values
+from po2quant.search.space import BETWEEN_SLOTS, SearchSpace, size_of_values
 
 BUDGETS = 32
 TOLERATED_ERROR = 0.01
@@ -116,7 +116,7 @@ class Advisor:
     def _log_error_and_factor(self, values: Mapping[str, int]) -> tuple[float, float]:
         key = self._key(values)
         if key not in self._predicted:
-            size = network_size(self._layers, config_from_values(values, self._layers)).total_bits
+            size = size_of_values(values, self._layers)
             self._predicted[key] = float(np.log(self._error(values) + _LEAST_ERROR)), self._size_factor(size)
         return self._predicted[key]
 

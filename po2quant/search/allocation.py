@@ -15,7 +15,7 @@ from scipy import optimize, sparse
 
 from po2quant.cost import LayerShape, network_size, reference_config
 from po2quant.search.sensitivity import Sensitivity
-from po2quant.search.space import config_from_values, parts_of
+from po2quant.search.space import parts_of, size_of_values
 
 LOSS_INCREASE, OUTPUT_ERROR = "loss_increase", "output_error"
 MEASURES = (OUTPUT_ERROR, LOSS_INCREASE)
@@ -158,7 +158,7 @@ class _Problem:
         return {slot: bits_by_group[group] for slot, group in self._groups.items()}
 
     def _size(self, bits_by_group: Mapping[str, int]) -> int:
-        return network_size(self._layers, config_from_values(self._widths(bits_by_group), self._layers)).total_bits
+        return size_of_values(self._widths(bits_by_group), self._layers)
 
     def spread_budgets(self, count: int, max_bits: int | None = None) -> list[int]:
         """Return sizes from the smallest to the reference's, a limit or the largest, in equal ratios."""

@@ -13,9 +13,9 @@ import sklearn
 from keras_tuner.engine.trial import Trial, TrialStatus
 from sklearn.gaussian_process import GaussianProcessRegressor
 
-from po2quant.cost import LayerShape, network_size
+from po2quant.cost import LayerShape
 from po2quant.files import write_json
-from po2quant.search.space import SearchSpace, config_from_values
+from po2quant.search.space import SearchSpace, size_of_values
 from po2quant.search.trial_log import COMPLETED, TrialRow
 
 OBJECTIVE = keras_tuner.Objective("score", "max")
@@ -203,7 +203,7 @@ def bayesian_oracle(
     """
 
     def fits(values: Mapping[str, int]) -> bool:
-        return max_bits is None or network_size(layers, config_from_values(values, layers)).total_bits <= max_bits
+        return max_bits is None or size_of_values(values, layers) <= max_bits
 
     first = [values for values in (*space.flat_values(layers), *promising) if fits(values)]
     return SeededOracle(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from po2quant.cost import BITS_PER_KIB, ForgivingFactor, LayerShape, SizeLimit, network_size
-from po2quant.search.space import SearchSpace, config_from_values
+from po2quant.cost import BITS_PER_KIB, ForgivingFactor, LayerShape, SizeLimit
+from po2quant.search.space import SearchSpace, size_of_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SearchSettings:
     def check_size(self, layers: Sequence[LayerShape]) -> None:
         """Raise ValueError where no configuration of the space is small enough."""
         narrowest = {name: widths[0] for name, widths in self.space.choices(layers).items()}
-        smallest = network_size(layers, config_from_values(narrowest, layers)).total_bits
+        smallest = size_of_values(narrowest, layers)
         if self.max_bits is not None and self.max_bits < smallest:
             raise ValueError(
                 f"the size limit must be at least {smallest} bits ({smallest / BITS_PER_KIB:.1f} KiB), the size of the "

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import keras_tuner
 
 from po2quant.bit_config import BitConfig, LayerBits
-from po2quant.cost import ACTIVATION, WEIGHTS, LayerShape
+from po2quant.cost import ACTIVATION, WEIGHTS, LayerShape, network_size
 from po2quant.fixed_point import check_bits
 
 PARTS = ("kernel", "bias", "activation")
@@ -145,3 +145,8 @@ def config_from_values(values: Mapping[str, int], layers: Sequence[LayerShape], 
         },
         name,
     )
+
+
+def size_of_values(values: Mapping[str, int], layers: Sequence[LayerShape]) -> int:
+    """Return the size in bits of the network that hyperparameter values stand for."""
+    return network_size(layers, config_from_values(values, layers)).total_bits
