@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -261,6 +262,8 @@ def mse_exponent(
         channel. The larger of equally good exponents.
     """
     x = tf.convert_to_tensor(x)
+    if tf.executing_eagerly() and not is_small(x):
+        return _compiled_mse_exponent(x.dtype, len(x.shape), axes, signed, candidates)(x, magnitude_bits)
     if not signed:
         x = tf.nn.relu(x)
     magnitude = tf.abs(x) if signed else x
@@ -269,6 +272,19 @@ def mse_exponent(
     scaled = x * power_of_two(-largest_exponent, x.dtype)
     best_offset = _best_offset_at_once if is_small(x) else _best_offset_in_turn
     return tf.maximum(largest_exponent - best_offset(scaled, magnitude_bits, axes, signed, candidates), MIN_EXPONENT)
+
+
+@functools.cache
+def _compiled_mse_exponent(
+    dtype: tf.DType, rank: int, axes: tuple[int, ...], signed: bool, candidates: int
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return :func:`mse_exponent` for large tensors, as one graph: its hundred operations take Python milliseconds."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None] * rank, dtype), tf.TensorSpec([], tf.int32)], autograph=False)
+    def exponent(x: tf.Tensor, magnitude_bits: tf.Tensor) -> tf.Tensor:
+        return mse_exponent(x, magnitude_bits, axes, signed, candidates)
+
+    return exponent
 
 
 def _best_offset_at_once(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from po2quant.diagnostics.findings import Finding, find, find_in_arrays
 from po2quant.diagnostics.measurement import DIAGNOSTICS_CSV, Measurement, load_measurements, measure
 from po2quant.diagnostics.plots import plot_diagnostics
 from po2quant.diagnostics.weight_files import ArraySummary, read_weight_file
-from po2quant.files import read_csv
+from po2quant.files import read_csv, read_json
 
 BEST_WEIGHTS, MODEL_FILE, BEST_CONFIG = "best.weights.h5", "model.keras", "best_config.json"
 EPOCHS_CSV, ENVIRONMENT, PLOTS = "epochs.csv", "env.json", "plots"
@@ -153,11 +152,8 @@ def _losses(table: Path) -> dict[int, float]:
 
 def _data(environment: Path) -> str:
     """Return the data of a run, or else the name of its folder."""
-    try:
-        known = json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {}
-        return str(known.get("data", environment.parent.name))
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"the environment of a run must be a JSON object. Received: {environment} ({error})") from None
+    known = read_json(environment, "the environment of a run") if environment.is_file() else {}
+    return str(known.get("data", environment.parent.name))
 
 
 def _table(records: Sequence[Measurement | ArraySummary], names: Sequence[str]) -> Table:
