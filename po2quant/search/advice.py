@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
@@ -16,16 +16,52 @@ BUDGETS = 32
 TOLERATED_ERROR = 0.01
 """Share of its error that a configuration may gain where it is trimmed."""
 
+LEAST_IMPROVEMENT = 0.001
+"""Share of the best score below which an improvement drowns in the noise of the metric."""
+
 _LEAST_ERROR = 1e-12
 """Stands for no error on the logarithmic scale."""
 
 
+class MetricByError:
+    """What trials say of the metric of a configuration, by its error: it falls, in whatever way, as the error grows.
+
+    Args:
+        errors: log error of each trial.
+        metrics: its metric.
+    """
+
+    def __init__(self, errors: np.ndarray, metrics: np.ndarray) -> None:
+        self._errors = np.unique(errors)
+        regression = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(errors, metrics)
+        self._metrics = regression.predict(self._errors)
+
+    def expected(self, errors: np.ndarray) -> np.ndarray:
+        """Return the mean of what may come out at an error."""
+        return np.interp(errors, self._errors, self._metrics)
+
+    def expected_improvement(self, errors: np.ndarray, factors: np.ndarray, best_score: float) -> np.ndarray:
+        """Return the mean of what may come out above the best score.
+
+        Between two trials the metric is taken to fall at once, at any log error with equal chance. A configuration half
+        way between a good trial and a bad one so has an even chance to be as good at a smaller size.
+        """
+        last = len(self._errors) - 1
+        above = np.minimum(np.searchsorted(self._errors, errors), last)
+        below = np.maximum(np.searchsorted(self._errors, errors, side="right") - 1, 0)
+        gap = self._errors[above] - self._errors[below]
+        chance_of_fall = np.clip((errors - self._errors[below]) / np.where(gap > 0.0, gap, 1.0), 0.0, 1.0)
+        better, worse = (np.maximum(self._metrics[side] * factors - best_score, 0.0) for side in (below, above))
+        return (1.0 - chance_of_fall) * better + chance_of_fall * worse
+
+
 class Advisor:
-    """Proposes the untried configuration of highest predicted score.
+    """Proposes the untried configuration of which most improvement is expected.
 
     Equation:
         score = metric(log sum_s e_s(w_s)) * factor(size), where e_s(w) is the output error of slot s at width w alone,
-        and the metric is an isotonic regression over the trials: it falls, in whatever way, as the error grows.
+        and the metric is regressed over the trials (:class:`MetricByError`). Improvements are over the best of these
+        scores, not over a measured one, which may be luck.
 
     Candidates are the allocations of least error at :data:`BUDGETS` sizes and the changes of one choice of the best
     trial. A search over one number, the error, needs few trials where one over all widths needs hundreds.
@@ -62,8 +98,8 @@ class Advisor:
     ) -> dict[str, int] | None:
         """Return the values of the next trial.
 
-        Where no better one is expected, every second answer is None, so that another model has its turn: the prediction
-        is rough, and a candidate that is expected to come close may still win.
+        Where hardly any improvement is expected, every second answer is None, so that another model has its turn, and
+        the others are those of highest predicted score: the prediction is rough.
 
         Args:
             trials: values and score of each finished trial.
@@ -71,10 +107,10 @@ class Advisor:
         """
         if not trials:
             return None
-        errors, factors = zip(*(self._log_error_and_factor(values) for values, _ in trials), strict=True)
-        metric = IsotonicRegression(increasing=False, out_of_bounds="clip")
-        metric.fit(errors, [score / factor for (_, score), factor in zip(trials, factors, strict=True)])
-        best_values, best_score = max(trials, key=lambda trial: trial[1])
+        errors, factors = self._log_errors_and_factors(values for values, _ in trials)
+        metric = MetricByError(errors, np.array([score for _, score in trials]) / factors)
+        best_values, _ = max(trials, key=lambda trial: trial[1])
+        best_score = max(metric.expected(errors) * factors)
         tried = {self._key(values) for values in (*(values for values, _ in trials), *taken)}
         candidates = [
             values
@@ -83,11 +119,11 @@ class Advisor:
         ]
         if not candidates:
             return None
-        errors, factors = zip(*map(self._log_error_and_factor, candidates), strict=True)
-        scores = metric.predict(errors) * factors
-        chosen = int(np.argmax(scores))
-        has_turn = scores[chosen] > best_score or len(trials) % 2 == 0
-        return dict(candidates[chosen]) if has_turn else None
+        errors, factors = self._log_errors_and_factors(candidates)
+        improvements = metric.expected_improvement(errors, factors, best_score)
+        if max(improvements) > LEAST_IMPROVEMENT * best_score:
+            return dict(candidates[int(np.argmax(improvements))])
+        return dict(candidates[int(np.argmax(metric.expected(errors) * factors))]) if len(trials) % 2 == 0 else None
 
     def trimmed(self, values: Mapping[str, int]) -> dict[str, int]:
         """Return values without the bits that hardly lower the error, cheapest bits first.
@@ -112,6 +148,10 @@ class Advisor:
 
     def _key(self, values: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(values[name] for name in self._choices)
+
+    def _log_errors_and_factors(self, configurations: Iterable[Mapping[str, int]]) -> tuple[np.ndarray, np.ndarray]:
+        errors, factors = zip(*map(self._log_error_and_factor, configurations), strict=True)
+        return np.array(errors), np.array(factors)
 
     def _log_error_and_factor(self, values: Mapping[str, int]) -> tuple[float, float]:
         key = self._key(values)

@@ -3,10 +3,11 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 
 from po2quant.cost import ForgivingFactor, LayerShape, network_size
-from po2quant.search.advice import Advisor
+from po2quant.search.advice import Advisor, MetricByError
 from po2quant.search.sensitivity import Sensitivity
 from po2quant.search.space import SearchSpace, config_from_values
 
@@ -31,9 +32,9 @@ def error(values):
     return sum(row.output_error for row in SENSITIVITIES if values[row.slot] == row.bits)
 
 
-def score(values):
-    """Return a score whose metric falls with the error, steeply from somewhere on."""
-    metric = 1.0 / (1.0 + math.exp(60.0 * (error(values) - 0.08)))
+def score(values, fall=0.08):
+    """Return a score whose metric falls with the error, steeply about a given one."""
+    metric = 1.0 / (1.0 + math.exp(60.0 * (error(values) - fall)))
     return metric * size_factor(network_size(LAYERS, config_from_values(values, LAYERS)).total_bits)
 
 
@@ -44,13 +45,32 @@ def everything():
         }
 
 
-def test_a_few_trials_come_near_the_best_of_81_configurations():
+@pytest.mark.parametrize("fall", [0.02, 0.08, 0.15, 0.25, 0.3, 0.39])
+def test_a_few_trials_come_near_the_best_of_81_configurations(fall):
     advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
-    trials = [(values, score(values)) for values in SPACE.flat_values(LAYERS)]
-    while len(trials) < 12 and (values := advisor(trials)) is not None:
+    trials = [(values, score(values, fall)) for values in SPACE.flat_values(LAYERS)]
+    while len(trials) < 8 and (values := advisor(trials)) is not None:
         assert values not in [tried for tried, _ in trials]
-        trials.append((values, score(values)))
-    assert max(found for _, found in trials) > 0.998 * max(map(score, everything()))
+        trials.append((values, score(values, fall)))
+    assert max(found for _, found in trials) > 0.997 * max(score(values, fall) for values in everything())
+
+
+def test_the_improvement_is_that_of_a_fall_at_any_place_between_two_trials():
+    errors, metrics = np.array([-6.0, -4.0, -1.0]), np.array([0.9, 0.6, 0.5])
+    asked, factors, best = np.array([-7.0, -6.0, -5.5, -3.0, -1.0, 0.0]), np.array([1.1, 1.1, 1.2, 1.8, 2.0, 2.0]), 0.95
+    improvements = MetricByError(errors, metrics).expected_improvement(asked, factors, best)
+    places = np.linspace(0.0, 1.0, 100_001)
+    for value, factor, improvement in zip(asked, factors, improvements, strict=True):
+        metric = np.full(places.shape, metrics[0])
+        for index, (low, high) in enumerate(itertools.pairwise(errors)):
+            metric[value > low + places * (high - low)] = metrics[index + 1]
+        expected = np.mean(np.maximum(metric * factor - best, 0.0))
+        assert improvement == pytest.approx(expected, abs=1e-4)
+
+
+def test_noise_is_regressed_away():
+    metric = MetricByError(np.array([-3.0, -2.0, -1.0]), np.array([0.8, 0.9, 0.7]))
+    assert metric.expected(np.array([-4.0, -3.0, -2.5, -1.5, 0.0])) == pytest.approx([0.85, 0.85, 0.85, 0.775, 0.7])
 
 
 def test_nothing_is_advised_before_the_first_trial_or_where_nothing_is_left():
