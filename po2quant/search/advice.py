@@ -46,11 +46,9 @@ class MetricByError:
         Between two trials the metric is taken to fall at once, at any log error with equal chance. A configuration half
         way between a good trial and a bad one so has an even chance to be as good at a smaller size.
         """
-        last = len(self._errors) - 1
-        above = np.minimum(np.searchsorted(self._errors, errors), last)
-        below = np.maximum(np.searchsorted(self._errors, errors, side="right") - 1, 0)
-        gap = self._errors[above] - self._errors[below]
-        chance_of_fall = np.clip((errors - self._errors[below]) / np.where(gap > 0.0, gap, 1.0), 0.0, 1.0)
+        place = np.interp(errors, self._errors, np.arange(len(self._errors)))
+        below, above = np.floor(place).astype(int), np.ceil(place).astype(int)
+        chance_of_fall = place - below
         better, worse = (np.maximum(self._metrics[side] * factors - best_score, 0.0) for side in (below, above))
         return (1.0 - chance_of_fall) * better + chance_of_fall * worse
 

@@ -45,14 +45,16 @@ def everything():
         }
 
 
-@pytest.mark.parametrize("fall", [0.02, 0.08, 0.15, 0.25, 0.3, 0.39])
-def test_a_few_trials_come_near_the_best_of_81_configurations(fall):
+@pytest.mark.parametrize(
+    ("fall", "share"), [(0.02, 0.998), (0.08, 0.998), (0.15, 0.998), (0.25, 0.998), (0.3, 0.997), (0.39, 0.998)]
+)
+def test_a_few_trials_come_near_the_best_of_81_configurations(fall, share):
     advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
     trials = [(values, score(values, fall)) for values in SPACE.flat_values(LAYERS)]
     while len(trials) < 8 and (values := advisor(trials)) is not None:
         assert values not in [tried for tried, _ in trials]
         trials.append((values, score(values, fall)))
-    assert max(found for _, found in trials) > 0.997 * max(score(values, fall) for values in everything())
+    assert max(found for _, found in trials) > share * max(score(values, fall) for values in everything())
 
 
 def test_the_improvement_is_that_of_a_fall_at_any_place_between_two_trials():
