@@ -31,6 +31,7 @@ from po2quant.bit_config import BitConfig
 from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.quantizers import AUTO, AUTO_PO2
+from po2quant.search.run import trial_input_count
 from po2quant.training.exponents import search_exponents
 from po2quant.training.fit import compile_model
 from po2quant.training.prepare import CALIBRATION_SAMPLES
@@ -84,10 +85,12 @@ class Timings:
     Args:
         seconds: times by measure and variant, one per round.
         errors: why a variant could not be built.
+        trial_samples: inputs that calibrate it in a set-up.
     """
 
     seconds: Seconds = dataclasses.field(default_factory=dict)
     errors: dict[str, str] = dataclasses.field(default_factory=dict)
+    trial_samples: int = CALIBRATION_SAMPLES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +204,7 @@ def measure_model(
     }
     calibrations = {name: functools.partial(calibrate, models[name], work.calibration_inputs) for name in calibrated}
     resets = {
-        name: functools.partial(network.reset, work.config, work.calibration_inputs)
+        name: functools.partial(network.reset, work.config, work.calibration_inputs[: timings.trial_samples])
         for name, network in networks.items()
     }
     tasks = {TRAINING_STEP: steps_of, INFERENCE: batches_of, CALIBRATION: calibrations, LATER_SETUP: resets}
@@ -234,7 +237,8 @@ def _set_up_all(
         model = variants[variant]()
         if variant in OURS:
             networks[variant] = ReusableNetwork(model, work.recipe)
-            networks[variant].reset(work.config, work.calibration_inputs)
+            timings.trial_samples = trial_input_count(model)
+            networks[variant].reset(work.config, work.calibration_inputs[: timings.trial_samples])
         elif variant == KEPT:
             compile_model(model, dataclasses.replace(work.recipe, exponent_interval=EXPONENT_INTERVAL))
             calibrate(model, work.calibration_inputs)
@@ -272,6 +276,7 @@ def rows_of(label: str, timings: Timings, facts: Mapping[str, Any]) -> list[dict
     rows = []
     for measure, seconds in timings.seconds.items():
         medians = {variant: statistics.median(times) for variant, times in seconds.items()}
+        samples = timings.trial_samples if measure in (FIRST_SETUP, LATER_SETUP) else CALIBRATION_SAMPLES
         for variant in dict.fromkeys([*medians, *(timings.errors if measure == TRAINING_STEP else ())]):
             median = medians.get(variant)
             row = {"benchmark": benchmark, "model": model, "measure": measure, "variant": variant}
@@ -280,7 +285,10 @@ def rows_of(label: str, timings: Timings, facts: Mapping[str, Any]) -> list[dict
                 known = median is not None and reference in medians
                 row[column] = round(median / medians[reference], 4) if known else None
             rows.append(
-                row | {"rounds": len(seconds.get(variant, ()))} | facts | {"error": timings.errors.get(variant)}
+                row
+                | {"rounds": len(seconds.get(variant, ())), "calibration_samples": samples}
+                | facts
+                | {"error": timings.errors.get(variant)}
             )
     return rows
 
@@ -297,7 +305,6 @@ def machine_facts(command: str, steps: int) -> dict[str, Any]:
     return {
         "steps": steps,
         "batch_size": BATCH_SIZE,
-        "calibration_samples": CALIBRATION_SAMPLES,
         "bits": BITS,
         "data": "random",
         "cores": os.cpu_count(),

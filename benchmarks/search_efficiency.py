@@ -27,12 +27,12 @@ from po2quant.cost import ForgivingFactor, network_size, reference_config
 from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv, write_csv
 from po2quant.search.oracle import OBJECTIVE
-from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities
+from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities, trial_inputs
 from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.fit import train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
-from po2quant.training.prepare import calibration_inputs, describe_network
+from po2quant.training.prepare import describe_network
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.run_folder import project_commit
 
@@ -54,7 +54,7 @@ class Trials:
         keras.utils.set_random_seed(experiment.seed)
         dataset, self._experiment, self._epochs = experiment.dataset, experiment, epochs
         self.layers, self.network = describe_network(experiment.spec), reusable_network(experiment)
-        self._inputs, _ = calibration_inputs(dataset, self.network.model, experiment.seed)
+        self._inputs = trial_inputs(dataset, self.network.model, experiment.seed)
         self._train, self._validation = Pipeline(dataset.train.without_augmentation()), Pipeline(dataset.validation)
         with tempfile.TemporaryDirectory() as folder:
             self.sensitivities = measured_sensitivities(

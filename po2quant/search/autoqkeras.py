@@ -35,13 +35,13 @@ from po2quant.search.autoqkeras_arguments import (
 from po2quant.search.objective import BitsGoal, MetricObjective
 from po2quant.search.oracle import OBJECTIVE, RANDOM_TRIALS, bayesian_oracle
 from po2quant.search.quantization_config import QuantizationConfig, search_space
-from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities
+from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities, trial_inputs
 from po2quant.search.trial_log import TrialRow
 from po2quant.search.tuner import TRIALS_FOLDER, BitWidthTuner
 from po2quant.training.finetune import CONFIG_FILE
 from po2quant.training.fit import EPOCHS_CSV, compile_model, validation_logs
 from po2quant.training.pipeline import Pipeline
-from po2quant.training.prepare import calibration_inputs, check_fits
+from po2quant.training.prepare import check_fits
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
 from po2quant.training.run_folder import RunFolder
@@ -230,7 +230,7 @@ class AutoQKeras:
     def _make_tuner(
         self, network: ReusableNetwork, dataset: Dataset, recipe: Recipe, line: ProgressLine
     ) -> BitWidthTuner:
-        samples, _ = calibration_inputs(dataset, network.model, self.seed)
+        samples = trial_inputs(dataset, network.model, self.seed)
         if self._is_informed:
             oracle = self._make_informed_oracle(network.model, samples, dataset, recipe, line is not SILENT)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import keras_tuner
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from po2quant.benchmark import NetworkSpec, Split
+from po2quant.benchmark import Dataset, NetworkSpec, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape, network_size, reference_config
 from po2quant.search.advice import Advisor
@@ -28,11 +29,15 @@ from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.interrupt import insistent_interrupt
-from po2quant.training.prepare import calibration_inputs, describe_network
+from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs, describe_network
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
+from po2quant.transform import activation_quantizers
 
 SENSITIVITY_CSV, SENSITIVITY_SAMPLES = "sensitivity.csv", 128
+
+CALIBRATION_VALUES = 2**27
+"""Activation values that calibrate a trial at most: time for more is better spent on more trials."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,7 @@ def run_search(
     space, layers = settings.space, describe_network(experiment.spec)
     settings.check_size(layers)
     network = reusable_network(experiment)
-    samples, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed)
+    samples = trial_inputs(experiment.dataset, network.model, experiment.seed)
     if settings.informed:
         measured, loss = experiment.dataset.train.head(SENSITIVITY_SAMPLES), experiment.recipe.loss
         sensitivities = measured_sensitivities(network.model, space.choices(layers), samples, measured, loss, folder)
@@ -100,6 +105,17 @@ def run_search(
             except KeyboardInterrupt:
                 interrupted = True
     return SearchResult(tuner, interrupted)
+
+
+def trial_inputs(dataset: Dataset, model: keras.Model, seed: int) -> np.ndarray:
+    """Return the inputs that calibrate the trials of a quantized network."""
+    return calibration_inputs(dataset, model, seed, trial_input_count(model))[0]
+
+
+def trial_input_count(model: keras.Model) -> int:
+    """Return how many inputs calibrate a trial: fewer where activations are large, see :data:`CALIBRATION_VALUES`."""
+    shapes = [model.get_layer(name).output.shape[1:] for name, _ in activation_quantizers(model)]
+    return min(CALIBRATION_SAMPLES, max(1, CALIBRATION_VALUES // sum(map(math.prod, shapes))))
 
 
 def make_tuner(

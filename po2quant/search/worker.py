@@ -20,12 +20,12 @@ from keras_tuner.src import protos
 
 from po2quant.files import read_json
 from po2quant.search.oracle import OBJECTIVE
-from po2quant.search.run import make_tuner
+from po2quant.search.run import make_tuner, trial_inputs
 from po2quant.search.settings import SearchSettings
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment, reusable_network
-from po2quant.training.prepare import calibration_inputs, describe_network
+from po2quant.training.prepare import describe_network
 
 FLOAT_FOLDER, WORKERS_FOLDER = "float", "workers"
 SEARCH_FILE, TRIAL_CSV = "search.json", "trial.csv"
@@ -84,7 +84,7 @@ def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, a
     _check_same_search(folder, search_identity(experiment, settings))
     keras.utils.set_random_seed(experiment.seed)
     layers, network = describe_network(experiment.spec), reusable_network(experiment)
-    samples, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed)
+    samples = trial_inputs(experiment.dataset, network.model, experiment.seed)
     own_id = uuid.uuid4().hex[:8]
     os.environ.setdefault("KERASTUNER_TUNER_ID", own_id)
     os.environ |= {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(port), "no_grpc_proxy": host}

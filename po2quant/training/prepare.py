@@ -71,15 +71,23 @@ def describe_network(spec: NetworkSpec) -> list[LayerShape]:
     return network_layers(fold_batch_norm(spec.new_network()), spec.placement)
 
 
-def calibration_inputs(dataset: Dataset, model: keras.Model, seed: int) -> tuple[np.ndarray, str]:
+def calibration_inputs(
+    dataset: Dataset, model: keras.Model, seed: int, count: int = CALIBRATION_SAMPLES
+) -> tuple[np.ndarray, str]:
     """Return the inputs that calibrate activation ranges, and from which split they come.
 
     They are drawn from the training split; test-only archives lend their inputs, without labels.
+
+    Args:
+        dataset: what they are drawn from.
+        model: what they are fed to.
+        seed: of the draw.
+        count: how many; fewer where the split has not as many.
     """
     split, source = (dataset.train, "train") if dataset.train is not None else (dataset.test, "test inputs")
     inputs_per_sample = len(network_inputs(split.inputs(slice(1)), model))
     order = np.random.default_rng(seed).permutation(len(split) * inputs_per_sample)
-    chosen = np.sort(order[:CALIBRATION_SAMPLES])
+    chosen = np.sort(order[:count])
     samples, position = np.unique(chosen // inputs_per_sample, return_inverse=True)
     inputs = network_inputs(split.inputs(samples), model)
     return inputs[position * inputs_per_sample + chosen % inputs_per_sample], source

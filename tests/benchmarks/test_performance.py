@@ -59,8 +59,10 @@ def test_rows_have_medians_and_ratios_to_both_float_networks():
         {
             "training_step": {"float": [0.2, 0.1, 0.9], "float_folded": [0.1, 0.1, 0.1], "auto": [0.3, 0.4, 0.5]},
             "calibration": {"auto": [2.0]},
+            "later_setup": {"auto": [1.0]},
         },
         {"stock_auto": "TypeError: no"},
+        trial_samples=46,
     )
     rows = rows_of(LABEL, timings, FACTS)
     by_key = {(row["measure"], row["variant"]): row for row in rows}
@@ -72,7 +74,9 @@ def test_rows_have_medians_and_ratios_to_both_float_networks():
     assert (calibration["milliseconds"], calibration["ratio_to_float"]) == (2000.0, None)
     failed = by_key["training_step", "stock_auto"]
     assert (failed["milliseconds"], failed["error"]) == (None, "TypeError: no")
-    assert len(rows) == 5
+    assert calibration["calibration_samples"] == 256
+    assert by_key["later_setup", "auto"]["calibration_samples"] == 46
+    assert len(rows) == 6
 
 
 def test_a_model_measured_again_replaces_its_rows_alone(tmp_path):

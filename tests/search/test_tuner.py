@@ -7,13 +7,13 @@ import pytest
 import search_process
 
 from po2quant.bit_config import BitConfig
-from po2quant.cost import ForgivingFactor, network_size, reference_config
-from po2quant.search import SearchSettings, SearchSpace, run_search
+from po2quant.cost import ACTIVATION, ForgivingFactor, network_size, reference_config
+from po2quant.search import SearchSettings, SearchSpace, run, run_search
 from po2quant.search.oracle import SeededOracle
-from po2quant.training.finetune import Experiment
+from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.fit import compile_model, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
-from po2quant.training.prepare import describe_network, prepare_network
+from po2quant.training.prepare import calibration_inputs, describe_network, prepare_network
 from po2quant.training.weights import load_weights
 
 
@@ -100,6 +100,20 @@ def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(digits, digits_d
     assert result.log.rows[0].error == "RuntimeError: out of memory"
     assert "validation value of epoch 1 is nan" in result.log.rows[1].error
     assert result.best_config("x").provenance["trial"] == result.log.rows[2].trial_id
+
+
+@pytest.mark.parametrize(("shrinkage", "count"), [(1.0, 256), (2.0, 128), (2.01, 127), (1000.0, 1)])
+def test_a_trial_is_calibrated_with_fewer_inputs_where_activations_are_large(
+    digits, digits_data, digits_weights, monkeypatch, shrinkage, count
+):
+    network = reusable_network(Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)).model
+    layers = describe_network(digits.network()[1])
+    elements = sum(layer.elements for layer in layers if layer.kind == ACTIVATION)
+    monkeypatch.setattr(run, "CALIBRATION_VALUES", int(256 * elements / shrinkage))
+    inputs = run.trial_inputs(digits_data, network, seed=0)
+    assert len(inputs) == count
+    if count == 256:
+        np.testing.assert_array_equal(inputs, calibration_inputs(digits_data, network, seed=0)[0])
 
 
 def test_a_search_without_a_completed_trial_is_an_error(digits, digits_data, digits_weights, tmp_path):
