@@ -16,6 +16,7 @@ from po2quant.cost import BITS_PER_KIB
 from po2quant.figures import new_figure, save_figure
 from po2quant.search.trial_log import COMPLETED, TrialRow
 from po2quant.training.finetune import Result
+from po2quant.training.prepare import FLOAT
 
 PARTS = {"": "training", "val_": "validation", "test_": "test"}
 KERNEL_COLOR, ACTIVATION_COLOR = "tab:blue", "tab:orange"
@@ -128,16 +129,13 @@ def plot_confusion(score: Score, path: Path, data: str) -> Path:
 def plot_comparison(results: Sequence[Result], path: Path, data: str) -> Path:
     """Draw score against size for each configuration, before and after fine-tuning."""
     figure, axes = _figure("score against size", data)
-    for stage, marker in (("calibrated", "o"), ("finetuned", "s")):
-        points = [
-            (row.size_bits / BITS_PER_KIB, getattr(row, stage), row.config) for row in results if getattr(row, stage)
-        ]
-        if points:
-            label = "before training" if stage == "calibrated" else "fine-tuned"
-            axes.plot([size for size, _, _ in points], [score.value for _, score, _ in points], marker, label=label)
-        for size, score, config in points:
-            axes.annotate(config, (size, score.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axes.set(xlabel="size in KiB", ylabel=results[0].calibrated.metric)
+    for row in results:
+        scores = [score.value for score in (row.calibrated, row.finetuned) if score is not None]
+        sizes = [row.size_bits / BITS_PER_KIB] * len(scores)
+        (line,) = axes.plot(sizes, scores, "o-", label=row.config)
+        if row.config != FLOAT:
+            axes.plot(sizes[0], scores[0], "o", color=line.get_color(), markerfacecolor="white")
+    axes.set(xlabel="size in KiB (white: before fine-tuning)", ylabel=results[0].calibrated.metric)
     axes.legend()
     return save_figure(figure, path)
 
