@@ -21,6 +21,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -241,6 +242,31 @@ def integer_limits(
     return (-high if narrow_range else -power_of_two(magnitude_bits, dtype)), high
 
 
+def as_one_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a function of values, magnitude bits and options as one graph where an eager call has large values.
+
+    Its hundred operations would take Python milliseconds otherwise.
+    """
+
+    @functools.cache
+    def graph_of(dtype: tf.DType, rank: int, options: tuple, named_options: tuple) -> Callable[..., Any]:
+        return tf.function(
+            lambda x, magnitude_bits: function(x, magnitude_bits, *options, **dict(named_options)),
+            input_signature=[tf.TensorSpec([None] * rank, dtype), tf.TensorSpec([], tf.int32)],
+            autograph=False,
+        )
+
+    @functools.wraps(function)
+    def call(x: tf.Tensor, magnitude_bits: tf.Tensor, *options: Any, **named_options: Any) -> Any:
+        x = tf.convert_to_tensor(x)
+        if not tf.executing_eagerly() or is_small(x):
+            return function(x, magnitude_bits, *options, **named_options)
+        return graph_of(x.dtype, len(x.shape), options, tuple(named_options.items()))(x, magnitude_bits)
+
+    return call
+
+
+@as_one_graph
 def mse_exponent(
     x: tf.Tensor,
     magnitude_bits: tf.Tensor,
@@ -261,9 +287,6 @@ def mse_exponent(
         int32, the shape of ``x`` with 1 at ``axes``: ``(1, 1, 1, C)`` for a kernel with one exponent per output
         channel. The larger of equally good exponents.
     """
-    x = tf.convert_to_tensor(x)
-    if tf.executing_eagerly() and not is_small(x):
-        return _compiled_mse_exponent(x.dtype, len(x.shape), axes, signed, candidates)(x, magnitude_bits)
     if not signed:
         x = tf.nn.relu(x)
     magnitude = tf.abs(x) if signed else x
@@ -272,19 +295,6 @@ def mse_exponent(
     scaled = x * power_of_two(-largest_exponent, x.dtype)
     best_offset = _best_offset_at_once if is_small(x) else _best_offset_in_turn
     return tf.maximum(largest_exponent - best_offset(scaled, magnitude_bits, axes, signed, candidates), MIN_EXPONENT)
-
-
-@functools.cache
-def _compiled_mse_exponent(
-    dtype: tf.DType, rank: int, axes: tuple[int, ...], signed: bool, candidates: int
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Return :func:`mse_exponent` for large tensors, as one graph: its hundred operations take Python milliseconds."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None] * rank, dtype), tf.TensorSpec([], tf.int32)], autograph=False)
-    def exponent(x: tf.Tensor, magnitude_bits: tf.Tensor) -> tf.Tensor:
-        return mse_exponent(x, magnitude_bits, axes, signed, candidates)
-
-    return exponent
 
 
 def _best_offset_at_once(

@@ -129,13 +129,10 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
     def range(self) -> tuple[float, float]:
         """The static range ``(minimum, maximum)``; ``(0, 0)`` means that none is known yet."""
         if self.learning:
-            limit = float(self._limit(self._learned_exponent(), self._minimum.dtype))
+            dtype = self._minimum.dtype
+            limit = float(self._integer_range(dtype)[1] * po2.power_of_two(self._learned_exponent(), dtype))
             return -limit if self.signed else 0.0, limit
         return float(self._minimum.numpy()), float(self._maximum.numpy())
-
-    def _limit(self, exponent: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-        """Return the largest value under a scale of ``2**exponent``."""
-        return self._integer_range(dtype)[1] * po2.power_of_two(exponent, dtype)
 
     def set_range(self, minimum: float, maximum: float) -> None:
         """Set the static range, whose two ends must be finite and in order; a learned scale starts anew from it."""
@@ -157,18 +154,13 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         if not self.is_static:
             return
         x = tf.cast(x, self.compute_dtype)
-        minimum, maximum = tf.reduce_min(x), tf.reduce_max(x)
         if self.alpha in POWERS_OF_TWO:
-            axes = tuple(range(x.ndim))
-            exponent = po2.mse_exponent(x, self._magnitude_bits(), axes, self.signed, CALIBRATION_CANDIDATES)
-            limit = tf.reshape(self._limit(exponent, x.dtype), ())
-            is_zero = tf.equal(minimum, 0.0) & tf.equal(maximum, 0.0)
-            maximum = tf.where(is_zero, 0.0, limit)
-            minimum = -maximum if self.signed else tf.zeros_like(maximum)
+            maximum = float(_largest_value(x, self._magnitude_bits(), self.signed))
+            self.set_range(-maximum if self.signed else 0.0, maximum)
         else:
+            minimum, maximum = tf.reduce_min(x), tf.reduce_max(x)
             best = self._best_fraction(x, minimum, maximum)
-            minimum, maximum = best * minimum, best * maximum
-        self.set_range(float(minimum), float(maximum))
+            self.set_range(float(best * minimum), float(best * maximum))
 
     def _best_fraction(self, x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> float:
         """Return the share of the range that has the least squared error.
@@ -272,3 +264,11 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             "scale_axis": self.scale_axis,
             "momentum": self.momentum,
         }
+
+
+@po2.as_one_graph
+def _largest_value(x: tf.Tensor, magnitude_bits: tf.Tensor, signed: bool) -> tf.Tensor:
+    """Return the largest value under the power-of-two scale of least squared error on ``x``, 0 if ``x`` is zero."""
+    exponent = po2.mse_exponent(x, magnitude_bits, tuple(range(len(x.shape))), signed, CALIBRATION_CANDIDATES)
+    limit = po2.largest_integer(magnitude_bits, x.dtype) * po2.power_of_two(exponent, x.dtype)
+    return tf.where(tf.reduce_any(x != 0.0), tf.reshape(limit, ()), 0.0)
