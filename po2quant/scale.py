@@ -243,9 +243,10 @@ def integer_limits(
 
 
 def as_one_graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a function of values, magnitude bits and options as one graph where an eager call has large values.
+    """Make eager calls of a function one graph where values are large: a hundred operations take Python milliseconds.
 
-    Its hundred operations would take Python milliseconds otherwise.
+    Args:
+        function: takes values, magnitude bits and options.
     """
 
     @functools.cache

@@ -82,7 +82,7 @@ def calibration_inputs(
         dataset: what they are drawn from.
         model: what they are fed to.
         seed: of the draw.
-        count: how many; fewer where the split has not as many.
+        count: how many, or all where there are fewer.
     """
     split, source = (dataset.train, "train") if dataset.train is not None else (dataset.test, "test inputs")
     inputs_per_sample = len(network_inputs(split.inputs(slice(1)), model))
