@@ -30,7 +30,7 @@ from po2quant.benchmark import NetworkSpec, Recipe, load_benchmark
 from po2quant.bit_config import BitConfig
 from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
-from po2quant.quantizers import AUTO, AUTO_PO2
+from po2quant.quantizers import AUTO, AUTO_PO2, LEARNED_PO2
 from po2quant.search.run import trial_input_count
 from po2quant.training.exponents import search_exponents
 from po2quant.training.fit import compile_model
@@ -63,7 +63,12 @@ PACKAGES = ("tensorflow", "keras", "qkeras-v3", "numpy")
 
 FLOAT, FOLDED = "float", "float_folded"
 STOCK = {"stock_auto": AUTO, "stock_auto_po2": AUTO_PO2}
-OURS = {"auto": (AUTO, "static"), "auto_po2": (AUTO_PO2, "static"), "auto_po2_per_sample": (AUTO_PO2, "per_sample")}
+OURS = {
+    "auto": (AUTO, "static"),
+    "auto_po2": (AUTO_PO2, "static"),
+    "auto_po2_per_sample": (AUTO_PO2, "per_sample"),
+    "learned_po2": (LEARNED_PO2, "static"),
+}
 KEPT = "auto_po2_kept"
 """As ``auto_po2``, with exponents of weights that are searched at every :data:`EXPONENT_INTERVAL`-th training step."""
 STATIC = tuple(name for name, (_, activation_scale) in OURS.items() if activation_scale == "static")

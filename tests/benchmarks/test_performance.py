@@ -26,7 +26,7 @@ from benchmarks.performance import (
 from po2quant.benchmark import NetworkSpec, Recipe
 from po2quant.files import read_csv
 from po2quant.quantizers import Quantizer
-from po2quant.transform import Placement
+from po2quant.transform import Placement, slot_quantizers
 
 LABEL = "digits/ds_cnn"
 FACTS = {"data": "random", "batch_size": 32}
@@ -175,6 +175,27 @@ def test_a_failed_stock_variant_leaves_the_others():
     }
     with pytest.raises(TypeError, match="not"):
         measure_model(variants | {next(iter(OURS)): fail}, Workload.random(spec, recipe()), rounds=1, steps=1)
+
+
+def test_learned_scales_are_in_training_when_steps_are_timed():
+    spec, models, learning = tiny_spec(), [], []
+
+    def build():
+        models.append(builders(spec)["learned_po2"]())
+        return models[-1]
+
+    class Line:
+        def update(self, message):
+            if message == "training_step":
+                learning.extend(quantizer.learning for quantizer in slot_quantizers(models[0]).values())
+
+        def advance(self):
+            pass
+
+    variants = {"float": spec.new_network, "learned_po2": build}
+    timings = measure_model(variants, Workload.random(spec, recipe()), rounds=1, steps=1, line=Line())
+    assert learning and all(learning)
+    assert all("learned_po2" in seconds for seconds in timings.seconds.values())
 
 
 def test_steps_that_keep_exponents_search_at_every_interval(monkeypatch):
