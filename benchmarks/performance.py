@@ -246,7 +246,7 @@ def _set_up_all(
             networks[variant].reset(work.config, work.calibration_inputs[: timings.trial_samples])
         elif variant == KEPT:
             compile_model(model, dataclasses.replace(work.recipe, exponent_interval=EXPONENT_INTERVAL))
-            calibrate(model, work.calibration_inputs)
+            calibrate(model, work.calibration_inputs[: timings.trial_samples])
             search_exponents(model)
         else:
             compile_model(model, work.recipe)
