@@ -16,7 +16,7 @@ from po2quant.deploy.operations import Conv2D, Dense, Operation, Weights
 from po2quant.deploy.program import Program
 from po2quant.files import replaced_whole
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.transform.layers import kernel_of
+from po2quant.network.layers import kernel_of
 
 
 def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:

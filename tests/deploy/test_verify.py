@@ -23,7 +23,7 @@ from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.interpreter import quantize_inputs, results, run
 from po2quant.deploy.program import Program
 from po2quant.deploy.verify import SCORE_BATCH_SIZE, predictor, score, verify
-from po2quant.transform import Placement, activation_quantizers
+from po2quant.network import Placement, activation_quantizers
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
 FAST = ("-O0", "-Werror")
