@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from po2quant.transform import Placement
+    from po2quant.network import Placement
 
 ENTRY_POINT_GROUP = "po2quant.benchmarks"
 PUBLISHED = "published"

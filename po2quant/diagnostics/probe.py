@@ -13,9 +13,9 @@ from po2quant.diagnostics.forward import Weights, activation_nodes, input_tensor
 from po2quant.diagnostics.measurement import ACTIVATION, QuantizedTensor
 from po2quant.diagnostics.tensors import quantize
 from po2quant.fixed_point import integer_range
+from po2quant.network import QuantizedWeight, weight_quantizers
+from po2quant.network.graph import Node, check_fixed_shape
 from po2quant.quantizers import AUTO, quantized_bits_featuremap
-from po2quant.transform import QuantizedWeight, weight_quantizers
-from po2quant.transform.graph import Node, check_fixed_shape
 
 SAMPLES, FEWEST_SAMPLES = 32, 4
 MOST_VALUES = 2**21

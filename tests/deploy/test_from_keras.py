@@ -26,9 +26,7 @@ from po2quant.integer.listing import listing, macs
 from po2quant.integer.operations import Conv2D, LookUpTable, Requantize, Weights
 from po2quant.integer.plan import plan_of
 from po2quant.integer.program import SOFTMAX, Program
-from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
-from po2quant.training.weights import load_weights
-from po2quant.transform import (
+from po2quant.network import (
     Placement,
     activation_quantizers,
     calibrate,
@@ -38,6 +36,8 @@ from po2quant.transform import (
     set_bits,
     weight_quantizers,
 )
+from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
+from po2quant.training.weights import load_weights
 
 BEST_CONFIGS = Path(__file__).resolve().parents[2] / "best_configs"
 REQUANTIZED = Placement(requantize_shortcuts=True)

@@ -23,7 +23,7 @@ from po2quant.export.c.run import COMPILER, compile_c
 from po2quant.export.c.source import write_c
 from po2quant.integer.interpreter import quantize_inputs, results, run
 from po2quant.integer.program import Program
-from po2quant.transform import Placement, activation_quantizers
+from po2quant.network import Placement, activation_quantizers
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
 FAST = ("-O0", "-Werror")

@@ -21,7 +21,7 @@ from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.operations import OPERATIONS, Add, AveragePooling, Conv2D, Dense, LookUpTable, Multiply
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import settle_constant_channels
-from po2quant.transform import activation_quantizers
+from po2quant.network import activation_quantizers
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: po2quant[exchange]")
 pytest.importorskip("qonnx", reason="qonnx is not installed: po2quant[exchange]")

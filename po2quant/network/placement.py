@@ -20,8 +20,8 @@ import math
 import keras
 
 from po2quant.cost import ACTIVATION, INPUT, SOFTMAX, WEIGHTS, LayerShape
-from po2quant.transform.graph import Graph, Node, check_fixed_shape, read_graph
-from po2quant.transform.layers import (
+from po2quant.network.graph import Graph, Node, check_fixed_shape, read_graph
+from po2quant.network.layers import (
     NONNEGATIVE_ACTIVATIONS,
     PASSING_LAYERS,
     POOLING_LAYERS,
@@ -78,7 +78,7 @@ def place_quantizers(model: keras.Model, placement: Placement = Placement()) -> 
     """Return the places of a folded model's activation quantizers, in network order.
 
     Args:
-        model: the result of :func:`~po2quant.transform.fold_batch_norm`.
+        model: the result of :func:`~po2quant.network.fold_batch_norm`.
         placement: what the rules leave open.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which Keras layers the transformation knows, and what each means for quantization."""
+"""Which Keras layers the package knows, and what each means for quantization."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def activation_of(layer: keras.layers.Layer) -> str | None:
     """Return the function of an activation layer, or None for any other layer.
 
     Raises:
-        ValueError: for a function that the transformation does not know.
+        ValueError: for a function that is not known.
     """
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"

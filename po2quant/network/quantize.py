@@ -11,12 +11,12 @@ import qkeras
 import tensorflow as tf
 
 from po2quant.bit_config import BitConfig
+from po2quant.network.folding import fold_batch_norm
+from po2quant.network.graph import LayerCloner, Node, read_graph, rebuild
+from po2quant.network.layers import WEIGHT_LAYERS, kernel_of
+from po2quant.network.placement import PlacedSlot, Placement, Slot, place_in_graph, place_quantizers
+from po2quant.network.walk import walk
 from po2quant.quantizers import AUTO_PO2, Quantizer, check_alpha, quantized_bits, quantized_bits_featuremap
-from po2quant.transform.folding import fold_batch_norm
-from po2quant.transform.graph import LayerCloner, Node, read_graph, rebuild
-from po2quant.transform.layers import WEIGHT_LAYERS, kernel_of
-from po2quant.transform.placement import PlacedSlot, Placement, Slot, place_in_graph, place_quantizers
-from po2quant.transform.walk import walk
 
 STATIC, PER_SAMPLE = "static", "per_sample"
 ACTIVATION_SCALES = (STATIC, PER_SAMPLE)
@@ -38,7 +38,7 @@ def quantize_model(
     Args:
         model: float Sequential or functional model; BatchNormalization is folded on the way.
         config: widths of every layer with weights and every slot of
-            :func:`~po2quant.transform.place_quantizers`, with the ``alpha`` of those that have one of their own.
+            :func:`~po2quant.network.place_quantizers`, with the ``alpha`` of those that have one of their own.
         alpha: ``'auto'`` (real scales), ``'auto_po2'`` (powers of two) or ``'learned_po2'`` (trained powers of two).
         placement: what the placement rules leave open.
         activation_scale: ``'static'``, or ``'per_sample'``, which computes scales at run time.

@@ -7,8 +7,8 @@ import itertools
 import keras
 import numpy as np
 
-from po2quant.transform.graph import Graph, LayerCloner, Node, read_graph, rebuild
-from po2quant.transform.layers import WEIGHT_LAYERS, activation_name, check_supported, kernel_of
+from po2quant.network.graph import Graph, LayerCloner, Node, read_graph, rebuild
+from po2quant.network.layers import WEIGHT_LAYERS, activation_name, check_supported, kernel_of
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:

@@ -11,7 +11,7 @@ from refusals import complaint
 
 from po2quant.bit_config import BitConfig
 from po2quant.deploy.from_keras import integer_program
-from po2quant.transform import (
+from po2quant.network import (
     activation_quantizers,
     calibrate,
     flat_config,

@@ -18,8 +18,7 @@ from refusals import refusal
 
 from po2quant.benchmark import benchmark_names, load_benchmark
 from po2quant.bit_config import BitConfig, LayerBits
-from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
-from po2quant.transform import (
+from po2quant.network import (
     Placement,
     activation_quantizers,
     calibrate,
@@ -32,6 +31,7 @@ from po2quant.transform import (
     weight_layer_names,
     weight_quantizers,
 )
+from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
 
 SIXTEEN_BITS_TOLERANCE = 1e-3
 """Of the largest output: ten roundings to 2**-15 of each tensor's range, some after a gain of about 2."""

@@ -11,7 +11,7 @@ from keras import layers
 from networks import noise, randomize
 from refusals import refusal
 
-from po2quant.transform import fold_batch_norm
+from po2quant.network import fold_batch_norm
 
 FLOAT_TOLERANCE = 2e-5
 """Of the largest output: float32 has 6e-8, and sums of up to 100 products of another order differ by more."""

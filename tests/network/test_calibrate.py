@@ -14,7 +14,7 @@ from oracles import quantize_to_steps
 from refusals import refusal
 
 from po2quant.bit_config import BitConfig, LayerBits
-from po2quant.transform import (
+from po2quant.network import (
     Placement,
     activation_quantizers,
     calibrate,

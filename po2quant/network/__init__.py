@@ -1,8 +1,8 @@
 """From a float Keras model to a quantized one."""
 
-from po2quant.transform.folding import fold_batch_norm
-from po2quant.transform.placement import Placement, Slot, network_layers, place_quantizers
-from po2quant.transform.quantize import (
+from po2quant.network.folding import fold_batch_norm
+from po2quant.network.placement import Placement, Slot, network_layers, place_quantizers
+from po2quant.network.quantize import (
     QuantizedWeight,
     activation_quantizers,
     calibrate,
@@ -14,7 +14,7 @@ from po2quant.transform.quantize import (
     weight_layer_names,
     weight_quantizers,
 )
-from po2quant.transform.walk import walk
+from po2quant.network.walk import walk
 
 __all__ = [
     "Placement",

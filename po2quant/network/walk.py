@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from po2quant.transform.graph import Node, read_graph
+from po2quant.network.graph import Node, read_graph
 
 
 def walk(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> Iterator[tuple[Node, list[tf.Tensor]]]:

@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 from networks import numbered
 
-from po2quant.transform import Placement, Slot, fold_batch_norm, network_layers, place_quantizers
+from po2quant.network import Placement, Slot, fold_batch_norm, network_layers, place_quantizers
 
 SIGNED, UNSIGNED = True, False
 
