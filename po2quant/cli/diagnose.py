@@ -112,8 +112,8 @@ def _settings_of(path: Path | None, given: dict[str, Any]) -> dict[str, Any]:
             raise ValueError("--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights")
         return DEFAULTS | {"start": given["weights"]} | given
     from po2quant.files import read_json
+    from po2quant.runs.weight_files import BEST_WEIGHTS
     from po2quant.training.finetune import CONFIG_FILE
-    from po2quant.training.weights import BEST_WEIGHTS
 
     missing = [name for name in ("config.json", CONFIG_FILE, BEST_WEIGHTS) if not (path / name).is_file()]
     if missing:
@@ -140,10 +140,10 @@ def _sweep_modes(
     from po2quant.diagnostics.mode_sweep import mode_sweep
     from po2quant.diagnostics.plots import plot_mode_sweep
     from po2quant.files import write_csv
+    from po2quant.runs.weight_files import is_quantized_checkpoint
     from po2quant.training import prepare
     from po2quant.training.finetune import require_training_data
     from po2quant.training.progress import progress_line
-    from po2quant.training.weights import is_quantized_checkpoint
 
     task = find_benchmark(settings["benchmark"])
     name, spec = task.network(settings["model"])
@@ -174,7 +174,7 @@ def _sweep_modes(
 
 def _next(settings: dict[str, Any], model: str, folder: Path) -> str:
     """Return the command that fine-tunes the mix, from float weights: a quantized network brings its own scales."""
-    from po2quant.training.weights import is_quantized_checkpoint
+    from po2quant.runs.weight_files import is_quantized_checkpoint
 
     start = settings["start"]
     is_float = Path(start).exists() and not is_quantized_checkpoint(start)

@@ -17,6 +17,7 @@ from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
 from po2quant.files import replaced_whole, write_csv
+from po2quant.runs.weight_files import BEST_WEIGHTS
 from po2quant.search.oracle import OBJECTIVE, end_trial, unfinished
 from po2quant.search.space import config_from_values
 from po2quant.search.trial_log import COMPLETED, FAILED, TrialLog, TrialRow
@@ -30,7 +31,6 @@ from po2quant.training.fit import (
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, ProgressLine
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.weights import BEST_WEIGHTS
 
 KEPT_TRIALS = 3
 TRIAL_CONFIG = "config.json"

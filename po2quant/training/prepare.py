@@ -25,7 +25,7 @@ from po2quant.network import (
     weight_quantizers,
 )
 from po2quant.quantizers import AUTO, AUTO_PO2
-from po2quant.training.weights import is_quantized_checkpoint, load_weights
+from po2quant.runs.weight_files import is_quantized_checkpoint, load_weights
 
 FLOAT, MPQ = "float", "mpq"
 FLAT_BITS = range(4, 17)
