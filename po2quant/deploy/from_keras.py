@@ -12,12 +12,12 @@ import qkeras
 import tensorflow as tf
 from keras import layers
 
-from po2quant.deploy import operations as ops
 from po2quant.deploy.frozen import activation_format, integer_weights
-from po2quant.deploy.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights
-from po2quant.deploy.plan import plan_of, weighted_limits
-from po2quant.deploy.program import SOFTMAX, Output, Program
 from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer import operations as ops
+from po2quant.integer.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights
+from po2quant.integer.plan import plan_of, weighted_limits
+from po2quant.integer.program import SOFTMAX, Output, Program
 from po2quant.network import weight_quantizers
 from po2quant.network.graph import Node, read_graph
 from po2quant.network.layers import activation_name, activation_of, kernel_of

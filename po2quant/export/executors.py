@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from po2quant.deploy.exchange import require
-from po2quant.deploy.program import Output, Program
-from po2quant.deploy.to_litert import zero_point
-from po2quant.deploy.to_onnx import integers_of
+from po2quant.export.exchange import require
+from po2quant.export.litert.to_litert import zero_point
+from po2quant.export.onnx.to_onnx import integers_of
+from po2quant.integer.program import Output, Program
 
 XNNPACK, OPTIMIZED, REFERENCE = "XNNPACK", "optimized", "reference"
 LITERT_KERNELS = {

@@ -14,11 +14,11 @@ import re
 from pathlib import Path
 from string import Template
 
-from po2quant.deploy.arena import Buffer, plan_arena
-from po2quant.deploy.c_kernels import PRELUDE
-from po2quant.deploy.c_operations import Calls, patch_bytes, tensor_dtype
-from po2quant.deploy.operations import LINEAR, Reshape, Tensor
-from po2quant.deploy.program import Program
+from po2quant.export.c.arena import Buffer, plan_arena
+from po2quant.export.c.kernels import PRELUDE
+from po2quant.export.c.operations import Calls, patch_bytes, tensor_dtype
+from po2quant.integer.operations import LINEAR, Reshape, Tensor
+from po2quant.integer.program import Program
 
 TRACE_MACRO = "PO2QUANT_TRACE"
 

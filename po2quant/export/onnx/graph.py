@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from po2quant.deploy.exchange import jammed_bias, require, settle_constant_channels
-from po2quant.deploy.operations import (
+from po2quant.export.exchange import require
+from po2quant.files import replaced_whole
+from po2quant.integer.operations import (
     LINEAR,
     RELU6,
     Add,
@@ -35,8 +36,8 @@ from po2quant.deploy.operations import (
     ZeroPadding,
     output_shape,
 )
-from po2quant.deploy.program import Program
-from po2quant.files import replaced_whole
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import jammed_bias, settle_constant_channels
 
 OPSET = 13
 IR_VERSION = 8

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from po2quant.deploy.operations import (
+from po2quant.fixed_point import shift_right
+from po2quant.integer.operations import (
     Add,
     AveragePooling,
     Concatenate,
@@ -27,9 +28,8 @@ from po2quant.deploy.operations import (
     Reshape,
     ZeroPadding,
 )
-from po2quant.deploy.plan import EXACT_FLOAT64_BITS, Plan, plan_of
-from po2quant.deploy.program import SOFTMAX, Program
-from po2quant.fixed_point import shift_right
+from po2quant.integer.plan import EXACT_FLOAT64_BITS, Plan, plan_of
+from po2quant.integer.program import SOFTMAX, Program
 
 Arrays = np.ndarray | Sequence[np.ndarray]
 
@@ -203,7 +203,7 @@ def _pad(x: np.ndarray, padding: Padding, outside: int = 0) -> np.ndarray:
 
 
 def _jam(q: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Shift to the left, or to the right with the last bit set where a 1 is lost: :func:`po2quant.deploy.plan.jam`."""
+    """Shift to the left, or to the right with the last bit set where a 1 is lost: :func:`po2quant.integer.plan.jam`."""
     if not np.any(shifts):
         return q
     right, left = np.maximum(shifts, 0), np.maximum(-shifts, 0)

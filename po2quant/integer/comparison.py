@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from po2quant.deploy.program import Program
+from po2quant.integer.program import Program
 
 
 @dataclasses.dataclass(frozen=True)

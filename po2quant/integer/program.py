@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from po2quant.deploy.operations import (
+from po2quant.files import replaced_whole
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.operations import (
     ACTIVATIONS,
     LINEAR,
     OPERATIONS,
@@ -33,8 +35,6 @@ from po2quant.deploy.operations import (
     ZeroPadding,
     output_shape,
 )
-from po2quant.files import replaced_whole
-from po2quant.fixed_point import FixedPointFormat
 
 SCHEMA, VERSION = "po2quant.integer_program", 1
 SOFTMAX = "softmax"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from po2quant.deploy.c_operations import tensor_dtype
-from po2quant.deploy.c_source import TRACE_MACRO, CSource
-from po2quant.deploy.interpreter import Arrays
+from po2quant.export.c.operations import tensor_dtype
+from po2quant.export.c.source import TRACE_MACRO, CSource
+from po2quant.integer.interpreter import Arrays
 
 COMPILER = "gcc"
 FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Wconversion")
@@ -39,7 +39,7 @@ class Executable:
 
         Args:
             integers: ``(samples, ...)``, one array for each input, as
-                :func:`po2quant.deploy.interpreter.quantize_inputs` makes them.
+                :func:`po2quant.integer.interpreter.quantize_inputs` makes them.
 
         Returns:
             The outputs by name, or every tensor if it traces, ``(samples, *shape)``, int64.
@@ -66,7 +66,7 @@ def compile_c(source: CSource, folder: str | os.PathLike, trace: bool = False, f
     """Compile the program that runs a file of inputs.
 
     Args:
-        source: what :func:`po2quant.deploy.c_source.write_c` returned.
+        source: what :func:`po2quant.export.c.source.write_c` returned.
         folder: where the executable goes; it is made if there is none.
         trace: also write every tensor.
         flags: for gcc, beside :data:`FLAGS`.

@@ -1,46 +1,22 @@
-"""What the writers of exchange files share: biases for float32, constant channels, packages that may be absent."""
+"""What rewrites a program, or its weights, into another that computes the same integers."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import operator
 from fractions import Fraction
-from types import ModuleType
 
 import numpy as np
 
-from po2quant.deploy.operations import AveragePooling, Conv2D, Dense, Operation, Weights
-from po2quant.deploy.plan import jam, plan_of, weighted_limits
-from po2quant.deploy.program import Program
 from po2quant.fixed_point import MAX_BITS, FixedPointFormat, shift_right
-
-EXACT_FLOAT32_BITS = 25
-"""Width, sign included, up to which float32 adds integers without rounding."""
+from po2quant.integer.operations import Conv2D, Dense, Weights
+from po2quant.integer.plan import jam, plan_of, weighted_limits
+from po2quant.integer.program import Program
 
 SIGN_BIT = 1
 SETTLED_BIAS_BITS = 32
 """Width of biases among which some stand for constant channels."""
-
-
-def require(module: str, purpose: str) -> ModuleType:
-    """Return an optional module.
-
-    Raises:
-        ValueError: where it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0].replace("_", "-")
-        raise ValueError(f"{purpose} needs {package}: pip install 'po2quant[exchange]'. Received: {error}") from None
-
-
-def check_8_bits(subject: str, bits: int) -> None:
-    """Raise ValueError where a tensor or kernel has more bits than an 8-bit format."""
-    if bits > 8:
-        raise ValueError(f"{subject} must have at most 8 bits for this format. Received: {bits} bits")
 
 
 def settle_constant_channels(program: Program) -> Program:
@@ -59,7 +35,7 @@ def settle_constant_channels(program: Program) -> Program:
 def _settled(program: Program, operation: Conv2D | Dense) -> Conv2D | Dense:
     kernel, bias = operation.kernel, operation.bias
     x, y = program.inputs_of(operation)[0].format, program.output_of(operation).format
-    ends = np.array([_outputs_of_ends(*channel, y.exponent) for channel in _channels(kernel, bias, x)], object)
+    ends = np.array([_outputs_of_ends(*channel, y.exponent) for channel in weighted_channels(kernel, bias, x)], object)
     plan = plan_of(program, operation)
     smallest, largest = np.clip(ends, plan.low, plan.high).astype(np.int64).T
     is_constant = smallest == largest
@@ -78,7 +54,7 @@ def _settled(program: Program, operation: Conv2D | Dense) -> Conv2D | Dense:
     )
 
 
-def _channels(kernel: Weights, bias: Weights, x: FixedPointFormat) -> zip:
+def weighted_channels(kernel: Weights, bias: Weights, x: FixedPointFormat) -> zip:
     """Return, for each channel, the limits of its products, their exponent, the bias and its exponent."""
     exponents = (kernel.exponents + x.exponent).tolist()
     return zip(weighted_limits(kernel, x), exponents, bias.integers.tolist(), bias.exponents.tolist(), strict=True)
@@ -97,7 +73,7 @@ def jammed_bias(operation: Conv2D | Dense, x: FixedPointFormat, y: FixedPointFor
     """Return a bias of fewer bits that gives the same outputs, bit for bit.
 
     A bias of 31 bits fits neither a float32 nor its sum with products. Its bits below half a unit of the products, and
-    below a quarter of an output's unit, are replaced by one: :mod:`po2quant.deploy.plan` has the proof.
+    below a quarter of an output's unit, are replaced by one: :mod:`po2quant.integer.plan` has the proof.
 
     Args:
         operation: the convolution or matrix product.
@@ -140,34 +116,3 @@ def _trailing_zeros(integers: list[int]) -> int:
     """Return the zeros at the end of integers, not all 0, that all of them share."""
     lowest = functools.reduce(operator.or_, integers)
     return (lowest & -lowest).bit_length() - 1
-
-
-def inexact_in_float32(program: Program) -> tuple[str, ...]:
-    """Return the names of the operations whose sums may need more bits than a float32 has."""
-    return tuple(
-        operation.name for operation in program.operations if _sum_bits(program, operation) > EXACT_FLOAT32_BITS
-    )
-
-
-def _sum_bits(program: Program, operation: Operation) -> int:
-    """Return the width of an operation's widest sum as a float32 computes it, with the jammed bias, sign included."""
-    if isinstance(operation, (Conv2D, Dense)):
-        x, y = program.inputs_of(operation)[0].format, program.output_of(operation).format
-        bias = jammed_bias(operation, x, y)
-        return max(_weighted_bits(*channel) for channel in _channels(operation.kernel, bias, x))
-    plan = plan_of(program, operation)
-    if plan is None:
-        return 0
-    widest = max(plan.exact_bits, plan.sum_bits)
-    return widest + 1 if isinstance(operation, AveragePooling) else widest
-
-
-def _weighted_bits(limits: tuple[int, int], exponent: int, bias: int, bias_exponent: int) -> int:
-    """Return the width of the sums of a channel and of their parts, in units of the finer exponent."""
-    if limits == (0, 0):
-        return bias.bit_length() + 1
-    unit = min(exponent, bias_exponent) if bias else exponent
-    low, high = (limit << exponent - unit for limit in limits)
-    aligned = bias << bias_exponent - unit if bias else 0
-    largest = max(high + max(aligned, 0), -low - min(aligned, 0), abs(aligned))
-    return (largest - 1).bit_length() + 1

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from po2quant.deploy.exchange import check_8_bits, inexact_in_float32, settle_constant_channels
-from po2quant.deploy.onnx_graph import OnnxGraph, channels_first, first, write_onnx
-from po2quant.deploy.operations import Tensor, Weights
-from po2quant.deploy.program import Program
+from po2quant.export.exchange import check_8_bits, inexact_in_float32
+from po2quant.export.onnx.graph import OnnxGraph, channels_first, first, write_onnx
+from po2quant.integer.operations import Tensor, Weights
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import settle_constant_channels
 
 
 def to_onnx(program: Program, path: str | os.PathLike) -> tuple[str, ...]:

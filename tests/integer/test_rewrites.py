@@ -1,20 +1,19 @@
-"""What exchange files share: the same outputs with constant channels settled, biases jammed, and one exponent."""
+"""Rewritten programs: the same outputs with constant channels settled, biases jammed, and one exponent."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import complaint
 
-from po2quant.deploy.exchange import jammed_bias, on_one_grid, require, settle_constant_channels
-from po2quant.deploy.interpreter import run
-from po2quant.deploy.operations import ACTIVATIONS, Dense, Tensor, Weights
-from po2quant.deploy.program import Output, Program
 from po2quant.fixed_point import FixedPointFormat, integer_range
+from po2quant.integer.interpreter import run
+from po2quant.integer.operations import ACTIVATIONS, Dense, Tensor, Weights
+from po2quant.integer.program import Output, Program
+from po2quant.integer.rewrites import jammed_bias, on_one_grid, settle_constant_channels
 
 CHANNELS, INPUTS, SAMPLES = 6, 3, 200
 
@@ -106,8 +105,3 @@ def test_one_grid_holds_the_same_values_in_the_fewest_bits(seed):
 def test_channels_too_far_apart_for_one_grid_are_refused():
     weights = Weights(np.array([[1, 1]]), np.array([0, -40]), 4)
     assert "kernel of 'x'" in complaint(on_one_grid, "kernel of 'x'", weights)
-
-
-def test_a_missing_package_names_the_extra():
-    with pytest.raises(ValueError, match=r"an example needs no-such-package: pip install 'po2quant\[exchange\]'"):
-        require("no_such_package.module", "an example")

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from refusals import complaint
 
-from po2quant.deploy.exchange_run import run_onnx, single_operations
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.operations import Conv2D, Dense
-from po2quant.deploy.to_onnx import to_onnx
+from po2quant.export.executors import run_onnx, single_operations
+from po2quant.export.onnx.to_onnx import to_onnx
+from po2quant.integer.operations import Conv2D, Dense
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: po2quant[exchange]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: po2quant[exchange]")

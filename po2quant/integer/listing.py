@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from po2quant.deploy.operations import (
+from po2quant.integer.operations import (
     Add,
     AveragePooling,
     Concatenate,
@@ -20,8 +20,8 @@ from po2quant.deploy.operations import (
     Requantize,
     Tensor,
 )
-from po2quant.deploy.plan import Plan, plan_of
-from po2quant.deploy.program import Program
+from po2quant.integer.plan import Plan, plan_of
+from po2quant.integer.program import Program
 
 BITS_PER_KIB = 8 * 1024
 

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import complaint
 
-from po2quant.deploy.c_operations import merged_axes, packed
-from po2quant.deploy.c_run import COMPILER, FLAGS, SANITIZERS, run_c
-from po2quant.deploy.c_source import write_c
-from po2quant.deploy.interpreter import run
-from po2quant.deploy.operations import (
+from po2quant.export.c.operations import merged_axes, packed
+from po2quant.export.c.run import COMPILER, FLAGS, SANITIZERS, run_c
+from po2quant.export.c.source import write_c
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.interpreter import run
+from po2quant.integer.operations import (
     ACTIVATIONS,
     OPERATIONS,
     Add,
@@ -35,9 +36,8 @@ from po2quant.deploy.operations import (
     ZeroPadding,
     output_shape,
 )
-from po2quant.deploy.plan import plan_of
-from po2quant.deploy.program import SOFTMAX, Output, Program
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.plan import plan_of
+from po2quant.integer.program import SOFTMAX, Output, Program
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
 STRICT = ("-Werror", "-pedantic")

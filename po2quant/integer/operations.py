@@ -2,7 +2,7 @@
 
 A tensor is integers ``q`` and an exponent ``e``; its value is ``q * 2**e``. An operation reads integers and writes
 integers of its output's format: it shifts, rounds half to even and clips. It never multiplies by a scale.
-:mod:`po2quant.deploy.plan` derives every shift from the exponents here.
+:mod:`po2quant.integer.plan` derives every shift from the exponents here.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import complaint
 
-from po2quant.deploy.arena import ALIGNMENT_BYTES, Buffer, plan_arena
+from po2quant.export.c.arena import ALIGNMENT_BYTES, Buffer, plan_arena
 
 
 @st.composite

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from po2quant.deploy.exchange import inexact_in_float32, on_one_grid, settle_constant_channels
-from po2quant.deploy.onnx_graph import OnnxGraph, channels_first, first, write_onnx
-from po2quant.deploy.operations import Tensor, Weights
-from po2quant.deploy.program import Program
+from po2quant.export.exchange import inexact_in_float32
+from po2quant.export.onnx.graph import OnnxGraph, channels_first, first, write_onnx
 from po2quant.fixed_point import integer_range
+from po2quant.integer.operations import Tensor, Weights
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import on_one_grid, settle_constant_channels
 
 DOMAIN = "qonnx.custom_op.general"
 

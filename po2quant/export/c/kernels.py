@@ -6,7 +6,7 @@ widened to 16 bits, since processors have instructions that sum products of thes
 functions that suit every channel's shift; their steps are 1 for a shift a channel and 0 for one shift. Sizes are
 constants of the call, for the compiler to fold.
 
-:mod:`po2quant.deploy.plan` has the formula and the proof that no signed integer overflows.
+:mod:`po2quant.integer.plan` has the formula and the proof that no signed integer overflows.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ import math
 
 import numpy as np
 
-from po2quant.deploy.operations import (
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.operations import (
     LINEAR,
     RELU6,
     Add,
@@ -41,8 +42,7 @@ from po2quant.deploy.operations import (
     Weights,
     ZeroPadding,
 )
-from po2quant.deploy.program import Program
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.program import Program
 
 MAX_SUM_BITS = {32: 31, 64: 62}
 """Widest sum by register: rounding adds half a step to it, or doubles a remainder."""

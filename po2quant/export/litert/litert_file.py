@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from po2quant.deploy.exchange import require
+from po2quant.export.exchange import require
 from po2quant.files import replaced_whole
 
 IDENTIFIER = b"TFL3"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from po2quant.deploy.c_kernels import Functions, packed_reach_bytes
-from po2quant.deploy.operations import (
+from po2quant.export.c.kernels import Functions, packed_reach_bytes
+from po2quant.integer.operations import (
     NO_PADDING,
     Add,
     AveragePooling,
@@ -24,8 +24,8 @@ from po2quant.deploy.operations import (
     ZeroPadding,
     output_shape,
 )
-from po2quant.deploy.plan import Plan, plan_of
-from po2quant.deploy.program import Program
+from po2quant.integer.plan import Plan, plan_of
+from po2quant.integer.program import Program
 
 DTYPES = tuple(map(np.dtype, ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")))
 LINE_LENGTH = 120

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from po2quant.deploy.exchange import check_8_bits, settle_constant_channels
-from po2quant.deploy.litert_file import LiteRTFile, Scale
-from po2quant.deploy.operations import (
+from po2quant.export.exchange import check_8_bits
+from po2quant.export.litert.litert_file import LiteRTFile, Scale
+from po2quant.fixed_point import FixedPointFormat, magnitude_bits
+from po2quant.integer.operations import (
     LINEAR,
     NO_PADDING,
     RELU6,
@@ -32,9 +33,9 @@ from po2quant.deploy.operations import (
     ZeroPadding,
     output_shape,
 )
-from po2quant.deploy.plan import plan_of, weighted_limits
-from po2quant.deploy.program import Program
-from po2quant.fixed_point import FixedPointFormat, magnitude_bits
+from po2quant.integer.plan import plan_of, weighted_limits
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import settle_constant_channels
 
 SAME, VALID = 0, 1
 NO_ACTIVATION, RELU_ACTIVATION, RELU6_ACTIVATION = 0, 1, 3

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from po2quant.deploy.exchange import settle_constant_channels
-from po2quant.deploy.exchange_run import run_qonnx
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.interpreter import quantize_inputs, run
-from po2quant.deploy.operations import OPERATIONS, Add, AveragePooling, Conv2D, Dense, LookUpTable, Multiply
-from po2quant.deploy.program import Program
-from po2quant.deploy.to_qonnx import DOMAIN, to_qonnx
+from po2quant.export.executors import run_qonnx
+from po2quant.export.onnx.to_qonnx import DOMAIN, to_qonnx
+from po2quant.integer.interpreter import quantize_inputs, run
+from po2quant.integer.operations import OPERATIONS, Add, AveragePooling, Conv2D, Dense, LookUpTable, Multiply
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import settle_constant_channels
 from po2quant.network import activation_quantizers
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: po2quant[exchange]")

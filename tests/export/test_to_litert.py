@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from refusals import complaint
 
-from po2quant.deploy.exchange_run import LITERT_KERNELS, REFERENCE, XNNPACK, run_litert, single_operations
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.operations import LookUpTable, Reshape, ZeroPadding
-from po2quant.deploy.program import Program
-from po2quant.deploy.to_litert import to_litert
+from po2quant.export.executors import LITERT_KERNELS, REFERENCE, XNNPACK, run_litert, single_operations
+from po2quant.export.litert.to_litert import to_litert
+from po2quant.integer.operations import LookUpTable, Reshape, ZeroPadding
+from po2quant.integer.program import Program
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed: po2quant[exchange]")
 

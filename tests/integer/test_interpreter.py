@@ -13,8 +13,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from refusals import complaint
 
-from po2quant.deploy.interpreter import quantize_inputs, results, run
-from po2quant.deploy.operations import (
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.interpreter import quantize_inputs, results, run
+from po2quant.integer.operations import (
     ACTIVATIONS,
     LINEAR,
     RELU6,
@@ -33,9 +34,8 @@ from po2quant.deploy.operations import (
     Weights,
     ZeroPadding,
 )
-from po2quant.deploy.plan import plan_of
-from po2quant.deploy.program import SOFTMAX, Output, Program
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.plan import plan_of
+from po2quant.integer.program import SOFTMAX, Output, Program
 
 EXAMPLES = settings(max_examples=150, deadline=None)
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from refusals import complaint, refusal
 
-from po2quant.deploy.interpreter import run
-from po2quant.deploy.operations import (
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.interpreter import run
+from po2quant.integer.operations import (
     OPERATIONS,
     RELU,
     RELU6,
@@ -31,8 +32,7 @@ from po2quant.deploy.operations import (
     Weights,
     ZeroPadding,
 )
-from po2quant.deploy.program import SCHEMA, SOFTMAX, Output, Program
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.program import SCHEMA, SOFTMAX, Output, Program
 
 X = FixedPointFormat(8, -5, signed=True, narrow_range=True)
 Y = FixedPointFormat(6, -2, signed=False)
@@ -225,8 +225,8 @@ def test_weights_that_do_not_fit_their_bits_are_refused():
 def test_neither_tensorflow_nor_keras_is_imported():
     """A device's tool chain runs a program with numpy alone."""
     modules = ("program", "operations", "plan", "interpreter", "listing")
-    imports = ", ".join(f"po2quant.deploy.{module}" for module in modules)
+    imports = ", ".join(f"po2quant.integer.{module}" for module in modules)
     code = f"import {imports}, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "po2quant.deploy.interpreter" in loaded
+    assert "po2quant.integer.interpreter" in loaded
     assert not {"tensorflow", "keras", "qkeras"} & set(loaded)
