@@ -32,8 +32,8 @@ from po2quant.export.onnx.to_qonnx import to_qonnx
 from po2quant.files import read_csv, write_csv
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.program import Program
+from po2quant.runs.folder import project_commit
 from po2quant.training.prepare import resolve_config
-from po2quant.training.run_folder import project_commit
 
 OUTPUT = Path("benchmarks/results/exchange.csv")
 REPORT, REPORT_COMMAND = Path("docs/exchange.md"), "python -m benchmarks.exchange --report"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from po2quant.training.run_folder import THREAD_VARIABLES, RunFolder
+from po2quant.runs.folder import THREAD_VARIABLES, RunFolder
 
 ARGUMENTS = {"command": "finetune", "config": "flat8", "epochs": 3}
 
