@@ -30,15 +30,7 @@ from po2quant.benchmark import NetworkSpec, Recipe, load_benchmark
 from po2quant.bit_config import BitConfig
 from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
-from po2quant.quantizers import AUTO, AUTO_PO2, LEARNED_PO2
-from po2quant.search.run import trial_input_count
-from po2quant.training.exponents import search_exponents
-from po2quant.training.fit import compile_model
-from po2quant.training.prepare import CALIBRATION_SAMPLES
-from po2quant.training.progress import SILENT, ProgressLine, progress_line
-from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.run_folder import project_commit
-from po2quant.transform import (
+from po2quant.network import (
     activation_quantizers,
     calibrate,
     flat_config,
@@ -46,6 +38,14 @@ from po2quant.transform import (
     quantize_model,
     weight_quantizers,
 )
+from po2quant.quantizers import AUTO, AUTO_PO2, LEARNED_PO2
+from po2quant.runs.folder import project_commit
+from po2quant.search.run import trial_input_count
+from po2quant.training.exponents import search_exponents
+from po2quant.training.fit import compile_model
+from po2quant.training.prepare import CALIBRATION_SAMPLES
+from po2quant.training.progress import SILENT, ProgressLine, progress_line
+from po2quant.training.reusable import ReusableNetwork
 
 MODELS = (
     "anomaly_detection/autoencoder",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from po2quant.transform import Placement
+    from po2quant.network import Placement
 
 ENTRY_POINT_GROUP = "po2quant.benchmarks"
 PUBLISHED = "published"
@@ -118,7 +118,7 @@ class Dataset:
                 if array is None:
                     continue
                 digest.update(str((part, array.shape, array.dtype)).encode())
-                digest.update(np.ascontiguousarray(array).view(np.uint8))
+                digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         return digest.hexdigest()[:16]
 
 

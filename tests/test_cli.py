@@ -250,7 +250,7 @@ import keras
 import numpy as np
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Recipe, Split, accuracy_score, validation_accuracy
 from po2quant.training.schedules import constant
-from po2quant.transform import Placement
+from po2quant.network import Placement
 
 def build():
     layers = [keras.layers.Dense(6), keras.layers.ReLU(), keras.layers.Dense(3, activation="softmax")]

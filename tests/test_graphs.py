@@ -8,7 +8,7 @@ import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from po2quant.graphs import graphs_released
-from po2quant.transform import calibrate, flat_config, quantize_model
+from po2quant.network import calibrate, flat_config, quantize_model
 
 X = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
 

@@ -7,7 +7,7 @@ from benchmarks.anomaly_detection.score import auc_score
 from benchmarks.anomaly_detection.synthetic import synthesize
 from benchmarks.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, inverse_loss
-from po2quant.transform import Placement
+from po2quant.network import Placement
 
 BENCHMARK = Benchmark(
     "anomaly_detection",

@@ -5,7 +5,7 @@ from benchmarks.digits.model import ds_cnn
 from benchmarks.digits.recipe import RECIPE
 from benchmarks.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, validation_accuracy
-from po2quant.transform import Placement
+from po2quant.network import Placement
 
 BENCHMARK = Benchmark(
     "digits",

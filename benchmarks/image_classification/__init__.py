@@ -6,7 +6,7 @@ from benchmarks.image_classification.recipe import RECIPE, SMALL
 from benchmarks.image_classification.synthetic import synthesize
 from benchmarks.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, validation_accuracy
-from po2quant.transform import Placement
+from po2quant.network import Placement
 
 BENCHMARK = Benchmark(
     "image_classification",

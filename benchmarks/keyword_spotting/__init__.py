@@ -7,7 +7,7 @@ from benchmarks.keyword_spotting.recipe import RECIPE, SMALL
 from benchmarks.keyword_spotting.synthetic import synthesize
 from benchmarks.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, validation_accuracy
-from po2quant.transform import Placement
+from po2quant.network import Placement
 
 BENCHMARK = Benchmark(
     "keyword_spotting",

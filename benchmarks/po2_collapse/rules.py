@@ -13,8 +13,8 @@ import keras
 import qkeras
 
 from po2quant.bit_config import BitConfig
+from po2quant.network import Placement, QuantizedWeight, activation_quantizers, quantize_model, weight_quantizers
 from po2quant.quantizers import AUTO_PO2, LEARNED_PO2
-from po2quant.transform import Placement, QuantizedWeight, activation_quantizers, quantize_model, weight_quantizers
 
 FLOOR, ROUNDING, DEPTHWISE = "floor", "rounding", "depthwise"
 RELU, GRADIENT, PER_SAMPLE = "relu", "gradient", "per_sample"

@@ -6,7 +6,7 @@ from benchmarks.visual_wake_words.data import download, load
 from benchmarks.visual_wake_words.model import efficientnet_b0, mobilenet_v1, mobilenet_v2
 from benchmarks.visual_wake_words.synthetic import synthesize
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, validation_accuracy
-from po2quant.transform import Placement
+from po2quant.network import Placement
 
 BENCHMARK = Benchmark(
     "visual_wake_words",

@@ -12,15 +12,15 @@ import qkeras
 import tensorflow as tf
 from keras import layers
 
-from po2quant.deploy import operations as ops
 from po2quant.deploy.frozen import activation_format, integer_weights
-from po2quant.deploy.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights
-from po2quant.deploy.plan import plan_of, weighted_limits
-from po2quant.deploy.program import SOFTMAX, Output, Program
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.transform import weight_quantizers
-from po2quant.transform.graph import Node, read_graph
-from po2quant.transform.layers import activation_name, activation_of, kernel_of
+from po2quant.integer import operations as ops
+from po2quant.integer.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights
+from po2quant.integer.plan import plan_of, weighted_limits
+from po2quant.integer.program import SOFTMAX, Output, Program
+from po2quant.network import weight_quantizers
+from po2quant.network.graph import Node, read_graph
+from po2quant.network.layers import activation_name, activation_of, kernel_of
 
 MAX_TABLE_BITS = 16
 """Widest input of a look-up table: 65536 entries, 128 KiB for an output of 16 bits."""
@@ -57,8 +57,8 @@ def integer_program(model: keras.Model) -> Program:
     """Return the integer program of a frozen model.
 
     Args:
-        model: from :func:`po2quant.transform.quantize_model` with ``alpha='auto_po2'``, after
-            :func:`po2quant.transform.freeze_scales`.
+        model: from :func:`po2quant.network.quantize_model` with ``alpha='auto_po2'``, after
+            :func:`po2quant.network.freeze_scales`.
 
     Returns:
         A program whose tensors are named like the model's quantizers. A softmax at the end is left to the host.

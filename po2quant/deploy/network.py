@@ -12,11 +12,11 @@ import numpy as np
 from po2quant.benchmark import Dataset, NetworkSpec, Split
 from po2quant.bit_config import BitConfig
 from po2quant.files import read_json
+from po2quant.network import freeze_scales, weight_quantizers
 from po2quant.quantizers import ALPHAS, AUTO_PO2, POWERS_OF_TWO
 from po2quant.training.finetune import CONFIG_FILE
 from po2quant.training.prepare import network_inputs, prepare_network
 from po2quant.training.weights import BEST_WEIGHTS
-from po2quant.transform import freeze_scales, weight_quantizers
 
 RUN_FILE = "config.json"
 RUNS_AROUND = 2

@@ -10,17 +10,17 @@ import qkeras
 import tensorflow as tf
 
 from po2quant.diagnostics.measurement import BIAS, KERNEL
+from po2quant.network import weight_quantizers
+from po2quant.network.graph import Graph, Node, read_graph
+from po2quant.network.layers import WEIGHT_LAYERS
 from po2quant.quantizers import Quantizer
-from po2quant.transform import weight_quantizers
-from po2quant.transform.graph import Graph, Node, read_graph
-from po2quant.transform.layers import WEIGHT_LAYERS
 
 Weights = dict[tuple[str, str], tf.Tensor]
 """Kernels and biases by layer and part."""
 
 
 def quantized_graph(model: keras.Model) -> Graph:
-    """Return the layer calls of a model of :func:`~po2quant.transform.quantize_model`.
+    """Return the layer calls of a model of :func:`~po2quant.network.quantize_model`.
 
     Raises:
         ValueError: where a layer has weights without a quantizer.

@@ -12,9 +12,9 @@ import keras
 from po2quant.bit_config import AUTO, AUTO_PO2, BitConfig
 from po2quant.diagnostics.measurement import rounded
 from po2quant.diagnostics.mode_sweep import ModeSweep
-from po2quant.transform import activation_quantizers
-from po2quant.transform.graph import Node, read_graph
-from po2quant.transform.layers import WEIGHT_LAYERS
+from po2quant.network import activation_quantizers
+from po2quant.network.graph import Node, read_graph
+from po2quant.network.layers import WEIGHT_LAYERS
 
 SHARE = 0.25
 MOST_NAMED = 3

@@ -15,9 +15,9 @@ from po2quant.bit_config import AUTO, AUTO_PO2
 from po2quant.diagnostics.forward import Weights, quantized_graph, run_network
 from po2quant.diagnostics.tensors import quantize
 from po2quant.fixed_point import integer_range
+from po2quant.network import activation_quantizers, walk, weight_quantizers
+from po2quant.network.graph import read_graph
 from po2quant.quantizers import Quantizer, quantized_bits_featuremap
-from po2quant.transform import activation_quantizers, walk, weight_quantizers
-from po2quant.transform.graph import read_graph
 
 BATCH_SIZE = 128
 KINDS = (AUTO, AUTO_PO2)

@@ -13,9 +13,9 @@ from po2quant.diagnostics.forward import Weights, activation_nodes, input_tensor
 from po2quant.diagnostics.measurement import ACTIVATION, QuantizedTensor
 from po2quant.diagnostics.tensors import quantize
 from po2quant.fixed_point import integer_range
+from po2quant.network import QuantizedWeight, weight_quantizers
+from po2quant.network.graph import Node, check_fixed_shape
 from po2quant.quantizers import AUTO, quantized_bits_featuremap
-from po2quant.transform import QuantizedWeight, weight_quantizers
-from po2quant.transform.graph import Node, check_fixed_shape
 
 SAMPLES, FEWEST_SAMPLES = 32, 4
 MOST_VALUES = 2**21
@@ -117,10 +117,11 @@ def _activation(
     exact: np.ndarray,
 ) -> QuantizedTensor:
     quantizer, bits, source = node.layer.activation, node.layer.activation.bits, node.inputs[0].layer.name
-    limits = (limit - int(zero_point) for limit in integer_range(bits, quantizer.signed, quantizer.narrow_range))
-    scale, is_power_of_two = scale if has_scale else None, quantizer.alpha != AUTO
+    low, high = integer_range(bits, quantizer.signed, quantizer.narrow_range)
+    limits, own_scale = (low - int(zero_point), high - int(zero_point)), scale if has_scale else None
+    is_power_of_two = quantizer.alpha != AUTO
     return QuantizedTensor(
-        node.layer.name, ACTIVATION, source, bits, values, quantized, scale, *limits, is_power_of_two, exact
+        node.layer.name, ACTIVATION, source, bits, values, quantized, own_scale, *limits, is_power_of_two, exact
     )
 
 

@@ -13,7 +13,7 @@ QKeras (the boundary)  the field (inside)
 
 QKeras layers take a quantizer as an object or in its serialized form (``keras.saving.serialize_keras_object``). Given
 the object, a layer names it differently before and after a ``.keras`` reload, so that a ``.weights.h5`` file fits only
-one of the two; the serialized form, which :func:`po2quant.transform.quantize_model` uses, has no such difference.
+one of the two; the serialized form, which :func:`po2quant.network.quantize_model` uses, has no such difference.
 """
 
 from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2, check_alpha

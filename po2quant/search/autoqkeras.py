@@ -20,6 +20,9 @@ from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, reference_config
 from po2quant.files import read_csv
+from po2quant.network import Placement, fold_batch_norm, network_layers, quantize_model
+from po2quant.network.quantize import STATIC
+from po2quant.runs.folder import RunFolder
 from po2quant.search.autoqkeras_arguments import (
     BAYESIAN,
     FIT_DEFAULTS,
@@ -44,10 +47,7 @@ from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import check_fits
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.run_folder import RunFolder
 from po2quant.training.weights import BEST_WEIGHTS, load_weights
-from po2quant.transform import Placement, fold_batch_norm, network_layers, quantize_model
-from po2quant.transform.quantize import STATIC
 
 CHECKED_SAMPLES = 32
 """Validation samples that show before the search which logs there are."""
@@ -61,7 +61,7 @@ class AutoQKeras:
         the epochs of a trial, on validation data.
 
     The model is left alone. BatchNormalization is folded into it, activation quantizers are placed by
-    :func:`~po2quant.transform.place_quantizers`, and all trials train in one compiled graph, each from the same weights
+    :func:`~po2quant.network.place_quantizers`, and all trials train in one compiled graph, each from the same weights
     with a fresh Adam. The flat configurations of the space are tried first, then what measured sensitivities promise.
 
     Args:
@@ -337,7 +337,7 @@ class AutoQKeras:
     def get_best_model(self) -> keras.Model:
         """Return the quantized network of the trial of highest score, with the weights of its best epoch.
 
-        It is compiled for further training; :func:`~po2quant.transform.freeze_scales` fixes its scales.
+        It is compiled for further training; :func:`~po2quant.network.freeze_scales` fixes its scales.
         """
         model = self._quantize(self.model, self.get_best_config())
         compile_model(model, self._recipe)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant.benchmark import Dataset, Split
-from po2quant.transform.graph import read_graph
+from po2quant.network.graph import read_graph
 
 BAYESIAN, RANDOM, HYPERBAND = MODES = ("bayesian", "random", "hyperband")
 HYPERBAND_DEFAULTS = {"max_epochs": None, "factor": 3, "hyperband_iterations": 1}

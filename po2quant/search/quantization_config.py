@@ -12,12 +12,12 @@ import keras
 
 from po2quant.cost import REFERENCE_ACTIVATION_BITS, REFERENCE_BIAS_BITS, REFERENCE_KERNEL_BITS
 from po2quant.fixed_point import check_bits
+from po2quant.network import Placement, fold_batch_norm, place_quantizers
+from po2quant.network.graph import read_graph
+from po2quant.network.layers import WEIGHT_LAYERS, activation_of
 from po2quant.quantizers import ALPHAS, AUTO_PO2, get_quantizer, parse_quantizer_call
 from po2quant.quantizers.parsing import QUANTIZERS
 from po2quant.search.space import PARTS, SearchSpace
-from po2quant.transform import Placement, fold_batch_norm, place_quantizers
-from po2quant.transform.graph import read_graph
-from po2quant.transform.layers import WEIGHT_LAYERS, activation_of
 
 KERNEL, BIAS, ACTIVATION = PARTS
 LINEAR = "linear"

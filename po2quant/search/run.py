@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from po2quant.benchmark import Dataset, NetworkSpec, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape, network_size, reference_config
+from po2quant.network import activation_quantizers
 from po2quant.search.advice import Advisor
 from po2quant.search.allocation import pareto_seeds, spread_budgets
 from po2quant.search.oracle import SeededOracle, bayesian_oracle
@@ -32,7 +33,6 @@ from po2quant.training.interrupt import insistent_interrupt
 from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs, describe_network
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.transform import activation_quantizers
 
 SENSITIVITY_CSV, SENSITIVITY_SAMPLES = "sensitivity.csv", 128
 

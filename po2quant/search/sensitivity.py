@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from po2quant.benchmark import Split
 from po2quant.files import read_csv, write_csv
+from po2quant.network import slot_quantizers, walk
 from po2quant.quantizers import Quantizer, quantized_bits_featuremap
 from po2quant.training.progress import SILENT, ProgressLine
-from po2quant.transform import slot_quantizers, walk
 
 BATCH_SIZE = 128
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from po2quant.bit_config import AUTO_PO2
-from po2quant.transform import weight_quantizers
+from po2quant.network import weight_quantizers
 
 _searches: weakref.WeakKeyDictionary[keras.Model, Callable[[], None]] = weakref.WeakKeyDictionary()
 """The compiled search of each model."""

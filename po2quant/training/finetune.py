@@ -13,6 +13,7 @@ from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recip
 from po2quant.bit_config import BitConfig
 from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, network_size, reference_config
 from po2quant.files import replaced_whole, write_json
+from po2quant.network import freeze_scales, quantize_model
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.training.fit import CHECKPOINT, FitState, fit, save_weights
 from po2quant.training.prepare import (
@@ -27,7 +28,6 @@ from po2quant.training.prepare import (
 from po2quant.training.progress import progress_line
 from po2quant.training.reusable import ReusableNetwork
 from po2quant.training.weights import BEST_WEIGHTS, is_quantized_checkpoint
-from po2quant.transform import freeze_scales, quantize_model
 
 FLOAT_BITS = 32
 Observer = Callable[[keras.Model, Path], Callable[[int], None]]

@@ -17,13 +17,13 @@ import tensorflow as tf
 
 from po2quant.benchmark import Recipe, Split
 from po2quant.files import replaced_whole, write_csv
+from po2quant.network import slot_quantizers, weight_quantizers
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_exponents
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.schedules import rising_cosine
 from po2quant.training.weights import BEST_WEIGHTS
-from po2quant.transform import slot_quantizers, weight_quantizers
 
 CHECKPOINT = "checkpoint.npz"
 EPOCHS_CSV = "epochs.csv"

@@ -13,9 +13,7 @@ from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape, check_covers
 from po2quant.fixed_point import integer_range
-from po2quant.quantizers import AUTO, AUTO_PO2
-from po2quant.training.weights import is_quantized_checkpoint, load_weights
-from po2quant.transform import (
+from po2quant.network import (
     QuantizedWeight,
     activation_quantizers,
     calibrate,
@@ -26,6 +24,8 @@ from po2quant.transform import (
     set_bits,
     weight_quantizers,
 )
+from po2quant.quantizers import AUTO, AUTO_PO2
+from po2quant.training.weights import is_quantized_checkpoint, load_weights
 
 FLOAT, MPQ = "float", "mpq"
 FLAT_BITS = range(4, 17)

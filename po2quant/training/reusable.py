@@ -7,9 +7,9 @@ import numpy as np
 
 from po2quant.benchmark import Recipe
 from po2quant.bit_config import BitConfig
+from po2quant.network import calibrate, set_bits
 from po2quant.quantizers import Quantizer
 from po2quant.training.fit import compile_model
-from po2quant.transform import calibrate, set_bits
 
 
 class ReusableNetwork:

@@ -19,7 +19,7 @@ from po2quant.cost import (
     reference_config,
     stats_block,
 )
-from po2quant.transform import Slot, fold_batch_norm, network_layers, place_quantizers
+from po2quant.network import Slot, fold_batch_norm, network_layers, place_quantizers
 
 BEST_CONFIGS = Path(__file__).resolve().parents[2] / "best_configs"
 LOST_WIDTHS_OF_EFFICIENTNET = 25

@@ -25,8 +25,8 @@ from benchmarks.performance import (
 )
 from po2quant.benchmark import NetworkSpec, Recipe
 from po2quant.files import read_csv
+from po2quant.network import Placement, slot_quantizers
 from po2quant.quantizers import Quantizer
-from po2quant.transform import Placement, slot_quantizers
 
 LABEL = "digits/ds_cnn"
 FACTS = {"data": "random", "batch_size": 32}

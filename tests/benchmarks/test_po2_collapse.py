@@ -18,8 +18,7 @@ from benchmarks.po2_collapse.rules import CAUSES, EXACT, STOCK, parse_rule, pars
 from po2quant.benchmark import Dataset, NetworkSpec, Recipe
 from po2quant.diagnostics.recorder import Recorder
 from po2quant.files import read_csv
-from po2quant.training.finetune import Experiment
-from po2quant.transform import (
+from po2quant.network import (
     Placement,
     activation_quantizers,
     calibrate,
@@ -27,6 +26,7 @@ from po2quant.transform import (
     fold_batch_norm,
     weight_quantizers,
 )
+from po2quant.training.finetune import Experiment
 
 EPOCHS = 2
 NEVER_NEGATIVE = {"activation", "activation_1", "activation_2"}

@@ -8,7 +8,7 @@ from keras import layers
 from networks import noise, randomize
 
 from po2quant.diagnostics.probe import Probe
-from po2quant.transform import calibrate, flat_config, quantize_model
+from po2quant.network import calibrate, flat_config, quantize_model
 
 BITS = 4
 

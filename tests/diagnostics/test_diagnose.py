@@ -13,7 +13,7 @@ from refusals import refusal
 
 from po2quant.diagnostics.diagnose import diagnose
 from po2quant.diagnostics.measurement import DIAGNOSTICS_CSV, Measurement, save_measurements
-from po2quant.transform import flat_config, freeze_scales
+from po2quant.network import flat_config, freeze_scales
 
 EPOCHS = 6
 

@@ -10,7 +10,7 @@ from po2quant.bit_config import MIXED, BitConfig
 from po2quant.diagnostics.mode_mix import Rescaling, propose_mix, rescaling
 from po2quant.diagnostics.mode_sweep import LayerCost, ModeSweep
 from po2quant.diagnostics.plots import plot_mode_sweep
-from po2quant.transform import flat_config
+from po2quant.network import flat_config
 
 AUTO, PO2 = "auto", "auto_po2"
 

@@ -12,8 +12,8 @@ from refusals import complaint
 
 from po2quant.benchmark import Split
 from po2quant.diagnostics.mode_sweep import LayerCost, ModeSweep, mode_sweep
+from po2quant.network import activation_quantizers, flat_config, quantize_model, walk
 from po2quant.quantizers import quantized_bits_featuremap
-from po2quant.transform import activation_quantizers, flat_config, quantize_model, walk
 
 AUTO, PO2 = "auto", "auto_po2"
 LOSS = "mean_squared_error"

@@ -12,7 +12,7 @@ from po2quant.bit_config import BitConfig
 from po2quant.diagnostics import probe as probe_module
 from po2quant.diagnostics.measurement import ACTIVATION
 from po2quant.diagnostics.probe import Probe
-from po2quant.transform import (
+from po2quant.network import (
     activation_quantizers,
     flat_config,
     fold_batch_norm,

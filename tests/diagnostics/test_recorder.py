@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from po2quant.diagnostics.measurement import DIAGNOSTICS_CSV, load_measurements
 from po2quant.diagnostics.recorder import STATE_FILE, Recorder
-from po2quant.transform import weight_quantizers
+from po2quant.network import weight_quantizers
 
 RELATIVE_TOLERANCE = 1e-4
 """Rows keep six digits; sums are taken in another order here."""

@@ -14,7 +14,7 @@ from refusals import refusal
 from po2quant.diagnostics.measurement import measure
 from po2quant.diagnostics.probe import Probe
 from po2quant.diagnostics.weight_files import read_weight_file
-from po2quant.transform import freeze_scales
+from po2quant.network import freeze_scales
 
 
 def summaries(path):

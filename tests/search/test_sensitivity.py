@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 from po2quant.benchmark import Split
+from po2quant.network import activation_quantizers, calibrate, flat_config, quantize_model, slot_quantizers
 from po2quant.search.sensitivity import load_sensitivities, save_sensitivities, sensitivity_sweep
 from po2quant.search.space import SearchSpace, config_from_values, parts_of
 from po2quant.training.prepare import calibration_inputs, describe_network, load_float_network
-from po2quant.transform import activation_quantizers, calibrate, flat_config, quantize_model, slot_quantizers
 
 LOSS = "sparse_categorical_crossentropy"
 SPACE = SearchSpace(kernel=(3, 8), bias=(4, 16), activation=(3, 4, 8))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from po2quant.bit_config import BitConfig, LayerBits
-from po2quant.transform import Placement, activation_quantizers, calibrate, flat_config, freeze_scales, quantize_model
+from po2quant.network import Placement, activation_quantizers, calibrate, flat_config, freeze_scales, quantize_model
 
 OVERFLOW = 2.0
 """Inputs are doubled, so that tensors saturate."""

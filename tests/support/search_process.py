@@ -14,10 +14,10 @@ import keras
 import numpy as np
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Recipe, Split, accuracy_score, validation_accuracy
+from po2quant.network import Placement
 from po2quant.search import SearchSettings, distributed, worker
 from po2quant.training.finetune import Experiment
 from po2quant.training.schedules import constant
-from po2quant.transform import Placement
 
 EPOCHS = 2
 KILL_FILE = "kill-one-worker"

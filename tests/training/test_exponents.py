@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from po2quant.benchmark import Recipe, Split, validation_accuracy
+from po2quant.network import calibrate, flat_config, freeze_scales, quantize_model, weight_quantizers
 from po2quant.training.exponents import search_exponents
 from po2quant.training.fit import compile_model, fit, train_epoch
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.schedules import constant
-from po2quant.transform import calibrate, flat_config, freeze_scales, quantize_model, weight_quantizers
 
 STEPS = 8
 RECIPE = Recipe("sparse_categorical_crossentropy", 3, 3, 16, constant(0.1), ("accuracy",), exponent_interval=3)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from po2quant.benchmark import Dataset
+from po2quant.network import weight_quantizers
 from po2quant.training.finetune import CONFIG_FILE, Experiment, compare, size_in_bits, train_float
 from po2quant.training.prepare import describe_network, resolve_config
-from po2quant.transform import weight_quantizers
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import pytest
 from networks import outputs
 from refusals import refusal
 
+from po2quant.network import activation_quantizers, freeze_scales, weight_quantizers
 from po2quant.report.results import markdown_tables, result_records
 from po2quant.report.tables import summary_table
 from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.prepare import prepare_network, prepare_with_own_scales, resolve_config
-from po2quant.transform import activation_quantizers, freeze_scales, weight_quantizers
 
 AUTO, PO2 = "auto", "auto_po2"
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from po2quant.benchmark import Dataset, Split
+from po2quant.network import activation_quantizers, weight_quantizers
 from po2quant.training.prepare import (
     calibration_inputs,
     describe_network,
@@ -14,7 +15,6 @@ from po2quant.training.prepare import (
     prepare_network,
     resolve_config,
 )
-from po2quant.transform import activation_quantizers, weight_quantizers
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from networks import noise, randomize
 from po2quant.benchmark import Recipe, Split
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.reference import compare
+from po2quant.network import calibrate, flat_config, freeze_scales, quantize_model, weight_quantizers
 from po2quant.training.fit import compile_model, train_epoch
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.reusable import ReusableNetwork
 from po2quant.training.schedules import constant, rising_cosine
-from po2quant.transform import calibrate, flat_config, freeze_scales, quantize_model, weight_quantizers
 
 RECIPE = Recipe("mse", 2, 2, 8, constant(0.003), damping=0.1)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from refusals import refusal
 
+from po2quant.network import flat_config, quantize_model
 from po2quant.training.weights import BEST_WEIGHTS, is_quantized_checkpoint, load_weights
-from po2quant.transform import flat_config, quantize_model
 
 
 def network(units=3, seed=0):

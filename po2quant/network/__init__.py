@@ -1,0 +1,36 @@
+"""From a float Keras model to a quantized one."""
+
+from po2quant.network.folding import fold_batch_norm
+from po2quant.network.placement import Placement, Slot, network_layers, place_quantizers
+from po2quant.network.quantize import (
+    QuantizedWeight,
+    activation_quantizers,
+    calibrate,
+    flat_config,
+    freeze_scales,
+    quantize_model,
+    set_bits,
+    slot_quantizers,
+    weight_layer_names,
+    weight_quantizers,
+)
+from po2quant.network.walk import walk
+
+__all__ = [
+    "Placement",
+    "QuantizedWeight",
+    "Slot",
+    "activation_quantizers",
+    "calibrate",
+    "flat_config",
+    "fold_batch_norm",
+    "freeze_scales",
+    "network_layers",
+    "place_quantizers",
+    "quantize_model",
+    "set_bits",
+    "slot_quantizers",
+    "walk",
+    "weight_layer_names",
+    "weight_quantizers",
+]
