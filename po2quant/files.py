@@ -93,10 +93,7 @@ def locked(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def open_replacement(path: Path) -> Iterator[TextIO]:
     """Open a text file for writing that takes the place of ``path`` once it is on disk."""
-    with (
-        replaced_whole(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
-    ):
+    with replaced_whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -133,11 +130,7 @@ def parse_json(text: str) -> Any:
     """
     try:
         data = json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_constant=_no_number,
-            parse_float=_finite,
-            parse_int=_whole,
+            text, object_pairs_hook=_unique_keys, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
         )
     except RecursionError:
         raise ValueError(f"lists and objects more than {JSON_DEPTH} deep in each other") from None

@@ -19,32 +19,14 @@ ERRORS = {
     "a key": (KeyError("seed"), "unexpected KeyError in "),
     "a type": (TypeError("no iterable"), "unexpected TypeError in "),
     "an index": (IndexError(), "no reason given"),
-    "a system call": (
-        FileNotFoundError(2, "No such file or directory", "x.h5"),
-        "No such file or directory: x.h5",
-    ),
-    "a full disk of unknown file": (
-        OSError(28, "No space left on device"),
-        "No space left on device: ",
-    ),
-    "memory": (
-        MemoryError("Unable to allocate 7 PiB"),
-        "not enough memory: Unable to allocate 7 PiB",
-    ),
-    "depth": (
-        RecursionError("maximum recursion depth exceeded"),
-        "unexpected RecursionError in ",
-    ),
-    "text": (
-        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
-        "a file is damaged: ",
-    ),
+    "a system call": (FileNotFoundError(2, "No such file or directory", "x.h5"), "No such file or directory: x.h5"),
+    "a full disk of unknown file": (OSError(28, "No space left on device"), "No space left on device: "),
+    "memory": (MemoryError("Unable to allocate 7 PiB"), "not enough memory: Unable to allocate 7 PiB"),
+    "depth": (RecursionError("maximum recursion depth exceeded"), "unexpected RecursionError in "),
+    "text": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "a file is damaged: "),
     "a zip": (zipfile.BadZipFile("Bad CRC-32"), "a file is damaged: Bad CRC-32"),
     "a stream": (zlib.error("Error -3"), "a file is damaged: Error -3"),
-    "an archive": (
-        lzma.LZMAError("Corrupt input data"),
-        "a file is damaged: Corrupt input data",
-    ),
+    "an archive": (lzma.LZMAError("Corrupt input data"), "a file is damaged: Corrupt input data"),
     "an end": (EOFError(), "a file is damaged: EOFError"),
     "many lines": (ValueError("a\n\n  b\x00c"), r"a b\x00c"),
     "nothing to say": (ValueError(), "unexpected ValueError in "),
@@ -99,11 +81,7 @@ def test_a_wrong_option_is_cut_and_named(ended):
 
 def test_a_value_of_3000_characters_does_not_hide_the_reason(ended):
     value = "v" * 3000 + "\x00"
-    said = ended(
-        ValueError(f"--text must be short. Received: {value!r}, which is long"),
-        "--text",
-        value,
-    )[1]
+    said = ended(ValueError(f"--text must be short. Received: {value!r}, which is long"), "--text", value)[1]
     assert said.startswith("error: --text must be short. Received: 'vvv") and said.endswith(", which is long\n")
     assert len(said) < 400
 
@@ -112,7 +90,6 @@ def test_a_value_of_3000_characters_does_not_hide_the_reason(ended):
 def test_output_that_cannot_be_written_is_named():
     with open("/dev/full", "w") as full:
         result = subprocess.run([*PO2QUANT, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (result.returncode, result.stderr) == (
-        2,
-        "error: No space left on device: standard output\n",
-    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: No space left on device: standard output")
+    assert result.stderr.count("\n") == 1

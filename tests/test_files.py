@@ -9,15 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refusal
 
-from po2quant.files import (
-    one_line,
-    parse_json,
-    read_csv,
-    read_json,
-    replaced_whole,
-    write_csv,
-    write_json,
-)
+from po2quant.files import one_line, parse_json, read_csv, read_json, replaced_whole, write_csv, write_json
 
 
 def test_an_unwritable_row_leaves_the_old_file(tmp_path):
@@ -74,10 +66,7 @@ def test_control_characters_are_escaped_and_white_space_collapsed():
 def test_a_full_disk_names_the_file_and_leaves_the_old_one(error, tmp_path):
     path = tmp_path / "model.keras"
     path.write_text("old")
-    with (
-        pytest.raises(OSError, match="No space left on device") as caught,
-        replaced_whole(path),
-    ):
+    with pytest.raises(OSError, match="No space left on device") as caught, replaced_whole(path):
         raise error
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]

@@ -10,12 +10,7 @@ import traceback
 import typer
 
 from po2quant.cli import deploy, diagnose, matrix, networks, search
-from po2quant.cli.errors import (
-    TRACEBACK_VARIABLE,
-    drop_unwritten,
-    flush_output,
-    sentence,
-)
+from po2quant.cli.errors import TRACEBACK_VARIABLE, drop_unwritten, sentence
 from po2quant.cli.session import INTERRUPTED
 
 UNREAD, WRONG = 1, 2
@@ -59,9 +54,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
-        if drop_unwritten() and isinstance(error, OSError) and error.filename is None:
-            error.filename = "standard output"
         sys.stderr.write(f"error: {sentence(error, sys.argv[1:])}\n")
+        drop_unwritten()
         code = WRONG
     sys.exit(code)
 

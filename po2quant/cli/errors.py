@@ -20,6 +20,8 @@ PACKAGE = Path(__file__).parents[1]
 DAMAGE = (EOFError, UnicodeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """What Python raises for a file that is cut or changed, without its name."""
 
+UNNAMED = "standard output, or a file at "
+
 
 def sentence(error: BaseException, words: Sequence[str]) -> str:
     """Return what is wrong in one line.
@@ -49,7 +51,7 @@ def _explanation(error: BaseException) -> str:
     name, text = type(error).__name__, str(error)
     if isinstance(error, OSError) and error.strerror:
         files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-        return f"{error.strerror}: {' -> '.join(map(one_line, files)) or _place(error)}"
+        return f"{error.strerror}: {' -> '.join(map(one_line, files)) or UNNAMED + _place(error)}"
     if isinstance(error, MemoryError):
         return f"there is not enough memory{': ' * bool(text)}{text}"
     if isinstance(error, DAMAGE):
@@ -81,7 +83,7 @@ def _value_of(parameter: Any, words: Sequence[str]) -> str | None:
     return None
 
 
-def drop_unwritten() -> bool:
+def drop_unwritten() -> None:
     """Forget what standard output still holds where it cannot be written, lest Python complain of it at its end."""
     try:
         sys.stdout.flush()
@@ -89,5 +91,3 @@ def drop_unwritten() -> bool:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-        return True
-    return False
