@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape, check_covers
+from po2quant.files import one_line
 from po2quant.fixed_point import integer_range
 from po2quant.network import (
     QuantizedWeight,
@@ -50,14 +52,14 @@ def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
                 f"this model has no mpq configuration yet: search one, then pass its file. Valid: {CONFIG_HELP}"
             )
         return _checked(BitConfig.load(spec.mpq_config), spec)
-    flat = re.fullmatch(r"flat(\d+)", name)
+    flat = re.fullmatch(r"flat([1-9][0-9]?)", name)
     if flat:
         bits = int(flat.group(1))
         if bits not in FLAT_BITS:
             raise ValueError(f"--config must be {CONFIG_HELP}. Received: {name!r}")
         return flat_config(spec.new_network(), bits, spec.placement)
-    if not Path(name).is_file():
-        raise ValueError(f"--config must be {CONFIG_HELP}. Received: {name!r}, which is no file")
+    if not os.path.isfile(name):
+        raise ValueError(f"--config must be {CONFIG_HELP}. Received: {one_line(repr(name))}, which is no file")
     return _checked(BitConfig.load(name), spec)
 
 
@@ -217,29 +219,37 @@ def _check_scales(model: keras.Model, path: Path) -> None:
     """Raise ValueError where a stored scale is of another kind than its quantizer's; a range only if that matters."""
     for weight in weight_quantizers(model):
         if weight.quantizer.frozen and not _scales_fit(weight):
-            _refuse_scales(path, f"{weight.part} of {weight.layer.name}", weight.quantizer.alpha)
+            part = f"{weight.part} of {weight.layer.name}"
+            _refuse_scales(path, part, weight.quantizer.alpha, _stored_scales(weight))
     for name, quantizer in activation_quantizers(model):
         if quantizer.frozen and quantizer.alpha == AUTO_PO2 and quantizer.range != (0.0, 0.0):
             _, largest_integer = integer_range(quantizer.bits, quantizer.signed, quantizer.narrow_range)
             if not _is_close(quantizer.range[1], largest_integer * quantizer.scale):
-                _refuse_scales(path, name, quantizer.alpha)
+                _refuse_scales(path, name, quantizer.alpha, np.asarray(quantizer.range[1] / largest_integer))
+
+
+def _stored_scales(weight: QuantizedWeight) -> np.ndarray:
+    return np.asarray(weight.quantizer.get_config()["post_training_scale"])
 
 
 def _scales_fit(weight: QuantizedWeight) -> bool:
-    stored = np.asarray(weight.quantizer.get_config()["post_training_scale"])
+    stored = _stored_scales(weight)
     is_power_of_two = bool(np.all(np.frexp(stored)[0] == 0.5))
-    is_expected = weight.quantizer.alpha != AUTO
-    return is_power_of_two == is_expected or _is_close(stored, weight.quantizer.compute_scale(weight.variable))
+    if weight.quantizer.alpha != AUTO:
+        return is_power_of_two
+    return not is_power_of_two or _is_close(stored, weight.quantizer.compute_scale(weight.variable))
 
 
 def _is_close(a: np.ndarray | float, b: np.ndarray | float) -> bool:
     return np.allclose(a, b, rtol=SCALE_TOLERANCE, atol=0.0)
 
 
-def _refuse_scales(path: Path, part: str, alpha: str) -> None:
-    stored = "powers of two" if alpha == AUTO else "real numbers"
+def _refuse_scales(path: Path, part: str, alpha: str, stored: np.ndarray) -> None:
+    is_power_of_two = np.frexp(stored)[0] == 0.5
+    kind, shown = ("powers of two", stored) if alpha == AUTO else ("real numbers", stored[~is_power_of_two])
     raise ValueError(
-        f"{path} holds other scales than --config and --alpha: those of the {part} are {stored}, not {alpha!r}"
+        f"{path} holds other scales than --config and --alpha: those of the {part} are {kind}, not {alpha!r}. "
+        f"Received: {shown.flat[0]:.9g}"
     )
 
 
