@@ -1,6 +1,6 @@
 """From a float Keras model to a quantized one."""
 
-from po2quant.network.folding import fold_batch_norm
+from po2quant.network.lowering import fold_batch_norm
 from po2quant.network.placement import Placement, Slot, network_layers, place_quantizers
 from po2quant.network.quantize import (
     QuantizedWeight,
