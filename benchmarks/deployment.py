@@ -32,20 +32,20 @@ import tensorflow as tf
 from benchmarks.document import table, thousands, write_results
 from benchmarks.provenance import command_line, versions
 from po2quant.benchmark import Dataset, load_benchmark
-from po2quant.deploy.c_operations import tensor_dtype
-from po2quant.deploy.c_run import COMPILER, FLAGS, compile_c
-from po2quant.deploy.c_source import CSource, memory_bytes, write_c
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.interpreter import quantize_inputs
 from po2quant.deploy.network import Origin, frozen_network, origin_of_run, spread_inputs
-from po2quant.deploy.program import Program
 from po2quant.deploy.verify import score, verify
+from po2quant.export.c.operations import tensor_dtype
+from po2quant.export.c.run import COMPILER, FLAGS, compile_c
+from po2quant.export.c.source import CSource, memory_bytes, write_c
 from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
+from po2quant.integer.interpreter import quantize_inputs
+from po2quant.integer.program import Program
+from po2quant.runs.folder import project_commit
 from po2quant.training.finetune import SCORES_FILE
 from po2quant.training.prepare import resolve_config
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
-from po2quant.training.run_folder import project_commit
 
 MODELS = (
     "anomaly_detection/autoencoder",

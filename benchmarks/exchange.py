@@ -22,18 +22,18 @@ import qkeras
 from benchmarks.document import table, thousands, write_results
 from benchmarks.provenance import command_line, versions
 from po2quant.benchmark import load_benchmark
-from po2quant.deploy.exchange_run import LITERT_KERNELS, run_litert, run_onnx, run_qonnx, single_operations
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.interpreter import quantize_inputs, run
 from po2quant.deploy.network import frozen_network, origin_of_run, spread_inputs
-from po2quant.deploy.program import Program
-from po2quant.deploy.to_litert import to_litert
-from po2quant.deploy.to_onnx import to_onnx
 from po2quant.deploy.to_qkeras import to_qkeras
-from po2quant.deploy.to_qonnx import to_qonnx
+from po2quant.export.executors import LITERT_KERNELS, run_litert, run_onnx, run_qonnx, single_operations
+from po2quant.export.litert.to_litert import to_litert
+from po2quant.export.onnx.to_onnx import to_onnx
+from po2quant.export.onnx.to_qonnx import to_qonnx
 from po2quant.files import read_csv, write_csv
+from po2quant.integer.interpreter import quantize_inputs, run
+from po2quant.integer.program import Program
+from po2quant.runs.folder import project_commit
 from po2quant.training.prepare import resolve_config
-from po2quant.training.run_folder import project_commit
 
 OUTPUT = Path("benchmarks/results/exchange.csv")
 REPORT, REPORT_COMMAND = Path("docs/exchange.md"), "python -m benchmarks.exchange --report"

@@ -21,11 +21,11 @@ import tensorflow as tf
 from benchmarks.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.files import write_csv
+from po2quant.runs.folder import project_commit
 from po2quant.search.run import run_search
 from po2quant.search.settings import SearchSettings
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment
-from po2quant.training.run_folder import project_commit
 
 OUTPUT = Path("benchmarks/results/memory.csv")
 TRIALS, ROWS, SAMPLES = 1000, 20, 64

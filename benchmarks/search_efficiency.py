@@ -26,6 +26,7 @@ from po2quant.benchmark import load_benchmark
 from po2quant.cost import ForgivingFactor, network_size, reference_config
 from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv, write_csv
+from po2quant.runs.folder import project_commit
 from po2quant.search.oracle import OBJECTIVE
 from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities, trial_inputs
 from po2quant.search.space import SearchSpace, config_from_values
@@ -34,7 +35,6 @@ from po2quant.training.fit import train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import describe_network
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
-from po2quant.training.run_folder import project_commit
 
 RESULTS = Path("benchmarks/results")
 INFORMED, BAYESIAN, RANDOM = "informed", "bayesian", "random"

@@ -118,7 +118,7 @@ class Dataset:
                 if array is None:
                     continue
                 digest.update(str((part, array.shape, array.dtype)).encode())
-                digest.update(np.ascontiguousarray(array).view(np.uint8))
+                digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         return digest.hexdigest()[:16]
 
 

@@ -58,9 +58,9 @@ def export(
 ) -> None:
     """Write a network as integers and shifts."""
     import_tensorflow_quietly()
-    from po2quant.deploy.c_source import memory_bytes
     from po2quant.deploy.formats import TEXT, check_format, inexact_operations, write
-    from po2quant.deploy.listing import listing
+    from po2quant.export.c.source import memory_bytes
+    from po2quant.integer.listing import listing
 
     check_format(format)
     subject = _subject(
@@ -133,9 +133,9 @@ def verify(
 
 def _verified(subject: _Subject, x: Any, with_score: bool) -> dict[str, Any]:
     """Verify a network on inputs, and score it on the test split if asked to; say and return what came out."""
-    from po2quant.deploy.c_run import compile_c
-    from po2quant.deploy.c_source import write_c
     from po2quant.deploy.verify import score, verify
+    from po2quant.export.c.run import compile_c
+    from po2quant.export.c.source import write_c
     from po2quant.training.progress import progress_line
 
     with tempfile.TemporaryDirectory() as folder:

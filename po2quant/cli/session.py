@@ -51,7 +51,7 @@ def find_benchmark(benchmark: str) -> Any:
 
 def open_run_folder(command: str, experiment: Any, path: Path | None, **options: Any) -> Any:
     """Make or reopen the run folder of an experiment; ``options`` are what else the command was asked for."""
-    from po2quant.training.run_folder import RunFolder
+    from po2quant.runs.folder import RunFolder
 
     task, model, dataset = experiment.benchmark, experiment.model, experiment.dataset
     if experiment.resume and path is None:

@@ -1,1 +1,1 @@
-"""From a frozen power-of-two network to a program of integers and shifts, without TensorFlow or Keras at run time."""
+"""The Keras side of deployment: from a frozen power-of-two network to its integer program, and the proof of it."""

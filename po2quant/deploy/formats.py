@@ -8,14 +8,15 @@ from pathlib import Path
 
 import keras
 
-from po2quant.deploy.c_source import write_c
-from po2quant.deploy.exchange import inexact_in_float32, settle_constant_channels
-from po2quant.deploy.listing import listing
-from po2quant.deploy.program import Program
-from po2quant.deploy.to_litert import to_litert
-from po2quant.deploy.to_onnx import to_onnx
 from po2quant.deploy.to_qkeras import to_qkeras
-from po2quant.deploy.to_qonnx import to_qonnx
+from po2quant.export.c.source import write_c
+from po2quant.export.exchange import inexact_in_float32
+from po2quant.export.litert.to_litert import to_litert
+from po2quant.export.onnx.to_onnx import to_onnx
+from po2quant.export.onnx.to_qonnx import to_qonnx
+from po2quant.integer.listing import listing
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import settle_constant_channels
 
 TEXT = "text"
 

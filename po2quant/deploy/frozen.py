@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from po2quant.deploy.operations import Weights
 from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.operations import Weights
 from po2quant.network import QuantizedWeight
 from po2quant.network.kinds import kind_of
 from po2quant.quantizers import POWERS_OF_TWO, Quantizer, quantized_bits, quantized_bits_featuremap

@@ -17,11 +17,11 @@ import qkeras
 import tensorflow as tf
 from keras import layers
 
-from po2quant.deploy.comparison import Comparer, Comparison
 from po2quant.deploy.frozen import activation_format
-from po2quant.deploy.interpreter import quantize_inputs, run
-from po2quant.deploy.plan import EXACT_FLOAT64_BITS, plan_of
-from po2quant.deploy.program import Program
+from po2quant.integer.comparison import Comparer, Comparison
+from po2quant.integer.interpreter import quantize_inputs, run
+from po2quant.integer.plan import EXACT_FLOAT64_BITS, plan_of
+from po2quant.integer.program import Program
 from po2quant.network.graph import Node, read_graph
 from po2quant.network.kinds import is_weighted, kernel_of
 from po2quant.quantizers import quantized_bits_featuremap

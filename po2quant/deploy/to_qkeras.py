@@ -10,12 +10,13 @@ import keras
 import numpy as np
 import qkeras
 
-from po2quant.deploy.exchange import inexact_in_float32, jammed_bias, on_one_grid, settle_constant_channels
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.operations import Conv2D, Dense, Operation, Weights
-from po2quant.deploy.program import Program
+from po2quant.export.exchange import inexact_in_float32
 from po2quant.files import replaced_whole
 from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.operations import Conv2D, Dense, Operation, Weights
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import jammed_bias, on_one_grid, settle_constant_channels
 from po2quant.network.kinds import kernel_of, kind_of
 
 

@@ -12,11 +12,11 @@ import keras
 import numpy as np
 
 from po2quant.benchmark import Benchmark, Score, Split
-from po2quant.deploy.c_run import Executable
-from po2quant.deploy.comparison import Comparer, Comparison
-from po2quant.deploy.interpreter import quantize_inputs, results, run
-from po2quant.deploy.program import Program
 from po2quant.deploy.reference import KERAS, PROGRAM, Arrays, Float64Network, batches, inexact_operations
+from po2quant.export.c.run import Executable
+from po2quant.integer.comparison import Comparer, Comparison
+from po2quant.integer.interpreter import quantize_inputs, results, run
+from po2quant.integer.program import Program
 from po2quant.training.prepare import EVALUATION_BATCH_SIZE, network_inputs
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 

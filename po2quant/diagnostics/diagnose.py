@@ -15,7 +15,7 @@ from po2quant.bit_config import BitConfig
 from po2quant.diagnostics.findings import Finding, find, find_in_arrays
 from po2quant.diagnostics.measurement import DIAGNOSTICS_CSV, Measurement, load_measurements, measure
 from po2quant.diagnostics.plots import plot_diagnostics
-from po2quant.diagnostics.weight_files import ArraySummary, read_weight_file
+from po2quant.diagnostics.weight_files import ArraySummary, WeightFile, read_weight_file
 from po2quant.files import read_csv, read_json
 
 BEST_WEIGHTS, MODEL_FILE, BEST_CONFIG = "best.weights.h5", "model.keras", "best_config.json"
@@ -111,7 +111,8 @@ def diagnose(
         ValueError: where there is nothing to diagnose, or a file is damaged.
     """
     if not path.is_dir():
-        content, rows, losses, data = read_weight_file(path), [], {}, path.name
+        content: WeightFile | None = read_weight_file(path)
+        rows, losses, data = [], {}, path.name
     else:
         weights = path / BEST_WEIGHTS
         content = read_weight_file(weights, _layer_order(path / BEST_CONFIG)) if weights.is_file() else None
@@ -119,8 +120,8 @@ def diagnose(
         output_dir = output_dir or path / PLOTS
     if content is None and not rows:
         raise ValueError(f"{path} must be a run folder: it holds neither {DIAGNOSTICS_CSV} nor {BEST_WEIGHTS}")
-    arrays = () if content is None else content.arrays
-    rows = rows or [measure(0, tensor) for tensor in content.tensors]
+    arrays, tensors = ((), ()) if content is None else (content.arrays, content.tensors)
+    rows = rows or [measure(0, tensor) for tensor in tensors]
     findings = find(rows, losses) if rows else find_in_arrays(arrays)
     pictures = plot_diagnostics(rows, output_dir, data) if output_dir and rows else []
     return Diagnosis(path, data, tuple(rows), arrays, tuple(findings), tuple(pictures))

@@ -161,11 +161,12 @@ def _vanishing(series: Series, losses: Losses) -> Iterator[_Remark]:
 
 
 def _exploding(series: Series, losses: Losses) -> Iterator[_Remark]:
-    later = [row for row in series if row.epoch > 1 and row.part == KERNEL and row.update_relative_mean is not None]
-    largest = max(later, key=lambda row: row.update_relative_mean, default=None)
-    if largest and largest.update_relative_mean > EXPLODING_UPDATE:
-        size = _percent(largest.update_relative_mean)
-        yield _Remark(WARNING, "exploding", f"epoch {largest.epoch} changed it by {size} of its mean size")
+    later = (row for row in series if row.epoch > 1 and row.part == KERNEL)
+    updates = {row.epoch: row.update_relative_mean for row in later if row.update_relative_mean is not None}
+    largest = max(updates.values(), default=0.0)
+    if largest > EXPLODING_UPDATE:
+        epoch = next(epoch for epoch, update in updates.items() if update == largest)
+        yield _Remark(WARNING, "exploding", f"epoch {epoch} changed it by {_percent(largest)} of its mean size")
 
 
 def _zeros(series: Series, losses: Losses) -> Iterator[_Remark]:
@@ -224,19 +225,18 @@ RULES = (_dead, _vanishing, _exploding, _zeros, _levels, _clipped, _flapping, _o
 
 def _accumulated_error(last_rows: Series) -> dict[tuple[str, str], list[_Remark]]:
     """Return where the error against the network without quantizers jumps, and whether the last activation is lost."""
-    rows = [row for row in last_rows if row.network_sqnr_db is not None]
-    remarks: dict[tuple[str, str], list[_Remark]] = {row.tensor: [] for row in rows}
+    ratios = [(row.tensor, row.network_sqnr_db) for row in last_rows if row.network_sqnr_db is not None]
+    remarks: dict[tuple[str, str], list[_Remark]] = {tensor: [] for tensor, _ in ratios}
     lowest = math.inf
-    for row in rows:
-        ratio = row.network_sqnr_db
+    for tensor, ratio in ratios:
         if math.isfinite(lowest) and ratio < min(lowest - ERROR_JUMP_DB, JUMP_BELOW_DB):
             text = f"the network's error jumps here, from {lowest:.0f} to {ratio:.0f} dB below the signal"
-            remarks[row.tensor].append(_Remark(WARNING, "jump", text))
+            remarks[tensor].append(_Remark(WARNING, "jump", text))
         lowest = min(lowest, ratio)
-    if rows and rows[-1].network_sqnr_db < POOR_OUTPUT_DB:
-        share = _percent(10.0 ** (-rows[-1].network_sqnr_db / 10.0))
-        text = f"the error of all quantizers together is {share} of the output's power"
-        remarks[rows[-1].tensor].append(_Remark(WARNING, "poor_output", text))
+    if ratios and ratios[-1][1] < POOR_OUTPUT_DB:
+        tensor, ratio = ratios[-1]
+        text = f"the error of all quantizers together is {_percent(10.0 ** (-ratio / 10.0))} of the output's power"
+        remarks[tensor].append(_Remark(WARNING, "poor_output", text))
     return remarks
 
 

@@ -8,6 +8,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,9 @@ class QuantizedTensor:
 
         Quantized values under powers of two; integers under real scales, where every value moves with the largest.
         """
-        return self.quantized if self.scale is None or self.is_power_of_two else self.integers.astype(np.int32)
+        if self.is_power_of_two or self.integers is None:
+            return self.quantized
+        return self.integers.astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +165,7 @@ def measure(
     }
     if now.exact is not None:
         results["network_sqnr_db"] = tensors.sqnr_db(now.exact, now.quantized)
-    if now.scale is not None:
+    if now.scale is not None and now.exponents is not None and now.integers is not None:
         results |= {
             "clip_ratio": tensors.clip_ratio(now.values, now.scale, now.low, now.high),
             "exponent_mean": float(np.mean(now.exponents)),
@@ -172,8 +175,9 @@ def measure(
         }
     if before is not None:
         results |= _changes(now, before, levels_before_that)
-    values = {name: None if value is None else rounded(value) for name, value in results.items()}
-    return Measurement(epoch, now.layer, now.part, now.after, now.bits, now.values.size, **values)
+    values: dict[str, Any] = {name: None if value is None else rounded(value) for name, value in results.items()}
+    names = (now.layer, now.part, now.after)
+    return Measurement(epoch, *names, bits=now.bits, values=now.values.size, **values)
 
 
 def _changes(
@@ -231,6 +235,6 @@ def load_measurements(path: Path) -> list[Measurement]:
 def _parse(row: dict[str, str]) -> Measurement:
     if row["part"] not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}. Received: {row['part']!r}")
-    numbers = {name: float(row[name]) if row[name] else None for name in MEASURES}
+    numbers: dict[str, Any] = {name: float(row[name]) if row[name] else None for name in MEASURES}
     names = (row["layer"], row["part"], row["after"])
-    return Measurement(int(row["epoch"]), *names, int(row["bits"]), int(row["values"]), **numbers)
+    return Measurement(int(row["epoch"]), *names, bits=int(row["bits"]), values=int(row["values"]), **numbers)

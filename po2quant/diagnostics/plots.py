@@ -81,18 +81,19 @@ def plot_heat_map(rows: Sequence[Measurement], measure: str, part: str, path: Pa
     if len(epochs) < 2:
         return None
     is_update = measure.startswith("update")
+    norm: Normalize | None = None
     if is_update:
         table = np.where(table > 0.0, table, np.nan)
         norm = LogNorm(np.nanmin(table, initial=UPDATE_SMALL / 2.0), np.nanmax(table, initial=UPDATE_LARGE * 2.0))
-    else:
-        norm = Normalize(0.0, np.nanmax(table, initial=SMALLEST_SHARE)) if measure.endswith("ratio") else None
+    elif measure.endswith("ratio"):
+        norm = Normalize(0.0, np.nanmax(table, initial=SMALLEST_SHARE))
     figure = new_figure(data, 7.2, 1.6 + 0.15 * max(len(layers), 8))
     axes = figure.add_subplot(title=f"{part}: {LABELS[measure]}")
     axes.set_facecolor("lightgrey")
     image = axes.imshow(table, aspect="auto", interpolation="nearest", norm=norm, cmap=COLORS)
     axes.set_yticks(range(len(layers)), layers, fontsize=7)
     step = -(-len(epochs) // 20)
-    axes.set_xticks(range(0, len(epochs), step), epochs[::step], fontsize=7)
+    axes.set_xticks(range(0, len(epochs), step), [str(epoch) for epoch in epochs[::step]], fontsize=7)
     axes.set(xlabel="epoch")
     bar = figure.colorbar(image, fraction=0.05, aspect=40)
     for line in UPDATE_LINES if is_update else ():
@@ -151,7 +152,7 @@ def _place_bar(figure: Figure, axes: Any, layers: Sequence[str]) -> None:
     """Say with a colour bar which curve belongs to which place in the network."""
     bar = figure.colorbar(ScalarMappable(Normalize(0, len(layers) - 1), COLORS), ax=axes)
     shown = np.unique(np.linspace(0, len(layers) - 1, MOST_IN_LEGEND).round().astype(int))
-    bar.set_ticks(shown, labels=[layers[index] for index in shown], fontsize=7)
+    bar.set_ticks(shown.tolist(), labels=[layers[index] for index in shown], fontsize=7)
     bar.ax.invert_yaxis()
 
 

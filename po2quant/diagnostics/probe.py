@@ -117,10 +117,11 @@ def _activation(
     exact: np.ndarray,
 ) -> QuantizedTensor:
     quantizer, bits, source = node.layer.activation, node.layer.activation.bits, node.inputs[0].layer.name
-    limits = (limit - int(zero_point) for limit in integer_range(bits, quantizer.signed, quantizer.narrow_range))
-    scale, is_power_of_two = scale if has_scale else None, quantizer.alpha != AUTO
+    low, high = integer_range(bits, quantizer.signed, quantizer.narrow_range)
+    limits, own_scale = (low - int(zero_point), high - int(zero_point)), scale if has_scale else None
+    is_power_of_two = quantizer.alpha != AUTO
     return QuantizedTensor(
-        node.layer.name, ACTIVATION, source, bits, values, quantized, scale, *limits, is_power_of_two, exact
+        node.layer.name, ACTIVATION, source, bits, values, quantized, own_scale, *limits, is_power_of_two, exact
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -49,7 +51,7 @@ class Recorder:
         self._rows: list[Measurement] = []
         self._before: list[QuantizedTensor] | None = None
         self._levels: dict[int, Levels] = {}
-        self._writer: tf.summary.SummaryWriter | None = None
+        self._writer = tf.summary.create_noop_writer()
 
     def observe(self, epoch: int) -> None:
         """Measure the network after ``epoch`` epochs.
@@ -83,10 +85,9 @@ class Recorder:
             self._levels = {known: levels for known, levels in _load_levels(state).items() if known < epoch}
 
     def _append(self, epoch: int, tensors: list[QuantizedTensor]) -> None:
-        before = self._before or [None] * len(tensors)
-        before_that = self._levels.get(epoch - 2, [])
-        before_that = before_that + [None] * (len(tensors) - len(before_that))
-        rows = [measure(epoch, *states) for states in zip(tensors, before, before_that, strict=True)]
+        before = self._before or itertools.repeat(None)
+        before_that = itertools.chain(self._levels.get(epoch - 2, []), itertools.repeat(None))
+        rows = [measure(epoch, *states) for states in zip(tensors, before, before_that, strict=False)]
         self._rows += rows
         _save_levels(self._folder / STATE_FILE, self._levels)
         save_measurements(self._folder / DIAGNOSTICS_CSV, self._rows)
@@ -96,7 +97,9 @@ class Recorder:
 
 
 def _save_levels(path: Path, levels: dict[int, Levels]) -> None:
-    arrays = {f"{epoch}.{index}": array for epoch, known in levels.items() for index, array in enumerate(known)}
+    arrays: dict[str, Any] = {
+        f"{epoch}.{index}": array for epoch, known in levels.items() for index, array in enumerate(known)
+    }
     with replaced_whole(path) as temporary:
         np.savez(temporary, **arrays)
 

@@ -11,8 +11,8 @@ from typing import Any
 from po2quant.bit_config import AUTO, AUTO_PO2
 from po2quant.cost import BITS_PER_KIB
 from po2quant.files import locked, open_replacement, read_csv, write_csv
+from po2quant.runs.folder import project_commit
 from po2quant.training.finetune import Experiment, Result
-from po2quant.training.run_folder import project_commit
 
 CALIBRATED, FINETUNED = "calibrated", "finetuned"
 KEY = ("benchmark", "model", "config", "alpha", "stage", "seed")

@@ -30,7 +30,8 @@ def summary_table(layers: Sequence[LayerShape], config: BitConfig, alpha: str = 
         config: its widths.
         alpha: kind of scales of the layers that have none of their own.
     """
-    columns, rows = SUMMARY_COLUMNS, summary_rows(layers, config)
+    columns: tuple[str, ...] = SUMMARY_COLUMNS
+    rows = summary_rows(layers, config)
     if config.scales(alpha) == MIXED:
         alphas = config.alphas(alpha)
         columns, rows = (*columns, "scales"), [(*row, alphas.get(row[0], "")) for row in rows]

@@ -22,6 +22,7 @@ from po2quant.cost import ForgivingFactor, LayerShape, reference_config
 from po2quant.files import read_csv
 from po2quant.network import Placement, fold_batch_norm, network_layers, quantize_model
 from po2quant.network.quantize import STATIC
+from po2quant.runs.folder import RunFolder
 from po2quant.search.autoqkeras_arguments import (
     BAYESIAN,
     FIT_DEFAULTS,
@@ -46,7 +47,6 @@ from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import check_fits
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.run_folder import RunFolder
 from po2quant.training.weights import BEST_WEIGHTS, load_weights
 
 CHECKED_SAMPLES = 32

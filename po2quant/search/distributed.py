@@ -26,6 +26,7 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
 from po2quant.files import write_json
+from po2quant.runs.folder import THREAD_VARIABLES
 from po2quant.search.oracle import end_trial, unfinished
 from po2quant.search.run import SearchResult, run_search
 from po2quant.search.settings import SearchSettings
@@ -41,7 +42,6 @@ from po2quant.search.worker import (
     search_identity,
 )
 from po2quant.training.finetune import Experiment
-from po2quant.training.run_folder import THREAD_VARIABLES
 
 CHIEF, WORKER = "chief", "worker"
 ROLES = (CHIEF, WORKER)

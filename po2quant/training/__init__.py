@@ -1,1 +1,1 @@
-"""Training: preparing networks, the loop, schedules, weight files, run folders."""
+"""Training: preparing networks, the loop, schedules, weight files."""

@@ -12,7 +12,7 @@ from deploy_runs import fine_tuned_run
 from benchmarks import deployment
 from benchmarks.deployment import RESOLVERS, cells, in_turn, litert_inference, main
 from benchmarks.document import END, begin_mark
-from po2quant.deploy.c_run import COMPILER
+from po2quant.export.c.run import COMPILER
 from po2quant.files import read_csv
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")

@@ -20,12 +20,12 @@ from refusals import refusal
 from po2quant.benchmark import load_benchmark
 from po2quant.bit_config import BitConfig
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.interpreter import quantize_inputs, results, run
-from po2quant.deploy.listing import listing, macs
-from po2quant.deploy.operations import Conv2D, LookUpTable, Requantize, Weights
-from po2quant.deploy.plan import plan_of
-from po2quant.deploy.program import SOFTMAX, Program
 from po2quant.deploy.reference import Float64Network, compare
+from po2quant.integer.interpreter import quantize_inputs, results, run
+from po2quant.integer.listing import listing, macs
+from po2quant.integer.operations import Conv2D, LookUpTable, Requantize, Weights
+from po2quant.integer.plan import plan_of
+from po2quant.integer.program import SOFTMAX, Program
 from po2quant.network import (
     Placement,
     activation_quantizers,

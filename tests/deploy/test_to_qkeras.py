@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from keras import layers
 from refusals import complaint
 
-from po2quant.deploy.program import Program
 from po2quant.deploy.to_qkeras import to_qkeras
+from po2quant.integer.program import Program
 
 SCRIPT = """
 import sys

@@ -17,12 +17,12 @@ from refusals import complaint, refusal
 
 from po2quant.benchmark import Split, load_benchmark
 from po2quant.deploy import verify as verification
-from po2quant.deploy.c_run import COMPILER, compile_c
-from po2quant.deploy.c_source import write_c
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.interpreter import quantize_inputs, results, run
-from po2quant.deploy.program import Program
 from po2quant.deploy.verify import SCORE_BATCH_SIZE, predictor, score, verify
+from po2quant.export.c.run import COMPILER, compile_c
+from po2quant.export.c.source import write_c
+from po2quant.integer.interpreter import quantize_inputs, results, run
+from po2quant.integer.program import Program
 from po2quant.network import Placement, activation_quantizers
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")

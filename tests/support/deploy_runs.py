@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from po2quant.benchmark import Benchmark, Dataset
+from po2quant.runs.folder import RunFolder
 from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.prepare import resolve_config
-from po2quant.training.run_folder import RunFolder
 
 
 def fine_tuned_run(benchmark: Benchmark, dataset: Dataset, weights: Path, run: Path, cell: str = "") -> Path:

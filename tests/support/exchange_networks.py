@@ -12,8 +12,8 @@ from keras import layers
 
 from po2quant.bit_config import LayerBits
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.interpreter import quantize_inputs, run
-from po2quant.deploy.program import Program
+from po2quant.integer.interpreter import quantize_inputs, run
+from po2quant.integer.program import Program
 from po2quant.network import Placement, activation_quantizers, flat_config
 
 REQUANTIZED = Placement(requantize_shortcuts=True)

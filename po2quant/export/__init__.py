@@ -1,0 +1,1 @@
+"""Writers of integer programs: C, ONNX, QONNX, LiteRT; without TensorFlow or Keras."""

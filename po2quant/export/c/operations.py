@@ -1,0 +1,338 @@
+"""The constants and calls of each operation of an integer program in C."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from po2quant.export.c.kernels import Functions, packed_reach_bytes
+from po2quant.integer.operations import (
+    NO_PADDING,
+    Add,
+    AveragePooling,
+    Concatenate,
+    Conv2D,
+    Dense,
+    LookUpTable,
+    MaxPooling,
+    Multiply,
+    Operation,
+    Requantize,
+    Tensor,
+    ZeroPadding,
+    output_shape,
+)
+from po2quant.integer.plan import Plan, plan_of
+from po2quant.integer.program import Program
+
+DTYPES = tuple(map(np.dtype, ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")))
+LINE_LENGTH = 120
+
+
+def smallest_dtype(low: int, high: int) -> np.dtype:
+    """Return the smallest C integer that holds a range; of one size, the signed one if it does."""
+    return next(dtype for dtype in DTYPES if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max)
+
+
+def tensor_dtype(tensor: Tensor) -> np.dtype:
+    """Return the C integer that holds a tensor."""
+    return smallest_dtype(tensor.format.min_int, tensor.format.max_int)
+
+
+def short_name(dtype: np.dtype) -> str:
+    """Return the name of a type in the kernels, e.g. ``'u8'``."""
+    return f"{dtype.kind}{8 * dtype.itemsize}"
+
+
+def patch_dtype(x: Tensor) -> np.dtype:
+    """Return the C integer of a patch, at its widest: 16 bits for inputs of 8, else that of the inputs."""
+    dtype = tensor_dtype(x)
+    return np.dtype("int16") if dtype.itemsize == 1 else dtype
+
+
+def patch_bytes(program: Program, operation: Operation) -> int:
+    """Return the size of what an operation gathers for one output pixel; 0 where it reads its input directly."""
+    if not isinstance(operation, (Conv2D, Dense)) or (isinstance(operation, Conv2D) and _is_depthwise(operation)):
+        return 0
+    (x,) = program.inputs_of(operation)
+    if _is_matrix_product(operation) and patch_dtype(x) == tensor_dtype(x):
+        return 0
+    return math.prod(operation.kernel.integers.shape[:-1]) * patch_dtype(x).itemsize
+
+
+def _is_depthwise(operation: Conv2D) -> bool:
+    return operation.kernel.integers.shape[2] == 1 and operation.groups > 1
+
+
+def _is_matrix_product(operation: Conv2D | Dense) -> bool:
+    if isinstance(operation, Dense):
+        return True
+    geometry = (*operation.kernel.integers.shape[:2], *operation.strides, operation.groups)
+    return set(geometry) == {1} and operation.padding == NO_PADDING
+
+
+class Calls:
+    """Writer of the calls of a program's operations; it collects the constants and functions that they need.
+
+    Args:
+        program: the program.
+        identifiers: the C name of each tensor.
+        pack: store weights in their own number of bits.
+    """
+
+    def __init__(self, program: Program, identifiers: dict[str, str], pack: bool) -> None:
+        self.program, self.identifiers, self.pack = program, identifiers, pack
+        self.functions = Functions()
+        self.constants: list[str] = []
+        self.loops: list[str] = []
+        self.constant_bytes = 0
+
+    def type_of(self, tensor: str) -> str:
+        """Return the C type of a tensor's integers."""
+        return short_name(tensor_dtype(self.program.tensor[tensor]))
+
+    def patch_type(self, operation: Operation) -> str:
+        """Return the C type of the integers that an operation gathers."""
+        (x,) = self.program.inputs_of(operation)
+        return "patch_u8" if tensor_dtype(x) == np.uint8 else short_name(patch_dtype(x))
+
+    def call(self, operation: Operation, patch: str) -> str:
+        """Return the statement that computes an operation.
+
+        Args:
+            operation: any but Reshape, which moves nothing.
+            patch: where it gathers the inputs of an output pixel; empty where it does not.
+        """
+        plan = plan_of(self.program, operation)
+        match operation:
+            case Conv2D() | Dense():
+                return self._weighted(operation, plan, patch)
+            case AveragePooling() | MaxPooling():
+                return self._pooling(operation, plan)
+            case Add() | Multiply() | Requantize() | Concatenate() | LookUpTable():
+                return self._elementwise(operation, plan)
+            case ZeroPadding(padding=((top, _), (left, _))):
+                kind = self.type_of(operation.output)
+                function = self.functions.name("gather", x=kind, patch=kind)
+                rows, columns, depth = output_shape(operation, self._input_shapes(operation))
+                window = self._window(operation, (rows, columns))
+                return self._invoke(function, operation, window, -top, -left, depth)
+        raise ValueError(f"operation {operation.name!r} ({type(operation).__name__}) is not known")
+
+    def _invoke(self, function: str, operation: Operation, *arguments: object) -> str:
+        tensors = [self.identifiers[name] for name in (*operation.inputs, operation.output)]
+        return f"{function}({', '.join(map(str, (*tensors, *arguments)))});"
+
+    def _input_shapes(self, operation: Operation) -> tuple[tuple[int, ...], ...]:
+        return tuple(tensor.shape for tensor in self.program.inputs_of(operation))
+
+    def _registers(self, operation: Operation, plan: Plan) -> dict[str, str]:
+        """Return the types that accumulate, and that align and round."""
+        is_wide = any(self.type_of(name) == "u32" for name in operation.inputs)
+        accumulator = 64 if is_wide else plan.accumulator_register
+        return {"acc": f"i{accumulator}", "wide": f"i{max(accumulator, plan.sum_register)}"}
+
+    def _weighted(self, operation: Conv2D | Dense, plan: Plan, patch: str) -> str:
+        name, kernel = self.identifiers[operation.output], operation.kernel.integers
+        is_depthwise = isinstance(operation, Conv2D) and _is_depthwise(operation)
+        channels = kernel.shape[-1]
+        rows = kernel if is_depthwise else kernel.reshape(-1, channels).T
+        types = {
+            "x": self.type_of(operation.inputs[0]),
+            "patch": self.patch_type(operation),
+            "w": self._weights(f"{name}_weights", rows.ravel(), operation.kernel.bit_width),
+            "bias": self._array(f"{name}_bias", plan.bias, smallest_dtype(-(2**31), int(np.abs(plan.bias).max()))),
+            "y": self.type_of(operation.output),
+            **self._registers(operation, plan),
+        }
+        constants = [f"{name}_weights", f"{name}_bias", self._rescale(name, plan, types["wide"])]
+        if patch:
+            constants.insert(0, patch)
+        types |= _shift_types("align", plan.align_shifts) | _shift_types("shift", plan.output_shifts)
+        if _is_matrix_product(operation):
+            inputs = self._input_shapes(operation)[0]
+            function = self.functions.name("widened_dense" if patch else "dense", **types)
+            return self._invoke(function, operation, *constants, math.prod(inputs[:-1]), inputs[-1], channels)
+        window = self._window(operation, kernel.shape[:2])
+        function = self.functions.name("depthwise" if is_depthwise else "convolution", **types)
+        return self._invoke(function, operation, *constants, window)
+
+    def _pooling(self, operation: AveragePooling | MaxPooling, plan: Plan) -> str:
+        types = {"x": self.type_of(operation.inputs[0]), "y": self.type_of(operation.output)}
+        types |= self._registers(operation, plan)
+        limits = (int(plan.output_shifts[0]), *_limits(plan, types["wide"]))
+        window = self._window(operation, operation.window)
+        if isinstance(operation, AveragePooling):
+            return self._invoke(self.functions.name("average", **types), operation, *limits, window)
+        lowest = self.program.inputs_of(operation)[0].format.min_int
+        return self._invoke(self.functions.name("maximum", **types), operation, lowest, *limits, window)
+
+    def _elementwise(self, operation: Operation, plan: Plan | None) -> str:
+        """Write a function of loops for an operation that sees one integer of each input at a time."""
+        output, name = self.type_of(operation.output), f"{self.identifiers[operation.output]}_loop"
+        inputs = [f"const {self.type_of(x)} *restrict x{i}" for i, x in enumerate(operation.inputs)]
+        shapes = self._input_shapes(operation)
+        if isinstance(operation, LookUpTable):
+            table, lowest = self._table(operation), self.program.inputs_of(operation)[0].format.min_int
+            body = _loops([math.prod(shapes[0])], f"y[i0] = {table}[(int32_t)x0[i0] - {_parenthesized(lowest)}];")
+        elif isinstance(operation, Concatenate):
+            body = self._concatenation(operation, plan, shapes, output)
+        else:
+            sizes, strides = merged_axes(shapes)
+            wide = self._registers(operation, plan)["wide"]
+            values = [f"({wide})x{i}[{_index(steps)}]" for i, steps in enumerate(strides)]
+            if isinstance(operation, Add):
+                values = [f"{v} * {2**shift}" for v, shift in zip(values, plan.input_shifts, strict=True)]
+            value = (" * " if isinstance(operation, Multiply) else " + ").join(values)
+            rounded = self._rounded(operation, plan, value, int(plan.output_shifts[0]), output)
+            body = _loops(sizes, f"y[{_index(_contiguous(sizes))}] = {rounded};")
+        self.loops.append(f"static void {name}({', '.join(inputs)}, {output} *restrict y)\n{{\n{body}}}\n")
+        return self._invoke(name, operation)
+
+    def _concatenation(self, operation: Concatenate, plan: Plan, shapes: Sequence[tuple[int, ...]], output: str) -> str:
+        outer = math.prod(shapes[0][: operation.axis])
+        inner = [math.prod(shape[operation.axis :]) for shape in shapes]
+        body = ""
+        wide = self._registers(operation, plan)["wide"]
+        for i, (size, shift) in enumerate(zip(inner, plan.output_shifts.tolist(), strict=True)):
+            value = self._rounded(operation, plan, f"({wide})x{i}[i0 * {size} + i1]", shift, output)
+            body += _loops([outer, size], f"y[i0 * {sum(inner)} + {sum(inner[:i])} + i1] = {value};")
+        return body
+
+    def _rounded(self, operation: Operation, plan: Plan, value: str, shift: int, output: str) -> str:
+        wide = self._registers(operation, plan)["wide"]
+        low, high = _limits(plan, wide)
+        return f"({output})clamp_{wide}(round_shift_{wide}({value}, {shift}), {low}, {high})"
+
+    def _table(self, operation: LookUpTable) -> str:
+        name = f"{self.identifiers[operation.output]}_table"
+        self._array(name, operation.table, tensor_dtype(self.program.output_of(operation)))
+        return name
+
+    def _window(self, operation: Operation, window: Sequence[int]) -> str:
+        """Write the sizes of an operation on images, and return their address."""
+        name = f"{self.identifiers[operation.output]}_window"
+        shapes = self._input_shapes(operation)
+        (top, _), (left, _) = operation.padding
+        sizes = {
+            ("height", "width", "channels"): shapes[0],
+            ("output_height", "output_width", "output_channels"): output_shape(operation, shapes),
+            ("rows", "columns"): window,
+            ("row_stride", "column_stride"): getattr(operation, "strides", (1, 1)),
+            ("row_dilation", "column_dilation"): getattr(operation, "dilation", (1, 1)),
+            ("top", "left", "groups"): (top, left, getattr(operation, "groups", 1)),
+        }
+        fields = [f".{n} = {v}" for names, values in sizes.items() for n, v in zip(names, values, strict=True)]
+        self.constants.append(f"static const window {name} = {{\n{_lines(fields)}}};\n")
+        return f"&{name}"
+
+    def _rescale(self, name: str, plan: Plan, wide: str) -> str:
+        """Write the shifts and limits of an operation with channels, and return their address."""
+        low, high = _limits(plan, wide)
+        fields = []
+        for kind, shifts in (("align", plan.align_shifts), ("shift", plan.output_shifts)):
+            self._array(f"{name}_{kind}", shifts if _differ(shifts) else shifts[:1], np.dtype("int8"))
+            fields.append(f".{kind} = {name}_{kind}")
+        fields += [f".low = {low}", f".high = {high}"]
+        self.constants.append(f"static const rescale {name}_rescale = {{\n{_lines(fields)}}};\n")
+        return f"&{name}_rescale"
+
+    def _weights(self, name: str, values: np.ndarray, bits: int) -> str:
+        if not self.pack:
+            return self._array(name, values, smallest_dtype(int(values.min()), int(values.max())))
+        kind = self.functions.packed_type(bits)
+        return self._array(name, packed(values, bits), np.dtype("uint8"), kind)
+
+    def _array(self, name: str, values: np.ndarray, dtype: np.dtype, kind: str | None = None) -> str:
+        """Write an array, and return its type."""
+        kind = kind or short_name(dtype)
+        self.constant_bytes += values.size * dtype.itemsize
+        self.constants.append(
+            f"static const {kind} {name}[{values.size}] = {{\n{_lines(map(str, values.tolist()))}}};\n"
+        )
+        return kind
+
+
+def _differ(shifts: np.ndarray) -> bool:
+    return bool(np.any(shifts != shifts[0]))
+
+
+def _shift_types(kind: str, shifts: np.ndarray) -> dict[str, str]:
+    """Return the function that shifts every channel, and whether each has a shift of its own."""
+    if kind == "align":
+        function = "left" if shifts.max() <= 0 else "jam"
+    else:
+        function = "round_right" if shifts.min() >= 1 else "round_shift"
+    return {kind: function, f"{kind}_step": str(int(_differ(shifts)))}
+
+
+def packed(values: np.ndarray, bits: int) -> np.ndarray:
+    """Return integers one after the other in ``bits`` bits each, lowest bit first, as bytes.
+
+    Zeros follow, so that a reader may fetch as many bytes for the last integer as for any.
+    """
+    columns = [((values >> bit) & 1).astype(np.uint8) for bit in range(bits)]
+    stream = np.packbits(np.stack(columns, axis=1).ravel(), bitorder="little")
+    return np.append(stream, np.zeros(packed_reach_bytes(bits) - 1, np.uint8))
+
+
+def merged_axes(shapes: Sequence[tuple[int, ...]]) -> tuple[list[int], list[list[int]]]:
+    """Return the fewest loops over shapes that repeat axes of size 1: their sizes, and the steps of each input.
+
+    Example:
+        >>> merged_axes([(5, 5, 8), (1, 1, 8)])
+        ([25, 8], [[8, 1], [0, 1]])
+    """
+    sizes: list[int] = []
+    moves: list[tuple[bool, ...]] = []
+    for size, axis in zip(np.broadcast_shapes(*shapes), zip(*shapes, strict=True), strict=True):
+        moving = tuple(own == size for own in axis)
+        if size > 1 and moves and moves[-1] == moving:
+            sizes[-1] *= size
+        elif size > 1:
+            sizes.append(size)
+            moves.append(moving)
+    strides = []
+    for own in zip(*moves, strict=True) if moves else [()] * len(shapes):
+        inner = _contiguous([size if moving else 1 for size, moving in zip(sizes, own, strict=True)])
+        strides.append([step if moving else 0 for step, moving in zip(inner, own, strict=True)])
+    return sizes, strides
+
+
+def _contiguous(sizes: Sequence[int]) -> list[int]:
+    """Return the step of each axis of an array, the last fastest."""
+    return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+
+
+def _index(strides: Iterable[int]) -> str:
+    parts = [f"i{axis} * {step}" if step > 1 else f"i{axis}" for axis, step in enumerate(strides) if step]
+    return " + ".join(parts) or "0"
+
+
+def _loops(sizes: Sequence[int], body: str) -> str:
+    heads = [f"for (int32_t i{axis} = 0; i{axis} < {size}; ++i{axis})" for axis, size in enumerate(sizes)]
+    return "".join(f"{'    ' * (depth + 1)}{line}\n" for depth, line in enumerate([*heads, body]))
+
+
+def _limits(plan: Plan, wide: str) -> tuple[int, int]:
+    """Return the limits of the output, as far as the type that rounds can reach them."""
+    info = np.iinfo(f"int{wide[1:]}")
+    return max(plan.low, int(info.min)), min(plan.high, int(info.max))
+
+
+def _parenthesized(value: int) -> str:
+    return f"({value})" if value < 0 else str(value)
+
+
+def _lines(items: Iterable[str]) -> str:
+    """Return items with commas, as many a line as fit."""
+    lines, length = [[]], 0
+    for item in items:
+        if length + len(item) + 2 > LINE_LENGTH - 4:
+            lines.append([])
+            length = 0
+        lines[-1].append(item)
+        length += len(item) + 2
+    return "".join(f"    {', '.join(line)},\n" for line in lines)

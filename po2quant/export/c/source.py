@@ -1,0 +1,327 @@
+"""An integer program as C99: a header and a source without heap, floating point or library.
+
+Every tensor is the smallest C integer that holds its format, and lies in one static arena, or where the caller keeps
+inputs and outputs. Kernels are ``(channel, row, column, depth)``, so that each output is one product of two contiguous
+rows, which gcc vectorises; the inputs of an output pixel are first gathered into a patch. Biases are aligned already.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+from pathlib import Path
+from string import Template
+
+from po2quant.export.c.arena import Buffer, plan_arena
+from po2quant.export.c.kernels import PRELUDE
+from po2quant.export.c.operations import Calls, patch_bytes, tensor_dtype
+from po2quant.integer.operations import LINEAR, Reshape, Tensor
+from po2quant.integer.program import Program
+
+TRACE_MACRO = "PO2QUANT_TRACE"
+
+HEADER = Template("""\
+#ifndef ${prefix}_H
+#define ${prefix}_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ${prefix}_ARENA_BYTES $arena_bytes
+#define ${prefix}_WEIGHT_BYTES $weight_bytes
+
+$macros
+
+/* Run one sample. Inputs must be in their ranges; inputs and outputs must not overlap. Not reentrant. */
+void ${name}_run($parameters);
+
+#ifdef $trace
+/* Yours to define: called with every tensor of the program as soon as it is there. */
+void ${name}_trace(const char *tensor, const void *integers, size_t size_bytes);
+#endif
+
+#endif
+""")
+
+TRACE = Template("""\
+#ifdef $trace
+#define TRACE(tensor, size_bytes) ${name}_trace(#tensor, tensor, size_bytes)
+#else
+#define TRACE(tensor, size_bytes) ((void)(tensor))
+#endif
+""")
+
+MAIN = Template("""\
+/* Reads samples of raw integers, input by input, and writes the outputs of each; with $trace also all tensors. */
+#include <stdio.h>
+
+#include "$name.h"
+
+$arrays
+
+#ifdef $trace
+enum { FILES = 3 };
+static FILE *tensors;
+
+void ${name}_trace(const char *tensor, const void *integers, size_t size_bytes)
+{
+    (void)tensor;
+    (void)fwrite(integers, 1, size_bytes, tensors);
+}
+#else
+enum { FILES = 2 };
+#endif
+
+int main(int argc, char **argv)
+{
+    if (argc != FILES + 1) {
+        fprintf(stderr, "%s needs %d files: inputs, outputs, and with $trace tensors\\n", argv[0], FILES);
+        return 2;
+    }
+    FILE *const inputs = fopen(argv[1], "rb");
+    FILE *const outputs = fopen(argv[2], "wb");
+    if (inputs == NULL || outputs == NULL) {
+        fprintf(stderr, "%s cannot open %s or %s\\n", argv[0], argv[1], argv[2]);
+        return 1;
+    }
+#ifdef $trace
+    tensors = fopen(argv[3], "wb");
+    if (tensors == NULL) {
+        fprintf(stderr, "%s cannot open %s\\n", argv[0], argv[3]);
+        return 1;
+    }
+#endif
+    int written = 1;
+    while (written && $reads) {
+        ${name}_run($arguments);
+        written = $writes;
+    }
+    written = fclose(outputs) == 0 && written;
+#ifdef $trace
+    written = !ferror(tensors) && fclose(tensors) == 0 && written;
+#endif
+    (void)fclose(inputs);
+    return written ? 0 : 1;
+}
+""")
+
+
+@dataclasses.dataclass(frozen=True)
+class CSource:
+    """The files of a program in C.
+
+    Args:
+        program: what they compute.
+        name: prefix of their functions and macros.
+        header: the interface.
+        source: the network.
+        main: a program that runs a file of inputs; a device does not need it.
+        arena_bytes: memory for tensors, without those of the caller.
+        weight_bytes: constants: kernels, biases, shifts and tables.
+    """
+
+    program: Program
+    name: str
+    header: Path
+    source: Path
+    main: Path
+    arena_bytes: int
+    weight_bytes: int
+
+
+def write_c(program: Program, folder: str | os.PathLike, name: str, pack: bool = False) -> CSource:
+    """Write a program as ``<name>.h``, ``<name>.c`` and ``<name>_main.c``.
+
+    Args:
+        program: the program.
+        folder: where the files go; it is made if there is none.
+        name: a C identifier, the prefix of all that the header declares.
+        pack: store each weight in its own number of bits instead of in 8, 16 or 32: smaller, but slower to read.
+
+    Raises:
+        ValueError: for a name that is no C identifier.
+
+    Example:
+        >>> source = write_c(program, "build", "digits")  # doctest: +SKIP
+    """
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise ValueError(f"name must be a C identifier that begins with a letter. Received: {name!r}")
+    network = _Network(program, name, pack)
+    texts = {f"{name}.h": network.header(), f"{name}.c": network.source(), f"{name}_main.c": network.main()}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in texts.items():
+        (folder / file).write_text(text, encoding="ascii")
+    header, source, main = (folder / file for file in texts)
+    return CSource(program, name, header, source, main, network.arena.size_bytes, network.calls.constant_bytes)
+
+
+def memory_bytes(program: Program, pack: bool = False) -> tuple[int, int]:
+    """Return the bytes of a program's constants and of its arena in C, as :func:`write_c` would report them."""
+    network = _Network(program, "network", pack)
+    return network.calls.constant_bytes, network.arena.size_bytes
+
+
+class _Network:
+    """The texts of a program's files."""
+
+    def __init__(self, program: Program, name: str, pack: bool) -> None:
+        self.program, self.name = program, name
+        self.identifiers = {
+            tensor.name: f"t{i}_{re.sub(r'[^A-Za-z0-9]', '_', tensor.name)}" for i, tensor in enumerate(program.tensors)
+        }
+        self.inputs = _numbered("input", len(program.inputs))
+        self.outputs = _numbered("output", len(program.outputs))
+        self.storage = _storage(program)
+        self.arena = plan_arena(self._buffers())
+        self.calls = Calls(program, self.identifiers, pack)
+        self.statements = self._statements()
+
+    def _of_caller(self) -> dict[str, str]:
+        """Return the parameter that holds each tensor of the caller."""
+        held = dict(zip(self.program.inputs, self.inputs, strict=True))
+        for output, parameter in zip(self.program.outputs, self.outputs, strict=True):
+            held.setdefault(self.storage[output.tensor], parameter)
+        return held
+
+    def _buffers(self) -> list[Buffer]:
+        """Return what the arena holds: tensors from the step that writes them to the last that reads them, patches."""
+        program, held = self.program, self._of_caller()
+        last_read = {
+            self.storage[x]: step for step, operation in enumerate(program.operations) for x in operation.inputs
+        }
+        buffers = []
+        for step, operation in enumerate(program.operations):
+            name = operation.output
+            if self.storage[name] == name and name not in held:
+                tensor = program.tensor[name]
+                buffers.append(
+                    Buffer(self.identifiers[name], _size_bytes(tensor), step, max(step, last_read.get(name, step)))
+                )
+            if size_bytes := patch_bytes(program, operation):
+                buffers.append(Buffer(self._patch_name(name), size_bytes, step, step))
+        return buffers
+
+    def _patch_name(self, output: str) -> str:
+        return f"{self.identifiers[output]}_patch"
+
+    def _in_arena(self, buffer: str, kind: str) -> str:
+        return f"({kind} *)(void *)(arena.bytes + {self.arena.offsets_bytes[buffer]})"
+
+    def _statements(self) -> list[str]:
+        program, held = self.program, self._of_caller()
+        lines = [self._declaration(name) for name in program.tensor] + [self._trace(name) for name in program.inputs]
+        for operation in program.operations:
+            if not isinstance(operation, Reshape):
+                patch = ""
+                if patch_bytes(program, operation):
+                    patch = self._in_arena(self._patch_name(operation.output), self.calls.patch_type(operation))
+                lines.append(self.calls.call(operation, patch))
+            lines.append(self._trace(operation.output))
+        for output, parameter in zip(program.outputs, self.outputs, strict=True):
+            if held[self.storage[output.tensor]] != parameter:
+                size = math.prod(program.tensor[output.tensor].shape)
+                lines += [
+                    f"for (int32_t i = 0; i < {size}; ++i)",
+                    f"    {parameter}[i] = {self.identifiers[output.tensor]}[i];",
+                ]
+        return lines
+
+    def _declaration(self, name: str) -> str:
+        """Return the pointer to a tensor."""
+        root, kind = self.storage[name], self.calls.type_of(name)
+        const = "const " if root in self.program.inputs else ""
+        if name != root:
+            place = self.identifiers[root]
+        else:
+            place = self._of_caller().get(root) or self._in_arena(self.identifiers[root], kind)
+        return f"{const}{kind} *const {self.identifiers[name]} = {place};"
+
+    def _trace(self, name: str) -> str:
+        return f"TRACE({self.identifiers[name]}, {_size_bytes(self.program.tensor[name])});"
+
+    def _parameters(self) -> str:
+        inputs = [f"const {self._c_type(x)} *{p}" for x, p in zip(self.program.inputs, self.inputs, strict=True)]
+        outputs = zip(self.program.outputs, self.outputs, strict=True)
+        return ", ".join([*inputs, *(f"{self._c_type(output.tensor)} *{p}" for output, p in outputs)])
+
+    def _c_type(self, name: str) -> str:
+        return f"{tensor_dtype(self.program.tensor[name]).name}_t"
+
+    def _caller_tensors(self) -> list[tuple[str, Tensor, str]]:
+        """Return the parameter, the tensor and the host's function of all inputs and outputs."""
+        tensor, program = self.program.tensor, self.program
+        inputs = [(p, tensor[name], "") for p, name in zip(self.inputs, program.inputs, strict=True)]
+        outputs = zip(self.outputs, program.outputs, strict=True)
+        return inputs + [(p, tensor[output.tensor], output.host_function) for p, output in outputs]
+
+    def header(self) -> str:
+        """Return the interface: sizes, exponents and the function."""
+        prefix, macros = self.name.upper(), []
+        for parameter, tensor, host in self._caller_tensors():
+            shape = " x ".join(map(str, tensor.shape))
+            then = f", then {host}" if host not in ("", LINEAR) else ""
+            label = f"{prefix}_{parameter.upper()}"
+            macros += [
+                f"/* {parameter}: {shape}, {tensor.format.min_int} to {tensor.format.max_int}, "
+                f"value = integer * 2**exponent{then} */",
+                f"#define {label}_SIZE {math.prod(tensor.shape)}",
+                f"#define {label}_EXPONENT ({tensor.format.exponent})",
+            ]
+        return HEADER.substitute(
+            name=self.name,
+            prefix=prefix,
+            arena_bytes=self.arena.size_bytes,
+            weight_bytes=self.calls.constant_bytes,
+            macros="\n".join(macros),
+            parameters=self._parameters(),
+            trace=TRACE_MACRO,
+        )
+
+    def source(self) -> str:
+        """Return the constants and functions."""
+        size = self.arena.size_bytes
+        arena = [f"static union {{\n    uint8_t bytes[{size}];\n    int64_t alignment;\n}} arena;\n"] if size else []
+        calls = self.calls
+        trace = TRACE.substitute(name=self.name, trace=TRACE_MACRO)
+        parts = [*calls.functions.texts.values(), *calls.constants, *arena, *calls.loops, trace]
+        body = "".join(f"    {line}\n" for line in self.statements)
+        run = f"void {self.name}_run({self._parameters()})\n{{\n{body}}}\n"
+        return "\n".join([f'#include "{self.name}.h"\n', PRELUDE, *parts, run])
+
+    def main(self) -> str:
+        """Return a program that runs a file of inputs."""
+        prefix = self.name.upper()
+        arrays = [
+            f"static {tensor_dtype(tensor).name}_t {p}[{prefix}_{p.upper()}_SIZE];"
+            for p, tensor, _ in self._caller_tensors()
+        ]
+        reads = [f"fread({p}, sizeof {p}, 1, inputs) == 1" for p in self.inputs]
+        writes = [f"fwrite({p}, sizeof {p}, 1, outputs) == 1" for p in self.outputs]
+        return MAIN.substitute(
+            name=self.name,
+            trace=TRACE_MACRO,
+            arrays="\n".join(arrays),
+            reads=" && ".join(reads),
+            writes=" && ".join(writes),
+            arguments=", ".join((*self.inputs, *self.outputs)),
+        )
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
+
+
+def _storage(program: Program) -> dict[str, str]:
+    """Return the tensor in whose memory each tensor lies: its own, or of a Reshape, that of the input."""
+    storage = {name: name for name in program.inputs}
+    for operation in program.operations:
+        name = operation.output
+        storage[name] = storage[operation.inputs[0]] if isinstance(operation, Reshape) else name
+    return storage
+
+
+def _size_bytes(tensor: Tensor) -> int:
+    return math.prod(tensor.shape) * tensor_dtype(tensor).itemsize

@@ -1,0 +1,64 @@
+"""What the writers of exchange files share: what float32 can add, and packages that may be absent."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from po2quant.integer.operations import AveragePooling, Conv2D, Dense, Operation
+from po2quant.integer.plan import plan_of
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import jammed_bias, weighted_channels
+
+EXACT_FLOAT32_BITS = 25
+"""Width, sign included, up to which float32 adds integers without rounding."""
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Return an optional module.
+
+    Raises:
+        ValueError: where it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0].replace("_", "-")
+        raise ValueError(f"{purpose} needs {package}: pip install 'po2quant[exchange]'. Received: {error}") from None
+
+
+def check_8_bits(subject: str, bits: int) -> None:
+    """Raise ValueError where a tensor or kernel has more bits than an 8-bit format."""
+    if bits > 8:
+        raise ValueError(f"{subject} must have at most 8 bits for this format. Received: {bits} bits")
+
+
+def inexact_in_float32(program: Program) -> tuple[str, ...]:
+    """Return the names of the operations whose sums may need more bits than a float32 has."""
+    return tuple(
+        operation.name for operation in program.operations if _sum_bits(program, operation) > EXACT_FLOAT32_BITS
+    )
+
+
+def _sum_bits(program: Program, operation: Operation) -> int:
+    """Return the width of an operation's widest sum as a float32 computes it, with the jammed bias, sign included."""
+    if isinstance(operation, (Conv2D, Dense)):
+        x, y = program.inputs_of(operation)[0].format, program.output_of(operation).format
+        bias = jammed_bias(operation, x, y)
+        return max(_weighted_bits(*channel) for channel in weighted_channels(operation.kernel, bias, x))
+    plan = plan_of(program, operation)
+    if plan is None:
+        return 0
+    widest = max(plan.exact_bits, plan.sum_bits)
+    return widest + 1 if isinstance(operation, AveragePooling) else widest
+
+
+def _weighted_bits(limits: tuple[int, int], exponent: int, bias: int, bias_exponent: int) -> int:
+    """Return the width of the sums of a channel and of their parts, in units of the finer exponent."""
+    if limits == (0, 0):
+        return bias.bit_length() + 1
+    unit = min(exponent, bias_exponent) if bias else exponent
+    low, high = (limit << exponent - unit for limit in limits)
+    aligned = bias << bias_exponent - unit if bias else 0
+    largest = max(high + max(aligned, 0), -low - min(aligned, 0), abs(aligned))
+    return (largest - 1).bit_length() + 1

@@ -1,0 +1,355 @@
+"""Writes an integer program of 8 bits as a LiteRT (TensorFlow Lite) file that keeps its powers of two."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from po2quant.export.exchange import check_8_bits
+from po2quant.export.litert.litert_file import LiteRTFile, Scale
+from po2quant.fixed_point import FixedPointFormat, magnitude_bits
+from po2quant.integer.operations import (
+    LINEAR,
+    NO_PADDING,
+    RELU6,
+    Add,
+    AveragePooling,
+    Concatenate,
+    Conv2D,
+    Dense,
+    LookUpTable,
+    MaxPooling,
+    Multiply,
+    Operation,
+    Padding,
+    Requantize,
+    Reshape,
+    Tensor,
+    Weights,
+    ZeroPadding,
+    output_shape,
+)
+from po2quant.integer.plan import plan_of, weighted_limits
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import settle_constant_channels
+
+SAME, VALID = 0, 1
+NO_ACTIVATION, RELU_ACTIVATION, RELU6_ACTIVATION = 0, 1, 3
+"""Numbers of LiteRT's schema."""
+
+INT8 = np.iinfo(np.int8)
+INT32 = np.iinfo(np.int32)
+
+Shape = tuple[int, ...]
+
+
+def to_litert(program: Program, path: str | os.PathLike) -> None:
+    """Write a program as a LiteRT int8 file.
+
+    Every tensor keeps its exponent: a scale in the file is the power of two of the program. An unsigned tensor has zero
+    point -128, a signed one 0. Kernels are int8 with one power of two an output channel. The first size of every tensor
+    is the number of samples, which the host may change. A softmax at the end is left to the host, as in the program.
+
+    One operation on equal inputs gives the program's integers, or at most one unit beside them, because LiteRT
+
+    - has biases in units of the products: finer bits of a bias are rounded to them, half to even;
+    - rounds half up or away from 0, where the program rounds half to even;
+    - has no narrow range: -128 is where the program stops at -127.
+
+    Args:
+        program: the integer program, with activations and kernels of at most 8 bits.
+        path: of the file.
+
+    Raises:
+        ValueError: for more than 8 bits, what LiteRT's operators cannot do, or where ai-edge-litert is not installed.
+
+    Example:
+        >>> to_litert(integer_program(model), "network.tflite")  # doctest: +SKIP
+
+    Reference:
+        "LiteRT 8-bit quantization specification", ai.google.dev.
+    """
+    program = settle_constant_channels(program)
+    for tensor in program.tensors:
+        check_8_bits(f"tensor {tensor.name!r}", tensor.format.bit_width)
+    _Writer(program).write(Path(path))
+
+
+def zero_point(format: FixedPointFormat) -> int:
+    """Return the int8 that stands for 0: LiteRT's integer = the program's integer + zero point."""
+    return 0 if format.signed else INT8.min
+
+
+class _Writer:
+    """Adds the operators of each operation of a program."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._file = LiteRTFile()
+        self._places: dict[str, int] = {}
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        program = self._program
+        for name in program.inputs:
+            tensor = program.tensor[name]
+            self._places[name] = self._new(name, tensor.shape, tensor.format)
+        for operation in program.operations:
+            self._add(operation)
+        outputs = [self._places[output.tensor] for output in program.outputs]
+        self._file.write(path, program.name, [self._places[name] for name in program.inputs], outputs)
+
+    def _add(self, operation: Operation) -> None:
+        """Add an operation: what computes, what keeps its range, its shape."""
+        inputs, output = self._program.inputs_of(operation), self._program.output_of(operation)
+        shape = output_shape(operation, tuple(tensor.shape for tensor in inputs))
+        places = [self._places[name] for name in operation.inputs]
+        place = self._computed(operation, inputs, places, output.format, shape)
+        place = self._limited(operation, place, output.format, shape)
+        if shape != output.shape or isinstance(operation, Reshape):
+            place = self._reshaped(operation.name, place, output)
+        self._file.rename(place, output.name)
+        self._places[output.name] = place
+
+    def _computed(
+        self,
+        operation: Operation,
+        inputs: tuple[Tensor, ...],
+        places: list[int],
+        format: FixedPointFormat,
+        shape: Shape,
+    ) -> int:
+        match operation:
+            case Conv2D():
+                return self._convolution(operation, inputs[0], places[0], format, shape)
+            case Dense():
+                return self._matrix_product(operation, inputs[0], places[0], format, shape)
+            case AveragePooling():
+                return self._average(operation, inputs[0], places[0], format, shape)
+            case MaxPooling():
+                place = self._pooled("MAX_POOL_2D", operation, inputs[0], places[0], inputs[0].format, shape)
+                return self._requantized(operation.name, place, inputs[0].format, format, shape)
+            case Add() | Multiply():
+                return self._elementwise(operation, places, format, shape)
+            case Concatenate(axis=axis):
+                parts = [
+                    self._requantized(operation.name, place, x.format, format, x.shape)
+                    for x, place in zip(inputs, places, strict=True)
+                ]
+                return self._operator("CONCATENATION", operation.name, parts, shape, format, axis=axis + 1)
+            case Requantize():
+                return self._operator("QUANTIZE", operation.name, places, shape, format)
+            case LookUpTable():
+                return self._looked_up(operation, inputs[0].format, places[0], format, shape)
+            case ZeroPadding(padding=padding):
+                return self._padded(operation.name, places[0], inputs[0], padding)
+            case Reshape():
+                return places[0]
+        raise ValueError(f"operation {operation.name!r} ({type(operation).__name__}) is not known")
+
+    def _new(
+        self, name: str, shape: Shape, format: FixedPointFormat, kind: type = np.int8, zero: int | None = None
+    ) -> int:
+        scale = Scale(np.array(format.exponent), zero_point(format) if zero is None else zero)
+        return self._file.tensor(name, shape, kind, scale)
+
+    def _operator(
+        self, kind: str, name: str, inputs: list[int], shape: Shape, format: FixedPointFormat, **options: int
+    ) -> int:
+        """Add an operator and return the place of its int8 output."""
+        place = self._new(f"{name}/{kind.lower()}", shape, format)
+        self._file.operator(kind, inputs, place, **options)
+        return place
+
+    def _convolution(self, operation: Conv2D, x: Tensor, place: int, format: FixedPointFormat, shape: Shape) -> int:
+        rows, columns, depth, _ = operation.kernel.integers.shape
+        is_depthwise = depth == 1 and operation.groups > 1
+        spans = tuple((size - 1) * step + 1 for size, step in zip((rows, columns), operation.dilation, strict=True))
+        padding = _named_padding(operation.padding, x.shape, spans, operation.strides)
+        if padding is None:
+            place, padding = self._padded(operation.name, place, x, operation.padding), VALID
+        options = _strides(operation.strides) | {"padding": padding}
+        options |= {"dilationHFactor": operation.dilation[0], "dilationWFactor": operation.dilation[1]}
+        options |= {"fusedActivationFunction": _fused(operation.activation, format)}
+        if not is_depthwise:
+            weights = self._weights(operation, x.format, (3, 0, 1, 2), 0)
+            return self._operator("CONV_2D", operation.name, [place, *weights], shape, format, **options)
+        weights = self._weights(operation, x.format, (2, 0, 1, 3), 3)
+        options["depthMultiplier"] = shape[-1] // x.shape[-1]
+        return self._operator("DEPTHWISE_CONV_2D", operation.name, [place, *weights], shape, format, **options)
+
+    def _matrix_product(self, operation: Dense, x: Tensor, place: int, format: FixedPointFormat, shape: Shape) -> int:
+        options = {"fusedActivationFunction": _fused(operation.activation, format), "keepNumDims": len(shape) > 1}
+        inputs = [place, *self._weights(operation, x.format, (1, 0), 0)]
+        return self._operator("FULLY_CONNECTED", operation.name, inputs, shape, format, **options)
+
+    def _weights(self, operation: Conv2D | Dense, x: FixedPointFormat, order: Shape, axis: int) -> tuple[int, int]:
+        """Add a kernel and the bias in units of its products."""
+        name, kernel = operation.name, _filled(operation)
+        exponents = kernel.exponents + x.exponent
+        bias = _rounded_bias(operation, exponents, self._program.output_of(operation).format.exponent)
+        terms = list(zip(weighted_limits(kernel, x), bias.tolist(), strict=True))
+        lowest, highest = (
+            min(low + min(term, 0) for (low, _), term in terms),
+            max(high + max(term, 0) for (_, high), term in terms),
+        )
+        if lowest < INT32.min or highest > INT32.max:
+            raise ValueError(f"sums of {name!r} must fit 32 bits for LiteRT. Received: {lowest} to {highest}")
+        integers = np.ascontiguousarray(kernel.integers.transpose(order).astype(np.int8))
+        return (
+            self._file.constant(f"{name}/kernel", integers, Scale(kernel.exponents, axis=axis)),
+            self._file.constant(f"{name}/bias", bias.astype(np.int32), Scale(exponents)),
+        )
+
+    def _average(self, operation: AveragePooling, x: Tensor, place: int, format: FixedPointFormat, shape: Shape) -> int:
+        """Add an average; one into another format is taken in 16 bits, as LiteRT averages keep their format."""
+        name, kind = operation.name, "AVERAGE_POOL_2D"
+        if x.format.exponent == format.exponent and x.format.signed == format.signed:
+            return self._pooled(kind, operation, x, place, format, shape)
+        spare_bits = magnitude_bits(16) - magnitude_bits(x.format.bit_width, x.format.signed)
+        finer = dataclasses.replace(x.format, exponent=x.format.exponent - spare_bits)
+        if format.exponent < finer.exponent:
+            raise ValueError(
+                f"output of average {name!r} must have an exponent of at least {finer.exponent} for LiteRT, "
+                f"{spare_bits} below its input's. Received: {format.exponent}"
+            )
+        wide = self._new(f"{name}/wide", x.shape, finer, np.int16, 0)
+        self._file.operator("QUANTIZE", [place], wide)
+        average = self._new(f"{name}/wide_average", shape, finer, np.int16, 0)
+        self._file.operator(kind, [wide], average, **_pooling_options(operation, x.shape))
+        return self._operator("QUANTIZE", name, [average], shape, format)
+
+    def _pooled(
+        self,
+        kind: str,
+        operation: AveragePooling | MaxPooling,
+        x: Tensor,
+        place: int,
+        format: FixedPointFormat,
+        shape: Shape,
+    ) -> int:
+        return self._operator(kind, operation.name, [place], shape, format, **_pooling_options(operation, x.shape))
+
+    def _elementwise(self, operation: Add | Multiply, places: list[int], format: FixedPointFormat, shape: Shape) -> int:
+        if len(places) != 2:
+            raise ValueError(f"operation {operation.name!r} must have 2 inputs for LiteRT. Received: {len(places)}")
+        activation = _fused(operation.activation, format)
+        kind = "ADD" if isinstance(operation, Add) else "MUL"
+        return self._operator(kind, operation.name, places, shape, format, fusedActivationFunction=activation)
+
+    def _looked_up(
+        self, operation: LookUpTable, x: FixedPointFormat, place: int, format: FixedPointFormat, shape: Shape
+    ) -> int:
+        """Add a table of 256 integers and the sum that makes a place in it of an int8."""
+        name, file = operation.name, self._file
+        integers = np.clip(np.arange(INT8.min, INT8.max + 1) - zero_point(x), x.min_int, x.max_int)
+        table = (operation.table[integers - x.min_int] + zero_point(format)).astype(np.int8)
+        wide, index = (file.tensor(f"{name}/{part}", shape, np.int32) for part in ("wide", "index"))
+        file.operator("CAST", [place], wide)
+        file.operator("ADD", [wide, file.constant(f"{name}/offset", np.array([-INT8.min], np.int32))], index)
+        scale = Scale(np.array(format.exponent), zero_point(format))
+        tables = file.constant(f"{name}/table", table, scale)
+        return self._operator("GATHER", name, [tables, index], shape, format)
+
+    def _padded(self, name: str, place: int, x: Tensor, padding: Padding) -> int:
+        places = self._file.constant(f"{name}/paddings", np.array([(0, 0), *padding, (0, 0)], np.int32))
+        (top, bottom), (left, right) = padding
+        shape = (x.shape[0] + top + bottom, x.shape[1] + left + right, x.shape[2])
+        return self._operator("PAD", name, [place, places], shape, x.format)
+
+    def _reshaped(self, name: str, place: int, output: Tensor) -> int:
+        shape = [-1, *output.shape]
+        sizes = self._file.constant(f"{name}/shape", np.array(shape, np.int32))
+        return self._operator("RESHAPE", name, [place, sizes], output.shape, output.format, newShape=shape)
+
+    def _requantized(
+        self, name: str, place: int, format: FixedPointFormat, target: FixedPointFormat, shape: Shape
+    ) -> int:
+        if (format.exponent, format.signed) == (target.exponent, target.signed):
+            return place
+        return self._operator("QUANTIZE", name, [place], shape, target)
+
+    def _limited(self, operation: Operation, place: int, format: FixedPointFormat, shape: Shape) -> int:
+        """Add what keeps the integers in a range that is narrower than its type's, by more than a narrow range."""
+        plan = plan_of(self._program, operation)
+        if plan is None:
+            return place
+        has_activation_inside = isinstance(operation, (Conv2D, Dense, Add, Multiply))
+        low, high = (format.min_int, format.max_int) if has_activation_inside else (plan.low, plan.high)
+        zero = zero_point(format)
+        for kind, limit, is_needed in (
+            ("MAXIMUM", low + zero, low + zero > INT8.min + format.narrow_range),
+            ("MINIMUM", high + zero, high + zero < INT8.max),
+        ):
+            if is_needed:
+                scale = Scale(np.array(format.exponent), zero)
+                end = self._file.constant(f"{operation.name}/{kind.lower()}_end", np.array([limit], np.int8), scale)
+                place = self._operator(kind, operation.name, [place, end], shape, format)
+        return place
+
+
+def _fused(activation: str, format: FixedPointFormat) -> int:
+    """Return the activation that an operator must have inside; an unsigned int8 begins at 0 by itself."""
+    if activation == RELU6:
+        return RELU6_ACTIVATION
+    return RELU_ACTIVATION if activation != LINEAR and format.signed else NO_ACTIVATION
+
+
+def _filled(operation: Conv2D | Dense) -> Weights:
+    """Return the kernel with each channel's integers as large as int8 holds, so that its bias is rounded the least.
+
+    LiteRT's kernels stop at -127.
+    """
+    kernel = operation.kernel
+    check_8_bits(f"kernel of {operation.name!r}", kernel.bit_width)
+    if kernel.integers.min(initial=0) == INT8.min:
+        raise ValueError(f"kernel of {operation.name!r} must be in [-127, 127] for LiteRT. Received: -128")
+    largest = np.abs(kernel.integers).reshape(-1, kernel.exponents.size).max(axis=0)
+    places = np.array([7 - integer.bit_length() if integer else 0 for integer in largest.tolist()])
+    return Weights(kernel.integers << places, kernel.exponents - places, 8)
+
+
+def _rounded_bias(operation: Conv2D | Dense, exponents: np.ndarray, output_exponent: int) -> np.ndarray:
+    """Return a bias in units of the products, rounded half to even."""
+    name, bias = operation.name, operation.bias
+    factors = [Fraction(2) ** places for places in (bias.exponents - exponents).tolist()]
+    exact = [integer * factor for integer, factor in zip(bias.integers.tolist(), factors, strict=True)]
+    rounded = [round(term) for term in exact]
+    largest = max(map(abs, rounded))
+    if largest > INT32.max:
+        raise ValueError(f"bias of {name!r} must fit 32 bits in units of its products for LiteRT. Received: {largest}")
+    if any(a != b and e > output_exponent for a, b, e in zip(exact, rounded, exponents.tolist(), strict=True)):
+        raise ValueError(
+            f"bias of {name!r} must not be finer than its products for LiteRT, as the output is: use fewer bits for "
+            "the output or more for the kernel. Received: a finer bias"
+        )
+    return np.array(rounded, np.int64)
+
+
+def _named_padding(padding: Padding, image: Shape, spans: Shape, strides: Shape) -> int | None:
+    """Return SAME or VALID, or None where padding is neither."""
+    if padding == NO_PADDING:
+        return VALID
+    totals = [
+        max((-(-size // stride) - 1) * stride + span - size, 0)
+        for size, span, stride in zip(image[:2], spans, strides, strict=True)
+    ]
+    return SAME if padding == tuple((total // 2, total - total // 2) for total in totals) else None
+
+
+def _strides(strides: Shape) -> dict[str, int]:
+    return {"strideH": strides[0], "strideW": strides[1]}
+
+
+def _pooling_options(operation: AveragePooling | MaxPooling, image: Shape) -> dict[str, int]:
+    padding = _named_padding(operation.padding, image, operation.window, operation.strides)
+    if padding is None:
+        raise ValueError(
+            f"padding of pooling {operation.name!r} must be 'same' or 'valid' for LiteRT. Received: {operation.padding}"
+        )
+    rows, columns = operation.window
+    return _strides(operation.strides) | {"padding": padding, "filterHeight": rows, "filterWidth": columns}

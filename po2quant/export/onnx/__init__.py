@@ -1,0 +1,1 @@
+"""Integer programs as ONNX and QONNX files."""

@@ -1,0 +1,93 @@
+"""Writes an integer program as QONNX, which FINN, hls4ml and other tools read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from po2quant.export.exchange import inexact_in_float32
+from po2quant.export.onnx.graph import OnnxGraph, channels_first, first, write_onnx
+from po2quant.fixed_point import integer_range
+from po2quant.integer.operations import Tensor, Weights
+from po2quant.integer.program import Program
+from po2quant.integer.rewrites import on_one_grid, settle_constant_channels
+
+DOMAIN = "qonnx.custom_op.general"
+
+
+def to_qonnx(program: Program, path: str | os.PathLike, per_channel: bool = True) -> tuple[str, ...]:
+    """Write a program as a QONNX file of one sample at a time.
+
+    Every tensor and every weight passes a ``Quant`` node: powers of two as scales, zero point 0, half to even. Bits of
+    a bias that cannot change an output are left out. A softmax at the end is left to the host, as in the program.
+
+    Args:
+        program: the integer program.
+        path: of the file.
+        per_channel: whether kernels and biases keep one scale an output channel. False gives each one scale, the
+            coarsest that holds all its values, and more bits where the channels differ: hls4ml wants it so.
+
+    Returns:
+        Names of the operations that float32, and so qonnx's own executor, may compute inexactly: their biases or sums
+        can need more than the 24 bits of its significand, as with 16-bit tensors. All others are exact, to the bit.
+
+    Raises:
+        ValueError: where onnx is not installed.
+
+    Example:
+        >>> to_qonnx(integer_program(model), "network.onnx")  # doctest: +SKIP
+        ()
+
+    Reference:
+        A. Pappalardo et al., "QONNX: Representing Arbitrary-Precision Quantized Neural Networks", 2022, section 5.
+    """
+    model = OnnxGraph(program, _Quant(per_channel), samples=1).model()
+    write_onnx(Path(path), model)
+    return inexact_in_float32(settle_constant_channels(program))
+
+
+class _Quant:
+    """Tensors and weights as ``Quant`` nodes."""
+
+    def __init__(self, per_channel: bool) -> None:
+        self.domains = {DOMAIN: 1}
+        self._per_channel = per_channel
+
+    def quantize(self, graph: OnnxGraph, value: str, tensor: Tensor) -> None:
+        """Add the ``Quant`` node of a tensor."""
+        format = tensor.format
+        scale, shape = graph.scale(format.exponent), first(tensor.shape)
+        _quant(graph, value, tensor.name, shape, scale, format.bit_width, format.signed, format.narrow_range)
+
+    def weights(self, graph: OnnxGraph, name: str, weights: Weights) -> str:
+        """Add weights as float32 values and the ``Quant`` node that they pass unchanged."""
+        weights = weights if self._per_channel else on_one_grid(name, weights)
+        integers, axis = channels_first(weights)
+        exponents = weights.exponents if self._per_channel else weights.exponents[:1]
+        scales = graph.scale(exponents).reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
+        values = graph.constant(f"{name}/values", (integers * scales.astype(np.float64)).astype(np.float32))
+        is_narrow = integers.min() >= integer_range(weights.bit_width, narrow_range=True)[0]
+        return _quant(graph, values, name, integers.shape, scales, weights.bit_width, True, is_narrow, per_sample=False)
+
+
+def _quant(
+    graph: OnnxGraph,
+    value: str,
+    output: str,
+    shape: tuple[int, ...],
+    scale: np.ndarray,
+    bit_width: int,
+    signed: bool,
+    narrow: bool,
+    **options: bool,
+) -> str:
+    inputs = [
+        value,
+        graph.constant(f"{output}/scale", scale),
+        graph.constant("/zero_point", np.float32(0)),
+        graph.constant(f"/bits_{bit_width}", np.float32(bit_width)),
+    ]
+    attributes = {"signed": int(signed), "narrow": int(narrow), "rounding_mode": "ROUND"}
+    return graph.node("Quant", inputs, output, shape, DOMAIN, **attributes, **options)

@@ -1,0 +1,118 @@
+"""What rewrites a program, or its weights, into another that computes the same integers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from fractions import Fraction
+
+import numpy as np
+
+from po2quant.fixed_point import MAX_BITS, FixedPointFormat, shift_right
+from po2quant.integer.operations import Conv2D, Dense, Weights
+from po2quant.integer.plan import jam, plan_of, weighted_limits
+from po2quant.integer.program import Program
+
+SIGN_BIT = 1
+SETTLED_BIAS_BITS = 32
+"""Width of biases among which some stand for constant channels."""
+
+
+def settle_constant_channels(program: Program) -> Program:
+    """Return a program that computes the same, where channels that no input can change are a bias alone.
+
+    Training lets channels die: their weights are far smaller than the last place of anything else. Such a channel is
+    recognised by its smallest and its largest sum, which give the same output, as rounding and clipping are monotone.
+    """
+    operations = tuple(
+        _settled(program, operation) if isinstance(operation, (Conv2D, Dense)) else operation
+        for operation in program.operations
+    )
+    return dataclasses.replace(program, operations=operations)
+
+
+def _settled(program: Program, operation: Conv2D | Dense) -> Conv2D | Dense:
+    kernel, bias = operation.kernel, operation.bias
+    x, y = program.inputs_of(operation)[0].format, program.output_of(operation).format
+    ends = np.array([_outputs_of_ends(*channel, y.exponent) for channel in weighted_channels(kernel, bias, x)], object)
+    plan = plan_of(program, operation)
+    smallest, largest = np.clip(ends, plan.low, plan.high).astype(np.int64).T
+    is_constant = smallest == largest
+    return dataclasses.replace(
+        operation,
+        kernel=Weights(
+            np.where(is_constant, 0, kernel.integers),
+            np.where(is_constant, y.exponent - x.exponent, kernel.exponents),
+            kernel.bit_width,
+        ),
+        bias=Weights(
+            np.where(is_constant, smallest, bias.integers),
+            np.where(is_constant, y.exponent, bias.exponents),
+            SETTLED_BIAS_BITS,
+        ),
+    )
+
+
+def weighted_channels(kernel: Weights, bias: Weights, x: FixedPointFormat) -> zip:
+    """Return, for each channel, the limits of its products, their exponent, the bias and its exponent."""
+    exponents = (kernel.exponents + x.exponent).tolist()
+    return zip(weighted_limits(kernel, x), exponents, bias.integers.tolist(), bias.exponents.tolist(), strict=True)
+
+
+def _outputs_of_ends(
+    limits: tuple[int, int], exponent: int, bias: int, bias_exponent: int, output_exponent: int
+) -> list[int]:
+    """Return the output integers, not clipped, of the smallest and the largest sum of products."""
+    shift = Fraction(2) ** (exponent - output_exponent)
+    offset = bias * Fraction(2) ** (bias_exponent - output_exponent)
+    return [round(limit * shift + offset) for limit in limits]
+
+
+def jammed_bias(operation: Conv2D | Dense, x: FixedPointFormat, y: FixedPointFormat) -> Weights:
+    """Return a bias of fewer bits that gives the same outputs, bit for bit.
+
+    A bias of 31 bits fits neither a float32 nor its sum with products. Its bits below half a unit of the products, and
+    below a quarter of an output's unit, are replaced by one: :mod:`po2quant.integer.plan` has the proof.
+
+    Args:
+        operation: the convolution or matrix product.
+        x: format of its input.
+        y: format of its output.
+    """
+    bias = operation.bias
+    coarsest = np.minimum(operation.kernel.exponents + x.exponent - 1, y.exponent - 2)
+    exponents = np.where(bias.integers == 0, coarsest, np.maximum(bias.exponents, coarsest))
+    places = (exponents - bias.exponents).tolist()
+    integers = [
+        jam(integer, place) if integer else 0 for integer, place in zip(bias.integers.tolist(), places, strict=True)
+    ]
+    width = max(integer.bit_length() for integer in integers) + 1
+    return Weights(np.array(integers, np.int64), exponents, max(width, 2))
+
+
+def on_one_grid(name: str, weights: Weights) -> Weights:
+    """Return the same values as integers of one exponent: the coarsest grid that holds all of them.
+
+    Args:
+        name: of the weights, for errors.
+        weights: a kernel or bias, whose channels may have different exponents.
+
+    Raises:
+        ValueError: where the channels are so far apart that the integers need more than 32 bits.
+    """
+    rows = weights.integers.reshape(-1, weights.exponents.size).T.tolist()
+    channels = [(row, exponent) for row, exponent in zip(rows, weights.exponents.tolist(), strict=True) if any(row)]
+    grid = min((exponent + _trailing_zeros(row) for row, exponent in channels), default=0)
+    top = max((exponent + max(map(abs, row)).bit_length() for row, exponent in channels), default=grid + 1)
+    bits = top - grid + SIGN_BIT
+    if bits > MAX_BITS:
+        raise ValueError(f"{name} must fit {MAX_BITS} bits with one exponent for all channels. Received: {bits} bits")
+    places = np.clip(grid - weights.exponents, -MAX_BITS, MAX_BITS)
+    return Weights(shift_right(weights.integers, places), np.full_like(weights.exponents, grid), bits)
+
+
+def _trailing_zeros(integers: list[int]) -> int:
+    """Return the zeros at the end of integers, not all 0, that all of them share."""
+    lowest = functools.reduce(operator.or_, integers)
+    return (lowest & -lowest).bit_length() - 1

@@ -1,0 +1,87 @@
+"""LiteRT files in its interpreter: every operation at most one unit off, with the program's own scales."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exchange_networks import computed, frozen_every_operation, narrow
+from frozen_networks import network
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+from refusals import complaint
+
+from po2quant.deploy.from_keras import integer_program
+from po2quant.export.executors import LITERT_KERNELS, REFERENCE, XNNPACK, run_litert, single_operations
+from po2quant.export.litert.to_litert import to_litert
+from po2quant.integer.operations import LookUpTable, Reshape, ZeroPadding
+from po2quant.integer.program import Program
+
+litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed: po2quant[exchange]")
+
+OPERATION_TOLERANCE = 1
+"""Units by which one operation may be off: LiteRT rounds biases, and ties elsewhere than to even."""
+
+MOVING = (LookUpTable, Reshape, ZeroPadding)
+
+
+def worst(program: Program, expected: dict[str, np.ndarray], folder: Path, kernels: str) -> dict[str, int]:
+    """Return the largest difference of each operation alone, on the program's own inputs."""
+    differences = {}
+    for part in single_operations(program):
+        (operation,) = part.operations
+        to_litert(part, folder / "part.tflite")
+        (found,) = run_litert(part, folder / "part.tflite", expected, kernels)
+        difference = int(np.abs(found - expected[operation.output]).max())
+        differences[operation.output] = difference
+        assert difference == 0 or not isinstance(operation, MOVING), operation.name
+    return differences
+
+
+@pytest.mark.parametrize("kernels", LITERT_KERNELS)
+def test_each_operation_is_at_most_one_unit_off(kernels, tmp_path):
+    program, _, expected = computed(frozen_every_operation(8), 32)
+    differences = worst(program, expected, tmp_path, kernels)
+    assert max(differences.values()) == OPERATION_TOLERANCE, differences
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data(), st.integers(0, 2**32 - 1))
+def test_each_operation_of_random_networks_is_at_most_one_unit_off(tmp_path, data, seed):
+    """2 to 8 bits each, biases to 31, saturation, ties; or the writer says what LiteRT cannot do."""
+    program, _, expected = computed(narrow(network(data.draw), seed), 4, seed)
+    try:
+        differences = worst(program, expected, tmp_path, REFERENCE)
+    except ValueError as error:
+        assert "for LiteRT" in str(error)
+        reject()
+    assert max(differences.values()) <= OPERATION_TOLERANCE, differences
+
+
+def test_the_whole_network_runs_on_any_number_of_samples(tmp_path):
+    """Differences of 1 unit grow a little on their way through 20 operations."""
+    program, _, expected = computed(frozen_every_operation(8), 5)
+    to_litert(program, tmp_path / "network.tflite")
+    (found,) = run_litert(program, tmp_path / "network.tflite", expected, XNNPACK)
+    np.testing.assert_allclose(found, expected[program.outputs[0].tensor], rtol=0, atol=4)
+
+
+def test_a_file_has_the_scales_of_the_program(tmp_path):
+    program = integer_program(frozen_every_operation(8))
+    to_litert(program, tmp_path / "network.tflite")
+    interpreter = litert.Interpreter(str(tmp_path / "network.tflite"))
+    stored = {details["name"]: details for details in interpreter.get_tensor_details()}
+    for tensor in program.tensors:
+        format = tensor.format
+        assert stored[tensor.name]["quantization"] == (format.scale, 0 if format.signed else -128)
+    (layer,) = (operation for operation in program.operations if operation.name == "depthwise")
+    scales = stored["depthwise/kernel"]["quantization_parameters"]
+    assert scales["quantized_dimension"] == 3
+    np.testing.assert_array_equal(scales["scales"], 2.0**layer.kernel.exponents)
+
+
+def test_more_than_8_bits_are_refused_by_name(tmp_path):
+    wide = integer_program(frozen_every_operation(9))
+    assert "tensor 'activation'" in complaint(to_litert, wide, tmp_path / "network.tflite")
+    assert not list(tmp_path.iterdir())
