@@ -29,6 +29,7 @@ MAX_TABLE_BITS = 16
 FLOAT64_PRECISION = 53
 """Bits of a float64's significand."""
 
+
 @dataclasses.dataclass(frozen=True)
 class _Function:
     """A function of one integer tensor, waiting for the quantizer that makes a table of it."""

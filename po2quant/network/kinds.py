@@ -92,9 +92,7 @@ def _convolution(layer: keras.layers.Layer, x: keras.KerasTensor, kernel: keras.
 
 
 def _depthwise(layer: keras.layers.Layer, x: keras.KerasTensor, kernel: keras.KerasTensor) -> keras.KerasTensor:
-    return keras.ops.depthwise_conv(
-        x, kernel, layer.strides, layer.padding, layer.data_format, layer.dilation_rate
-    )
+    return keras.ops.depthwise_conv(x, kernel, layer.strides, layer.padding, layer.data_format, layer.dilation_rate)
 
 
 def _matrix_product(layer: keras.layers.Layer, x: keras.KerasTensor, kernel: keras.KerasTensor) -> keras.KerasTensor:

@@ -86,9 +86,7 @@ def flat_config(model: keras.Model, bits: int, placement: Placement = Placement(
 
 def weight_layer_names(model: keras.Model) -> list[str]:
     """Return the names of the layers that have a kernel, in network order."""
-    return list(
-        dict.fromkeys(node.layer.name for node in read_graph(model).nodes if is_weighted(node.layer))
-    )
+    return list(dict.fromkeys(node.layer.name for node in read_graph(model).nodes if is_weighted(node.layer)))
 
 
 class _Rewriter:
