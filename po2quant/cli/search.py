@@ -83,7 +83,8 @@ def search(
         typer.Option("--role", help="chief: hand out trials at --oracle. worker: run those of the chief there."),
     ] = None,
     oracle: Annotated[
-        str | None, typer.Option("--oracle", help="host:port where the chief listens; there is no password.")
+        str | None,
+        typer.Option("--oracle", help="host:port where the chief listens to who can read the token in its run folder."),
     ] = None,
 ) -> None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
