@@ -1,10 +1,13 @@
 """Run folders: never two runs in one, never half a file."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
-from po2quant.runs.folder import THREAD_VARIABLES, RunFolder
+from po2quant.runs.folder import THREAD_VARIABLES, RunFolder, check_usable
 
 ARGUMENTS = {"command": "finetune", "config": "flat8", "epochs": 3}
 
@@ -57,3 +60,70 @@ def test_somebody_elses_folder_and_a_file_are_refused(tmp_path):
         RunFolder(tmp_path / "photos", ARGUMENTS)
     with pytest.raises(ValueError, match="must be a folder"):
         RunFolder(tmp_path / "photos" / "a.jpg", ARGUMENTS)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("left_over", [(), ("partial-config.json",), ("run.lock",), ("run.lock", "partial-env.json")])
+def test_a_run_begins_in_a_folder_with_what_a_killed_process_leaves(tmp_path, left_over, resume):
+    for name in left_over:
+        (tmp_path / name).write_text("{")
+    with RunFolder(tmp_path, ARGUMENTS, resume):
+        assert json.loads((tmp_path / "config.json").read_text()) == ARGUMENTS
+
+
+@pytest.mark.parametrize("path", ["run-\udcff", "\udce4/run"])
+def test_a_folder_that_text_cannot_name_is_refused_before_it_is_made(tmp_path, path):
+    with pytest.raises(ValueError, match=r"must be text that UTF-8 can encode\. Received: .*\\udc"):
+        RunFolder(tmp_path / path, ARGUMENTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"needs a folder where files can be written\. Received: .*file is none"):
+        RunFolder(tmp_path / "file" / "run", ARGUMENTS)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from po2quant.runs.folder import THREAD_VARIABLES, RunFolder, check_usable
+with RunFolder(Path(sys.argv[1]), {"command": "finetune"}):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Return a process that works in the folder ``run``."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "locked\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_told_who_works_in_the_folder(holder, tmp_path):
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    expected = rf"is being worked on by process {holder.pid} on .* since 20.* \(-c .*run\)"
+    for attempt in (RunFolder, lambda *arguments: check_usable(tmp_path / "run", resume=True)):
+        with pytest.raises(ValueError, match=expected):
+            attempt(tmp_path / "run", {"command": "finetune"}, True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_kill_9_leaves_no_lock(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    with RunFolder(tmp_path / "run", {"command": "finetune"}, resume=True):
+        assert json.loads((tmp_path / "run" / "run.lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_folder_is_free_after_the_block_and_after_a_refusal(tmp_path):
+    with RunFolder(tmp_path, ARGUMENTS):
+        pass
+    with pytest.raises(ValueError, match="holds another run"):
+        RunFolder(tmp_path, ARGUMENTS | {"config": "flat4"}, resume=True)
+    with RunFolder(tmp_path, ARGUMENTS, resume=True):
+        pass
