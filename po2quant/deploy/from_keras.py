@@ -15,8 +15,7 @@ from keras import layers
 from po2quant.deploy.frozen import activation_format, integer_weights
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer import operations as ops
-from po2quant.integer.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights
-from po2quant.integer.plan import plan_of, weighted_limits
+from po2quant.integer.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights, weighted_limits
 from po2quant.integer.program import SOFTMAX, Output, Program
 from po2quant.network import weight_quantizers
 from po2quant.network.graph import Node, read_graph
@@ -78,8 +77,7 @@ def integer_program(model: keras.Model) -> Program:
     inputs = tuple(builder.input_tensor(layer).name for layer in graph.inputs)
     outputs = tuple(builder.result(node) for node in graph.outputs)
     program = Program(graph.name, tuple(builder.tensors.values()), inputs, tuple(builder.operations), outputs)
-    for operation in program.operations:
-        plan_of(program, operation)
+    _ = program.plans  # raises where a sum fits no register
     return program
 
 
@@ -174,7 +172,7 @@ class _Builder:
         state = self._states[parent]
         if function in ops.ACTIVATIONS:
             if isinstance(state, Tensor):
-                return ops.Requantize(name, (state.name,), "", activation=function)
+                return ops.Requantize(name, (state.name,), name, activation=function)
             if isinstance(state, Operation):
                 both = RELU6 if RELU6 in (function, state.activation) else function
                 return dataclasses.replace(state, activation=both)
@@ -208,7 +206,7 @@ class _Builder:
     def _operation(self, node: Node, inputs: tuple[Tensor, ...]) -> Operation:
         """Return the operation of a layer, whose output's name is not known yet."""
         layer = node.layer
-        head = (layer.name, tuple(tensor.name for tensor in inputs), "")
+        head = (layer.name, tuple(tensor.name for tensor in inputs), layer.name)
         if isinstance(layer, WEIGHTED):
             return self._weighted(head, layer, inputs[0])
         if isinstance(layer, layers.Concatenate):
