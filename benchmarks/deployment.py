@@ -43,7 +43,7 @@ from po2quant.graphs import graphs_released
 from po2quant.integer.interpreter import quantize_inputs
 from po2quant.integer.program import Program
 from po2quant.runs.folder import project_commit
-from po2quant.training.finetune import SCORES_FILE
+from po2quant.runs.names import SCORES_FILE
 from po2quant.training.prepare import resolve_config
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 

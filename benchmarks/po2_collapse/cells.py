@@ -17,11 +17,11 @@ from po2quant.diagnostics.recorder import Recorder
 from po2quant.files import read_csv
 from po2quant.network import calibrate, fold_batch_norm, weight_quantizers
 from po2quant.runs.folder import RunFolder, project_commit
+from po2quant.runs.names import BEST_WEIGHTS, EPOCHS_CSV
 from po2quant.training.finetune import Experiment
 from po2quant.training.fit import DivergedError, fit
 from po2quant.training.prepare import calibration_inputs, check_fits, evaluate, load_float_network, resolve_config
 from po2quant.training.progress import progress_line
-from po2quant.training.weights import BEST_WEIGHTS
 
 TRAINED_START, RANDOM_START = "trained", "random"
 STARTS = (TRAINED_START, RANDOM_START)
@@ -72,8 +72,13 @@ def run_cell(experiment: Experiment, cell: Cell, root: Path, command: str) -> di
     folder = folder_of(cell.key(experiment), root)
     facts = dict(zip(KEY, cell.key(experiment), strict=True))
     arguments = facts | {"preset": experiment.preset, "weights": experiment.weights}
-    run = RunFolder(folder, arguments, resume=folder.exists())
-    run.write_environment(seed=experiment.seed, data=experiment.dataset.describe(), command_line=command)
+    with RunFolder(folder, arguments, resume=folder.exists()) as run:
+        run.write_environment(seed=experiment.seed, data=experiment.dataset.describe(), command_line=command)
+        return facts | _measured(experiment, cell, folder) | {"commit": project_commit(), "command": command}
+
+
+def _measured(experiment: Experiment, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Train and score a network in a folder; return what came out."""
     model, inputs = prepare(experiment, cell)
     test = experiment.dataset.test
     before = evaluate(experiment.benchmark, model, test)
@@ -81,8 +86,8 @@ def run_cell(experiment: Experiment, cell: Cell, root: Path, command: str) -> di
     tensors = probe() if probe else []
     outcome = _train(experiment, cell, model, probe, folder) if cell.epochs else ""
     after = evaluate(experiment.benchmark, model, test) if cell.epochs else None
-    rows = read_csv(folder / "epochs.csv", missing_ok=True)
-    return facts | {
+    rows = read_csv(folder / EPOCHS_CSV, missing_ok=True)
+    return {
         "causes": " ".join(cell.rule.causes),
         "metric": before.metric,
         "score_calibrated": round(before.value, 6),
@@ -94,8 +99,6 @@ def run_cell(experiment: Experiment, cell: Cell, root: Path, command: str) -> di
         "test_samples": len(test),
         "data": experiment.dataset.describe(),
         "seconds": round(sum(float(row["seconds"]) for row in rows), 1),
-        "commit": project_commit(),
-        "command": command,
     }
 
 

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 
 from benchmarks.po2_collapse.cells import KEY, folder_of
 from benchmarks.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, LEARNED_ACTIVATIONS, STOCK
-from po2quant.diagnostics.measurement import BIAS, DIAGNOSTICS_CSV, KERNEL, load_measurements
+from po2quant.diagnostics.measurement import BIAS, KERNEL, load_measurements
 from po2quant.diagnostics.plots import draw_curves
 from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv
 from po2quant.report.plots import draw_epochs
+from po2quant.runs.names import DIAGNOSTICS_CSV, EPOCHS_CSV
 
 Row = dict[str, str]
 COLORS = {FLOAT: "black", STOCK: "tab:red", EXACT: "tab:blue", LEARNED: "tab:green", LEARNED_ACTIVATIONS: "tab:olive"}
@@ -75,7 +76,7 @@ def plot_runs(rows: Sequence[Row], config: str, runs: Path, path: Path) -> Path 
     shown = [row for row in rows if row["config"] == config and row["rule"] in COLORS]
     for row in sorted(shown, key=lambda row: (list(COLORS).index(row["rule"]), row["l2"], int(row["seed"]))):
         folder = folder_of(tuple(row[name] for name in KEY), runs)
-        if (folder / DIAGNOSTICS_CSV).exists() and (folder / "epochs.csv").exists():
+        if (folder / DIAGNOSTICS_CSV).exists() and (folder / EPOCHS_CSV).exists():
             label = row["rule"] if float(row["l2"]) == 0.0 else f"{row['rule']}, L2 {float(row['l2']):g}"
             found.setdefault(label, (row["rule"], folder))
     if not found:
@@ -84,7 +85,7 @@ def plot_runs(rows: Sequence[Row], config: str, runs: Path, path: Path) -> Path 
     grid = figure.subplots(2 + len(PANELS), len(found), squeeze=False, sharex="col", sharey="row")
     for column, (label, (rule, folder)) in zip(grid.T, found.items(), strict=True):
         column[0].set_title(label)
-        _draw_epochs(column[0], column[1], read_csv(folder / "epochs.csv"), rows[0]["metric"], COLORS[rule])
+        _draw_epochs(column[0], column[1], read_csv(folder / EPOCHS_CSV), rows[0]["metric"], COLORS[rule])
         measurements = load_measurements(folder / DIAGNOSTICS_CSV)
         for axes, (measure, part) in zip(column[2:], PANELS, strict=True):
             draw_curves(axes, measurements, measure, part)

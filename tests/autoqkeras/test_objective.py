@@ -4,10 +4,10 @@ import keras
 import pytest
 from networks import DENSE_NETWORK
 
+from po2quant.autoqkeras.objective import DEFAULT_GOAL, BitsGoal, MetricObjective
 from po2quant.benchmark import inverse_loss
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, network_size
-from po2quant.search.objective import DEFAULT_GOAL, BitsGoal, MetricObjective
 
 LOGS = {"loss": 0.5, "accuracy": 0.75, "auc": 0.9}
 

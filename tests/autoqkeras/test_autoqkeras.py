@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
+from po2quant.autoqkeras import AutoQKeras
+from po2quant.autoqkeras.arguments import own_dataset
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, network_size
 from po2quant.network import Placement, activation_quantizers, fold_batch_norm, weight_quantizers
-from po2quant.search.autoqkeras import AutoQKeras
-from po2quant.search.autoqkeras_arguments import own_dataset
 
 KERNEL = {"quantized_bits(8,8,1,1,alpha='auto_po2')": 8}
 BIAS = {f"quantized_bits({bits},{bits},1,1,alpha='auto_po2')": bits for bits in (16, 31)}

@@ -5,8 +5,8 @@ import json
 import keras
 import pytest
 
+from po2quant.autoqkeras.quantization_config import DEFAULT_QUANTIZATION_CONFIG, QuantizationConfig, search_space
 from po2quant.network import fold_batch_norm, network_layers
-from po2quant.search.quantization_config import DEFAULT_QUANTIZATION_CONFIG, QuantizationConfig, search_space
 
 CONFIG = QuantizationConfig.from_dict(None)
 LEFT_ALONE = {"kernel": 9, "bias": 19, "activation": 10}

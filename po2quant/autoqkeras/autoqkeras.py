@@ -16,14 +16,7 @@ import keras_tuner
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from po2quant.benchmark import Dataset, Recipe
-from po2quant.bit_config import BitConfig
-from po2quant.cost import ForgivingFactor, LayerShape, reference_config
-from po2quant.files import read_csv
-from po2quant.network import Placement, fold_batch_norm, network_layers, quantize_model
-from po2quant.network.quantize import STATIC
-from po2quant.runs.folder import RunFolder
-from po2quant.search.autoqkeras_arguments import (
+from po2quant.autoqkeras.arguments import (
     BAYESIAN,
     FIT_DEFAULTS,
     HYPERBAND,
@@ -35,19 +28,26 @@ from po2quant.search.autoqkeras_arguments import (
     own_dataset,
     read_options,
 )
-from po2quant.search.objective import BitsGoal, MetricObjective
+from po2quant.autoqkeras.objective import BitsGoal, MetricObjective
+from po2quant.autoqkeras.quantization_config import QuantizationConfig, search_space
+from po2quant.benchmark import Dataset, Recipe
+from po2quant.bit_config import BitConfig
+from po2quant.cost import ForgivingFactor, LayerShape, reference_config
+from po2quant.files import read_csv
+from po2quant.network import Placement, fold_batch_norm, network_layers, quantize_model
+from po2quant.network.quantize import STATIC
+from po2quant.runs.folder import RunFolder
+from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, EPOCHS_CSV, TRIALS_FOLDER
 from po2quant.search.oracle import OBJECTIVE, RANDOM_TRIALS, bayesian_oracle
-from po2quant.search.quantization_config import QuantizationConfig, search_space
 from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities, trial_inputs
 from po2quant.search.trial_log import TrialRow
-from po2quant.search.tuner import TRIALS_FOLDER, BitWidthTuner
-from po2quant.training.finetune import CONFIG_FILE
-from po2quant.training.fit import EPOCHS_CSV, compile_model, validation_logs
+from po2quant.search.tuner import BitWidthTuner
+from po2quant.training.fit import compile_model, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import check_fits
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.weights import BEST_WEIGHTS, load_weights
+from po2quant.training.weights import load_weights
 
 CHECKED_SAMPLES = 32
 """Validation samples that show before the search which logs there are."""
@@ -67,13 +67,13 @@ class AutoQKeras:
     Args:
         model: float functional or Sequential model with one input and one output, compiled with Adam; its loss and
             learning rate are the trials'. A learning rate schedule is read at the start of each epoch.
-        metrics: the objective, then metrics to log; see :meth:`~po2quant.search.objective.MetricObjective.of`.
-        goal: AutoQKeras' dictionary; see :meth:`~po2quant.search.objective.BitsGoal.from_dict`. None: 8 % for each
+        metrics: the objective, then metrics to log; see :meth:`~po2quant.autoqkeras.objective.MetricObjective.of`.
+        goal: AutoQKeras' dictionary; see :meth:`~po2quant.autoqkeras.objective.BitsGoal.from_dict`. None: 8 % for each
             factor of 2 below 8 bits.
         quantization_config: AutoQKeras' dictionary; see
-            :meth:`~po2quant.search.quantization_config.QuantizationConfig.from_dict`. None: the published widths with
-            power-of-two scales.
-        limit: AutoQKeras' dictionary; see :class:`~po2quant.search.quantization_config.Limits`. None: no limits.
+            :meth:`~po2quant.autoqkeras.quantization_config.QuantizationConfig.from_dict`. None: the published widths
+            with power-of-two scales.
+        limit: AutoQKeras' dictionary; see :class:`~po2quant.autoqkeras.quantization_config.Limits`. None: no limits.
         mode: ``'bayesian'``, ``'random'`` or ``'hyperband'``: many trials of few epochs, the best of them
             again with more (Li et al., JMLR 18, 2018, 185). A trial that goes on repeats its first epochs exactly.
         informed: whether a bayesian search from the model's weights first measures what each width of each quantizer
@@ -172,19 +172,21 @@ class AutoQKeras:
         check_fits(dataset, self.model)
         recipe = self._recipe = self._make_recipe(dataset, given["batch_size"], given["epochs"])
         self._data = f"passed to fit: {len(dataset.train)} train, {len(dataset.validation)} validation samples"
-        folder = RunFolder(self.output_dir, self._identity(recipe, dataset), resume=True)
-        folder.write_environment(seed=self.seed, data=self._data)
+        with RunFolder(self.output_dir, self._identity(recipe, dataset), resume=True) as folder:
+            folder.write_environment(seed=self.seed, data=self._data)
+            self._search(dataset, recipe, bool(given["verbose"]) and self.mode != HYPERBAND)
+
+    def _search(self, dataset: Dataset, recipe: Recipe, shown: bool) -> None:
         keras.utils.set_random_seed(self.seed)
         network = ReusableNetwork(self._quantize(self._start(), reference_config(self.layers)), recipe)
         self._objective.read(validation_logs(network.model, Pipeline(dataset.validation.head(CHECKED_SAMPLES)), recipe))
-        shown = given["verbose"] and self.mode != HYPERBAND
         with progress_line("search", self.max_trials) if shown else contextlib.nullcontext(SILENT) as line:
             self.tuner = self._make_tuner(network, dataset, recipe, line)
             with warnings.catch_warnings():
                 # The oracle's Gaussian process says so whenever a hyperparameter does not matter.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 self.tuner.search(verbose=0)
-        self.get_best_config().save(self.output_dir / CONFIG_FILE)
+        self.get_best_config().save(self.output_dir / BEST_CONFIG)
 
     def _start(self) -> keras.Model:
         """Return the float model with the weights that trials start from."""

@@ -1,4 +1,4 @@
-"""The arguments of :class:`~po2quant.search.autoqkeras.AutoQKeras`: what old code may pass, and what is refused."""
+"""The arguments of :class:`~po2quant.autoqkeras.AutoQKeras`: what old code may pass, and what is refused."""
 
 from __future__ import annotations
 

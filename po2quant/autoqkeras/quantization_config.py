@@ -14,7 +14,7 @@ from po2quant.cost import REFERENCE_ACTIVATION_BITS, REFERENCE_BIAS_BITS, REFERE
 from po2quant.fixed_point import check_bits
 from po2quant.network import Placement, fold_batch_norm, place_quantizers
 from po2quant.network.graph import read_graph
-from po2quant.network.layers import WEIGHT_LAYERS, activation_of
+from po2quant.network.kinds import activation_of, is_weighted
 from po2quant.quantizers import ALPHAS, AUTO_PO2, get_quantizer, parse_quantizer_call
 from po2quant.quantizers.parsing import QUANTIZERS
 from po2quant.search.space import PARTS, SearchSpace
@@ -199,14 +199,14 @@ def find_sites(model: keras.Model, placement: Placement, has_linear: bool = Fals
     sites = [
         Site(f"{name}.{part}", part, name, type(node.layer).__name__, True)
         for name, node in nodes.items()
-        if isinstance(node.layer, WEIGHT_LAYERS)
+        if is_weighted(node.layer)
         for part in (KERNEL, BIAS)
     ]
     for slot in place_quantizers(folded, placement):
         node = nodes[slot.layer]
         section = LINEAR if has_linear and activation_of(node.layer) is None else ACTIVATION
         owner = node.layer if slot.layer in names else node.inputs[0].layer
-        has_weights = isinstance(owner, WEIGHT_LAYERS)
+        has_weights = is_weighted(owner)
         sites.append(Site(f"{slot.name}.{ACTIVATION}", section, owner.name, type(owner).__name__, has_weights))
     return sites
 
