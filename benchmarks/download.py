@@ -1,4 +1,4 @@
-"""Official data sets: downloaded with resume, checked, and extracted whole or not at all."""
+"""Official data sets: downloaded over https with resume, each file against its published size and digest."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import hashlib
 import http
 import http.client
 import os
-import shutil
-import stat
-import tarfile
+import re
 import urllib.error
+import urllib.parse
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-from benchmarks.base import READ_ERRORS, check_member
+from po2quant.files import one_line, replaced_whole
 from po2quant.training.progress import progress_line
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30
-_ZIP_STARTS = (b"PK\3\4", b"PK\5\6")  # of a zip file and of an empty one
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,47 @@ class Source:
     """A file that a publisher offers.
 
     Args:
-        url: where it is.
+        url: where it is: https, or a place on this machine.
         name: of the file in the data folder.
-        size_bytes: as the publisher states it, or None.
-        digest: ``"sha256:<hex>"`` or ``"md5:<hex>"`` as the publisher states it, or None.
+        size_bytes: as the publisher states it; not one byte more is taken.
+        digest: ``"sha256:<hex>"`` as the publisher or other projects state it. Where nobody states one,
+            ``"md5:<hex>"``: it tells damage, not a forgery, so that the SHA-256 of the first download is kept in
+            ``<name>.sha256`` beside the file, and every later one must have the same.
+
+    Raises:
+        ValueError: where the URL is not safe, or size and digest are none.
     """
 
     url: str
     name: str
-    size_bytes: int | None = None
-    digest: str | None = None
+    size_bytes: int
+    digest: str
+
+    def __post_init__(self) -> None:
+        _check_safe(self.url)
+        if type(self.size_bytes) is not int or self.size_bytes <= 0:
+            raise ValueError(f"size_bytes of {self.name} must be a positive integer. Received: {self.size_bytes!r}")
+        if not isinstance(self.digest, str) or not _DIGEST.fullmatch(self.digest):
+            raise ValueError(f"digest of {self.name} must be sha256:<hex> or md5:<hex>. Received: {self.digest!r}")
+
+
+def _check_safe(url: str) -> None:
+    """Refuse a URL whose content others could change on the way: all but https and places on this machine."""
+    parts = urllib.parse.urlsplit(url)
+    is_here = parts.scheme == "file" or (parts.scheme == "http" and parts.hostname in _THIS_MACHINE)
+    if parts.scheme != "https" and not is_here:
+        raise ValueError(f"a download must be https. Received: {one_line(url)}")
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect only where it is as safe as the URL itself."""
+
+    def redirect_request(self, req: urllib.request.Request, *response: Any) -> urllib.request.Request | None:
+        new_url = response[-1]
+        _check_safe(new_url)
+        if req.type == "https" and urllib.parse.urlsplit(new_url).scheme != "https":
+            raise ValueError(f"a download must be https. Received: a redirect to {one_line(new_url)}")
+        return super().redirect_request(req, *response)
 
 
 class _InterruptedError(Exception):
@@ -66,20 +96,35 @@ def fetch(source: Source, folder: Path) -> Path:
             raise ValueError(f"{source.name} from {source.url} {fault}, so it was removed; try again")
         os.replace(part, target)
     except OSError as error:
-        raise ValueError(f"{folder} must be writable and have room for {source.name}. Received: {error}") from error
+        raise ValueError(
+            f"{folder} must be writable and have room for {source.name}. Received: {one_line(error)}"
+        ) from error
     return target
 
 
 def _fault(path: Path, source: Source) -> str | None:
-    """Say what is wrong with a file, or None."""
-    if source.size_bytes not in (None, path.stat().st_size):
+    """Say what is wrong with a file, or None; the SHA-256 of a first download that has an MD5 alone is kept."""
+    if path.stat().st_size != source.size_bytes:
         return f"must have {source.size_bytes} bytes. Received: {path.stat().st_size}"
-    if source.digest is None:
-        return None
-    algorithm, _, expected = source.digest.partition(":")
+    algorithm, _, expected = source.digest.lower().partition(":")
+    if (digest := _digest(path, algorithm)) != expected:
+        return f"must have the {algorithm} {expected}. Received: {digest}"
+    return None if algorithm == "sha256" else _fault_since_first_download(path, source)
+
+
+def _fault_since_first_download(path: Path, source: Source) -> str | None:
+    digest, record = _digest(path, "sha256"), path.with_name(f"{source.name}.sha256")
+    if not record.exists():
+        with replaced_whole(record) as temporary:
+            temporary.write_text(f"{digest}  {source.name}\n", encoding="ascii")
+    with open(record, "rb") as file:
+        first = file.read(64).decode("ascii", errors="replace")
+    return None if digest == first else f"must have the sha256 in {record}, {one_line(first)}. Received: {digest}"
+
+
+def _digest(path: Path, algorithm: str) -> str:
     with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, algorithm).hexdigest()
-    return None if digest == expected.lower() else f"must have the {algorithm} {expected}. Received: {digest}"
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _download(source: Source, part: Path) -> None:
@@ -110,13 +155,12 @@ def _receive(source: Source, part: Path) -> None:
             part.unlink()
             return _receive(source, part)
         start = start if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-        length = response.headers.get("Content-Length")
-        total_bytes = source.size_bytes if length is None else start + int(length)
-        if source.size_bytes not in (None, total_bytes):
-            raise ValueError(f"{source.url} must have {source.size_bytes} bytes. Received: {total_bytes}")
-        received = _write(response, part, start, total_bytes)
-    if total_bytes not in (None, received):
-        raise _InterruptedError(f"{received} of {total_bytes} bytes")
+        length = response.headers.get("Content-Length", "")
+        if re.fullmatch(r"\d{1,18}", length) and start + int(length) != source.size_bytes:
+            raise ValueError(f"{source.url} must have {source.size_bytes} bytes. Received: {start + int(length)}")
+        received = _write(response, part, start, source)
+    if received < source.size_bytes:
+        raise _InterruptedError(f"{received} of {source.size_bytes} bytes")
 
 
 @contextlib.contextmanager
@@ -125,113 +169,36 @@ def _opened(source: Source, start: int) -> Iterator[http.client.HTTPResponse | N
     headers = {"User-Agent": "po2quant", "Accept-Encoding": "identity"}
     headers |= {"Range": f"bytes={start}-"} if start else {}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(source.url, headers=headers), timeout=TIMEOUT_S)
+        request = urllib.request.Request(source.url, headers=headers)
+        response = urllib.request.build_opener(_SafeRedirects).open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if start == 0 or error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _InterruptedError(str(error)) from error
+            raise _InterruptedError(one_line(error)) from error
         yield None
         return
     except (OSError, http.client.HTTPException) as error:
-        raise _InterruptedError(str(error)) from error
+        raise _InterruptedError(one_line(error)) from error
     with response:
         yield response
 
 
-def _write(response: http.client.HTTPResponse, part: Path, start: int, total_bytes: int | None) -> int:
-    """Write the response from byte ``start`` on; return the size of the file."""
-    total_mib = None if total_bytes is None else total_bytes >> 20
+def _write(response: http.client.HTTPResponse, part: Path, start: int, source: Source) -> int:
+    """Write the response from byte ``start`` on, up to the size of the source; return the size of the file.
+
+    Raises:
+        ValueError: where the response goes on after that.
+    """
     part.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, "ab") as file, progress_line(f"{part.stem}, MiB", total_mib) as line:
+    with open(part, "ab") as file, progress_line(f"{part.stem}, MiB", source.size_bytes >> 20) as line:
         file.truncate(start)
         while True:
             line.update(completed=file.tell() >> 20)
             try:
                 chunk = response.read(CHUNK_BYTES)
             except (OSError, http.client.HTTPException) as error:
-                raise _InterruptedError(str(error)) from error
+                raise _InterruptedError(one_line(error)) from error
             if not chunk:
                 return file.tell()
+            if file.tell() + len(chunk) > source.size_bytes:
+                raise ValueError(f"{source.url} must have {source.size_bytes} bytes. Received: more")
             file.write(chunk)
-
-
-def extract(archive: Path, folder: Path) -> None:
-    """Extract a zip or tar file into a new folder, whole or not at all.
-
-    Only plain files are written; links, devices, absolute names and ``..`` are refused.
-
-    Args:
-        archive: ``.zip``, ``.tar``, ``.tar.gz`` or ``.tar.bz2``.
-        folder: must not exist, or be empty.
-    """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"the folder to extract {archive.name} into must be new or empty. Received: {folder}")
-    partial = folder.with_name(f"partial-{folder.name}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, chunks in members(archive):
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "wb") as file:
-                file.writelines(chunks)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise ValueError(f"{folder} must be writable and have room for {archive.name}. Received: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def members(archive: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Give name and content, in chunks to be read at once, of each file of a zip or tar file, in order.
-
-    Raises:
-        ValueError: where the archive is damaged, truncated or empty, or holds anything but inner plain files.
-    """
-    count = 0
-    try:
-        with open(archive, "rb") as raw, progress_line(archive.name, os.path.getsize(archive) >> 20) as line:
-            for name, file in (_zip_files if raw.read(4) in _ZIP_STARTS else _tar_files)(raw, archive):
-                line.update(completed=raw.tell() >> 20)
-                yield name, _chunks(file, archive)
-                count += 1
-    except READ_ERRORS as error:
-        raise _damaged(archive, error) from error
-    if count == 0:
-        raise ValueError(f"an archive must hold files. Received: {archive}, which is empty")
-
-
-def _chunks(file: BinaryIO, archive: Path) -> Iterator[bytes]:
-    try:
-        with file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-    except READ_ERRORS as error:
-        raise _damaged(archive, error) from error
-
-
-def _damaged(archive: Path, error: Exception) -> ValueError:
-    reason = str(error).partition("\n")[0].rstrip(":")
-    return ValueError(f"an archive must be a complete zip or tar file. Received: {archive} ({reason})")
-
-
-def _zip_files(raw: BinaryIO, archive: Path) -> Iterator[tuple[str, BinaryIO]]:
-    with zipfile.ZipFile(raw) as file:
-        for info in file.infolist():
-            check_member(info.filename, archive, is_link=stat.S_ISLNK(info.external_attr >> 16))
-            if not info.is_dir():
-                yield info.filename, file.open(info)
-
-
-def _tar_files(raw: BinaryIO, archive: Path) -> Iterator[tuple[str, BinaryIO]]:
-    raw.seek(0)
-    with tarfile.open(fileobj=raw, mode="r:*") as file:
-        for info in file:
-            check_member(info.name, archive, is_link=not (info.isreg() or info.isdir()))
-            if info.isreg():
-                yield info.name, file.extractfile(info)
-            file.members = []  # the list would grow by every file
-        file.fileobj.seek(file.offset)
-        if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("no end mark")
-        while file.fileobj.read(CHUNK_BYTES):
-            pass  # at its end a compressed file is checked

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.base import Archive, members_by_class
-from benchmarks.download import Source, extract, fetch
+from benchmarks.archives import Archive, extract, members_by_class
+from benchmarks.download import Source, fetch
 from benchmarks.keyword_spotting.clips import CLIP_SUFFIXES, NOISE_FOLDER, Clip, LabelledClips, noise_names
 from benchmarks.keyword_spotting.features import CLIP_SAMPLES
 
@@ -41,7 +41,7 @@ HASHES = 2**27
 VALIDATION_PERCENT = TEST_PERCENT = 10
 UNKNOWN_SHARE = 0.1
 
-_URL = "http://download.tensorflow.org/data/"
+_URL = "https://storage.googleapis.com/download.tensorflow.org/data/"
 SOURCES = {
     FOLDER: Source(
         f"{_URL}{FOLDER}.tar.gz",

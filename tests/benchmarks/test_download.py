@@ -9,6 +9,7 @@ import resource
 import stat
 import tarfile
 import threading
+import urllib.request
 import zipfile
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 from refusals import complaint
 from sample_files import write_tar, write_zip
 
-from benchmarks.download import Source, extract, fetch, members
+from benchmarks.archives import extract, members
+from benchmarks.download import Source, _SafeRedirects, fetch
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_001, dtype=np.uint8).tobytes()
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -26,9 +28,10 @@ MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
 class Server(http.server.ThreadingHTTPServer):
     """Serves ``CONTENT`` at ``/data``; ``requests`` has the Range header of each request."""
 
-    def __init__(self, has_ranges=True, sent_bytes=None, content=CONTENT):
+    def __init__(self, has_ranges=True, sent_bytes=None, content=CONTENT, redirect=None, says_length=True):
         super().__init__(("127.0.0.1", 0), Handler)
         self.has_ranges, self.sent_bytes, self.content, self.requests = has_ranges, sent_bytes, content, []
+        self.redirect, self.says_length = redirect, says_length
         self.url = f"http://127.0.0.1:{self.server_port}/data"
 
     def handle_error(self, request, client_address):
@@ -45,8 +48,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             start = int(re.fullmatch(r"bytes=(\d+)-", header)[1])
             if start >= len(content):
                 return self.send_error(416)
+        if self.server.redirect:
+            self.send_response(302)
+            self.send_header("Location", self.server.redirect)
+            return self.end_headers()
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.server.says_length:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         self.wfile.write(content[start:][: self.server.sent_bytes])
 
@@ -76,14 +84,67 @@ def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("digest", [SHA256, MD5, MD5.upper().replace("MD5", "md5"), None])
-@pytest.mark.parametrize("size_bytes", [len(CONTENT), None])
-def test_fetch_and_keep(serve, tmp_path, digest, size_bytes):
+@pytest.mark.parametrize("digest", [SHA256, SHA256.upper().replace("SHA", "sha")])
+def test_fetch_and_keep(serve, tmp_path, digest):
     """A file is downloaded once, into folders that are made."""
     server, folder = serve(), tmp_path / "new" / "data"
-    source = Source(server.url, "a.bin", size_bytes, digest)
+    source = Source(server.url, "a.bin", len(CONTENT), digest)
     assert fetch(source, folder) == folder / "a.bin" == fetch(source, folder)
     assert files(folder) == {"a.bin": CONTENT} and server.requests == [None]
+
+
+def test_first_download_by_md5_is_remembered(serve, tmp_path):
+    """Where a publisher states an MD5 alone, the SHA-256 of the first download must stay, on disk and in a next one."""
+    server = serve()
+    source = Source(server.url, "a.bin", len(CONTENT), MD5)
+    fetch(source, tmp_path)
+    record = f"{SHA256[7:]}  a.bin\n".encode()
+    assert files(tmp_path) == {"a.bin": CONTENT, "a.bin.sha256": record}
+    fetch(source, tmp_path)
+    assert server.requests == [None]
+    (tmp_path / "a.bin.sha256").write_text("0" * 64 + "  a.bin\n")
+    sentence = complaint(fetch, source, tmp_path)
+    assert "a.bin.sha256" in sentence and "0" * 64 in sentence and SHA256[7:] in sentence
+    assert server.requests == [None, None] and "a.bin.part" not in files(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["http://example.org/a", "ftp://example.org/a", "//example.org/a", "a.bin", ""])
+def test_unsafe_urls(url):
+    """What others could change on the way is not even a source."""
+    assert "must be https" in complaint(Source, url, "a.bin", 1, SHA256)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "digest"),
+    [(None, SHA256), (0, SHA256), (1.0, SHA256), (1, None), (1, "md5:"), (1, "sha1:" + "0" * 40)],
+)
+def test_sources_without_size_or_digest(size_bytes, digest):
+    """Size and digest are needed."""
+    complaint(Source, "https://example.org/a", "a.bin", size_bytes, digest)
+
+
+@pytest.mark.parametrize("place", ["http://example.org/data", "ftp://example.org/data"])
+def test_unsafe_redirects(serve, tmp_path, place):
+    """A redirect to what is no https is refused before anything is asked there."""
+    sentence = complaint(fetch, Source(serve(redirect=place).url, "a.bin", len(CONTENT), SHA256), tmp_path)
+    assert f"must be https. Received: {place}" in sentence and files(tmp_path) == {}
+
+
+def test_https_leads_to_https_alone():
+    """From https not even a place on this machine is led to."""
+    request = urllib.request.Request("https://example.org/data")
+    for place in ("http://127.0.0.1/data", "file:///etc/hostname"):
+        assert place in complaint(_SafeRedirects().redirect_request, request, None, 302, "Found", {}, place)
+    assert _SafeRedirects().redirect_request(request, None, 302, "Found", {}, "https://example.org/b").host
+
+
+def test_endless_answer(serve, tmp_path):
+    """A server that says no length and goes on after the last byte is left, and the disk does not fill."""
+    server = serve(content=CONTENT * 2, says_length=False)
+    assert f"must have {len(CONTENT)} bytes. Received: more" in complaint(
+        fetch, Source(server.url, "a.bin", len(CONTENT), SHA256), tmp_path
+    )
+    assert (tmp_path / "a.bin.part").stat().st_size <= len(CONTENT)
 
 
 @pytest.mark.parametrize("has_ranges", [True, False])
@@ -95,11 +156,11 @@ def test_resume(serve, tmp_path, has_ranges):
     assert files(tmp_path) == {"a.bin": CONTENT} and server.requests == ["bytes=1000000-"]
 
 
-@pytest.mark.parametrize(("part", "size_bytes"), [(CONTENT, len(CONTENT)), (CONTENT, None), (CONTENT * 2, None)])
-def test_finished_or_foreign_part(serve, tmp_path, part, size_bytes):
+@pytest.mark.parametrize("part", [CONTENT, CONTENT * 2])
+def test_finished_or_foreign_part(serve, tmp_path, part):
     """A part file with all bytes is taken; one with too many is downloaded anew."""
     (tmp_path / "a.bin.part").write_bytes(part)
-    fetch(Source(serve().url, "a.bin", size_bytes, SHA256), tmp_path)
+    fetch(Source(serve().url, "a.bin", len(CONTENT), SHA256), tmp_path)
     assert files(tmp_path) == {"a.bin": CONTENT}
 
 
@@ -108,14 +169,14 @@ def test_broken_connections(serve, tmp_path):
     server = serve(sent_bytes=1_100_000)
     fetch(Source(server.url, "a.bin", len(CONTENT), SHA256), tmp_path)
     assert server.requests == [None, "bytes=1100000-", "bytes=2200000-"]
-    source = Source(serve(sent_bytes=1_100_000, has_ranges=False).url, "b.bin")
+    source = Source(serve(sent_bytes=1_100_000, has_ranges=False).url, "b.bin", len(CONTENT), SHA256)
     assert "1100000 of 3000001 bytes" in complaint(fetch, source, tmp_path)
     assert sorted(files(tmp_path)) == ["a.bin", "b.bin.part"]
 
 
 def test_wrong_content(serve, tmp_path):
     """Content with another digest is removed, and a damaged file is downloaded anew."""
-    wrong = Source(serve().url, "a.bin", None, "sha256:" + "0" * 64)
+    wrong = Source(serve().url, "a.bin", len(CONTENT), "sha256:" + "0" * 64)
     sentence = complaint(fetch, wrong, tmp_path)
     assert "a.bin" in sentence and "sha256 " + "0" * 64 in sentence and SHA256[7:] in sentence
     assert files(tmp_path) == {}
@@ -126,7 +187,8 @@ def test_wrong_content(serve, tmp_path):
 
 def test_wrong_size(serve, tmp_path):
     """A server with a file of another size is refused before anything is downloaded."""
-    assert "must have 7 bytes. Received: 3000001" in complaint(fetch, Source(serve().url, "a.bin", 7), tmp_path)
+    source = Source(serve().url, "a.bin", 7, SHA256)
+    assert "must have 7 bytes. Received: 3000001" in complaint(fetch, source, tmp_path)
     assert files(tmp_path) == {}
 
 
@@ -135,12 +197,15 @@ def test_unreachable(serve, tmp_path):
     (tmp_path / "a.bin.part").write_bytes(b"abc")
     server = serve()
     for url in ("http://127.0.0.1:9/data", server.url + "/none"):
-        sentence = complaint(fetch, Source(url, "a.bin"), tmp_path)
+        sentence = complaint(fetch, Source(url, "a.bin", len(CONTENT), SHA256), tmp_path)
         assert url in sentence and "--data-dir" in sentence and "a.bin" in sentence
     assert files(tmp_path) == {"a.bin.part": b"abc"}
-    assert "--data-dir" in complaint(fetch, Source("http://127.0.0.1:9/data", "a.bin"), tmp_path / "new")
+    nowhere = Source("http://127.0.0.1:9/data", "a.bin", len(CONTENT), SHA256)
+    assert "--data-dir" in complaint(fetch, nowhere, tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    assert "must be writable" in complaint(fetch, Source(server.url, "a.bin"), tmp_path / "a.bin.part")
+    assert "must be writable" in complaint(
+        fetch, Source(server.url, "a.bin", len(CONTENT), SHA256), tmp_path / "a.bin.part"
+    )
 
 
 def test_interrupt(serve, tmp_path, monkeypatch):
@@ -173,7 +238,7 @@ def small_disk():
 
 def test_full_disk(serve, tmp_path, small_disk):
     """A full disk is named, and leaves the part file of a download, and nothing of an extraction."""
-    assert "room for a.bin" in complaint(fetch, Source(serve().url, "a.bin"), tmp_path)
+    assert "room for a.bin" in complaint(fetch, Source(serve().url, "a.bin", len(CONTENT), SHA256), tmp_path)
     assert sorted(files(tmp_path)) == ["a.bin.part"]
     (tmp_path / "a.bin.part").unlink()
     archive = write_zip(tmp_path / "a.zip", {"a": bytes(100), "zeros": bytes(2_000_000)}, zipfile.ZIP_DEFLATED)
@@ -248,7 +313,7 @@ def test_names_that_lead_out(tmp_path, archive_name, name):
 def test_links_and_devices(tmp_path, kind):
     """Links, pipes and devices in a tar file are refused."""
     archive = write_tar(tmp_path / "a.tar.gz", {"evil": b""}, kind=kind, linkname="/etc/hostname")
-    assert "only inner files. Received: evil" in complaint(extract, archive, tmp_path / "out")
+    assert "only plain inner files. Received: evil" in complaint(extract, archive, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [archive]
 
 
@@ -257,7 +322,7 @@ def test_link_in_zip(tmp_path):
     link = zipfile.ZipInfo("evil")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     archive = write_zip(tmp_path / "a.zip", {link: "/etc/hostname"})
-    assert "only inner files. Received: evil" in complaint(extract, archive, tmp_path / "out")
+    assert "only plain inner files. Received: evil" in complaint(extract, archive, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", MAKERS)
