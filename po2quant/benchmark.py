@@ -10,17 +10,21 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from po2quant.bit_config import CONFIG_HELP, MPQ
+from po2quant.files import one_line
+from po2quant.placement import Placement
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from po2quant.network import Placement
 
 ENTRY_POINT_GROUP = "po2quant.benchmarks"
 PUBLISHED = "published"
@@ -196,6 +200,22 @@ class NetworkSpec:
     mpq_config: Path | None = None
     recipes: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
 
+    def config_file(self, name: str) -> Path:
+        """Return the file that ``mpq``, or a path, stands for.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        if name != MPQ:
+            if not os.path.isfile(name):
+                raise ValueError(f"--config must be {CONFIG_HELP}. Received: {one_line(repr(name))}, which is no file")
+            return Path(name)
+        if self.mpq_config is None:
+            raise ValueError(
+                f"this model has no mpq configuration yet: search one, then pass its file. Valid: {CONFIG_HELP}"
+            )
+        return self.mpq_config
+
     def new_network(self) -> keras.Model:
         """Return the untrained float model; layers without names of their own get the same ones every time."""
         from keras.src.utils.naming import reset_uids
@@ -219,6 +239,7 @@ class Benchmark:
         download: given a folder, brings the official data set there, unless it is there already.
         synthesize: given a seed, returns generated data of the same shapes, of kind ``"synthetic"``.
         loaded_as: what :func:`load_benchmark` found it by.
+        needs_data_dir: whether there are no data without ``--data-dir``.
     """
 
     name: str
@@ -230,6 +251,7 @@ class Benchmark:
     download: Callable[[Path], None] | None = None
     synthesize: Callable[[int], Dataset] | None = None
     loaded_as: str | None = None
+    needs_data_dir: bool = False
 
     def recipe_of(self, model: str, preset: str = PUBLISHED) -> Recipe:
         """Return the recipe of a model under a preset."""
@@ -272,20 +294,45 @@ def benchmark_names() -> list[str]:
     return sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP).names)
 
 
+def deferred(name: str) -> Callable[..., Any]:
+    """Return a function that is imported when it is called: what needs TensorFlow does not slow a wrong option down.
+
+    Args:
+        name: ``package.module:function``, of the caller's own code.
+
+    Example:
+        >>> deferred("math:sqrt")(4.0)
+        2.0
+    """
+    module, _, attribute = name.partition(":")
+    return lambda *arguments, **options: getattr(importlib.import_module(module), attribute)(*arguments, **options)
+
+
+def is_module_attribute(name: str) -> bool:
+    """Return whether a benchmark is named as ``package.module:attribute``: to load it runs that module."""
+    return ":" in name
+
+
+def check_benchmark_name(name: str) -> None:
+    """Raise ValueError unless ``name`` is an installed benchmark's or ``package.module:attribute``."""
+    names = benchmark_names()
+    if name not in names and not is_module_attribute(name):
+        raise ValueError(
+            f"benchmark must be one of {', '.join(names)}, or package.module:attribute. "
+            f"Received: {one_line(repr(name))}"
+        )
+
+
 def load_benchmark(name: str) -> Benchmark:
     """Return an installed benchmark by name, or any by ``package.module:attribute``.
 
     Raises:
         ValueError: where there is no such benchmark, naming the installed ones.
     """
-    names = benchmark_names()
-    if name in names:
+    check_benchmark_name(name)
+    if not is_module_attribute(name):
         return importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)[name].load()
-    module, separator, attribute = name.partition(":")
-    if not separator:
-        raise ValueError(
-            f"benchmark must be one of {', '.join(names)}, or package.module:attribute. Received: {name!r}"
-        )
+    module, _, attribute = name.partition(":")
     try:
         benchmark = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
