@@ -16,8 +16,7 @@ from keras import layers
 from po2quant.deploy.frozen import activation_format, integer_weights
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer import operations as ops
-from po2quant.integer.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights
-from po2quant.integer.plan import plan_of, weighted_limits
+from po2quant.integer.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights, weighted_limits
 from po2quant.integer.program import Output, Program
 from po2quant.network import QuantizedWeight, weight_quantizers
 from po2quant.network.graph import Node, read_graph
@@ -69,8 +68,7 @@ def integer_program(model: keras.Model) -> Program:
     inputs = tuple(builder.input_tensor(layer).name for layer in graph.inputs)
     outputs = tuple(builder.result(node) for node in graph.outputs)
     program = Program(graph.name, tuple(builder.tensors.values()), inputs, tuple(builder.operations), outputs)
-    for operation in program.operations:
-        plan_of(program, operation)
+    _ = program.plans  # raises where a sum fits no register
     return program
 
 
@@ -170,7 +168,7 @@ class _Builder:
             return state
         if form is Form.CLIP:
             if isinstance(state, Tensor):
-                return ops.Requantize(name, (state.name,), "", activation=function)
+                return ops.Requantize(name, (state.name,), name, activation=function)
             if isinstance(state, Operation):
                 both = RELU6 if RELU6 in (function, state.activation) else function
                 return dataclasses.replace(state, activation=both)
@@ -202,7 +200,7 @@ class Call:
         node: the call.
         inputs: the tensors that it reads.
         weights: kernels and biases of the network, by layer and part.
-        output: name of the tensor that it writes; empty: not known yet.
+        output: name of the tensor that it writes; empty: not known yet, the layer's name stands for it.
     """
 
     node: Node
@@ -213,7 +211,7 @@ class Call:
     @property
     def head(self) -> tuple[str, tuple[str, ...], str]:
         """The arguments of every operation."""
-        return self.node.layer.name, tuple(tensor.name for tensor in self.inputs), self.output
+        return self.node.layer.name, tuple(tensor.name for tensor in self.inputs), self.output or self.node.layer.name
 
 
 def _convolution(call: Call) -> Operation:

@@ -20,7 +20,7 @@ from keras import layers
 from po2quant.deploy.frozen import activation_format
 from po2quant.integer.comparison import Comparer, Comparison
 from po2quant.integer.interpreter import quantize_inputs, run
-from po2quant.integer.plan import EXACT_FLOAT64_BITS, plan_of
+from po2quant.integer.plan import EXACT_FLOAT64_BITS
 from po2quant.integer.program import Program
 from po2quant.network.graph import Node, read_graph
 from po2quant.network.kinds import is_weighted, kernel_of
@@ -109,7 +109,7 @@ def batches(x: Arrays, size: int = BATCH_SIZE) -> list[list[np.ndarray]]:
 
 def inexact_operations(program: Program) -> tuple[str, ...]:
     """Return the names of the operations whose sums might need more bits than float64 has."""
-    plans = ((operation.name, plan_of(program, operation)) for operation in program.operations)
+    plans = ((operation.name, program.plan(operation)) for operation in program.operations)
     return tuple(name for name, plan in plans if plan is not None and plan.exact_bits > EXACT_FLOAT64_BITS)
 
 

@@ -22,19 +22,7 @@ import keras
 from po2quant.cost import ACTIVATION, SOFTMAX, WEIGHTS, LayerShape
 from po2quant.network.graph import Graph, Node, check_fixed_shape, read_graph
 from po2quant.network.kinds import Form, Kind, Role, activation_of, check_supported, function_of, kernel_of, kind_of
-
-
-@dataclasses.dataclass(frozen=True)
-class Placement:
-    """What the rules leave open.
-
-    Args:
-        signed_input: whether the model input has negative values; an unsigned one keeps a level more.
-        requantize_shortcuts: rule 5.
-    """
-
-    signed_input: bool = True
-    requantize_shortcuts: bool = False
+from po2quant.placement import Placement
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from po2quant.files import read_json, write_json
+from po2quant.files import one_line, read_json, write_json
 from po2quant.runs.lock import FolderLock, check_free
 from po2quant.runs.names import ENVIRONMENT_FILE, LOCK_FILE, REQUEST_FILE
+from po2quant.runs.request import CONTENT, RunRequest, read_request
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 """Without them there is a thread for each core; another number of threads sums in another order."""
@@ -22,8 +23,6 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP
 PACKAGES = ("po2quant", "tensorflow", "keras", "qkeras-v3", "keras-tuner", "numpy")
 PARTIAL = "partial-"
 """What files are called while they are written."""
-MAY_CHANGE_ON_RESUME = {"epochs": "finetune", "max_trials": "search"}
-"""Arguments that may grow, and the command for which they do; an AutoQKeras search names no command."""
 
 
 class RunFolder:
@@ -33,7 +32,7 @@ class RunFolder:
 
     Args:
         path: the folder; made if absent.
-        arguments: what the run was asked for; kept in ``config.json``.
+        asked: what the run was asked for; kept in ``config.json``.
         resume: go on with the run that the folder holds. Without it, a folder that holds a run is refused.
 
     Raises:
@@ -42,21 +41,18 @@ class RunFolder:
 
     Example:
         >>> import tempfile
-        >>> with RunFolder(Path(tempfile.mkdtemp()), {"command": "finetune"}) as run:
+        >>> from po2quant.runs.request import NetworkRequest
+        >>> with RunFolder(Path(tempfile.mkdtemp()), NetworkRequest(config="flat8")) as run:
         ...     run.write_environment(seed=0)
     """
 
-    def __init__(self, path: Path, arguments: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(self, path: Path, asked: RunRequest | Mapping[str, Any], resume: bool = False) -> None:
         self.path = path
-        arguments = json.loads(json.dumps(arguments, default=str))
         check_usable(path, resume)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(path)
         try:
-            config = path / REQUEST_FILE
-            if config.exists():
-                self._check_same(read_json(config, "what a run was asked for"), arguments)
-            write_json(config, arguments)
+            self._keep(asked)
         except BaseException:
             self._lock.release()
             raise
@@ -69,14 +65,23 @@ class RunFolder:
         """Let other processes work in the folder."""
         self._lock.release()
 
-    def _check_same(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    def _keep(self, asked: RunRequest | Mapping[str, Any]) -> None:
+        """Write what the run was asked for, unless the folder holds a run that was asked for something else."""
+        config = self.path / REQUEST_FILE
+        if isinstance(asked, RunRequest):
+            new, may_change = asked.to_dict(), asked.may_grow()
+            old = read_request(self.path).to_dict() if config.exists() else new
+        else:
+            new, may_change = json.loads(json.dumps(asked, default=str)), frozenset({"max_trials"})
+            old = read_json(config, CONTENT) if config.exists() else new
         changed = [
-            f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
-            for key in new
-            if MAY_CHANGE_ON_RESUME.get(key) != new.get("command", "search") and old.get(key) != new.get(key)
+            f"{key} was {one_line(repr(old.get(key)))} and is {one_line(repr(value))}"
+            for key, value in new.items()
+            if key not in may_change and old.get(key) != value
         ]
         if changed:
             raise ValueError(f"{self.path} holds another run: {'; '.join(changed)}")
+        write_json(config, new)
 
     def write_environment(self, **facts: Any) -> None:
         """Write ``env.json``: versions, commit, machine and ``facts`` such as seed and data."""
