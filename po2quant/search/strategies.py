@@ -53,9 +53,14 @@ def hyperband(
         factor: share of trials that is left out before the others get as many times more epochs.
         hyperband_iterations: how often it is done.
 
+    Raises:
+        ValueError: where the goal has a limit, which Keras Tuner's choices do not heed.
+
     Reference:
         Li et al., JMLR 18, 2018, 185.
     """
+    if problem.goal.limit is not None:
+        raise ValueError(f"{HYPERBAND} must have no limit of the cost. Received: limit={problem.goal.limit}")
     return keras_tuner.oracles.HyperbandOracle(
         objective=OBJECTIVE,
         max_epochs=max_epochs or problem.epochs,
