@@ -1,7 +1,7 @@
 """Anomaly detection: a fully connected auto-encoder on the sounds of toy cars."""
 
 from benchmarks.anomaly_detection.recipe import RECIPE, SMALL
-from benchmarks.published import mpq_config
+from benchmarks.shared.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, deferred, inverse_loss
 from po2quant.placement import Placement
 

@@ -1,7 +1,7 @@
 """Handwritten digits: the embedded default, real data that come with scikit-learn."""
 
 from benchmarks.digits.recipe import RECIPE
-from benchmarks.published import mpq_config
+from benchmarks.shared.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, deferred, validation_accuracy
 from po2quant.placement import Placement
 

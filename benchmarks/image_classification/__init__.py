@@ -1,7 +1,7 @@
 """Image classification: ResNet8 on CIFAR-10."""
 
 from benchmarks.image_classification.recipe import RECIPE, SMALL
-from benchmarks.published import mpq_config
+from benchmarks.shared.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, deferred, validation_accuracy
 from po2quant.placement import Placement
 

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.archives import Archive, existing_path, find_archive, members, members_by_class, read_labels
-from benchmarks.augment import random_affine
-from benchmarks.download import Source, fetch
 from benchmarks.image_classification.pickled_batch import read_pickle
-from benchmarks.pictures import decode_images
-from benchmarks.splits import mixed_order, validation_indices
+from benchmarks.shared.archives import Archive, existing_path, find_archive, members, members_by_class, read_labels
+from benchmarks.shared.augment import random_affine
+from benchmarks.shared.download import Source, fetch
+from benchmarks.shared.pictures import decode_images
+from benchmarks.shared.splits import mixed_order, validation_indices
 from po2quant.benchmark import Dataset, Split
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

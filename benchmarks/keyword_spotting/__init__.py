@@ -1,7 +1,7 @@
 """Keyword spotting: DS-CNN on 12 classes of Speech Commands V2."""
 
 from benchmarks.keyword_spotting.recipe import RECIPE, SMALL
-from benchmarks.published import mpq_config
+from benchmarks.shared.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, deferred, validation_accuracy
 from po2quant.placement import Placement
 

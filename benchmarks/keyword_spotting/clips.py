@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import audio
-from benchmarks.archives import Archive
-from benchmarks.audio import read_sound, resampled_mono
-from benchmarks.budgets import NOISE_SECONDS, check_at_most
 from benchmarks.keyword_spotting import features
 from benchmarks.keyword_spotting.features import CLIP_SAMPLES, COEFFICIENTS, FRAMES, SAMPLE_RATE_HZ, int16_levels, mfcc
+from benchmarks.shared import audio
+from benchmarks.shared.archives import Archive
+from benchmarks.shared.audio import read_sound, resampled_mono
+from benchmarks.shared.budgets import NOISE_SECONDS, check_at_most
 from po2quant.training.progress import progress_line
 
 CLIP_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".m4a")

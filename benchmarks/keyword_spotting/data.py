@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.archives import Archive, find_archive, read_labels
-from benchmarks.arrays import Expected
-from benchmarks.cache import cached
 from benchmarks.keyword_spotting.clips import NOISE_FOLDER, LabelledClips, read_noise
 from benchmarks.keyword_spotting.features import COEFFICIENTS, FRAMES, noisy_features
 from benchmarks.keyword_spotting.official import (
@@ -25,7 +22,10 @@ from benchmarks.keyword_spotting.official import (
     official_parts,
     parts_of,
 )
-from benchmarks.splits import mixed_order
+from benchmarks.shared.archives import Archive, find_archive, read_labels
+from benchmarks.shared.arrays import Expected
+from benchmarks.shared.cache import cached
+from benchmarks.shared.splits import mixed_order
 from po2quant.benchmark import Dataset, Split
 
 SUBSET, FEATURES = "speech_commands_v2_subset.zip", "mlperf_tiny_kws01.zip"

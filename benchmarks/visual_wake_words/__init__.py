@@ -1,6 +1,6 @@
 """Visual wake words: is a person in the picture? MobileNetV1, MobileNetV2 and EfficientNet-B0."""
 
-from benchmarks.published import mpq_config
+from benchmarks.shared.published import mpq_config
 from benchmarks.visual_wake_words import recipe
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, deferred, validation_accuracy
 from po2quant.placement import Placement

@@ -15,8 +15,8 @@ from sample_files import sound_file, write_folder, write_zip
 from benchmarks.anomaly_detection import BENCHMARK, features, recordings, score
 from benchmarks.anomaly_detection import data as anomaly
 from benchmarks.anomaly_detection.synthetic import FAULTS, machine_sound
-from benchmarks.cache import CACHE_FOLDER
-from benchmarks.download import Source
+from benchmarks.shared.cache import CACHE_FOLDER
+from benchmarks.shared.download import Source
 from po2quant.benchmark import Split
 
 LEAST_SAMPLES = features.LEAST_SAMPLES

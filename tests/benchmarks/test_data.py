@@ -9,11 +9,11 @@ from refusals import complaint
 from sample_files import write_folder, write_zip
 from scipy.spatial.distance import cdist
 
-from benchmarks import archives, splits
 from benchmarks.anomaly_detection import data as anomaly
 from benchmarks.digits import data as digits
 from benchmarks.image_classification import data as images
 from benchmarks.keyword_spotting import data as keywords
+from benchmarks.shared import archives, splits
 from benchmarks.visual_wake_words import data as persons
 
 SPEECH, SPEECH_FEATURES = "speech_commands_v2_subset.zip", "mlperf_tiny_kws01.zip"

@@ -12,11 +12,11 @@ import tensorflow as tf
 from refusals import complaint
 from sample_files import jpeg, write_folder, write_tar, write_zip
 
-from benchmarks import download
 from benchmarks.image_classification import BENCHMARK
 from benchmarks.image_classification import data as images
 from benchmarks.image_classification.pickled_batch import read_pickle
 from benchmarks.image_classification.synthetic import synthesize
+from benchmarks.shared import download
 
 PER_BATCH = 40
 RNG = np.random.default_rng(0)

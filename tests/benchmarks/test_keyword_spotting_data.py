@@ -10,9 +10,9 @@ import tensorflow as tf
 from refusals import complaint
 from sample_files import sound_file, write_folder, write_tar, write_zip
 
-from benchmarks import audio
 from benchmarks.keyword_spotting import clips, data, features, official
 from benchmarks.keyword_spotting.synthetic import CLIPS_PER_CLASS, synthesize
+from benchmarks.shared import audio
 from po2quant.benchmark import load_benchmark
 from po2quant.training.pipeline import Pipeline
 
