@@ -1,7 +1,8 @@
 """What a benchmark is: float models, data, a recipe and a score, found by name.
 
-``po2quant`` never imports the benchmark packages. It finds them through the entry-point
-group ``po2quant.benchmarks`` or through an explicit ``package.module:attribute``.
+``po2quant`` never imports the benchmark packages by itself. It finds them through the entry-point group
+``po2quant.benchmarks``, or through an explicit ``package.module:attribute``. An entry point names one benchmark,
+``mine = package.module:BENCHMARK``, or a package whose folders are benchmarks, ``all-mine = package``.
 """
 
 from __future__ import annotations
@@ -10,19 +11,26 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from po2quant.bit_config import CONFIG_HELP, MPQ
+from po2quant.files import one_line
+from po2quant.placement import Placement
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from po2quant.network import Placement
 
 ENTRY_POINT_GROUP = "po2quant.benchmarks"
+FOLDER_ATTRIBUTE = "BENCHMARK"
+_IN_FOLDER = re.compile(rf"^{FOLDER_ATTRIBUTE}\s*[:=]", re.MULTILINE)
 PUBLISHED = "published"
 
 
@@ -196,6 +204,22 @@ class NetworkSpec:
     mpq_config: Path | None = None
     recipes: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
 
+    def config_file(self, name: str) -> Path:
+        """Return the file that ``mpq``, or a path, stands for.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        if name != MPQ:
+            if not Path(name).is_file():
+                raise ValueError(f"--config must be {CONFIG_HELP}. Received: {one_line(repr(name))}, which is no file")
+            return Path(name)
+        if self.mpq_config is None:
+            raise ValueError(
+                f"this model has no mpq configuration yet: search one, then pass its file. Valid: {CONFIG_HELP}"
+            )
+        return self.mpq_config
+
     def new_network(self) -> keras.Model:
         """Return the untrained float model; layers without names of their own get the same ones every time."""
         from keras.src.utils.naming import reset_uids
@@ -219,6 +243,7 @@ class Benchmark:
         download: given a folder, brings the official data set there, unless it is there already.
         synthesize: given a seed, returns generated data of the same shapes, of kind ``"synthetic"``.
         loaded_as: what :func:`load_benchmark` found it by.
+        needs_data_dir: whether there are no data without ``--data-dir``.
     """
 
     name: str
@@ -230,6 +255,7 @@ class Benchmark:
     download: Callable[[Path], None] | None = None
     synthesize: Callable[[int], Dataset] | None = None
     loaded_as: str | None = None
+    needs_data_dir: bool = False
 
     def recipe_of(self, model: str, preset: str = PUBLISHED) -> Recipe:
         """Return the recipe of a model under a preset."""
@@ -268,8 +294,65 @@ def inverse_loss(logs: Mapping[str, float]) -> float:
 
 
 def benchmark_names() -> list[str]:
-    """Return the names of the installed benchmarks."""
-    return sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP).names)
+    """Return the names of the installed benchmarks; none of them is imported."""
+    return sorted(_installed())
+
+
+def benchmark_folders(package: str) -> list[str]:
+    """Return the folders of a package that are benchmarks: whose ``__init__.py`` assigns ``BENCHMARK``.
+
+    The files are read, not imported.
+    """
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # no parent, or no spec
+        spec = None
+    places = (spec.submodule_search_locations if spec else None) or ()
+    files = [file for place in places for file in Path(place).glob("*/__init__.py")]
+    return sorted(
+        file.parent.name for file in files if _IN_FOLDER.search(file.read_text(encoding="utf-8", errors="replace"))
+    )
+
+
+def _installed() -> dict[str, importlib.metadata.EntryPoint]:
+    found = {}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if entry.attr:
+            found[entry.name] = entry
+            continue
+        for folder in benchmark_folders(entry.module):
+            value = f"{entry.module}.{folder}:{FOLDER_ATTRIBUTE}"
+            found[folder] = importlib.metadata.EntryPoint(folder, value, ENTRY_POINT_GROUP)
+    return found
+
+
+def deferred(name: str) -> Callable[..., Any]:
+    """Return a function that is imported when it is called: what needs TensorFlow does not slow a wrong option down.
+
+    Args:
+        name: ``package.module:function``, of the caller's own code.
+
+    Example:
+        >>> deferred("math:sqrt")(4.0)
+        2.0
+    """
+    module, _, attribute = name.partition(":")
+    return lambda *arguments, **options: getattr(importlib.import_module(module), attribute)(*arguments, **options)
+
+
+def is_module_attribute(name: str) -> bool:
+    """Return whether a benchmark is named as ``package.module:attribute``: to load it runs that module."""
+    return ":" in name
+
+
+def check_benchmark_name(name: str) -> None:
+    """Raise ValueError unless ``name`` is an installed benchmark's or ``package.module:attribute``."""
+    names = benchmark_names()
+    if name not in names and not is_module_attribute(name):
+        raise ValueError(
+            f"benchmark must be one of {', '.join(names)}, or package.module:attribute. "
+            f"Received: {one_line(repr(name))}"
+        )
 
 
 def load_benchmark(name: str) -> Benchmark:
@@ -278,14 +361,10 @@ def load_benchmark(name: str) -> Benchmark:
     Raises:
         ValueError: where there is no such benchmark, naming the installed ones.
     """
-    names = benchmark_names()
-    if name in names:
-        return importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)[name].load()
-    module, separator, attribute = name.partition(":")
-    if not separator:
-        raise ValueError(
-            f"benchmark must be one of {', '.join(names)}, or package.module:attribute. Received: {name!r}"
-        )
+    check_benchmark_name(name)
+    if not is_module_attribute(name):
+        return _installed()[name].load()
+    module, _, attribute = name.partition(":")
     try:
         benchmark = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ KEYS = ("schema", "version", "name", "provenance", "layers")
 AUTO, AUTO_PO2, LEARNED_PO2 = "auto", "auto_po2", "learned_po2"
 ALPHAS = (AUTO, AUTO_PO2, LEARNED_PO2)
 """Kinds of scales: real numbers, powers of two, and powers of two that are trained."""
+FLOAT, MPQ, FLAT_BITS = "float", "mpq", range(4, 17)
+"""Names of configurations: float, a network's own mixed precision, and ``flat4`` to ``flat16``, one width for all."""
+CONFIG_HELP = "float, mpq, flat4 to flat16, or a configuration file"
 MIXED = "mixed"
 """What the scales of a network of several kinds are called."""
 
@@ -39,6 +43,28 @@ def check_alpha(alpha: str) -> None:
     """Raise ValueError unless ``alpha`` names a kind of scales."""
     if alpha not in ALPHAS:
         raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={_short(alpha)}")
+
+
+def check_widths(part: str, widths: Sequence[int]) -> None:
+    """Raise ValueError for widths of a part to choose from that are empty, do not ascend or lie outside [2, 32]."""
+    for bits in widths:
+        check_bits(bits)
+    if not widths or sorted(set(widths)) != list(widths):
+        raise ValueError(f"widths of {part} must be ascending and not empty. Received: {_short(widths)}")
+
+
+def flat_bits(name: str) -> int | None:
+    """Return the width that a name such as ``flat8`` stands for, None for another name.
+
+    Raises:
+        ValueError: for a width outside 4 to 16.
+    """
+    flat = re.fullmatch(r"flat(\d+)", name, re.ASCII)
+    if flat is None:
+        return None
+    if len(flat.group(1)) > 2 or int(flat.group(1)) not in FLAT_BITS:
+        raise ValueError(f"--config must be {CONFIG_HELP}. Received: {_short(name)}")
+    return int(flat.group(1))
 
 
 @dataclasses.dataclass(frozen=True)

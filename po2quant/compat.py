@@ -1,8 +1,22 @@
-"""What this project needs of Keras and TensorFlow that they keep private."""
+"""What the project uses of other packages beside their public interface: one place to look when one of them changes."""
 
 from __future__ import annotations
 
-import keras
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+
+def keras_tuner_service() -> tuple[ModuleType, ModuleType]:
+    """Return the messages, and the service with its stub, by which a Keras Tuner worker asks its chief for trials.
+
+    They are generated for two versions of protobuf; Keras Tuner chooses.
+    """
+    from keras_tuner.src import protos
+
+    return protos.get_service(), protos.get_service_grpc()
 
 
 def build_loss_and_metrics(model: keras.Model, y_shape: tuple[int | None, ...], y_dtype: str) -> None:
@@ -15,6 +29,8 @@ def build_loss_and_metrics(model: keras.Model, y_shape: tuple[int | None, ...], 
         y_shape: shape of a batch of targets.
         y_dtype: their type.
     """
+    import keras
+
     y = keras.KerasTensor(y_shape, y_dtype)
     predictions = model.outputs if len(model.outputs) > 1 else model.outputs[0]
     for part in (model._compile_loss, model._compile_metrics):

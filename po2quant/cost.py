@@ -21,13 +21,14 @@ class LayerShape:
 
     Args:
         name: layer name.
-        class_name: Keras class, e.g. ``"Conv2D"``.
+        class_name: Keras class, e.g. ``"Dense"``.
         kind: ``"input"``, ``"weights"``, ``"activation"`` (a quantizer) or ``"softmax"``.
         shape: output shape without the batch.
         kernel_parameters: number of kernel weights.
         bias_parameters: number of biases.
         macs: multiply-accumulates per sample.
-        units: output channels that QKeras prints: filters (f=), units (u=) or None.
+        units: output channels that QKeras prints, or None.
+        unit_label: how it labels them: ``"f"`` for filters, ``"u"`` for units.
     """
 
     name: str
@@ -38,6 +39,7 @@ class LayerShape:
     bias_parameters: int = 0
     macs: int = 0
     units: int | None = None
+    unit_label: str = "f"
 
     @property
     def elements(self) -> int:
@@ -220,9 +222,8 @@ def _quantizers(layer: LayerShape, config: BitConfig, alpha: str) -> str:
         bits = config.activation_bits(layer.name)
         return f"quantized_bits_featuremap({bits},{bits},1,1,alpha='{alpha}')"
     kernel, bias = config.kernel_bits(layer.name), config.bias_bits(layer.name)
-    prefix = "u" if layer.class_name == "Dense" else "f"
     return (
-        f"{prefix}={layer.units} quantized_bits({kernel},{kernel},1,alpha='{alpha}') "
+        f"{layer.unit_label}={layer.units} quantized_bits({kernel},{kernel},1,alpha='{alpha}') "
         f"quantized_bits({bias},{bias},1,alpha='{alpha}')"
     )
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
+import io
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,19 +18,62 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+LONGEST_SHOWN = 200
+"""Characters of a value that an error shows."""
+JSON_BYTES, JSON_DEPTH = 16 * 2**20, 64
+CSV_BYTES = 64 * 2**20
+"""Most that a JSON or CSV file of a run may hold."""
+LARGEST_WHOLE_NUMBER = 2**63
+"""JSON's whole numbers must lie below, in magnitude: what 64 bits hold."""
+DISK_FULL = os.strerror(errno.ENOSPC)
+
+
+def one_line(text: object, limit: int = LONGEST_SHOWN) -> str:
+    r"""Return a text as one line for people: white space collapsed, unprintable characters escaped, and cut.
+
+    Args:
+        text: any text, or what ``str`` makes one of.
+        limit: most characters. A longer text loses its middle: an error names its subject first, its reason last.
+
+    Returns:
+        at most ``limit`` printable characters.
+
+    Example:
+        >>> one_line("a\n\x00b"), one_line("0123456789", 7)
+        ('a \\x00b', '012...9')
+    """
+    line = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in " ".join(str(text).split())
+    )
+    if len(line) <= limit:
+        return line
+    tail = max(limit - 3, 0) // 3
+    return f"{line[: limit - 3 - tail]}...{line[len(line) - tail :]}"[:limit]
+
 
 @contextlib.contextmanager
 def replaced_whole(path: Path) -> Iterator[Path]:
     """Give a path to write to, and put that file in the place of ``path`` once the block is done.
 
     The temporary path keeps the suffixes, which some writers look at. A block that raises leaves ``path`` alone.
+
+    Raises:
+        OSError: what the block or the disk raises, and then it names ``path``.
     """
     temporary = path.with_name(f"partial-{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        if DISK_FULL in str(error):  # HDF5 has words for it, and no number
+            raise OSError(errno.ENOSPC, DISK_FULL, str(path)) from error
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the block's own error counts
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -67,12 +113,76 @@ def read_json(path: Path, content: str) -> dict[str, Any]:
         ValueError: where it holds another or none.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(_read_text(path, JSON_BYTES))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} must be {content}, as JSON. Received: {error}") from None
+        raise ValueError(f"{path} must be {content}, as JSON. Received: {one_line(_reason(error))}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path} must be {content}, as a JSON object. Received: {type(data).__name__}")
     return data
+
+
+def parse_json(text: str) -> Any:
+    """Return what JSON text says, where every reader would understand the same.
+
+    Raises:
+        ValueError: for text that is no JSON, a key that appears twice, numbers that are not finite or need more than
+            64 bits, and lists and objects that lie more than :data:`JSON_DEPTH` deep in each other.
+    """
+    try:
+        data = json.loads(
+            text, object_pairs_hook=_unique_keys, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
+        )
+    except RecursionError:
+        raise ValueError(f"lists and objects more than {JSON_DEPTH} deep in each other") from None
+    level, depth = [data], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        if (depth := depth + 1) > JSON_DEPTH:
+            raise ValueError(f"lists and objects more than {JSON_DEPTH} deep in each other")
+        level = [item for box in level for item in (box.values() if isinstance(box, dict) else box)]
+    return data
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in known:
+            raise ValueError(f"key {one_line(key)!r} appears twice")
+        known[key] = value
+    return known
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"a number that is not finite: {one_line(text)}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _whole(text: str) -> int:
+    digits = len(str(LARGEST_WHOLE_NUMBER))
+    if len(text.lstrip("-")) > digits or abs(int(text)) >= LARGEST_WHOLE_NUMBER:
+        raise ValueError(f"a whole number of more than 64 bits: {one_line(text)}")
+    return int(text)
+
+
+def _read_text(path: Path, limit: int) -> str:
+    """Return the UTF-8 text of a plain file of at most ``limit`` bytes."""
+    if path.exists() and not path.is_file():
+        raise ValueError("no plain file")
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"more than {limit} bytes")
+    return data.decode("utf-8")
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be read, without its name."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"bytes that are no UTF-8 text, at {error.start}"
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -85,11 +195,21 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_csv(path: Path, missing_ok: bool = False) -> list[dict[str, str]]:
-    """Return the rows of a CSV file with a header; none, where that is said to be right, if there is no file."""
+    """Return the rows of a CSV file with a header; none, where that is said to be right, if there is no file.
+
+    Raises:
+        ValueError: where it is no CSV file, or has rows that are shorter or longer than its header.
+    """
     if missing_ok and not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        try:
-            return list(csv.DictReader(file))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path} must be a CSV file: {error}") from None
+    try:
+        lines = csv.reader(io.StringIO(_read_text(path, CSV_BYTES), newline=""), strict=True)
+        header, *rows = [line for line in lines if line] or [[]]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} must be a CSV file. Received: {one_line(_reason(error))}") from None
+    if ragged := [row for row in rows if len(row) != len(header)]:
+        raise ValueError(
+            f"{path} must be a CSV file with {len(header)} values in each row, as its header has. "
+            f"Received: {len(ragged[0])}, {one_line(ragged[0])}"
+        )
+    return [dict(zip(header, row, strict=True)) for row in rows]

@@ -19,6 +19,8 @@ ROUNDING_MODES = (HALF_UP, HALF_EVEN, HALF_AWAY, FLOOR)
 
 MIN_BITS, MAX_BITS = 1, 32
 MAX_SHIFT = 62
+MAX_EXPONENT = 960
+"""Largest exponent of a format, in magnitude: its integers, and half a step of them, are then normal float64."""
 
 
 def check_bits(bits: int, signed: bool = True) -> int:
@@ -153,6 +155,9 @@ class FixedPointFormat:
         signed: two's complement or unsigned.
         narrow_range: symmetric range without the most negative integer.
 
+    Raises:
+        ValueError: for a field of another type or range.
+
     Example:
         >>> f = FixedPointFormat(8, exponent=-7)
         >>> f.to_int(np.array([0.5, 3.0])).tolist(), f.max_value
@@ -165,7 +170,19 @@ class FixedPointFormat:
     narrow_range: bool = False
 
     def __post_init__(self) -> None:
-        check_bits(self.bit_width, self.signed)
+        for name in ("signed", "narrow_range"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name} must be True or False. Received: {name}={reprlib.repr(getattr(self, name))}")
+            object.__setattr__(self, name, bool(getattr(self, name)))
+        object.__setattr__(self, "bit_width", check_bits(self.bit_width, self.signed))
+        exponent = self.exponent
+        is_integer = isinstance(exponent, (int, np.integer)) and not isinstance(exponent, bool)
+        if not is_integer or abs(int(exponent)) > MAX_EXPONENT:
+            raise ValueError(
+                f"exponent must be an integer in [-{MAX_EXPONENT}, {MAX_EXPONENT}]. "
+                f"Received: exponent={reprlib.repr(exponent)}"
+            )
+        object.__setattr__(self, "exponent", int(exponent))
 
     @property
     def min_int(self) -> int:

@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import FLOAT, BitConfig
 from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.report.results import merge_records, read_records, result_records
+from po2quant.runs.names import EPOCHS_CSV, RESULTS_CSV
 from po2quant.training.finetune import Experiment, Workbench
-from po2quant.training.fit import EPOCHS_CSV
-from po2quant.training.prepare import FLOAT, resolve_config
+from po2quant.training.prepare import resolve_config
 
 CONFIGS = ("mpq", "flat16", "flat8", "flat4")
-RESULTS_CSV = "results.csv"
 
 
 def run_matrix(

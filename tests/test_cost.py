@@ -57,7 +57,7 @@ def autoencoder() -> tuple[list[LayerShape], BitConfig]:
     for index, (units, kernel, bias) in enumerate(AUTOENCODER_DENSE):
         dense, activation = AUTOENCODER_LAYERS[index], AUTOENCODER_SLOTS[index + 1]
         weights = inputs * units
-        shapes.append(LayerShape(dense, "Dense", "weights", (units,), weights, units, weights, units))
+        shapes.append(LayerShape(dense, "Dense", "weights", (units,), weights, units, weights, units, "u"))
         shapes.append(LayerShape(activation, "Activation", "activation", (units,)))
         bits[dense] = LayerBits(kernel, bias)
         bits[activation] = LayerBits(activation=AUTOENCODER_ACTIVATIONS[index + 1])
@@ -73,7 +73,7 @@ LAYERS = [
     LayerShape("activation_1", "Activation", "activation", (4, 4, 2)),
     LayerShape("depthwise", "DepthwiseConv2D", "weights", (2, 2, 2), 18, 2, 72, None),
     LayerShape("activation_2", "Activation", "activation", (2, 2, 2)),
-    LayerShape("dense", "Dense", "weights", (3,), 24, 3, 24, 3),
+    LayerShape("dense", "Dense", "weights", (3,), 24, 3, 24, 3, "u"),
     LayerShape("activation_3", "Activation", "activation", (3,)),
     LayerShape("softmax", "Activation", "softmax", (3,)),
 ]

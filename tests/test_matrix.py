@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from po2quant.files import read_csv
-from po2quant.matrix import RESULTS_CSV, run_matrix
+from po2quant.matrix import run_matrix
 from po2quant.report.results import markdown_tables, merge_records, read_records
+from po2quant.runs.names import RESULTS_CSV
 from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.prepare import resolve_config
 

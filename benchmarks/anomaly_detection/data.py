@@ -20,16 +20,20 @@ from benchmarks.anomaly_detection.recordings import (
     read_features,
 )
 from benchmarks.anomaly_detection.score import check_both_kinds
-from benchmarks.base import existing_path, mixed_order, read_npz, validation_indices
-from benchmarks.cache import cached
-from benchmarks.download import Source, extract, fetch
+from benchmarks.shared.archives import check_unique, existing_path, extract
+from benchmarks.shared.arrays import Expected, read_npz
+from benchmarks.shared.budgets import NAME_CHARACTERS
+from benchmarks.shared.cache import cached
+from benchmarks.shared.download import Source, fetch
+from benchmarks.shared.splits import mixed_order, validation_indices
 from po2quant.benchmark import Dataset, Split
+from po2quant.files import one_line
 
 TRAIN_FILE = "ad_toycar_train.npz"
 TEST_FILE = "ad_toycar_test.npz"
 FORMS = f"dev_data_ToyCar.zip, a folder with ToyCar/train and ToyCar/test, or {TRAIN_FILE} and {TEST_FILE}"
 
-SOURCES = {  # by a clip of theirs; md5 as the package soundata states it; the second size is not confirmed
+SOURCES = {  # by a clip of theirs; nobody states a SHA-256: Zenodo and the package soundata state MD5
     "normal_id_01_00000000": Source(
         "https://zenodo.org/record/3678171/files/dev_data_ToyCar.zip",
         "dev_data_ToyCar.zip",
@@ -39,12 +43,17 @@ SOURCES = {  # by a clip of theirs; md5 as the package soundata states it; the s
     "normal_id_05_00000000": Source(
         "https://zenodo.org/record/3727685/files/eval_data_train_ToyCar.zip",
         "eval_data_train_ToyCar.zip",
+        size_bytes=861354584,
         digest="md5:a5d4ccd498af70b04dd74b644b820006",
     ),
 }
 MACHINE_TYPES = ("ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve")
 OFFICIAL_CLIPS = {"ToyCar": ((4000, 2459), (7000, 2459))}  # train and test, without and with the additional clips
-_CLIP_NAME = re.compile(r"(normal|anomaly)_(id_\d+)_\w+")
+_CLIP_NAME = re.compile(r"(normal|anomaly)_(id_\d+)_\w+", re.ASCII)
+_FEATURES = {
+    "names": Expected("U", (None,), limit_bytes=4 * NAME_CHARACTERS * 2**12),
+    "log_mel_db": Expected("f", (None, FRAMES, MEL_BANDS)),
+}
 
 
 def load(data_dir: Path | None, seed: int = 0) -> Dataset:
@@ -91,7 +100,8 @@ def label_clips(names: Sequence[str], source: Path) -> tuple[np.ndarray, np.ndar
     matches = [_CLIP_NAME.fullmatch(str(name)) for name in names]
     if None in matches:
         wrong = names[matches.index(None)]
-        raise ValueError(f"a clip name must be like normal_id_01_00000000. Received: {wrong} in {source}")
+        raise ValueError(f"a clip name must be like normal_id_01_00000000. Received: {one_line(wrong)} in {source}")
+    check_unique([*map(str, names)], "a clip", source)
     return np.array([match[1] == "anomaly" for match in matches], np.int32), np.array([match[2] for match in matches])
 
 
@@ -114,17 +124,14 @@ def training_splits(log_mel_db: np.ndarray, machine_ids: np.ndarray, seed: int) 
 
 def read_feature_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the clips of a ``.npz`` file: names, ``(clips,)``, and log-mel frames in dB, ``(clips, 200, 128)``."""
-    arrays = read_npz(path, ("names", "log_mel_db"))
+    arrays = read_npz(path, _FEATURES)
     names, log_mel_db = arrays["names"], arrays["log_mel_db"]
-    shape = (names.size, FRAMES, MEL_BANDS)
-    if names.ndim != 1 or log_mel_db.shape != shape or log_mel_db.dtype.kind != "f":
-        raise ValueError(
-            f"log_mel_db must be floats of the shape {shape}, one clip a name. "
-            f"Received: {log_mel_db.dtype} of {log_mel_db.shape} in {path}"
-        )
+    if len(names) != len(log_mel_db):
+        raise ValueError(f"a clip must have one name. Received: {len(names)} names, {len(log_mel_db)} clips in {path}")
     finite = np.isfinite(log_mel_db).all(axis=(1, 2))
     if not finite.all():
-        raise ValueError(f"log_mel_db must be finite. Received: NaN or infinity in {names[~finite][0]} of {path}")
+        name = one_line(names[~finite][0])
+        raise ValueError(f"log_mel_db must be finite. Received: NaN or infinity in {name} of {path}")
     return names, log_mel_db
 
 
@@ -148,7 +155,9 @@ def _load_recordings(parts: Parts, machine_type: str, folder: Path, seed: int) -
     train_names, test_names = ([recording.name for recording in parts[part]] for part in PARTS)
     train_machines, test_labels = _train_machines(train_names, folder), _test_labels(test_names, folder)
     recordings = [*parts["train"], *parts["test"]]
-    arrays = cached(folder, cache_key(machine_type, recordings), lambda: {"log_mel_db": read_features(recordings)})
+    expected = {"log_mel_db": Expected.like((len(recordings), FRAMES, MEL_BANDS), np.float16)}
+    key = cache_key(machine_type, recordings)
+    arrays = cached(folder, key, expected, lambda: {"log_mel_db": read_features(recordings)})
     train_log_mel_db, test_log_mel_db = np.split(arrays["log_mel_db"], [len(train_names)])
     train, validation = training_splits(train_log_mel_db, train_machines, seed)
     return Dataset(

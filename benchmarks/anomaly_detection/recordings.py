@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.anomaly_detection import features
-from benchmarks.audio import read_sound, resampled_mono
-from benchmarks.base import Archive
+from benchmarks.shared.archives import Archive
+from benchmarks.shared.audio import read_sound, resampled_mono
+from po2quant.files import one_line
 from po2quant.training.progress import progress_line
 
 DEFAULT_MACHINE_TYPE = "ToyCar"
@@ -60,7 +61,12 @@ def find_recordings(path: Path, stack: ExitStack) -> dict[str, Parts]:
             match = _SOUND_FILE.fullmatch(folder + member)
             if match and match["part"] in parts:
                 recordings = found.setdefault(match["machine_type"], {part: {} for part in PARTS})
-                recordings[match["part"]].setdefault(match["name"], Recording(archive, member))
+                recording = recordings[match["part"]].setdefault(match["name"], Recording(archive, member))
+                if recording.archive is archive and recording.member != member:
+                    raise ValueError(
+                        f"a clip must be there once. Received: {one_line(recording.member)} and {one_line(member)} "
+                        f"in {place}"
+                    )
     return {
         machine_type: {part: [named[name] for name in sorted(named)] for part, named in recordings.items()}
         for machine_type, recordings in found.items()
@@ -91,11 +97,13 @@ def choose_machine_type(found: Mapping[str, Parts], path: Path) -> str:
     if DEFAULT_MACHINE_TYPE in complete or len(complete) == 1:
         return DEFAULT_MACHINE_TYPE if DEFAULT_MACHINE_TYPE in complete else complete[0]
     if complete:
-        raise ValueError(f"--data-dir must name one machine type. Received: {path} with {', '.join(complete)}")
+        received = one_line(", ".join(complete))
+        raise ValueError(f"--data-dir must name one machine type. Received: {path} with {received}")
     machine_type = DEFAULT_MACHINE_TYPE if DEFAULT_MACHINE_TYPE in found else min(found)
     missing = next(part for part in PARTS if not found[machine_type][part])
     raise ValueError(
-        f"a machine type must have .wav files in train and test. Received: {path} without {machine_type}/{missing}"
+        "a machine type must have .wav files in train and test. "
+        f"Received: {path} without {one_line(machine_type)}/{missing}"
     )
 
 

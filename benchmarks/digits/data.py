@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from benchmarks.base import mixed_order, split_validation
+from benchmarks.shared.splits import mixed_order, split_validation
 from po2quant.benchmark import Dataset, Split
 
 TEST_SAMPLES = 360

@@ -9,19 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.augment import random_affine
-from benchmarks.base import (
-    Archive,
-    decode_images,
-    existing_path,
-    find_archive,
-    members_by_class,
-    mixed_order,
-    read_labels,
-    validation_indices,
-)
-from benchmarks.download import Source, fetch, members
 from benchmarks.image_classification.pickled_batch import read_pickle
+from benchmarks.shared.archives import Archive, existing_path, find_archive, members, members_by_class, read_labels
+from benchmarks.shared.augment import random_affine
+from benchmarks.shared.download import Source, fetch
+from benchmarks.shared.pictures import decode_images
+from benchmarks.shared.splits import mixed_order, validation_indices
 from po2quant.benchmark import Dataset, Split
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -97,7 +90,11 @@ def _load_official(path: Path, seed: int) -> Dataset:
 
 def _read_official(path: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return training pictures and classes, and test pictures and classes, in the order of the files."""
-    batches = {name.removesuffix(".bin"): _read_batch(content, name, path) for name, content in _batch_files(path)}
+    batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, content in _batch_files(path):
+        if (batch := name.removesuffix(".bin")) in batches:
+            raise ValueError(f"CIFAR-10 must have each batch once. Received: {batch} twice in {path}")
+        batches[batch] = _read_batch(content, name, path)
     if missing := [batch for batch in BATCHES if batch not in batches]:
         raise ValueError(f"CIFAR-10 must have the batches {', '.join(BATCHES)}. Received: {path} without {missing[0]}")
     *train, test = (batches[batch] for batch in BATCHES)

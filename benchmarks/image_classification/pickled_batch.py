@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 
 import numpy as np
+
+from po2quant.files import one_line
 
 _ARRAY_NAMES = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -13,6 +16,9 @@ _ARRAY_NAMES = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
 }
+_NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
+MEMO_NUMBERS = 2**20
+"""What a pickle may number for later use. A batch of 10 000 pictures numbers some 20 000."""
 
 
 class _Inert:
@@ -38,6 +44,13 @@ class _InertUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"the name {module}.{name}, which no batch needs")
 
 
+def _check_memo(content: bytes) -> None:
+    """Refuse a pickle that gives a number to what it keeps for which the memo would take more than 16 MB."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in _NUMBERING and argument >= MEMO_NUMBERS:
+            raise pickle.UnpicklingError(f"number {argument:,} in the memo, of at most {MEMO_NUMBERS:,}")
+
+
 def read_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels, uint8 ``(samples, 3072)`` as red, green and blue planes, and classes, int32 ``(samples,)``.
 
@@ -46,11 +59,12 @@ def read_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         name: how the sentence of an error calls the batch.
     """
     try:
+        _check_memo(content)
         fields = _InertUnpickler(io.BytesIO(content), encoding="bytes").load()
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in fields.items()}
         return _pixels(fields["data"]), _classes(fields["labels"])
     except Exception as error:  # a damaged pickle may raise any
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise ValueError(
             f"{name} must be a complete pickle of data, uint8 (samples, 3072), and labels. Received: {reason}"
         ) from error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.base import mixed_order
 from benchmarks.image_classification.data import CLASSES, IMAGE_SHAPE, with_augmentation
+from benchmarks.shared.splits import mixed_order
 from po2quant.benchmark import Dataset, Split
 
 TRAIN, VALIDATION, TEST = 1200, 200, 400

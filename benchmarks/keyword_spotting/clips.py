@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import audio
-from benchmarks.audio import read_sound, resampled_mono
-from benchmarks.base import Archive
 from benchmarks.keyword_spotting import features
 from benchmarks.keyword_spotting.features import CLIP_SAMPLES, COEFFICIENTS, FRAMES, SAMPLE_RATE_HZ, int16_levels, mfcc
+from benchmarks.shared import audio
+from benchmarks.shared.archives import Archive
+from benchmarks.shared.audio import read_sound, resampled_mono
+from benchmarks.shared.budgets import NOISE_SECONDS, check_at_most
 from po2quant.training.progress import progress_line
 
 CLIP_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".m4a")
@@ -96,4 +97,10 @@ def noise_names(archive: Archive) -> list[str]:
 
 def read_noise(archive: Archive) -> dict[str, np.ndarray]:
     """Return the background-noise recordings of an archive by name, int16 ``(samples,)`` each."""
-    return {name: read_recording(archive.read(name), name) for name in noise_names(archive)}
+    recordings: dict[str, np.ndarray] = {}
+    seconds = 0.0
+    for name in noise_names(archive):
+        recordings[name] = read_recording(archive.read(name), name)
+        seconds += len(recordings[name]) / SAMPLE_RATE_HZ
+        check_at_most(f"{NOISE_FOLDER} of {archive.path}", "seconds", seconds, NOISE_SECONDS)
+    return recordings

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.base import Archive, find_archive, mixed_order, read_labels
-from benchmarks.cache import cached
 from benchmarks.keyword_spotting.clips import NOISE_FOLDER, LabelledClips, read_noise
 from benchmarks.keyword_spotting.features import COEFFICIENTS, FRAMES, noisy_features
 from benchmarks.keyword_spotting.official import (
@@ -24,6 +22,10 @@ from benchmarks.keyword_spotting.official import (
     official_parts,
     parts_of,
 )
+from benchmarks.shared.archives import Archive, find_archive, read_labels
+from benchmarks.shared.arrays import Expected
+from benchmarks.shared.cache import cached
+from benchmarks.shared.splits import mixed_order
 from po2quant.benchmark import Dataset, Split
 
 SUBSET, FEATURES = "speech_commands_v2_subset.zip", "mlperf_tiny_kws01.zip"
@@ -99,7 +101,9 @@ def _split(clips: LabelledClips, seed: int, noise: Sequence[np.ndarray] = ()) ->
         return {"x": clips.features()}
 
     is_folder, order = clips.archive.is_dir(), mixed_order(clips.labels, seed)
-    arrays = cached(clips.archive, f"keyword_spotting-{clips.digest()}", features) if is_folder else features()
+    expected = {"x": Expected.like((len(clips.clips), FRAMES, COEFFICIENTS, 1), np.float32)}
+    key = f"keyword_spotting-{clips.digest()}"
+    arrays = cached(clips.archive, key, expected, features) if is_folder else features()
     augmented = noisy_features(clips[order].sound, noise) if noise else None
     return Split(arrays["x"][order], clips.labels[order], augmented=augmented)
 

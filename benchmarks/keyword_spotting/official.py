@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.base import Archive, members_by_class
-from benchmarks.download import Source, extract, fetch
 from benchmarks.keyword_spotting.clips import CLIP_SUFFIXES, NOISE_FOLDER, Clip, LabelledClips, noise_names
 from benchmarks.keyword_spotting.features import CLIP_SAMPLES
+from benchmarks.shared.archives import Archive, extract, members_by_class
+from benchmarks.shared.download import Source, fetch
 
 LABELS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes", "silence", "unknown")
 SILENCE, UNKNOWN = LABELS.index("silence"), LABELS.index("unknown")
@@ -41,7 +41,7 @@ HASHES = 2**27
 VALIDATION_PERCENT = TEST_PERCENT = 10
 UNKNOWN_SHARE = 0.1
 
-_URL = "http://download.tensorflow.org/data/"
+_URL = "https://storage.googleapis.com/download.tensorflow.org/data/"
 SOURCES = {
     FOLDER: Source(
         f"{_URL}{FOLDER}.tar.gz",

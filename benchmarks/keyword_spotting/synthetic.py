@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.base import mixed_order
 from benchmarks.keyword_spotting.features import CLIP_SAMPLES, SAMPLE_RATE_HZ, int16_levels, mfcc, noisy_features
 from benchmarks.keyword_spotting.official import LABELS, SILENCE, UNKNOWN
+from benchmarks.shared.splits import mixed_order
 from po2quant.benchmark import Dataset, Split
 
 CLIPS_PER_CLASS = {"train": 80, "validation": 15, "test": 25}

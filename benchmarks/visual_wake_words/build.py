@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.base import validation_indices
+from benchmarks.shared.budgets import PHOTO_BYTES, PHOTO_PIXELS, TEXT_BYTES, check_at_most
+from benchmarks.shared.pictures import declared_size, decode_picture
+from benchmarks.shared.splits import validation_indices
 from benchmarks.visual_wake_words.coco import CLASSES, RULES, Photo, in_hashed_test, photo_number, read_photos
-from po2quant.files import open_replacement, replaced_whole
+from po2quant.files import one_line, open_replacement, replaced_whole
 from po2quant.training.progress import progress_line
 
 IMAGE_SHAPE = (96, 96)
@@ -72,7 +74,7 @@ def build(
             output_dir.rmdir()
         os.replace(unfinished, output_dir)
     except OSError as error:
-        raise ValueError(f"--output-dir must be writable and have room. Received: {error}") from error
+        raise ValueError(f"--output-dir must be writable and have room. Received: {one_line(error)}") from error
     return Counter(photo.label or "left_out" for photo in photos)
 
 
@@ -92,13 +94,16 @@ def _test_pictures(kept: Mapping[str, Photo], photos: Sequence[Photo], test_ids:
     if test_ids is None:
         return frozenset(filter(in_hashed_test, kept))
     try:
-        lines = test_ids.read_text(encoding="utf-8-sig").splitlines()
+        size_bytes = test_ids.stat().st_size
+        lines = test_ids.read_text(encoding="utf-8-sig").splitlines() if size_bytes <= TEXT_BYTES else []
     except (OSError, ValueError) as error:
-        raise ValueError(f"--test-ids must be a readable text file. Received: {test_ids} ({error})") from error
+        reason = one_line(error)
+        raise ValueError(f"--test-ids must be a readable text file. Received: {test_ids} ({reason})") from error
+    check_at_most(str(test_ids), "bytes", size_bytes, TEXT_BYTES)
     numbers = {photo_number(photo.path.name) for photo in photos}
     listed = set()
     for line in filter(str.strip, lines):
-        number = re.fullmatch(r"\s*(\d{1,12})(\.(bin|jpg)\b.*)?\s*", line)
+        number = re.fullmatch(r"\s*([0-9]{1,12})(\.(bin|jpg)\b.*)?\s*", line)
         if number is None or int(number.group(1)) not in numbers:
             raise ValueError(f"--test-ids must list COCO photos of --coco-dir. Received: {line[:80]!r} in {test_ids}")
         listed.add(int(number.group(1)))
@@ -129,26 +134,32 @@ def _write_pictures(folder: Path, kept: Mapping[str, Photo]) -> None:
 
 def _write_picture(photo: Path, picture: Path) -> None:
     try:
+        check_at_most(str(photo), "bytes", photo.stat().st_size, PHOTO_BYTES)
         data = photo.read_bytes()
     except OSError as error:
-        raise ValueError(f"{photo} must be readable. Received: {error}") from error
-    try:
-        content = shrink(data)
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(f"{photo} must be a complete JPEG. Received: {len(data)} bytes that are not") from error
+        raise ValueError(f"{photo} must be readable. Received: {one_line(error)}") from error
+    content = shrink(data, str(photo))
     with replaced_whole(picture) as temporary:
         temporary.write_bytes(content)
 
 
-def shrink(jpeg: bytes) -> bytes:
+def shrink(jpeg: bytes, name: str = "a photo") -> bytes:
     """Return a JPEG photo as a JPEG picture of 96 x 96 pixels, whatever the shape of the photo.
 
     Bilinear with antialiasing (a triangle as wide as a new pixel), values cut off to whole ones, quality 75. MLPerf
     Tiny's script does the same with a Gaussian in place of the triangle (scikit-image).
+
+    Args:
+        jpeg: content of the photo.
+        name: what an error calls it.
+
+    Raises:
+        ValueError: where it is damaged or declares more than ``PHOTO_PIXELS``.
     """
+    height, width = declared_size(jpeg, name)
+    check_at_most(name, "pixels", height * width, PHOTO_PIXELS)
     with tf.device("CPU"):
-        photo = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
-        small = tf.image.resize(photo, IMAGE_SHAPE, antialias=True)
+        small = tf.image.resize(decode_picture(jpeg, name), IMAGE_SHAPE, antialias=True)
         pixels = tf.cast(tf.clip_by_value(small, 0.0, 255.0), tf.uint8)
         return tf.io.encode_jpeg(pixels, quality=JPEG_QUALITY).numpy()
 

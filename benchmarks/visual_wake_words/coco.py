@@ -10,14 +10,21 @@ import reprlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from benchmarks.shared.budgets import ANNOTATION_BYTES, NAME_CHARACTERS, check_at_most
+from po2quant.files import one_line
 
 CLASSES = ("non_person", "person")
 YEARS = ("2014", "2017")
 PARTS = ("train", "val")
 PHOTOS = 123_287
 """Photos of the train and validation parts together, the same ones in both years."""
+
+LARGEST_SIDE_PIXELS = 2**16
+"""Of a photo or a box: more than a JPEG file can have."""
+_PICTURE_NAME = re.compile(r"\w[\w.-]*\.jpe?g", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Photo:
 
 def photo_number(name: str) -> int | None:
     """Return the COCO number that a file name ends with: 9 for ``person/COCO_train2014_000000000009.jpg``."""
-    digits = re.search(r"\d+$", PurePosixPath(name).stem)
+    digits = re.search(r"[0-9]+$", PurePosixPath(name).stem)
     return int(digits.group()) if digits else None
 
 
@@ -113,10 +120,10 @@ def _read_part(file: Path, pictures: Path, rule: Rule) -> Iterator[Photo]:
     for image in _records(images, file):
         number, name, width, height = _values(image, ("id", "file_name", "width", "height"), file)
         if (photo_area := _area((width, height), image, file)) == 0:
-            raise ValueError(f"{file} must have photos with pixels. Received: {reprlib.repr(image)}")
+            raise ValueError(f"{file} must have photos with pixels. Received: {_shown(image)}")
         shares = [area / photo_area for area in persons.get(str(number), ())]
-        url = str(image.get("flickr_url") or image.get("coco_url") or "")
-        licence = str(licences.get(str(image.get("license")), ""))
+        url = one_line(image.get("flickr_url") or image.get("coco_url") or "")
+        licence = one_line(licences.get(str(image.get("license")), ""))
         yield Photo(pictures / _plain_name(name, file), rule.class_of(shares), licence, url)
 
 
@@ -135,17 +142,18 @@ def _person_areas(annotations: Any, person: Any, rule: Rule, file: Path) -> Mapp
 
 
 def _read_json(file: Path) -> Any:
+    check_at_most(str(file), "bytes", file.stat().st_size, ANNOTATION_BYTES)
     try:
         with open(file, "rb") as content:
             return json.load(content)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{file} must be COCO's JSON. Received: {type(error).__name__}, {reason}") from error
+        reason = f"{type(error).__name__}, {one_line(error)}"
+        raise ValueError(f"{file} must be COCO's JSON. Received: {reason}") from error
 
 
 def _records(records: Any, file: Path) -> list[dict[str, Any]]:
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ValueError(f"{file} must hold lists of COCO's records. Received: {reprlib.repr(records)}")
+        raise ValueError(f"{file} must hold lists of COCO's records. Received: {_shown(records)}")
     return records
 
 
@@ -155,20 +163,24 @@ def _each(records: Any, fields: Sequence[str], file: Path) -> Iterator[list[Any]
 
 def _values(record: Any, fields: Sequence[str], file: Path) -> list[Any]:
     if not isinstance(record, dict) or not all(field in record for field in fields):
-        raise ValueError(f"{file} must have {', '.join(fields)}, as COCO has. Received: {reprlib.repr(record)}")
+        raise ValueError(f"{file} must have {', '.join(fields)}, as COCO has. Received: {_shown(record)}")
     return [record[field] for field in fields]
 
 
 def _area(sides: Sequence[Any], record: Mapping[str, Any], file: Path) -> float:
     """Return the product of side lengths, which must be finite numbers and not negative."""
-    if not all(type(side) in (int, float) and 0 <= side < math.inf for side in sides):
-        raise ValueError(f"{file} must have sizes in pixels. Received: {reprlib.repr(record)}")
+    limit = LARGEST_SIDE_PIXELS if len(sides) > 1 else LARGEST_SIDE_PIXELS**2
+    if not all(type(side) in (int, float) and 0 <= side <= limit for side in sides):
+        raise ValueError(f"{file} must have sizes in pixels. Received: {_shown(record)}")
     return math.prod(sides)
 
 
 def _plain_name(name: Any, file: Path) -> str:
     """Return a file name, which must not lead to another folder."""
-    plain = isinstance(name, str) and name == PureWindowsPath(name).name == PurePosixPath(name).name
-    if not plain or name.startswith(".") or not name.lower().endswith((".jpg", ".jpeg")):
-        raise ValueError(f"{file} must name pictures like COCO_train2014_000000000009.jpg. Received: {name!r}")
+    if not isinstance(name, str) or not _PICTURE_NAME.fullmatch(name) or len(name) > NAME_CHARACTERS:
+        raise ValueError(f"{file} must name pictures like COCO_train2014_000000000009.jpg. Received: {_shown(name)}")
     return name
+
+
+def _shown(value: Any) -> str:
+    return one_line(reprlib.repr(value))

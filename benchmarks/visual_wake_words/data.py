@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.augment import random_affine
-from benchmarks.base import (
-    Archive,
-    decode_images,
-    existing_path,
-    find_archive,
-    members_by_class,
-    mixed_order,
-    validation_indices,
-)
-from benchmarks.download import Source, fetch, members
-from benchmarks.visual_wake_words.coco import CLASSES, PHOTOS, in_hashed_test, photo_number
+from benchmarks.shared.archives import Archive, existing_path, find_archive, members, members_by_class
+from benchmarks.shared.augment import random_affine
+from benchmarks.shared.budgets import ARCHIVE_IN_MEMORY_BYTES, MEMBER_BYTES, TEXT_BYTES, check_at_most
+from benchmarks.shared.download import Source, fetch
+from benchmarks.shared.pictures import decode_images
+from benchmarks.shared.splits import mixed_order, validation_indices
+from benchmarks.visual_wake_words.coco import CLASSES, PHOTOS, RULES, in_hashed_test, photo_number
 from po2quant.benchmark import Dataset, Split
+from po2quant.files import one_line, parse_json
 
 IMAGE_SHAPE = (96, 96)
 SCALE = np.float32(1 / 255)
@@ -40,6 +35,7 @@ OFFICIAL_TESTS = Source(
     "benchmark/evaluation/datasets/vww01/y_labels.csv",
     "vww01_y_labels.csv",
     21_000,
+    "sha256:3697ca57c48b23b21602ae9bdb32b1925407a1d41d79167cdfb365054cb9c33d",
 )
 """MLPerf Tiny's accuracy set: the COCO numbers of 500 pictures of each class."""
 
@@ -107,12 +103,19 @@ class _TarArchive(Archive):
 
     def __init__(self, path: Path) -> None:
         self.path, self._zip = path, None
-        files = ((name.removeprefix(f"{FOLDER}/"), b"".join(chunks)) for name, chunks in members(path))
-        self._contents = {name: content for name, content in files if not PurePosixPath(name).name.startswith(".")}
+        self._contents: dict[str, bytes] = {}
+        for member, chunks in members(path, ARCHIVE_IN_MEMORY_BYTES):
+            name, content = member.removeprefix("./").removeprefix(f"{FOLDER}/"), b"".join(chunks)
+            if name in self._contents:
+                raise ValueError(f"an archive must hold each file once. Received: {name} twice in {path}")
+            if not PurePosixPath(name).name.startswith("."):
+                self._contents[name] = content
         self.names = dict.fromkeys(sorted(self._contents))
 
-    def read(self, name: str) -> bytes:
-        return self._contents[name]
+    def read(self, name: str, limit_bytes: int = MEMBER_BYTES) -> bytes:
+        content = self._contents[name]
+        check_at_most(f"{name} of {self.path}", "bytes", len(content), limit_bytes)
+        return content
 
 
 def _open(data_dir: Path | None) -> Archive:
@@ -127,10 +130,14 @@ def _origin(archive: Archive, pictures: int) -> tuple[str, str]:
     """Return the name and the kind of the data."""
     if "origin.json" in archive.names:
         try:
-            origin = json.loads(archive.read("origin.json"))
-            rule, is_whole = str(origin["rule"]), origin["coco_photos"] == PHOTOS
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError(f"origin.json must be as build wrote it. Received: {archive.path} ({error!r})") from error
+            origin = parse_json(archive.read("origin.json", TEXT_BYTES).decode())
+            rule, is_whole = origin["rule"], origin["coco_photos"] == PHOTOS
+            if rule not in RULES:
+                raise ValueError(f"rule {rule!r}")
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"origin.json must be as build wrote it. Received: {archive.path} ({one_line(repr(error))})"
+            ) from error
         return f"COCO pictures by the rule {rule}", "official" if is_whole else "subset"
     if "coco_licences.csv" in archive.names:
         return "COCO person pictures", "subset"
@@ -172,10 +179,15 @@ def _in_test(archive: Archive, names: list[str], y: np.ndarray) -> np.ndarray:
 def _listed_by_number(file: Path, archive: Archive, names: list[str], y: np.ndarray) -> np.ndarray:
     """Return which pictures a list of MLPerf Tiny has: rows ``<COCO number>.bin,2,<class>``."""
     classes = {photo_number(name): label for name, label in zip(names, y, strict=True)}
+    check_at_most(str(file), "bytes", file.stat().st_size, TEXT_BYTES)
     rows = file.read_text(encoding="utf-8", errors="replace").split()
-    listed = [re.fullmatch(r"(\d{12})\.bin,2,([01])", row) for row in rows]
+    listed = [re.fullmatch(r"([0-9]{12})\.bin,2,([01])", row) for row in rows]
     for row, match in zip(rows, listed, strict=True):
         if match is None or classes.get(int(match[1])) != int(match[2]):
-            raise ValueError(f"{file} must list pictures of {archive.path} and their classes. Received: {row}")
+            raise ValueError(
+                f"{file} must list pictures of {archive.path} and their classes. Received: {one_line(row)}"
+            )
     numbers = {int(match[1]) for match in listed}
+    if len(numbers) < len(listed):
+        raise ValueError(f"{file} must list each picture once. Received: {len(listed)} rows, {len(numbers)} pictures")
     return np.array([photo_number(name) in numbers for name in names])

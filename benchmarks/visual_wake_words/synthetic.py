@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.base import mixed_order
+from benchmarks.shared.splits import mixed_order
 from benchmarks.visual_wake_words.data import SCALE, training_split
 from po2quant.benchmark import Dataset, Split
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+import traceback
 
 import typer
 
 from po2quant.cli import deploy, diagnose, matrix, networks, search
+from po2quant.cli.errors import TRACEBACK_VARIABLE, drop_unwritten, sentence
+from po2quant.cli.session import INTERRUPTED
+
+UNREAD, WRONG = 1, 2
+"""Exit codes where nobody reads the output, and where something is wrong."""
 
 app = typer.Typer(
     help="Mixed-precision, power-of-two quantization of Keras networks for edge devices.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -30,9 +37,35 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; a wrong input ends in one sentence and exit code 2."""
+    """Run the command line; whatever goes wrong ends in one sentence and exit code 2.
+
+    The environment variable PO2QUANT_TRACEBACK=1 shows the traceback as well.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
-    except (ValueError, OSError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        code = _run(sys.argv[1:] or ["--help"])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        drop_unwritten()
+        code = UNREAD
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            traceback.print_exc()
+        sys.stderr.write(f"error: {sentence(error, sys.argv[1:])}\n")
+        drop_unwritten()
+        code = WRONG
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    """Run a command line and return its exit code; unlike Click's own way, every exception comes out as it is."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("po2quant", words) as context:
+            command.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    return 0

@@ -112,10 +112,9 @@ def _settings_of(path: Path | None, given: dict[str, Any]) -> dict[str, Any]:
             raise ValueError("--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights")
         return DEFAULTS | {"start": given["weights"]} | given
     from po2quant.files import read_json
-    from po2quant.training.finetune import CONFIG_FILE
-    from po2quant.training.weights import BEST_WEIGHTS
+    from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS
 
-    missing = [name for name in ("config.json", CONFIG_FILE, BEST_WEIGHTS) if not (path / name).is_file()]
+    missing = [name for name in ("config.json", BEST_CONFIG, BEST_WEIGHTS) if not (path / name).is_file()]
     if missing:
         raise ValueError(
             f"--mode-sweep needs the folder of a fine-tuned quantized run. Received: {path}, which has no {missing[0]}"
@@ -124,7 +123,7 @@ def _settings_of(path: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     asked = {name: run[name] for name in DEFAULTS if run.get(name) is not None}
     asked |= {name: Path(asked[name]) for name in ("weights", "data_dir") if name in asked}
     start = asked.get("weights", path / "float")
-    return DEFAULTS | asked | {"weights": path, "start": start, "config": str(path / CONFIG_FILE)} | given
+    return DEFAULTS | asked | {"weights": path, "start": start, "config": str(path / BEST_CONFIG)} | given
 
 
 def _sweep_modes(

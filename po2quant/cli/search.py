@@ -35,6 +35,7 @@ from po2quant.cli.session import (
     whole_numbers,
     write_results,
 )
+from po2quant.runs.names import BEST_CONFIG
 
 COMPARED_FLATS = ("flat16", "flat8", "flat4")
 
@@ -83,7 +84,8 @@ def search(
         typer.Option("--role", help="chief: hand out trials at --oracle. worker: run those of the chief there."),
     ] = None,
     oracle: Annotated[
-        str | None, typer.Option("--oracle", help="host:port where the chief listens; there is no password.")
+        str | None,
+        typer.Option("--oracle", help="host:port where the chief listens to who can read the token in its run folder."),
     ] = None,
 ) -> None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
@@ -146,10 +148,10 @@ def search(
     if found.interrupted and found.log.best() is None:
         raise stopped(run.path)
     best = found.best_config(f"{task.name}-{name}")
-    best.save(run.path / workflow.CONFIG_FILE)
+    best.save(run.path / BEST_CONFIG)
     pictures = plot_search(found.log.rows, best, run.path / "plots", dataset.describe())
     if found.interrupted:
-        say(f"the best of {len(found.log.rows)} trials is in {run.path / workflow.CONFIG_FILE}")
+        say(f"the best of {len(found.log.rows)} trials is in {run.path / BEST_CONFIG}")
         raise stopped(run.path)
     flats = [(flat, resolve_config(flat, spec)) for flat in COMPARED_FLATS]
     known = [] if spec.mpq_config is None else [(spec.mpq_config.stem, resolve_config("mpq", spec))]
@@ -161,7 +163,7 @@ def search(
     print_table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     say_paths(run.path, pictures)
     words = [sys.argv[0], "finetune", "--benchmark", benchmark, *_options(experiment)]
-    words += ["--config", run.path / workflow.CONFIG_FILE, *data_words(data, data_dir, preset), "--seed", seed]
+    words += ["--config", run.path / BEST_CONFIG, *data_words(data, data_dir, preset), "--seed", seed]
     say(f"next: {shlex.join(map(str, words))}")
 
 

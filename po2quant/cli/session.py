@@ -52,19 +52,19 @@ def find_benchmark(benchmark: str) -> Any:
 def open_run_folder(command: str, experiment: Any, path: Path | None, **options: Any) -> Any:
     """Make or reopen the run folder of an experiment; ``options`` are what else the command was asked for."""
     from po2quant.runs.folder import RunFolder
+    from po2quant.runs.request import REQUESTS
 
     task, model, dataset = experiment.benchmark, experiment.model, experiment.dataset
     if experiment.resume and path is None:
         raise ValueError("--resume needs --output-dir: the folder of the run to go on with")
     path = path or Path("runs") / f"{command}-{task.name}-{model}-{datetime.now():%Y%m%d-%H%M%S}"
     arguments = {
-        "command": command,
         "benchmark": task.loaded_as or task.name,
         "model": model,
         "alpha": experiment.alpha,
     }
     arguments |= {"weights": experiment.weights, "seed": experiment.seed, "preset": experiment.preset, **options}
-    run = RunFolder(path, arguments, experiment.resume)
+    run = RunFolder(path, REQUESTS[command](**arguments), experiment.resume)
     run.write_environment(
         command_line=sys.argv,
         seed=experiment.seed,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -15,28 +16,17 @@ from keras import layers
 from po2quant.deploy.frozen import activation_format, integer_weights
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer import operations as ops
-from po2quant.integer.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights
-from po2quant.integer.plan import plan_of, weighted_limits
-from po2quant.integer.program import SOFTMAX, Output, Program
-from po2quant.network import weight_quantizers
+from po2quant.integer.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights, weighted_limits
+from po2quant.integer.program import Output, Program
+from po2quant.network import QuantizedWeight, weight_quantizers
 from po2quant.network.graph import Node, read_graph
-from po2quant.network.layers import activation_name, activation_of, kernel_of
+from po2quant.network.kinds import FUNCTIONS, Form, Role, activation_name, activation_of, kernel_of, kind_of
 
 MAX_TABLE_BITS = 16
 """Widest input of a look-up table: 65536 entries, 128 KiB for an output of 16 bits."""
 
 FLOAT64_PRECISION = 53
 """Bits of a float64's significand."""
-
-WEIGHTED = (qkeras.QConv2D, qkeras.QDepthwiseConv2D, qkeras.QDense)
-AVERAGES = (layers.AveragePooling2D, layers.GlobalAveragePooling2D)
-POOLINGS = (*AVERAGES, layers.MaxPooling2D, layers.GlobalMaxPooling2D)
-MOVING = (layers.Flatten, layers.Reshape, layers.ZeroPadding2D)
-TRANSPARENT = (layers.Dropout, layers.SpatialDropout2D, layers.Identity)
-FUNCTIONS = (layers.Activation, layers.ReLU, layers.Softmax)
-ELEMENTWISE = {layers.Add: ops.Add, layers.Multiply: ops.Multiply}
-KNOWN = (layers.InputLayer, qkeras.QActivation, layers.Concatenate)
-KNOWN += (*WEIGHTED, *POOLINGS, *MOVING, *TRANSPARENT, *FUNCTIONS, *ELEMENTWISE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +68,7 @@ def integer_program(model: keras.Model) -> Program:
     inputs = tuple(builder.input_tensor(layer).name for layer in graph.inputs)
     outputs = tuple(builder.result(node) for node in graph.outputs)
     program = Program(graph.name, tuple(builder.tensors.values()), inputs, tuple(builder.operations), outputs)
-    for operation in program.operations:
-        plan_of(program, operation)
+    _ = program.plans  # raises where a sum fits no register
     return program
 
 
@@ -111,7 +100,9 @@ class _Builder:
 
     def _state(self, node: Node) -> State:
         layer = node.layer
-        if type(layer) not in KNOWN:  # a subclass may compute something else
+        kind = kind_of(layer)
+        is_known = kind is not None and kind.role is not Role.NORMALIZATION and type(layer) is kind.quantized
+        if not is_known and type(layer) is not qkeras.QActivation:  # a subclass may compute something else
             raise ValueError(
                 f"layer {layer.name!r} must be one that quantize_model makes, to become integers. "
                 f"Received: {type(layer).__name__}"
@@ -122,17 +113,18 @@ class _Builder:
             raise ValueError(f"layer {layer.name!r} must have a fixed output shape. Received: {node.shape}")
         if getattr(layer, "data_format", "channels_last") != "channels_last":
             raise ValueError(f"layer {layer.name!r} must have its channels last. Received: {layer.data_format}")
-        if isinstance(layer, qkeras.QActivation):
+        if kind is None:
             return self._quantized(node)
-        function = activation_of(layer)
-        if isinstance(layer, TRANSPARENT) or function == LINEAR:
+        if kind.role is Role.FUNCTION:
+            return self._activated(node, activation_of(layer))
+        if kind.role is Role.TRANSPARENT:
             return self._states[node.inputs[0]]
-        if function is not None:
-            return self._activated(node, function)
         inputs = tuple(self._integers(parent, layer.name) for parent in node.inputs)
-        if isinstance(layer, MOVING):
-            return self._moved(node, inputs[0])
-        return self._operation(node, inputs)
+        if kind.role is not Role.MOVING:
+            return BUILDERS[kind.operation](Call(node, inputs, self._weights))
+        output = self._new_tensor(self._free_name(layer.name), node, inputs[0].format)
+        self.operations.append(BUILDERS[kind.operation](Call(node, inputs, self._weights, output.name)))
+        return output
 
     def _integers(self, node: Node, reader: str) -> Tensor:
         state = self._states[node]
@@ -170,20 +162,22 @@ class _Builder:
         return tensor
 
     def _activated(self, node: Node, function: str) -> State:
-        parent, name = node.inputs[0], node.layer.name
+        parent, name, form = node.inputs[0], node.layer.name, FUNCTIONS[function].form
         state = self._states[parent]
-        if function in ops.ACTIVATIONS:
+        if form is Form.NOTHING:
+            return state
+        if form is Form.CLIP:
             if isinstance(state, Tensor):
-                return ops.Requantize(name, (state.name,), "", activation=function)
+                return ops.Requantize(name, (state.name,), name, activation=function)
             if isinstance(state, Operation):
                 both = RELU6 if RELU6 in (function, state.activation) else function
                 return dataclasses.replace(state, activation=both)
         tensor = self._integers(parent, name)
-        if function == SOFTMAX:
+        if form is Form.HOST:
             axis = getattr(node.layer, "axis", -1)
             if axis not in (-1, len(node.shape)):
                 raise ValueError(f"softmax {name!r} must be over the last axis. Received: axis={axis}")
-            return Output(tensor.name, SOFTMAX)
+            return Output(tensor.name, function)
         if tensor.format.bit_width > MAX_TABLE_BITS:
             raise ValueError(
                 f"the input of {function} {name!r} must have at most {MAX_TABLE_BITS} bits, for a look-up table. "
@@ -191,60 +185,79 @@ class _Builder:
             )
         return _Function(node.layer, function, tensor)
 
-    def _moved(self, node: Node, x: Tensor) -> Tensor:
-        """Return the integers of a tensor in another shape."""
+    def _free_name(self, name: str) -> str:
+        """Return the name, or the first of ``<name>_1``, ``<name>_2``, ... that no tensor has or will have."""
         taken = self._quantizer_names | set(self.tensors)
-        candidates = itertools.chain(
-            [node.layer.name], (f"{node.layer.name}_{number}" for number in itertools.count(1))
-        )
-        output = self._new_tensor(next(name for name in candidates if name not in taken), node, x.format)
-        if isinstance(node.layer, layers.ZeroPadding2D):
-            operation = ops.ZeroPadding(node.layer.name, (x.name,), output.name, tuple(map(tuple, node.layer.padding)))
-        else:
-            operation = ops.Reshape(node.layer.name, (x.name,), output.name)
-        self.operations.append(operation)
-        return output
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        return next(candidate for candidate in candidates if candidate not in taken)
 
-    def _operation(self, node: Node, inputs: tuple[Tensor, ...]) -> Operation:
-        """Return the operation of a layer, whose output's name is not known yet."""
-        layer = node.layer
-        head = (layer.name, tuple(tensor.name for tensor in inputs), "")
-        if isinstance(layer, WEIGHTED):
-            return self._weighted(head, layer, inputs[0])
-        if isinstance(layer, layers.Concatenate):
-            return ops.Concatenate(*head, layer.axis % (len(node.shape) + 1) - 1)
-        if type(layer) in ELEMENTWISE:
-            return ELEMENTWISE[type(layer)](*head)
-        kind = ops.AveragePooling if isinstance(layer, AVERAGES) else ops.MaxPooling
-        image = inputs[0].shape[:2]
-        if not hasattr(layer, "pool_size"):
-            return kind(*head, image, (1, 1))
-        padding = _padding(layer, image, layer.pool_size, (1, 1))
-        return kind(*head, tuple(layer.pool_size), tuple(layer.strides), padding)
 
-    def _weighted(self, head: tuple[Any, ...], layer: keras.layers.Layer, x: Tensor) -> Operation:
-        name = layer.name
-        if (name, "kernel") not in self._weights or (layer.use_bias and (name, "bias") not in self._weights):
-            raise ValueError(f"layer {name!r} must have po2quant's weight quantizers: use quantize_model")
-        if activation_name(layer.activation, name) != LINEAR or layer.get_config().get("mask") is not None:
-            raise ValueError(f"layer {name!r} must have neither activation nor mask inside: use quantize_model")
-        kernel = integer_weights(self._weights[name, "kernel"])
-        channels = kernel.exponents.size
-        nothing = Weights(np.zeros(channels, np.int64), np.zeros(channels, np.int64), kernel.bit_width)
-        bias = integer_weights(self._weights[name, "bias"]) if layer.use_bias else nothing
-        kernel = _without_absorbed(kernel, bias, x.format)
-        if isinstance(layer, layers.Dense):
-            return ops.Dense(*head, kernel, bias)
-        is_depthwise = isinstance(layer, layers.DepthwiseConv2D)
-        return ops.Conv2D(
-            *head,
-            kernel,
-            bias,
-            tuple(layer.strides),
-            tuple(layer.dilation_rate),
-            _padding(layer, x.shape[:2], kernel_of(layer).shape[:2], layer.dilation_rate),
-            x.shape[2] if is_depthwise else layer.groups,
-        )
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A layer call that becomes an operation.
+
+    Args:
+        node: the call.
+        inputs: the tensors that it reads.
+        weights: kernels and biases of the network, by layer and part.
+        output: name of the tensor that it writes; empty: not known yet, the layer's name stands for it.
+    """
+
+    node: Node
+    inputs: tuple[Tensor, ...]
+    weights: Mapping[tuple[str, str], QuantizedWeight]
+    output: str = ""
+
+    @property
+    def head(self) -> tuple[str, tuple[str, ...], str]:
+        """The arguments of every operation."""
+        return self.node.layer.name, tuple(tensor.name for tensor in self.inputs), self.output or self.node.layer.name
+
+
+def _convolution(call: Call) -> Operation:
+    layer, image = call.node.layer, call.inputs[0].shape
+    padding = _padding(layer, image[:2], kernel_of(layer).shape[:2], layer.dilation_rate)
+    groups = image[2] if kind_of(layer).kernel.is_depthwise else layer.groups
+    return ops.Conv2D(
+        *call.head, *_integer_weights(call), tuple(layer.strides), tuple(layer.dilation_rate), padding, groups
+    )
+
+
+def _pooling(operation: type[ops.AveragePooling | ops.MaxPooling], call: Call) -> Operation:
+    layer, image = call.node.layer, call.inputs[0].shape[:2]
+    if not hasattr(layer, "pool_size"):
+        return operation(*call.head, image, (1, 1))
+    padding = _padding(layer, image, layer.pool_size, (1, 1))
+    return operation(*call.head, tuple(layer.pool_size), tuple(layer.strides), padding)
+
+
+BUILDERS: dict[str, Callable[[Call], Operation]] = {
+    "convolution": _convolution,
+    "dense": lambda call: ops.Dense(*call.head, *_integer_weights(call)),
+    "average_pooling": functools.partial(_pooling, ops.AveragePooling),
+    "max_pooling": functools.partial(_pooling, ops.MaxPooling),
+    "add": lambda call: ops.Add(*call.head),
+    "multiply": lambda call: ops.Multiply(*call.head),
+    "concatenate": lambda call: ops.Concatenate(*call.head, call.node.layer.axis % (len(call.node.shape) + 1) - 1),
+    "reshape": lambda call: ops.Reshape(*call.head),
+    "zero_padding": lambda call: ops.ZeroPadding(*call.head, tuple(map(tuple, call.node.layer.padding))),
+}
+"""What makes the operations that the table of :mod:`po2quant.network.kinds` names."""
+
+
+def _integer_weights(call: Call) -> tuple[Weights, Weights]:
+    """Return kernel and bias of a layer as integers."""
+    layer, weights = call.node.layer, call.weights
+    name = layer.name
+    if (name, "kernel") not in weights or (layer.use_bias and (name, "bias") not in weights):
+        raise ValueError(f"layer {name!r} must have po2quant's weight quantizers: use quantize_model")
+    if activation_name(layer.activation, name) != LINEAR or layer.get_config().get("mask") is not None:
+        raise ValueError(f"layer {name!r} must have neither activation nor mask inside: use quantize_model")
+    kernel = integer_weights(weights[name, "kernel"])
+    channels = kernel.exponents.size
+    nothing = Weights(np.zeros(channels, np.int64), np.zeros(channels, np.int64), kernel.bit_width)
+    bias = integer_weights(weights[name, "bias"]) if layer.use_bias else nothing
+    return _without_absorbed(kernel, bias, call.inputs[0].format), bias
 
 
 def _without_absorbed(kernel: Weights, bias: Weights, x: FixedPointFormat) -> Weights:

@@ -14,11 +14,9 @@ from po2quant.bit_config import BitConfig
 from po2quant.files import read_json
 from po2quant.network import freeze_scales, weight_quantizers
 from po2quant.quantizers import ALPHAS, AUTO_PO2, POWERS_OF_TWO
-from po2quant.training.finetune import CONFIG_FILE
+from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.training.prepare import network_inputs, prepare_network
-from po2quant.training.weights import BEST_WEIGHTS
 
-RUN_FILE = "config.json"
 RUNS_AROUND = 2
 """Folders between a cell of a comparison and the run that it belongs to, at most."""
 
@@ -57,10 +55,10 @@ def origin_of_run(path: Path) -> Origin:
         ValueError: for another folder, and for a run whose scales are not powers of two.
     """
     settings, is_own = _settings(path)
-    for name in (CONFIG_FILE, BEST_WEIGHTS):
+    for name in (BEST_CONFIG, BEST_WEIGHTS):
         if not (path / name).is_file():
             raise ValueError(
-                f"RUN must hold a quantized network that was trained: {CONFIG_FILE} and {BEST_WEIGHTS}. "
+                f"RUN must hold a quantized network that was trained: {BEST_CONFIG} and {BEST_WEIGHTS}. "
                 f"Received: {path}, without {name}"
             )
     cell, _, cell_alpha = path.absolute().name.rpartition("-")
@@ -77,7 +75,7 @@ def origin_of_run(path: Path) -> Origin:
         settings["benchmark"],
         settings["model"],
         path,
-        str(path / CONFIG_FILE),
+        str(path / BEST_CONFIG),
         Path(config_name).stem,
         alpha,
         settings.get("data"),
@@ -89,14 +87,14 @@ def origin_of_run(path: Path) -> Origin:
 def _settings(path: Path) -> tuple[dict[str, Any], bool]:
     """Return what the run that a folder is, or lies in, was asked for, and whether it is the run itself."""
     for folder in (path, *path.absolute().parents[:RUNS_AROUND]):
-        file = folder / RUN_FILE
+        file = folder / REQUEST_FILE
         if not file.is_file():
             continue
         settings = read_json(file, "what a run was asked for")
         if missing := [name for name in ("benchmark", "model", "alpha", "seed") if name not in settings]:
             raise ValueError(f"{file} must be what a run was asked for. Received: one without {', '.join(missing)}")
         return settings, folder == path
-    raise ValueError(f"RUN must be a run folder, with {RUN_FILE} in it or in the run around it. Received: {path}")
+    raise ValueError(f"RUN must be a run folder, with {REQUEST_FILE} in it or in the run around it. Received: {path}")
 
 
 def frozen_network(

@@ -20,10 +20,10 @@ from keras import layers
 from po2quant.deploy.frozen import activation_format
 from po2quant.integer.comparison import Comparer, Comparison
 from po2quant.integer.interpreter import quantize_inputs, run
-from po2quant.integer.plan import EXACT_FLOAT64_BITS, plan_of
+from po2quant.integer.plan import EXACT_FLOAT64_BITS
 from po2quant.integer.program import Program
 from po2quant.network.graph import Node, read_graph
-from po2quant.network.layers import WEIGHT_LAYERS, kernel_of
+from po2quant.network.kinds import is_weighted, kernel_of
 from po2quant.quantizers import quantized_bits_featuremap
 
 BATCH_SIZE = 8
@@ -66,7 +66,7 @@ class Float64Network:
             if isinstance(node.layer, layers.InputLayer):
                 values[node] = fed[name]
                 continue
-            values[node] = node.call(self._copies[name], [values[parent] for parent in node.inputs])
+            values[node] = node.infer([values[parent] for parent in node.inputs], self._copies[name])
             if isinstance(node.layer, qkeras.QActivation):
                 exponent = activation_format(name, node.layer.activation).exponent
                 integers[name] = np.ldexp(values[node].numpy(), -exponent).astype(np.int64)
@@ -109,14 +109,14 @@ def batches(x: Arrays, size: int = BATCH_SIZE) -> list[list[np.ndarray]]:
 
 def inexact_operations(program: Program) -> tuple[str, ...]:
     """Return the names of the operations whose sums might need more bits than float64 has."""
-    plans = ((operation.name, plan_of(program, operation)) for operation in program.operations)
+    plans = ((operation.name, program.plan(operation)) for operation in program.operations)
     return tuple(name for name, plan in plans if plan is not None and plan.exact_bits > EXACT_FLOAT64_BITS)
 
 
 def float64_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Return a copy of a layer that computes in float64, with the same weights, scales and ranges."""
     copy = keras.saving.deserialize_keras_object(_in_float64(keras.saving.serialize_keras_object(layer)))
-    if isinstance(layer, WEIGHT_LAYERS):
+    if is_weighted(layer):
         kernel_of(copy).assign(kernel_of(layer))
         if layer.use_bias:
             copy.bias.assign(layer.bias)

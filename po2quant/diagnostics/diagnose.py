@@ -13,13 +13,20 @@ from rich.table import Table
 
 from po2quant.bit_config import BitConfig
 from po2quant.diagnostics.findings import Finding, find, find_in_arrays
-from po2quant.diagnostics.measurement import DIAGNOSTICS_CSV, Measurement, load_measurements, measure
+from po2quant.diagnostics.measurement import Measurement, load_measurements, measure
 from po2quant.diagnostics.plots import plot_diagnostics
 from po2quant.diagnostics.weight_files import ArraySummary, WeightFile, read_weight_file
 from po2quant.files import read_csv, read_json
+from po2quant.runs.names import (
+    BEST_CONFIG,
+    BEST_WEIGHTS,
+    DIAGNOSTICS_CSV,
+    ENVIRONMENT_FILE,
+    EPOCHS_CSV,
+    MODEL_FILE,
+    PLOTS_FOLDER,
+)
 
-BEST_WEIGHTS, MODEL_FILE, BEST_CONFIG = "best.weights.h5", "model.keras", "best_config.json"
-EPOCHS_CSV, ENVIRONMENT, PLOTS = "epochs.csv", "env.json", "plots"
 SHOWN_MEASURES = (
     "update_relative_mean",
     "flip_ratio",
@@ -116,8 +123,8 @@ def diagnose(
     else:
         weights = path / BEST_WEIGHTS
         content = read_weight_file(weights, _layer_order(path / BEST_CONFIG)) if weights.is_file() else None
-        rows, losses, data = _rows_of_run(path, inputs), _losses(path / EPOCHS_CSV), _data(path / ENVIRONMENT)
-        output_dir = output_dir or path / PLOTS
+        rows, losses, data = _rows_of_run(path, inputs), _losses(path / EPOCHS_CSV), _data(path / ENVIRONMENT_FILE)
+        output_dir = output_dir or path / PLOTS_FOLDER
     if content is None and not rows:
         raise ValueError(f"{path} must be a run folder: it holds neither {DIAGNOSTICS_CSV} nor {BEST_WEIGHTS}")
     arrays, tensors = ((), ()) if content is None else (content.arrays, content.tensors)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from po2quant.diagnostics.measurement import BIAS, KERNEL
 from po2quant.network import weight_quantizers
 from po2quant.network.graph import Graph, Node, read_graph
-from po2quant.network.layers import WEIGHT_LAYERS
+from po2quant.network.kinds import is_weighted, kind_of
 from po2quant.quantizers import Quantizer
 
 Weights = dict[tuple[str, str], tf.Tensor]
@@ -27,7 +27,7 @@ def quantized_graph(model: keras.Model) -> Graph:
     """
     graph = read_graph(model)
     quantized = {weight.layer.name for weight in weight_quantizers(model)}
-    plain = [node.layer.name for node in graph.nodes if isinstance(node.layer, WEIGHT_LAYERS)]
+    plain = [node.layer.name for node in graph.nodes if is_weighted(node.layer)]
     plain = [name for name in plain if name not in quantized]
     if plain:
         raise ValueError(f"every layer with weights must be quantized. Received: {', '.join(plain)} of {model.name!r}")
@@ -68,24 +68,17 @@ def run_network(
         arguments = [values[parent] for parent in node.inputs]
         if isinstance(node.layer, keras.layers.InputLayer):
             values[node] = fed[node.layer.name]
-        elif isinstance(node.layer, WEIGHT_LAYERS):
+        elif is_weighted(node.layer):
             values[node] = _apply_weights(node.layer, arguments[0], weights)
         elif _is_activation_quantizer(node) and not with_quantizers:
             values[node] = arguments[0]
         else:
-            in_inference = {name: False for name in node.kwargs if name == "training"}
-            values[node] = node.call(node.layer, arguments, **in_inference)
+            values[node] = node.infer(arguments)
     return values
 
 
 def _apply_weights(layer: keras.layers.Layer, x: tf.Tensor, weights: Weights) -> tf.Tensor:
-    kernel, bias = weights[layer.name, KERNEL], weights[layer.name, BIAS]
-    if isinstance(layer, keras.layers.Dense):
-        return keras.ops.matmul(x, kernel) + bias
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        options = (layer.strides, layer.padding, layer.data_format, layer.dilation_rate)
-        return keras.ops.depthwise_conv(x, kernel, *options) + bias
-    return layer.convolution_op(x, kernel) + bias
+    return kind_of(layer).kernel.product(layer, x, weights[layer.name, KERNEL]) + weights[layer.name, BIAS]
 
 
 def _is_activation_quantizer(node: Node) -> bool:

@@ -15,7 +15,6 @@ import numpy as np
 from po2quant.diagnostics import tensors
 from po2quant.files import open_replacement
 
-DIAGNOSTICS_CSV = "diagnostics.csv"
 KERNEL, BIAS, ACTIVATION = "kernel", "bias", "activation"
 PARTS = (KERNEL, BIAS, ACTIVATION)
 SIGNIFICANT_DIGITS = 6

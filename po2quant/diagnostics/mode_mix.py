@@ -14,7 +14,7 @@ from po2quant.diagnostics.measurement import rounded
 from po2quant.diagnostics.mode_sweep import ModeSweep
 from po2quant.network import activation_quantizers
 from po2quant.network.graph import Node, read_graph
-from po2quant.network.layers import WEIGHT_LAYERS
+from po2quant.network.kinds import is_weighted
 
 SHARE = 0.25
 MOST_NAMED = 3
@@ -164,7 +164,7 @@ def rescaling(model: keras.Model, real_layers: Iterable[str]) -> Rescaling:
             multiplied += math.prod(node.shape) if real & (scales | {name}) else 0
         if name in quantizers:
             scales = {name}
-        elif isinstance(node.layer, WEIGHT_LAYERS):
+        elif is_weighted(node.layer):
             scales = scales | {name}
         scales_of[node] = scales
     return Rescaling(values, multiplied)

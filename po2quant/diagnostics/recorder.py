@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from po2quant.diagnostics.measurement import (
     ACTIVATION,
-    DIAGNOSTICS_CSV,
     MEASURES,
     Measurement,
     QuantizedTensor,
@@ -24,6 +23,7 @@ from po2quant.diagnostics.measurement import (
 )
 from po2quant.diagnostics.probe import Probe
 from po2quant.files import replaced_whole
+from po2quant.runs.names import DIAGNOSTICS_CSV, TENSORBOARD_FOLDER
 
 STATE_FILE = "diagnostics.npz"
 REMEMBERED_EPOCHS = 2
@@ -77,7 +77,7 @@ class Recorder:
     def _start(self, epoch: int) -> None:
         """Take over what an earlier part of the run wrote, up to ``epoch``."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._writer = tf.summary.create_file_writer(str(self._folder / "tensorboard" / "diagnostics"))
+        self._writer = tf.summary.create_file_writer(str(self._folder / TENSORBOARD_FOLDER / "diagnostics"))
         table, state = self._folder / DIAGNOSTICS_CSV, self._folder / STATE_FILE
         if epoch and table.exists():
             self._rows = [row for row in load_measurements(table) if row.epoch <= epoch]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from po2quant.integer.operations import AveragePooling, Conv2D, Dense, Operation
-from po2quant.integer.plan import plan_of
+import numpy as np
+
+from po2quant.integer.operations import Operation, Weighted, channel_terms
 from po2quant.integer.program import Program
-from po2quant.integer.rewrites import jammed_bias, weighted_channels
+from po2quant.integer.rewrites import jammed_bias
 
 EXACT_FLOAT32_BITS = 25
 """Width, sign included, up to which float32 adds integers without rounding."""
@@ -33,6 +34,22 @@ def check_8_bits(subject: str, bits: int) -> None:
         raise ValueError(f"{subject} must have at most 8 bits for this format. Received: {bits} bits")
 
 
+def float32_scales(exponents: int | np.ndarray, bits: int = 1) -> np.ndarray:
+    """Return powers of two as float32.
+
+    Args:
+        exponents: of the powers.
+        bits: of the integers that they scale.
+
+    Raises:
+        ValueError: where a float32 has no such normal number, or not the largest scaled integer.
+    """
+    low, high, highest = np.min(exponents), np.max(exponents), 128 - bits
+    if low < -126 or high > highest:
+        raise ValueError(f"exponents must be in [-126, {highest}] for float32. Received: {low} to {high}")
+    return np.ldexp(1.0, exponents).astype(np.float32)
+
+
 def inexact_in_float32(program: Program) -> tuple[str, ...]:
     """Return the names of the operations whose sums may need more bits than a float32 has."""
     return tuple(
@@ -42,15 +59,15 @@ def inexact_in_float32(program: Program) -> tuple[str, ...]:
 
 def _sum_bits(program: Program, operation: Operation) -> int:
     """Return the width of an operation's widest sum as a float32 computes it, with the jammed bias, sign included."""
-    if isinstance(operation, (Conv2D, Dense)):
+    if isinstance(operation, Weighted):
         x, y = program.inputs_of(operation)[0].format, program.output_of(operation).format
         bias = jammed_bias(operation, x, y)
-        return max(_weighted_bits(*channel) for channel in weighted_channels(operation.kernel, bias, x))
-    plan = plan_of(program, operation)
+        return max(_weighted_bits(*channel) for channel in channel_terms(operation.kernel, bias, x))
+    plan = program.plan(operation)
     if plan is None:
         return 0
     widest = max(plan.exact_bits, plan.sum_bits)
-    return widest + 1 if isinstance(operation, AveragePooling) else widest
+    return widest + 1 if plan.is_mean else widest
 
 
 def _weighted_bits(limits: tuple[int, int], exponent: int, bias: int, bias_exponent: int) -> int:

@@ -6,29 +6,10 @@ integer that float64 holds (54 bits, sign included); elsewhere through int64. Bo
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from po2quant.fixed_point import shift_right
-from po2quant.integer.operations import (
-    Add,
-    AveragePooling,
-    Concatenate,
-    Conv2D,
-    Dense,
-    LookUpTable,
-    MaxPooling,
-    Multiply,
-    Operation,
-    Padding,
-    Requantize,
-    Reshape,
-    ZeroPadding,
-)
-from po2quant.integer.plan import EXACT_FLOAT64_BITS, Plan, plan_of
 from po2quant.integer.program import SOFTMAX, Program
 
 Arrays = np.ndarray | Sequence[np.ndarray]
@@ -65,9 +46,8 @@ def run(program: Program, integers: Arrays) -> dict[str, np.ndarray]:
     """
     tensors = {name: _checked(program, name, np.asarray(array)) for name, array in _by_input(program, integers)}
     for operation in program.operations:
-        inputs = [tensors[name] for name in operation.inputs]
-        plan = plan_of(program, operation)
-        result = _move(operation, program, inputs) if plan is None else _compute(operation, plan, inputs)
+        arrays = [tensors[name] for name in operation.inputs]
+        result = operation.compute(arrays, program.plan(operation), program.formats_of(operation))
         tensors[operation.output] = result.reshape(-1, *program.output_of(operation).shape)
     return tensors
 
@@ -107,105 +87,3 @@ def _checked(program: Program, name: str, array: np.ndarray) -> np.ndarray:
     if array.min(initial=0) < low or array.max(initial=0) > high:
         raise ValueError(f"input {name!r} must be in [{low}, {high}]. Received: {array.min()} to {array.max()}")
     return array.astype(np.int64)
-
-
-def _move(operation: Operation, program: Program, inputs: list[np.ndarray]) -> np.ndarray:
-    match operation:
-        case LookUpTable(table=table):
-            return table[inputs[0] - program.inputs_of(operation)[0].format.min_int]
-        case ZeroPadding(padding=padding):
-            return _pad(inputs[0], padding)
-        case Reshape():
-            return inputs[0]
-    raise ValueError(f"operation {operation.name!r} ({type(operation).__name__}) is not known")
-
-
-def _compute(operation: Operation, plan: Plan, inputs: list[np.ndarray]) -> np.ndarray:
-    """Return an operation's output: accumulated, aligned, shifted, rounded and clipped."""
-    if isinstance(operation, Concatenate):
-        shifted = [shift_right(x, shift) for x, shift in zip(inputs, plan.output_shifts, strict=True)]
-        return np.clip(np.concatenate(shifted, operation.axis + 1), plan.low, plan.high)
-    if isinstance(operation, AveragePooling):
-        return np.clip(_average(operation, plan, inputs[0]), plan.low, plan.high)
-    total = _jam(_accumulate(operation, plan, inputs), plan.align_shifts) + plan.bias
-    return np.clip(shift_right(total, plan.output_shifts), plan.low, plan.high)
-
-
-def _accumulate(operation: Operation, plan: Plan, inputs: list[np.ndarray]) -> np.ndarray:
-    """Return the sums, products or maxima of an operation, not yet aligned."""
-    match operation:
-        case Conv2D():
-            return _convolve(operation, inputs[0], _exact_dtype(plan)).astype(np.int64)
-        case Dense(kernel=kernel):
-            dtype = _exact_dtype(plan)
-            return (inputs[0].astype(dtype) @ kernel.integers.astype(dtype)).astype(np.int64)
-        case MaxPooling():
-            lowest = np.iinfo(np.int64).min
-            return functools.reduce(np.maximum, _taps(inputs[0], operation.window, operation, lowest))
-        case Add():
-            return functools.reduce(np.add, (x << shift for x, shift in zip(inputs, plan.input_shifts, strict=True)))
-        case Multiply():
-            return functools.reduce(np.multiply, inputs)
-        case Requantize():
-            return inputs[0]
-    raise ValueError(f"operation {operation.name!r} ({type(operation).__name__}) is not known")
-
-
-def _exact_dtype(plan: Plan) -> type:
-    return np.float64 if plan.accumulator_bits <= EXACT_FLOAT64_BITS else np.int64
-
-
-def _convolve(operation: Conv2D, x: np.ndarray, dtype: type) -> np.ndarray:
-    """Return the sums of products: one matrix product (or, depthwise, one product) for each tap of the kernel."""
-    rows, columns, depth, channels = operation.kernel.integers.shape
-    kernel = operation.kernel.integers.astype(dtype).reshape(rows * columns, depth, channels)
-    taps = _taps(x.astype(dtype), (rows, columns), operation, 0, operation.dilation)
-    if depth == 1 and operation.groups > 1:
-        multiplier = channels // operation.groups
-        return sum(np.repeat(tap, multiplier, axis=-1) * weights[0] for tap, weights in zip(taps, kernel, strict=True))
-    return sum(_grouped_product(tap, weights, operation.groups) for tap, weights in zip(taps, kernel, strict=True))
-
-
-def _grouped_product(x: np.ndarray, weights: np.ndarray, groups: int) -> np.ndarray:
-    pairs = zip(np.split(x, groups, axis=-1), np.split(weights, groups, axis=-1), strict=True)
-    return np.concatenate([part @ part_weights for part, part_weights in pairs], axis=-1)
-
-
-def _average(operation: AveragePooling, plan: Plan, x: np.ndarray) -> np.ndarray:
-    """Return ``round(sum / 2**output_shift / count)``, half to even."""
-    total = sum(_taps(x, operation.window, operation, 0))
-    count = sum(_taps(np.ones_like(x[:1]), operation.window, operation, 0))
-    shift = int(plan.output_shifts[0])
-    numerator, denominator = total << max(-shift, 0), count << max(shift, 0)
-    quotient, remainder = np.divmod(numerator, denominator)
-    is_odd = quotient & 1
-    return quotient + (2 * remainder + is_odd > denominator)
-
-
-def _taps(
-    x: np.ndarray,
-    window: tuple[int, int],
-    operation: Conv2D | AveragePooling | MaxPooling,
-    outside: int,
-    dilation: tuple[int, int] = (1, 1),
-) -> Iterator[np.ndarray]:
-    """Yield the pixels that each place in the window sees, ``(samples, rows, columns, channels)``."""
-    x = _pad(x, operation.padding, outside)
-    spans = [(size - 1) * step for size, step in zip(window, dilation, strict=True)]
-    for row, column in itertools.product(range(window[0]), range(window[1])):
-        top, left = row * dilation[0], column * dilation[1]
-        bottom, right = x.shape[1] - spans[0] + top, x.shape[2] - spans[1] + left
-        yield x[:, top : bottom : operation.strides[0], left : right : operation.strides[1]]
-
-
-def _pad(x: np.ndarray, padding: Padding, outside: int = 0) -> np.ndarray:
-    return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=outside)
-
-
-def _jam(q: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Shift to the left, or to the right with the last bit set where a 1 is lost: :func:`po2quant.integer.plan.jam`."""
-    if not np.any(shifts):
-        return q
-    right, left = np.maximum(shifts, 0), np.maximum(-shifts, 0)
-    lost = q & ((np.int64(1) << right) - 1)
-    return (q >> right | (lost != 0)) << left

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from po2quant.integer.operations import (
-    Add,
-    AveragePooling,
-    Concatenate,
-    Conv2D,
-    Dense,
-    LookUpTable,
-    MaxPooling,
-    Multiply,
-    Operation,
-    Requantize,
-    Tensor,
-)
-from po2quant.integer.plan import Plan, plan_of
+from po2quant.integer.operations import LINEAR, Counts, Operation, Tensor, Weighted
+from po2quant.integer.plan import Plan
 from po2quant.integer.program import Program
 
 BITS_PER_KIB = 8 * 1024
@@ -65,50 +52,14 @@ def listing(program: Program) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def macs(program: Program, operation: Operation) -> int:
-    """Return the multiply-accumulates of an operation on one sample, padding included."""
-    if not isinstance(operation, (Conv2D, Dense)):
-        return 0
-    return math.prod(program.output_of(operation).shape[:-1]) * operation.kernel.integers.size
-
-
-def other_operations(program: Program, operation: Operation) -> int:
-    """Return the additions, products, comparisons, look-ups and shifts of an operation on one sample that are no MACs.
-
-    An output costs one for its shift, rounding and clipping together, and what it takes to combine its inputs; moving
-    integers costs nothing.
-    """
-    elements = math.prod(program.output_of(operation).shape)
-    match operation:
-        case AveragePooling(window=window) | MaxPooling(window=window):
-            return elements * math.prod(window)
-        case Add() | Multiply():
-            return elements * len(operation.inputs)
-        case Conv2D() | Dense() | Concatenate() | Requantize() | LookUpTable():
-            return elements
-    return 0
-
-
-def storage_bits(program: Program) -> int:
-    """Return the bits of all kernels, biases and tables at their own widths."""
-    total = 0
-    for operation in program.operations:
-        if isinstance(operation, (Conv2D, Dense)):
-            total += sum(part.integers.size * part.bit_width for part in (operation.kernel, operation.bias))
-        elif isinstance(operation, LookUpTable):
-            total += operation.table.size * program.output_of(operation).format.bit_width
-    return total
-
-
 def _summary(program: Program) -> str:
-    total_macs = sum(macs(program, operation) for operation in program.operations)
-    others = sum(other_operations(program, operation) for operation in program.operations)
+    total = Counts(*map(sum, zip(*map(program.counts, program.operations), strict=True)))
     outputs = ", ".join(f"{output.tensor} (host: {output.host_function})" for output in program.outputs)
     return (
         f"integer program {program.name}: {len(program.tensors)} tensors, {len(program.operations)} operations\n"
         f"inputs: {', '.join(program.inputs)}; outputs: {outputs}\n"
-        f"one sample: {total_macs} MACs, {others} other operations; "
-        f"constants: {storage_bits(program) / BITS_PER_KIB:.1f} KiB"
+        f"one sample: {total.macs} MACs, {total.other_operations} other operations; "
+        f"constants: {total.storage_bits / BITS_PER_KIB:.1f} KiB"
     )
 
 
@@ -125,38 +76,34 @@ def _tensor_row(tensor: Tensor) -> tuple[str, ...]:
 
 
 def _operation_row(program: Program, operation: Operation) -> tuple[str, ...]:
-    plan = plan_of(program, operation)
-    is_depthwise = isinstance(operation, Conv2D) and 1 < operation.groups == program.inputs_of(operation)[0].shape[2]
-    activation = getattr(operation, "activation", getattr(operation, "function", "linear"))
-    kind = f"{'Depthwise' * is_depthwise}{type(operation).__name__}"
+    plan, counts = program.plan(operation), program.counts(operation)
+    function = getattr(operation, "function", operation.activation)
     return (
         operation.name,
-        kind if activation == "linear" else f"{kind}+{activation}",
+        operation.kind + f"+{function}" * (function != LINEAR),
         ",".join(operation.inputs),
         operation.output,
-        str(macs(program, operation)),
-        str(other_operations(program, operation)),
-        *(("-",) * 5 if plan is None else _plan_cells(operation, plan)),
+        str(counts.macs),
+        str(counts.other_operations),
+        *(("-",) * 5 if plan is None else _plan_cells(plan)),
         _dead_channels(operation),
     )
 
 
-def _plan_cells(operation: Operation, plan: Plan) -> tuple[str, ...]:
-    align = _span(plan.align_shifts)
-    if isinstance(operation, Add):
-        align = ",".join(str(-shift) for shift in plan.input_shifts)
+def _plan_cells(plan: Plan) -> tuple[str, ...]:
+    align = ",".join(str(-shift) for shift in plan.input_shifts) or _span(plan.align_shifts)
     low, high = plan.accumulator_limits
     return (
         f"{low}..{high} ({plan.accumulator_bits} bits)",
         align,
-        _span(plan.output_shifts) + " + count" * isinstance(operation, AveragePooling),
+        _span(plan.output_shifts) + " + count" * plan.is_mean,
         f"{plan.sum_bits} bits",
         f"{plan.accumulator_register}/{plan.sum_register}",
     )
 
 
 def _dead_channels(operation: Operation) -> str:
-    if not isinstance(operation, (Conv2D, Dense)):
+    if not isinstance(operation, Weighted):
         return "-"
     kernel = operation.kernel.integers
     alive = np.any(kernel, axis=tuple(range(kernel.ndim - 1)))

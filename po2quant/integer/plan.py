@@ -23,26 +23,12 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
-import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.integer.operations import (
-    LINEAR,
-    RELU6,
-    Add,
-    AveragePooling,
-    Conv2D,
-    Dense,
-    LookUpTable,
-    Multiply,
-    Operation,
-    Reshape,
-    Weights,
-    ZeroPadding,
-)
-from po2quant.integer.program import Program
+from po2quant.integer.checks import shown
 
 MAX_SUM_BITS = {32: 31, 64: 62}
 """Widest sum by register: rounding adds half a step to it, or doubles a remainder."""
@@ -58,7 +44,7 @@ class Plan:
     """The integers of one operation, as in the formula of this module.
 
     Args:
-        input_shifts: places to the left of each input, for Add.
+        input_shifts: of a sum, places to the left of each input; of others, none.
         align_shifts: ``(C,)``, one an output channel, or ``(1,)``. Positive: jam to the right; negative: to the left.
         bias: ``(C,)`` or ``(1,)``, added after the alignment.
         output_shifts: ``(C,)`` or ``(1,)``; for Concatenate one an input. Positive: to the right.
@@ -67,6 +53,7 @@ class Plan:
         accumulator_limits: smallest and largest a, and partial sum in any order, that any input can make.
         sum_bits: width of s, before and after a shift to the left, sign included, at worst.
         exact_bits: width of s if nothing were jammed. Up to 54 bits, float64 computes it without rounding.
+        is_mean: whether s is divided by a count.
     """
 
     input_shifts: tuple[int, ...]
@@ -78,11 +65,12 @@ class Plan:
     accumulator_limits: Limits
     sum_bits: int
     exact_bits: int
+    is_mean: bool = False
 
     @property
     def accumulator_bits(self) -> int:
         """Width of a and its partial sums, sign included, at worst."""
-        return _signed_bits(self.accumulator_limits)
+        return signed_bits(self.accumulator_limits)
 
     @property
     def accumulator_register(self) -> int:
@@ -110,9 +98,18 @@ def jam(value: int, places: int) -> int:
     return value >> places | (value & ((1 << places) - 1) != 0)
 
 
+def jam_array(integers: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Return int64 shifted to the left, for a negative shift, or jammed to the right, as :func:`jam` does."""
+    if not np.any(shifts):
+        return integers
+    right, left = np.maximum(shifts, 0), np.maximum(-shifts, 0)
+    lost = integers & ((np.int64(1) << right) - 1)
+    return (integers >> right | (lost != 0)) << left
+
+
 @dataclasses.dataclass(frozen=True)
-class _Channel:
-    """What becomes of one output channel's a: its limits, the alignment, and the sum's exponent."""
+class Channel:
+    """What becomes of one output channel's a: its limits, the sum's exponent, the alignment."""
 
     limits: Limits
     exponent: int
@@ -124,30 +121,38 @@ class _Channel:
     def sum_bits(self) -> int:
         """Width of a after the alignment, and with the bias."""
         aligned = tuple(_align(limit, self.align_shift) for limit in self.limits)
-        return max(_signed_bits(aligned), _signed_bits(tuple(limit + self.bias for limit in aligned)))
+        return max(signed_bits(aligned), signed_bits(tuple(limit + self.bias for limit in aligned)))
 
 
-def plan_of(program: Program, operation: Operation) -> Plan | None:
-    """Return the shifts and widths of an operation; None for one that only moves or looks up integers.
+def plan_of_channels(
+    name: str,
+    channels: Sequence[Channel],
+    output: FixedPointFormat,
+    limits: Limits,
+    input_shifts: tuple[int, ...] = (),
+    count: int | None = None,
+) -> Plan:
+    """Return the plan of an operation from what becomes of its accumulators.
+
+    Args:
+        name: of the operation, for errors.
+        channels: of each output channel, or one for all; for Concatenate one an input.
+        output: format of the output.
+        limits: smallest and largest output integer.
+        input_shifts: as in :class:`Plan`.
+        count: most pixels of a mean; None: no mean.
 
     Raises:
         ValueError: where a sum would not fit 64 bits.
     """
-    if isinstance(operation, (LookUpTable, Reshape, ZeroPadding)):
-        return None
-    formats = tuple(tensor.format for tensor in program.inputs_of(operation))
-    output = program.output_of(operation).format
-    is_mean = isinstance(operation, AveragePooling)
-    count = math.prod(operation.window) if is_mean else 1
-    input_shifts, channels = _channels(operation, formats, output, count)
-    shifts_and_bits = (_output_shift(channel, output, count, is_mean) for channel in channels)
-    output_shifts, sum_bits = zip(*shifts_and_bits, strict=True)
+    output_shifts, sum_bits = zip(*(_output_shift(channel, output, count) for channel in channels), strict=True)
     lows, highs = zip(*(channel.limits for channel in channels), strict=True)
-    limits = min(lows), max(highs)
-    widest = max(_signed_bits(limits), *sum_bits)
+    accumulator_limits = min(lows), max(highs)
+    accumulator_bits = signed_bits(accumulator_limits)
+    widest = max(accumulator_bits, *sum_bits)
     if widest > MAX_SUM_BITS[64]:
         raise ValueError(
-            f"sums of operation {operation.name!r} must fit {MAX_SUM_BITS[64]} bits: use narrower weights, bias or "
+            f"sums of operation {shown(name)} must fit {MAX_SUM_BITS[64]} bits: use narrower weights, bias or "
             f"activations. Received: {widest} bits"
         )
     return Plan(
@@ -155,64 +160,18 @@ def plan_of(program: Program, operation: Operation) -> Plan | None:
         np.array([channel.align_shift for channel in channels]),
         np.array([channel.bias for channel in channels]),
         np.array(output_shifts),
-        *_output_limits(output, operation.activation),
-        limits,
+        *limits,
+        accumulator_limits,
         max(sum_bits),
-        max(_signed_bits(limits), *(channel.exact_bits for channel in channels)),
+        max(accumulator_bits, *(channel.exact_bits for channel in channels)),
+        count is not None,
     )
 
 
-def _channels(
-    operation: Operation, formats: tuple[FixedPointFormat, ...], output: FixedPointFormat, count: int
-) -> tuple[tuple[int, ...], list[_Channel]]:
-    """Return the shifts of the inputs, and what becomes of each channel's a."""
-    input_shifts = (0,) * len(formats)
-    if isinstance(operation, (Conv2D, Dense)):
-        return input_shifts, _weighted_channels(operation.kernel, operation.bias, formats[0], output.exponent)
-    if isinstance(operation, Add):
-        exponent = min(format.exponent for format in formats)
-        input_shifts = tuple(format.exponent - exponent for format in formats)
-        low, high = (
-            sum(limit << shift for limit, shift in zip(limits, input_shifts, strict=True))
-            for limits in zip(*map(_limits, formats), strict=True)
-        )
-        return input_shifts, [_Channel((low, high), exponent)]
-    if isinstance(operation, Multiply):
-        return input_shifts, [_Channel(_product_limits(formats), sum(format.exponent for format in formats))]
-    return input_shifts, [
-        _Channel((format.min_int * count, format.max_int * count), format.exponent) for format in formats
-    ]
-
-
-def weighted_limits(kernel: Weights, x: FixedPointFormat) -> list[Limits]:
-    """Return the smallest and the largest sum of products of each output channel, over all inputs of a format.
-
-    Every partial sum, in any order, lies between them too, because both ends of a format enclose 0.
-    """
-    matrix = kernel.integers.reshape(-1, kernel.integers.shape[-1])
-    positive = np.maximum(matrix, 0).sum(axis=0).tolist()
-    negative = np.minimum(matrix, 0).sum(axis=0).tolist()
-    return [
-        (up * x.min_int + down * x.max_int, up * x.max_int + down * x.min_int)
-        for up, down in zip(positive, negative, strict=True)
-    ]
-
-
-def _weighted_channels(kernel: Weights, bias: Weights, x: FixedPointFormat, output_exponent: int) -> list[_Channel]:
-    channels = zip(
-        weighted_limits(kernel, x),
-        (kernel.exponents + x.exponent).tolist(),
-        bias.integers.tolist(),
-        bias.exponents.tolist(),
-        strict=True,
-    )
-    return [_aligned(*channel, output_exponent) for channel in channels]
-
-
-def _aligned(limits: Limits, exponent: int, bias: int, bias_exponent: int, output_exponent: int) -> _Channel:
+def aligned_channel(limits: Limits, exponent: int, bias: int, bias_exponent: int, output_exponent: int) -> Channel:
     """Bring the products and the bias of a channel to one exponent."""
     if bias == 0:
-        return _Channel(limits, exponent)
+        return Channel(limits, exponent)
     if limits == (0, 0):
         exponent = max(bias_exponent, output_exponent - 1)
     exact = _with_exponent(min(exponent, bias_exponent), limits, exponent, bias, bias_exponent)
@@ -225,9 +184,9 @@ def _aligned(limits: Limits, exponent: int, bias: int, bias_exponent: int, outpu
     return dataclasses.replace(jammed, exact_bits=exact.exact_bits)
 
 
-def _with_exponent(target: int, limits: Limits, exponent: int, bias: int, bias_exponent: int) -> _Channel:
-    align_shift = min(target - exponent, _signed_bits(limits))
-    channel = _Channel(limits, target, align_shift, _align(bias, target - bias_exponent))
+def _with_exponent(target: int, limits: Limits, exponent: int, bias: int, bias_exponent: int) -> Channel:
+    align_shift = min(target - exponent, signed_bits(limits))
+    channel = Channel(limits, target, align_shift, _align(bias, target - bias_exponent))
     return dataclasses.replace(channel, exact_bits=channel.sum_bits)
 
 
@@ -235,15 +194,7 @@ def _align(value: int, shift: int) -> int:
     return jam(value, shift) if shift > 0 else value << -shift
 
 
-def _product_limits(formats: tuple[FixedPointFormat, ...]) -> Limits:
-    low, high = 1, 1
-    for format in formats:
-        products = [limit * end for limit in (low, high) for end in _limits(format)]
-        low, high = min(products), max(products)
-    return low, high
-
-
-def _output_shift(channel: _Channel, output: FixedPointFormat, count: int, is_mean: bool) -> tuple[int, int]:
+def _output_shift(channel: Channel, output: FixedPointFormat, count: int | None) -> tuple[int, int]:
     """Return the shift into the output's format, and the width that it needs.
 
     A shift by the width of the sum makes 0 of it already, and one to the left by the width of the output and of the
@@ -253,24 +204,11 @@ def _output_shift(channel: _Channel, output: FixedPointFormat, count: int, is_me
     shift = output.exponent - channel.exponent
     if shift >= 0:
         shift = min(shift, bits)
-        return shift, max(bits, _signed_bits((0, count << shift)) if is_mean else 0)
-    left = min(-shift, output.bit_width + count.bit_length())
+        return shift, bits if count is None else max(bits, signed_bits((0, count << shift)))
+    left = min(-shift, output.bit_width + (count or 1).bit_length())
     return -left, bits + left
 
 
-def _output_limits(output: FixedPointFormat, activation: str) -> Limits:
-    low, high = output.min_int, output.max_int
-    if activation != LINEAR:
-        low = max(low, 0)
-    if activation == RELU6:
-        high = int(output.to_int(6.0))
-    return low, high
-
-
-def _limits(format: FixedPointFormat) -> Limits:
-    return format.min_int, format.max_int
-
-
-def _signed_bits(limits: Limits) -> int:
+def signed_bits(limits: Limits) -> int:
     """Return the width of the smallest two's complement that holds both limits."""
     return max((limit if limit >= 0 else ~limit).bit_length() for limit in limits) + 1

@@ -7,39 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import math
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from po2quant.files import replaced_whole
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.integer.operations import (
-    ACTIVATIONS,
-    LINEAR,
-    OPERATIONS,
-    AveragePooling,
-    Conv2D,
-    Dense,
-    LookUpTable,
-    MaxPooling,
-    Operation,
-    Reshape,
-    Tensor,
-    Weights,
-    ZeroPadding,
-    output_shape,
-)
+from po2quant.integer.archive import damaged, read_archive, write_archive
+from po2quant.integer.checks import check_elements, checked_choice, checked_name, checked_type, invalid, shown
+from po2quant.integer.operations import LINEAR, OPERATIONS, Counts, Operation, Tensor, Weights, unknown
+from po2quant.integer.plan import Plan
 
 SCHEMA, VERSION = "po2quant.integer_program", 1
+CONTENT = "an integer program"
 SOFTMAX = "softmax"
 HOST_FUNCTIONS = (LINEAR, SOFTMAX)
-INTEGER_TYPES = (np.int8, np.int16, np.int32, np.int64)
+
+MAX_TENSORS = 4096
+"""Tensors of a program, at most: placing them in an arena takes time with the square of their number."""
+
+MAX_ENDS = 127
+"""Inputs and outputs together, at most: the parameters that C99 promises a function."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +38,17 @@ class Output:
     Args:
         tensor: name of the tensor.
         host_function: what the host applies to its values: ``'softmax'`` over the last axis, or ``'linear'``, nothing.
+
+    Raises:
+        ValueError: for a field of another type, or an unknown function.
     """
 
     tensor: str
     host_function: str = LINEAR
+
+    def __post_init__(self) -> None:
+        checked_name("an output", self.tensor)
+        checked_choice(f"host function of output {shown(self.tensor)}", self.host_function, HOST_FUNCTIONS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,14 +57,15 @@ class Program:
 
     Args:
         name: name of the model.
-        tensors: every tensor.
+        tensors: every tensor, at most 4096 that have fewer than 2**31 integers in all.
         inputs: names of the tensors that the host fills, in the model's order, with
             ``tensor.format.to_int`` of its floats.
         operations: in an order in which each reads what was written before.
         outputs: the results, in the model's order.
 
     Raises:
-        ValueError: for a tensor that is missing, written twice, read too early or does not fit.
+        ValueError: for a field of another type, and for a tensor that is missing, written twice, read too early or does
+            not fit.
     """
 
     name: str
@@ -78,143 +75,165 @@ class Program:
     outputs: tuple[Output, ...]
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check_fields(self)
+        _check_order(self)
 
     @functools.cached_property
     def tensor(self) -> dict[str, Tensor]:
         """The tensors by name."""
         return {tensor.name: tensor for tensor in self.tensors}
 
+    @functools.cached_property
+    def plans(self) -> dict[str, Plan | None]:
+        """How each operation computes, by name of its output; None: it only moves or looks up integers.
+
+        Raises:
+            ValueError: where a sum would not fit 64 bits.
+        """
+        return {
+            operation.output: operation.plan(self.formats_of(operation), self.output_of(operation).format)
+            for operation in self.operations
+        }
+
+    def plan(self, operation: Operation) -> Plan | None:
+        """Return how an operation computes: an entry of :attr:`plans`."""
+        return self.plans[operation.output]
+
     def inputs_of(self, operation: Operation) -> tuple[Tensor, ...]:
         """Return the tensors that an operation reads."""
         return tuple(self.tensor[name] for name in operation.inputs)
+
+    def formats_of(self, operation: Operation) -> tuple[FixedPointFormat, ...]:
+        """Return the formats of the tensors that an operation reads."""
+        return tuple(tensor.format for tensor in self.inputs_of(operation))
 
     def output_of(self, operation: Operation) -> Tensor:
         """Return the tensor that an operation writes."""
         return self.tensor[operation.output]
 
+    def shape_of(self, operation: Operation) -> tuple[int, ...]:
+        """Return the shape that an operation makes of its inputs, which its output may store in another."""
+        return operation.output_shape(tuple(tensor.shape for tensor in self.inputs_of(operation)))
+
+    def counts(self, operation: Operation) -> Counts:
+        """Return what an operation costs on one sample."""
+        return operation.counts(self.output_of(operation))
+
     def save(self, path: str | os.PathLike) -> None:
-        """Write the program to one ``.npz`` file, which is either the old or the new one, never half of it."""
+        """Write the program to one ``.npz`` file, which is either the old or the new one, never half of it.
+
+        Raises:
+            ValueError: for a program of more integers than :meth:`load` would take.
+        """
         arrays: dict[str, np.ndarray] = {}
         head = {"schema": SCHEMA, "version": VERSION, "program": _encode(self, arrays)}
-        with replaced_whole(Path(path)) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, json=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
+        write_archive(Path(path), head, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Program:
         """Read a program.
 
+        Sizes that the file declares are checked before memory is taken, and every field where it is made. What this
+        accepts, all that reads programs handles or refuses in one sentence.
+
         Raises:
-            ValueError: where the file is missing, damaged or of another version.
+            ValueError: where the file is missing, damaged, too large or of another version.
         """
+        head, arrays = read_archive(path, CONTENT)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                head = json.loads(bytes(arrays["json"]).decode())
-                if (head["schema"], head["version"]) != (SCHEMA, VERSION):
-                    raise ValueError(
-                        f"schema and version must be {SCHEMA!r} and {VERSION}. "
-                        f"Received: {head['schema']!r} and {head['version']!r}"
-                    )
-                program = _decode(head["program"], arrays)
-        except _DAMAGES as error:
-            raise ValueError(f"{path} is not an integer program: {type(error).__name__}: {error}") from None
-        if not isinstance(program, cls):
-            raise ValueError(f"{path} is not an integer program: it holds a {type(program).__name__}")
-        return program
+            return _program(head, arrays)
+        except (ValueError, RecursionError) as error:
+            raise damaged(path, CONTENT, error) from None
 
-
-_DAMAGES = (OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
-_DAMAGES += (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)
 
 _CLASSES = {kind.__name__: kind for kind in (Program, Tensor, FixedPointFormat, Weights, Output, *OPERATIONS)}
+_CLASS, _ARRAY = "class", "array"
+
+
+def _program(head: Any, arrays: dict[str, np.ndarray]) -> Program:
+    """Return the program of a file's JSON data and arrays."""
+    found = (head.get("schema"), head.get("version")) if isinstance(head, dict) else (None, None)
+    if found != (SCHEMA, VERSION) or type(found[1]) is not int or head.keys() != {"schema", "version", "program"}:
+        raise ValueError(
+            f"schema and version must be {SCHEMA!r} and {VERSION}, beside the program. "
+            f"Received: {shown(found[0])} and {shown(found[1])}"
+        )
+    return checked_type("it", _decode(head["program"], arrays), Program)
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Return a value as JSON knows it; arrays go to ``arrays`` in the smallest type that holds them."""
+    """Return a value as JSON knows it; arrays go to ``arrays``."""
     if dataclasses.is_dataclass(value):
         fields = {field.name: _encode(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}
-        return {"class": type(value).__name__} | fields
+        return {_CLASS: type(value).__name__} | fields
     if isinstance(value, np.ndarray):
         name = f"array_{len(arrays)}"
-        low, high = value.min(initial=0), value.max(initial=0)
-        fitting = (kind for kind in INTEGER_TYPES if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
-        arrays[name] = value.astype(next(fitting))
-        return {"array": name}
+        arrays[name] = value
+        return {_ARRAY: name}
     return [_encode(item, arrays) for item in value] if isinstance(value, tuple) else value
 
 
 def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Return what :func:`_encode` encoded."""
+    """Return what :func:`_encode` encoded; each array is taken out of ``arrays``."""
     if isinstance(value, list):
         return tuple(_decode(item, arrays) for item in value)
     if not isinstance(value, dict):
         return value
-    if "array" in value:
-        array = arrays[value["array"]]
-        if array.dtype not in INTEGER_TYPES:
-            raise ValueError(f"arrays must be signed integers. Received: {array.dtype.name}")
-        return array.astype(np.int64)
-    fields = {name: _decode(item, arrays) for name, item in value.items() if name != "class"}
-    return _CLASSES[value["class"]](**fields)
+    name, kind = value.get(_ARRAY), value.get(_CLASS)
+    if value.keys() == {_ARRAY}:
+        if not isinstance(name, str) or name not in arrays:
+            raise invalid("an array", "in the file and belong to one field", name)
+        return arrays.pop(name)
+    if not isinstance(kind, str) or kind not in _CLASSES:
+        raise invalid("a class", f"one of {', '.join(_CLASSES)}", kind)
+    names = {field.name for field in dataclasses.fields(_CLASSES[kind])}
+    if odd := names ^ (value.keys() - {_CLASS}):
+        raise invalid(f"fields of a {kind}", ", ".join(sorted(names)), f"without or with {', '.join(sorted(odd))}")
+    return _CLASSES[kind](**{name: _decode(value[name], arrays) for name in value if name != _CLASS})
 
 
-def _check(program: Program) -> None:
-    """Raise ValueError unless every operation reads what is there and writes what fits."""
-    if len(program.tensor) != len(program.tensors) or not set(program.inputs) <= set(program.tensor):
-        names = [tensor.name for tensor in program.tensors]
+def _check_fields(program: Program) -> None:
+    """Raise ValueError unless all parts are of their types, and not too many."""
+    checked_name("name of a program", program.name)
+    parts = {"tensors": Tensor, "inputs": str, "operations": Operation, "outputs": Output}
+    for part, kind in parts.items():
+        values = getattr(program, part)
+        if not isinstance(values, tuple) or not (values or part == "operations"):
+            raise invalid(f"{part} of a program", f"a tuple of 1 or more {kind.__name__}", values)
+        for value in values:
+            checked_type(f"each of the {part} of a program", value, kind)
+    if len(program.tensors) > MAX_TENSORS or len(program.inputs) + len(program.outputs) > MAX_ENDS:
         raise ValueError(
-            f"tensors must have different names and contain the inputs {program.inputs}. Received: {names}"
+            f"a program must have at most {MAX_TENSORS} tensors, and {MAX_ENDS} inputs and outputs. "
+            f"Received: {len(program.tensors)}, and {len(program.inputs) + len(program.outputs)}"
+        )
+    check_elements("tensors of a program", *(tensor.shape for tensor in program.tensors))
+    for operation in program.operations:
+        if type(operation) not in OPERATIONS:  # a subclass may compute something else
+            raise unknown("an integer program", operation)
+
+
+def _check_order(program: Program) -> None:
+    """Raise ValueError unless every operation reads what is there and writes what fits."""
+    names = [tensor.name for tensor in program.tensors]
+    are_different = all(len(set(listed)) == len(listed) for listed in (names, program.inputs))
+    if not are_different or not set(program.inputs) <= set(names):
+        raise ValueError(
+            f"tensors and inputs must have different names, and tensors contain the inputs {shown(program.inputs)}. "
+            f"Received: {shown(names)}"
         )
     written, unwritten = set(program.inputs), set(program.tensor) - set(program.inputs)
     for operation in program.operations:
         if not written.issuperset(operation.inputs) or operation.output not in unwritten:
             raise ValueError(
-                f"operation {operation.name!r} must read tensors that exist and write a new one. "
-                f"Received: {operation.inputs} -> {operation.output!r}"
+                f"operation {shown(operation.name)} must read tensors that exist and write a new one. "
+                f"Received: {shown(operation.inputs)} -> {shown(operation.output)}"
             )
-        _check_operation(program, operation)
+        operation.check(program.inputs_of(operation), program.output_of(operation))
         written.add(operation.output)
         unwritten.remove(operation.output)
     if unwritten:
-        raise ValueError(f"a program must write all its tensors. Received: nothing writes {sorted(unwritten)}")
+        raise ValueError(f"a program must write all its tensors. Received: nothing writes {shown(sorted(unwritten))}")
     for output in program.outputs:
-        if output.tensor not in written or output.host_function not in HOST_FUNCTIONS:
-            raise ValueError(f"an output must name a tensor and one of {', '.join(HOST_FUNCTIONS)}. Received: {output}")
-
-
-def _check_operation(program: Program, operation: Operation) -> None:
-    inputs, output = program.inputs_of(operation), program.output_of(operation)
-    shape = output_shape(operation, tuple(tensor.shape for tensor in inputs))
-    if math.prod(shape) != math.prod(output.shape) or min(shape) < 1:
-        raise ValueError(
-            f"output {output.name!r} of operation {operation.name!r} must have shape {shape}. Received: {output.shape}"
-        )
-    if isinstance(operation, (Conv2D, Dense)) and operation.bias.integers.shape != operation.kernel.exponents.shape:
-        raise ValueError(
-            f"bias of {operation.name!r} must have shape {operation.kernel.exponents.shape}. "
-            f"Received: {operation.bias.integers.shape}"
-        )
-    activation = getattr(operation, "activation", LINEAR)
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"activation of {operation.name!r} must be one of {', '.join(ACTIVATIONS)}. Received: {activation!r}"
-        )
-    if isinstance(operation, (AveragePooling, MaxPooling)) and any(
-        max(around) >= size for around, size in zip(operation.padding, operation.window, strict=True)
-    ):  # a window that sees no pixel has no mean and no largest integer
-        raise ValueError(
-            f"padding of pooling {operation.name!r} must be smaller than its window {operation.window}. "
-            f"Received: {operation.padding}"
-        )
-    if isinstance(operation, (Reshape, ZeroPadding)) and inputs[0].format != output.format:
-        raise ValueError(
-            f"operation {operation.name!r} must keep the format {inputs[0].format}. Received: {output.format}"
-        )
-    if isinstance(operation, LookUpTable):
-        low, high, table = inputs[0].format.min_int, inputs[0].format.max_int, operation.table
-        fits = table.shape == (high - low + 1,)
-        if not fits or table.min() < output.format.min_int or table.max() > output.format.max_int:
-            raise ValueError(
-                f"the table of {operation.name!r} must hold an output integer for each of {low} to {high}. "
-                f"Received: {table.size} entries"
-            )
+        if output.tensor not in written:
+            raise invalid("an output", "a tensor of the program", output.tensor)

@@ -9,9 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from po2quant.fixed_point import MAX_BITS, FixedPointFormat, shift_right
-from po2quant.integer.operations import Conv2D, Dense, Weights
-from po2quant.integer.plan import jam, plan_of, weighted_limits
+from po2quant.fixed_point import MAX_BITS, MAX_EXPONENT, FixedPointFormat, shift_right
+from po2quant.integer.operations import Weighted, Weights, channel_terms
+from po2quant.integer.plan import jam
 from po2quant.integer.program import Program
 
 SIGN_BIT = 1
@@ -26,24 +26,24 @@ def settle_constant_channels(program: Program) -> Program:
     recognised by its smallest and its largest sum, which give the same output, as rounding and clipping are monotone.
     """
     operations = tuple(
-        _settled(program, operation) if isinstance(operation, (Conv2D, Dense)) else operation
+        _settled(program, operation) if isinstance(operation, Weighted) else operation
         for operation in program.operations
     )
     return dataclasses.replace(program, operations=operations)
 
 
-def _settled(program: Program, operation: Conv2D | Dense) -> Conv2D | Dense:
+def _settled(program: Program, operation: Weighted) -> Weighted:
     kernel, bias = operation.kernel, operation.bias
     x, y = program.inputs_of(operation)[0].format, program.output_of(operation).format
-    ends = np.array([_outputs_of_ends(*channel, y.exponent) for channel in weighted_channels(kernel, bias, x)], object)
-    plan = plan_of(program, operation)
+    ends = np.array([_outputs_of_ends(*channel, y.exponent) for channel in channel_terms(kernel, bias, x)], object)
+    plan = program.plan(operation)
     smallest, largest = np.clip(ends, plan.low, plan.high).astype(np.int64).T
     is_constant = smallest == largest
     return dataclasses.replace(
         operation,
         kernel=Weights(
             np.where(is_constant, 0, kernel.integers),
-            np.where(is_constant, y.exponent - x.exponent, kernel.exponents),
+            np.where(is_constant, np.clip(y.exponent - x.exponent, -MAX_EXPONENT, MAX_EXPONENT), kernel.exponents),
             kernel.bit_width,
         ),
         bias=Weights(
@@ -52,12 +52,6 @@ def _settled(program: Program, operation: Conv2D | Dense) -> Conv2D | Dense:
             SETTLED_BIAS_BITS,
         ),
     )
-
-
-def weighted_channels(kernel: Weights, bias: Weights, x: FixedPointFormat) -> zip:
-    """Return, for each channel, the limits of its products, their exponent, the bias and its exponent."""
-    exponents = (kernel.exponents + x.exponent).tolist()
-    return zip(weighted_limits(kernel, x), exponents, bias.integers.tolist(), bias.exponents.tolist(), strict=True)
 
 
 def _outputs_of_ends(
@@ -69,7 +63,7 @@ def _outputs_of_ends(
     return [round(limit * shift + offset) for limit in limits]
 
 
-def jammed_bias(operation: Conv2D | Dense, x: FixedPointFormat, y: FixedPointFormat) -> Weights:
+def jammed_bias(operation: Weighted, x: FixedPointFormat, y: FixedPointFormat) -> Weights:
     """Return a bias of fewer bits that gives the same outputs, bit for bit.
 
     A bias of 31 bits fits neither a float32 nor its sum with products. Its bits below half a unit of the products, and
@@ -82,7 +76,7 @@ def jammed_bias(operation: Conv2D | Dense, x: FixedPointFormat, y: FixedPointFor
     """
     bias = operation.bias
     coarsest = np.minimum(operation.kernel.exponents + x.exponent - 1, y.exponent - 2)
-    exponents = np.where(bias.integers == 0, coarsest, np.maximum(bias.exponents, coarsest))
+    exponents = np.where(bias.integers == 0, np.maximum(coarsest, -MAX_EXPONENT), np.maximum(bias.exponents, coarsest))
     places = (exponents - bias.exponents).tolist()
     integers = [
         jam(integer, place) if integer else 0 for integer, place in zip(bias.integers.tolist(), places, strict=True)

@@ -1,7 +1,7 @@
 """From a float Keras model to a quantized one."""
 
-from po2quant.network.folding import fold_batch_norm
-from po2quant.network.placement import Placement, Slot, network_layers, place_quantizers
+from po2quant.network.lowering import fold_batch_norm
+from po2quant.network.placement import Slot, network_layers, place_quantizers
 from po2quant.network.quantize import (
     QuantizedWeight,
     activation_quantizers,
@@ -15,6 +15,7 @@ from po2quant.network.quantize import (
     weight_quantizers,
 )
 from po2quant.network.walk import walk
+from po2quant.placement import Placement
 
 __all__ = [
     "Placement",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,6 +34,11 @@ class Node:
     def call(self, layer: Callable, inputs: Sequence[Any], **overrides: Any) -> Any:
         """Call ``layer`` as this node calls its own."""
         return layer(list(inputs) if self.takes_list else inputs[0], **(self.kwargs | overrides))
+
+    def infer(self, inputs: Sequence[Any], layer: keras.layers.Layer | None = None) -> Any:
+        """Call the node's layer, or one that stands for it, as in inference."""
+        takes_training = "training" in inspect.signature(self.layer.call).parameters
+        return self.call(layer or self.layer, inputs, **({"training": False} if takes_training else {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +80,12 @@ class Graph:
         return readers[0] if len(readers) == 1 and node not in self.outputs else None
 
 
+_graphs: weakref.WeakKeyDictionary[keras.Model, tuple[list[keras.KerasTensor], Graph]] = weakref.WeakKeyDictionary()
+"""The graph of each model that was read, and the outputs that it leads to, which change where a Sequential grows."""
+
+
 def read_graph(model: keras.Model) -> Graph:
-    """Return the layer calls of a Sequential or functional model.
+    """Return the layer calls of a Sequential or functional model, which are read once.
 
     Raises:
         ValueError: for a model without a static graph, a nested model, an operation that is no layer, or inputs or
@@ -84,10 +95,18 @@ def read_graph(model: keras.Model) -> Graph:
     if not outputs:
         raise ValueError(
             f"model {getattr(model, 'name', model)!r} must be a functional model or a built Sequential: "
-            "a subclassed or unbuilt model has no graph to transform"
+            "a subclassed or unbuilt model has no graph to read"
         )
     if any(isinstance(getattr(model, f"_{ends}_struct", None), dict) for ends in ("inputs", "outputs")):
         raise ValueError(f"inputs and outputs of model {model.name!r} must be tensors or lists, not dictionaries")
+    known_outputs, graph = _graphs.get(model, ([], None))
+    if graph is None or [*map(id, known_outputs)] != [*map(id, outputs)]:
+        graph = _read(model, outputs)
+        _graphs[model] = list(outputs), graph
+    return graph
+
+
+def _read(model: keras.Model, outputs: Sequence[keras.KerasTensor]) -> Graph:
     nodes: dict[tuple[int, int], Node] = {}
     keys = [_key(tensor) for tensor in outputs]
     stack = list(reversed(keys))

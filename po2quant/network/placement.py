@@ -3,47 +3,26 @@
 The rules (Politecnico di Torino study; they make its printed totals come out):
 
 1. on the model input;
-2. on the output of every Conv2D, DepthwiseConv2D and Dense after BatchNorm: after its ReLU where one
-   follows, else directly;
+2. on the output of every convolution and dense layer after BatchNorm: after its ReLU where one follows, else directly;
 3. before and after swish and sigmoid;
-4. after every pooling, Multiply and Concatenate, and after every Add (after its ReLU where one follows);
+4. after every pooling and join (Multiply), and after every Add (after its ReLU where one follows);
 5. both operands of an Add are quantized; ``requantize_shortcuts`` gives the shortcut a quantizer of
    its own although its source has one (MobileNetV2);
-6. on the last Dense or Conv2D; softmax is never quantized.
+6. on the last convolution or dense layer; softmax is never quantized.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import keras
 
-from po2quant.cost import ACTIVATION, INPUT, SOFTMAX, WEIGHTS, LayerShape
+from po2quant.cost import ACTIVATION, SOFTMAX, WEIGHTS, LayerShape
 from po2quant.network.graph import Graph, Node, check_fixed_shape, read_graph
-from po2quant.network.layers import (
-    NONNEGATIVE_ACTIVATIONS,
-    PASSING_LAYERS,
-    POOLING_LAYERS,
-    WEIGHT_LAYERS,
-    activation_of,
-    check_supported,
-    is_relu,
-    kernel_of,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Placement:
-    """What the rules leave open.
-
-    Args:
-        signed_input: whether the model input has negative values; an unsigned one keeps a level more.
-        requantize_shortcuts: rule 5.
-    """
-
-    signed_input: bool = True
-    requantize_shortcuts: bool = False
+from po2quant.network.kinds import Form, Kind, Role, activation_of, check_supported, function_of, kernel_of, kind_of
+from po2quant.placement import Placement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +64,7 @@ def place_quantizers(model: keras.Model, placement: Placement = Placement()) -> 
         ValueError: for an unsupported layer, BatchNormalization that is not folded, or a layer that is called like a
             quantizer.
     """
-    return [placed.slot for placed in place_in_graph(read_graph(model), placement)]
-
-
-def place_in_graph(graph: Graph, placement: Placement) -> list[PlacedSlot]:
-    """Return the slots of a folded model's graph with the calls that they belong to."""
-    return [entry for entry in _walk(graph, placement) if isinstance(entry, PlacedSlot)]
+    return [entry.slot for entry in place_in_graph(read_graph(model), placement) if isinstance(entry, PlacedSlot)]
 
 
 def network_layers(model: keras.Model, placement: Placement = Placement()) -> list[LayerShape]:
@@ -101,20 +75,25 @@ def network_layers(model: keras.Model, placement: Placement = Placement()) -> li
     Raises:
         ValueError: as :func:`place_quantizers`, and for a layer whose output has no fixed shape.
     """
+    return count_layers(place_in_graph(read_graph(model), placement))
+
+
+def count_layers(entries: Sequence[Node | PlacedSlot]) -> list[LayerShape]:
+    """Return what the accounting counts of a graph with its slots."""
     layers: list[LayerShape] = []
-    for entry in _walk(read_graph(model), placement):
+    for entry in entries:
         node = entry.node if isinstance(entry, PlacedSlot) else entry
         check_fixed_shape(node)
         if isinstance(entry, PlacedSlot):
             layers.append(LayerShape(entry.slot.name, "Activation", ACTIVATION, entry.slot.shape))
-        elif _is_counted(entry.layer):
+        else:
             is_repeated = any(layer.name == entry.layer.name for layer in layers)
-            layers.append(_shape(entry, is_repeated))
+            layers += _counted(entry, kind_of(entry.layer), is_repeated)
     return layers
 
 
-def _walk(graph: Graph, placement: Placement) -> list[Node | PlacedSlot]:
-    """Return the nodes in order, each followed by the slots on its output."""
+def place_in_graph(graph: Graph, placement: Placement) -> list[Node | PlacedSlot]:
+    """Return the calls of a folded model in order, each followed by the slots on its output."""
     signed: dict[Node, bool] = {}
     entries: list[Node | PlacedSlot] = []
 
@@ -127,15 +106,14 @@ def _walk(graph: Graph, placement: Placement) -> list[Node | PlacedSlot]:
     for node in graph.nodes:
         check_supported(node.layer)
         signed[node] = _is_signed(node, signed, placement)
-        if isinstance(node.layer, keras.layers.Add) and placement.requantize_shortcuts:
+        if kind_of(node.layer).role is Role.SUM and placement.requantize_shortcuts:
             for parent in dict.fromkeys(node.inputs):
                 if graph.only_reader(parent) is None:
                     add_slot(parent, consumer=node)
         entries.append(node)
         if _is_quantized(node, graph.only_reader(node)):
             add_slot(node)
-    keep_their_names = (keras.layers.InputLayer, *WEIGHT_LAYERS)
-    kept = {node.layer.name for node in graph.nodes if isinstance(node.layer, keep_their_names)}
+    kept = {node.layer.name for node in graph.nodes if kind_of(node.layer).role in (Role.INPUT, Role.WEIGHTED)}
     for entry in entries:
         if isinstance(entry, PlacedSlot) and entry.slot.name in kept:
             raise ValueError(f"layer {entry.slot.name!r} must have another name: an activation quantizer is called so")
@@ -143,52 +121,47 @@ def _walk(graph: Graph, placement: Placement) -> list[Node | PlacedSlot]:
 
 
 def _is_quantized(node: Node, only_reader: Node | None) -> bool:
-    layer = node.layer
-    if isinstance(layer, keras.layers.BatchNormalization):
+    layer, role, function = node.layer, kind_of(node.layer).role, function_of(node.layer)
+    if role is Role.NORMALIZATION:
         raise ValueError(f"BatchNormalization {layer.name!r} must be folded first: use fold_batch_norm")
-    if isinstance(layer, PASSING_LAYERS) or activation_of(layer) in ("softmax", "linear"):
-        return False
-    if isinstance(layer, (*WEIGHT_LAYERS, keras.layers.Add)):
-        return only_reader is None or not is_relu(only_reader.layer)
-    return True
+    if function is not None:
+        return function.form in (Form.CLIP, Form.TABLE)
+    if role in (Role.WEIGHTED, Role.SUM):
+        return only_reader is None or not _is_clip(only_reader)
+    return role not in (Role.MOVING, Role.TRANSPARENT)
+
+
+def _is_clip(node: Node) -> bool:
+    function = function_of(node.layer)
+    return function is not None and function.form is Form.CLIP
 
 
 def _is_signed(node: Node, signed: dict[Node, bool], placement: Placement) -> bool:
-    if isinstance(node.layer, keras.layers.InputLayer):
+    kind, function = kind_of(node.layer), function_of(node.layer)
+    if kind.role is Role.INPUT:
         return placement.signed_input
-    if activation_of(node.layer) in NONNEGATIVE_ACTIVATIONS:
-        return False
-    joins = (keras.layers.Add, keras.layers.Multiply, keras.layers.Concatenate)
-    keeps_sign = isinstance(node.layer, (*PASSING_LAYERS, *POOLING_LAYERS, *joins))
-    if keeps_sign or activation_of(node.layer) == "linear":
-        return any(signed[parent] for parent in node.inputs)
-    return True
+    if function is not None and function.form is not Form.NOTHING:
+        return not function.is_nonnegative
+    return not kind.keeps_sign or any(signed[parent] for parent in node.inputs)
 
 
-def _is_counted(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, (keras.layers.InputLayer, *WEIGHT_LAYERS)) or _is_charged_softmax(layer)
-
-
-def _is_charged_softmax(layer: keras.layers.Layer) -> bool:
-    """QKeras charges a softmax of class Activation, not one of class Softmax."""
-    return isinstance(layer, keras.layers.Activation) and activation_of(layer) == "softmax"
-
-
-def _shape(node: Node, is_repeated: bool) -> LayerShape:
+def _counted(node: Node, kind: Kind, is_repeated: bool) -> list[LayerShape]:
     layer, class_name = node.layer, type(node.layer).__name__
-    if isinstance(layer, keras.layers.InputLayer):
-        return LayerShape(layer.name, class_name, INPUT, node.shape)
-    if _is_charged_softmax(layer):
-        return LayerShape(layer.name, class_name, SOFTMAX, node.shape)
-    kernel_parameters = math.prod(kernel_of(layer).shape)
-    positions = math.prod(node.shape[:-1])
-    return LayerShape(
-        layer.name,
-        class_name,
-        WEIGHTS,
-        node.shape,
-        0 if is_repeated else kernel_parameters,
-        0 if is_repeated else math.prod(layer.bias.shape),
-        kernel_parameters * positions,
-        getattr(layer, "filters", getattr(layer, "units", None)),
-    )
+    if kind.counted is None or (kind.counted == SOFTMAX and activation_of(layer) != SOFTMAX):
+        return []
+    if kind.kernel is None:
+        return [LayerShape(layer.name, class_name, kind.counted, node.shape)]
+    kernel_parameters, biases = math.prod(kernel_of(layer).shape), math.prod(layer.bias.shape)
+    return [
+        LayerShape(
+            layer.name,
+            class_name,
+            WEIGHTS,
+            node.shape,
+            0 if is_repeated else kernel_parameters,
+            0 if is_repeated else biases,
+            kernel_parameters * math.prod(node.shape[:-1]),
+            None if kind.kernel.units is None else getattr(layer, kind.kernel.units),
+            kind.kernel.unit_label,
+        )
+    ]

@@ -11,9 +11,9 @@ import qkeras
 import tensorflow as tf
 
 from po2quant.bit_config import BitConfig
-from po2quant.network.folding import fold_batch_norm
 from po2quant.network.graph import LayerCloner, Node, read_graph, rebuild
-from po2quant.network.layers import WEIGHT_LAYERS, kernel_of
+from po2quant.network.kinds import is_weighted, kernel_of, kind_of
+from po2quant.network.lowering import fold_batch_norm
 from po2quant.network.placement import PlacedSlot, Placement, Slot, place_in_graph, place_quantizers
 from po2quant.network.walk import walk
 from po2quant.quantizers import AUTO_PO2, Quantizer, check_alpha, quantized_bits, quantized_bits_featuremap
@@ -21,8 +21,8 @@ from po2quant.quantizers import AUTO_PO2, Quantizer, check_alpha, quantized_bits
 STATIC, PER_SAMPLE = "static", "per_sample"
 ACTIVATION_SCALES = (STATIC, PER_SAMPLE)
 
-KERNEL_SCALE_AXES = {"Dense": (1,), "Conv2D": (3,), "DepthwiseConv2D": (2, 3)}
-"""One scale per output channel."""
+SHARED_ARGUMENTS = ("name", "trainable", "use_bias", "bias_initializer", "bias_regularizer", "bias_constraint")
+"""Constructor arguments that every layer with weights keeps."""
 
 
 def quantize_model(
@@ -63,12 +63,12 @@ def quantize_model(
         )
     folded = fold_batch_norm(model)
     graph = read_graph(folded)
-    slots = place_in_graph(graph, placement)
+    slots = [entry for entry in place_in_graph(graph, placement) if isinstance(entry, PlacedSlot)]
     config.check_covers(weight_layer_names(folded), [placed.slot.name for placed in slots])
     rewriter = _Rewriter(config, slots, alpha, activation_scale, scale_rule)
     quantized = rebuild(graph, rewriter.call)
     for source in folded.layers:
-        if isinstance(source, WEIGHT_LAYERS):
+        if is_weighted(source):
             target = quantized.get_layer(source.name)
             kernel_of(target).assign(kernel_of(source))
             target.bias.assign(source.bias)
@@ -86,9 +86,7 @@ def flat_config(model: keras.Model, bits: int, placement: Placement = Placement(
 
 def weight_layer_names(model: keras.Model) -> list[str]:
     """Return the names of the layers that have a kernel, in network order."""
-    return list(
-        dict.fromkeys(node.layer.name for node in read_graph(model).nodes if isinstance(node.layer, WEIGHT_LAYERS))
-    )
+    return list(dict.fromkeys(node.layer.name for node in read_graph(model).nodes if is_weighted(node.layer)))
 
 
 class _Rewriter:
@@ -114,8 +112,7 @@ class _Rewriter:
                 for parent, tensor in dict(zip(node.inputs, inputs, strict=True)).items()
             }
             operands = [requantized[parent] for parent in node.inputs]
-            is_weighted = isinstance(layer, WEIGHT_LAYERS)
-            output = node.call(self._weight_layer(layer) if is_weighted else self._clone(layer), operands)
+            output = node.call(self._weight_layer(layer) if is_weighted(layer) else self._clone(layer), operands)
         return self._quantize(output, self._slots.get((node, None)))
 
     def _quantize(self, tensor: keras.KerasTensor, slot: Slot | None) -> keras.KerasTensor:
@@ -133,25 +130,18 @@ class _Rewriter:
         return self._weight_layers[layer.name]
 
     def _make_weight_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
-        class_name = type(layer).__name__
-        prefix = "depthwise" if class_name == "DepthwiseConv2D" else "kernel"
-        alpha = self._alphas[layer.name]
+        kernel, alpha = kind_of(layer).kernel, self._alphas[layer.name]
         # QKeras layers take the serialized form, so that saved and fresh models look alike to Keras.
         quantizers = {
-            f"{prefix}_quantizer": self._weight_quantizer(
-                self._config.kernel_bits(layer.name), alpha, KERNEL_SCALE_AXES[class_name]
+            f"{kernel.prefix}_quantizer": self._weight_quantizer(
+                self._config.kernel_bits(layer.name), alpha, kernel.channel_axes
             ),
             "bias_quantizer": self._weight_quantizer(self._config.bias_bits(layer.name), alpha, None),
         }
+        kept = [f"{kernel.prefix}_{part}" for part in ("initializer", "regularizer", "constraint")]
         config = layer.get_config()
-        kept = ("name", "trainable", "use_bias", "bias_initializer", "bias_regularizer", "bias_constraint")
-        kept += tuple(f"{prefix}_{part}" for part in ("initializer", "regularizer", "constraint"))
-        if class_name == "Dense":
-            return qkeras.QDense(layer.units, **{key: config[key] for key in kept}, **quantizers)
-        kept += ("kernel_size", "strides", "padding", "data_format", "dilation_rate")
-        kept += ("depth_multiplier",) if class_name == "DepthwiseConv2D" else ("filters", "groups")
-        layer_class = qkeras.QDepthwiseConv2D if class_name == "DepthwiseConv2D" else qkeras.QConv2D
-        return layer_class(**{key: config[key] for key in kept}, **quantizers)
+        arguments = {name: config[name] for name in (*SHARED_ARGUMENTS, *kernel.arguments, *kept)}
+        return kernel.quantized(**arguments, **quantizers)
 
     def _weight_quantizer(self, bits: int, alpha: str, scale_axis: tuple[int, ...] | None) -> dict:
         is_stock = self._scale_rule == "stock"

@@ -36,12 +36,8 @@ def walk(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> Iterator[t
             continue
         inputs = [values[parent] for parent in node.inputs]
         yield node, inputs
-        values[node] = node.call(node.layer, inputs, **({"training": False} if _takes_training(node) else {}))
+        values[node] = node.infer(inputs)
         for parent in node.inputs:
             unread[parent] -= 1
             if not unread[parent]:
                 del values[parent]
-
-
-def _takes_training(node: Node) -> bool:
-    return "training" in node.kwargs or isinstance(node.layer, (keras.layers.Dropout, keras.layers.SpatialDropout2D))

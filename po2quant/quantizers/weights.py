@@ -50,7 +50,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         use_stochastic_rounding: round up with the probability of the fraction, in training.
         scale_axis: the axis or axes that keep a scale each. None: one scale for a vector, else one
             per output channel (for a depthwise kernel ``(h, w, C, 1)`` the last two axes; say 3 for a
-            Conv2D with one filter, which looks the same).
+            convolution with one filter, which looks the same).
         qnoise_factor: 0 passes x, 1 the quantized value, between them a mix.
         var_name: accepted for QKeras' sake; variables are named by Keras.
         use_ste: as in QKeras, whether the gradient of a mix passes whole.

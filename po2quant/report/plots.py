@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from po2quant.benchmark import Score
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import FLOAT, BitConfig
 from po2quant.cost import BITS_PER_KIB
 from po2quant.figures import new_figure, save_figure
 from po2quant.search.trial_log import COMPLETED, TrialRow
 from po2quant.training.finetune import Result
-from po2quant.training.prepare import FLOAT
 
 PARTS = {"": "training", "val_": "validation", "test_": "test"}
 KERNEL_COLOR, ACTIVATION_COLOR = "tab:blue", "tab:orange"

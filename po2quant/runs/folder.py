@@ -12,53 +12,76 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from po2quant.files import read_json, write_json
+from po2quant.files import one_line, read_json, write_json
+from po2quant.runs.lock import FolderLock, check_free
+from po2quant.runs.names import ENVIRONMENT_FILE, LOCK_FILE, REQUEST_FILE
+from po2quant.runs.request import CONTENT, RunRequest, read_request
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 """Without them there is a thread for each core; another number of threads sums in another order."""
 
 PACKAGES = ("po2quant", "tensorflow", "keras", "qkeras-v3", "keras-tuner", "numpy")
-MAY_CHANGE_ON_RESUME = {"epochs": "finetune", "max_trials": "search"}
-"""Arguments that may grow, and the command for which they do; an AutoQKeras search names no command."""
+PARTIAL = "partial-"
+"""What files are called while they are written."""
 
 
 class RunFolder:
-    """The folder of one run, new or resumed.
+    """The folder of one run, new or resumed, in which no other process works meanwhile.
+
+    A folder that holds only what a process leaves that is killed before it has begun counts as empty.
 
     Args:
         path: the folder; made if absent.
-        arguments: what the run was asked for; kept in ``config.json``.
+        asked: what the run was asked for; kept in ``config.json``.
         resume: go on with the run that the folder holds. Without it, a folder that holds a run is refused.
 
     Raises:
-        ValueError: where the folder holds a run and ``resume`` is false, or a run with other arguments.
+        ValueError: where the folder holds a run and ``resume`` is false, or a run with other arguments, or another
+            process works in it.
+
+    Example:
+        >>> import tempfile
+        >>> from po2quant.runs.request import NetworkRequest
+        >>> with RunFolder(Path(tempfile.mkdtemp()), NetworkRequest(config="flat8")) as run:
+        ...     run.write_environment(seed=0)
     """
 
-    def __init__(self, path: Path, arguments: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(self, path: Path, asked: RunRequest | Mapping[str, Any], resume: bool = False) -> None:
         self.path = path
-        arguments = json.loads(json.dumps(arguments, default=str))
-        config = path / "config.json"
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"--output-dir must be a folder. Received a file: {path}")
-        if config.exists():
-            if not resume:
-                raise ValueError(
-                    f"{path} already holds a run: add --resume to go on with it, or choose another --output-dir"
-                )
-            self._check_same(read_json(config, "what a run was asked for"), arguments)
-        elif path.exists() and any(path.iterdir()):
-            raise ValueError(f"{path} is not empty and holds no run: choose another --output-dir")
+        check_usable(path, resume)
         path.mkdir(parents=True, exist_ok=True)
-        write_json(config, arguments)
+        self._lock = FolderLock(path)
+        try:
+            self._keep(asked)
+        except BaseException:
+            self._lock.release()
+            raise
 
-    def _check_same(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    def __enter__(self) -> RunFolder:
+        """Return the folder itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let other processes work in the folder."""
+        self._lock.release()
+
+    def _keep(self, asked: RunRequest | Mapping[str, Any]) -> None:
+        """Write what the run was asked for, unless the folder holds a run that was asked for something else."""
+        config = self.path / REQUEST_FILE
+        if isinstance(asked, RunRequest):
+            new, may_change = asked.to_dict(), asked.may_grow()
+            old = read_request(self.path).to_dict() if config.exists() else new
+        else:
+            new, may_change = json.loads(json.dumps(asked, default=str)), frozenset({"max_trials"})
+            old = read_json(config, CONTENT) if config.exists() else new
         changed = [
-            f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
-            for key in new
-            if MAY_CHANGE_ON_RESUME.get(key) != new.get("command", "search") and old.get(key) != new.get(key)
+            f"{key} was {one_line(repr(old.get(key)))} and is {one_line(repr(value))}"
+            for key, value in new.items()
+            if key not in may_change and old.get(key) != value
         ]
         if changed:
             raise ValueError(f"{self.path} holds another run: {'; '.join(changed)}")
+        write_json(config, new)
 
     def write_environment(self, **facts: Any) -> None:
         """Write ``env.json``: versions, commit, machine and ``facts`` such as seed and data."""
@@ -69,7 +92,7 @@ class RunFolder:
             except importlib.metadata.PackageNotFoundError:
                 versions[package] = None
         write_json(
-            self.path / "env.json",
+            self.path / ENVIRONMENT_FILE,
             {
                 "versions": versions,
                 "python": platform.python_version(),
@@ -81,6 +104,41 @@ class RunFolder:
                 **facts,
             },
         )
+
+
+def check_usable(path: Path, resume: bool = False) -> None:
+    """Raise ValueError where a run could neither begin nor go on in a folder, which is left as it is.
+
+    Args:
+        path: the folder, or where one would be made.
+        resume: whether a run that it holds may go on.
+    """
+    check_encodable(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output-dir must be a folder. Received a file: {path}")
+    if (path / REQUEST_FILE).exists():
+        if not resume:
+            raise ValueError(
+                f"{path} already holds a run: add --resume to go on with it, or choose another --output-dir"
+            )
+    elif path.exists() and not all(_is_left_over(entry) for entry in path.iterdir()):
+        raise ValueError(f"{path} is not empty and holds no run: choose another --output-dir")
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"a run needs a folder where files can be written. Received: {path}; {existing} is none")
+    check_free(path)
+
+
+def check_encodable(path: Path) -> None:
+    """Raise ValueError for a path that a text file could not hold."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"a path must be text that UTF-8 can encode. Received: {str(path)!r}") from None
+
+
+def _is_left_over(entry: Path) -> bool:
+    return entry.name == LOCK_FILE or entry.name.startswith(PARTIAL)
 
 
 def project_commit() -> str | None:

@@ -1,6 +1,5 @@
 """Search of bit widths."""
 
-from po2quant.search.autoqkeras import AutoQKeras
 from po2quant.search.run import SearchResult, run_search
 from po2quant.search.settings import SearchSettings
 from po2quant.search.space import SearchSpace, config_from_values
@@ -8,7 +7,6 @@ from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
 
 __all__ = [
-    "AutoQKeras",
     "BitWidthTuner",
     "SearchResult",
     "SearchSettings",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import os
 import shutil
 import socket
@@ -21,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from keras_tuner.engine.trial import TrialStatus
-from keras_tuner.src import protos
-from keras_tuner.src.distribute.oracle_chief import OracleServicer
+from keras_tuner.engine.trial import Trial, TrialStatus
 
+from po2quant.compat import keras_tuner_service
 from po2quant.files import write_json
 from po2quant.runs.folder import THREAD_VARIABLES
+from po2quant.search.authentication import TokenCheck, make_token, worker_of
 from po2quant.search.oracle import end_trial, unfinished
 from po2quant.search.run import SearchResult, run_search
 from po2quant.search.settings import SearchSettings
@@ -52,10 +53,13 @@ FILES_SECONDS = 60
 """A shared file system may show the files of another machine that late."""
 GOODBYE_SECONDS = 5
 RESTARTS = 3
-"""How often a dead worker is started again before the next trial ends."""
+"""How often a dead worker, or a trial that ended without files, is started again before the next trial ends."""
+REQUEST_BYTES = 2**20
+"""Longest message that a chief reads; the trials of EfficientNet-B0 take 27 KiB."""
 
 _REQUESTS_AT_ONCE = 64
 _POLL_SECONDS = 0.5
+_messages, _service = keras_tuner_service()
 
 
 def check_options(workers: int | None, role: str | None, oracle: str | None, output_dir: Path | None) -> None:
@@ -105,7 +109,7 @@ def run_distributed_search(
         experiment: as in ``run_search``.
         folder: run folder, which all workers see.
         settings: what the search tries and maximises.
-        address: ``host:port`` to listen at. Whoever reaches it can take part in the search, without a password.
+        address: ``host:port`` to listen at. Only who can read the token in the run folder can take part in the search.
         workers: how many to run on this machine.
         worker_command: what runs one of them, to which ``--oracle host:port`` is added.
 
@@ -119,17 +123,22 @@ def run_distributed_search(
         chief = ChiefService(tuner, folder / WORKERS_FOLDER)
         if not chief.is_over():
             (folder / WORKERS_FOLDER).mkdir(exist_ok=True)
+            token = make_token(folder / WORKERS_FOLDER)
             write_json(folder / WORKERS_FOLDER / SEARCH_FILE, search_identity(experiment, settings))
-            _serve(chief, address, LocalWorkers(workers, worker_command, folder / WORKERS_FOLDER))
+            _serve(chief, address, token, LocalWorkers(workers, worker_command, folder / WORKERS_FOLDER))
         shutil.rmtree(folder / WORKERS_FOLDER, ignore_errors=True)
 
     return run_search(experiment, folder, settings, run_trials)
 
 
-def _serve(chief: ChiefService, address: str, workers: LocalWorkers) -> None:
-    """Hand out trials at an address until the search is over."""
-    server = grpc.server(futures.ThreadPoolExecutor(_REQUESTS_AT_ONCE), options=[("grpc.so_reuseport", 0)])
-    protos.get_service_grpc().add_OracleServicer_to_server(chief, server)
+def _serve(chief: ChiefService, address: str, token: str, workers: LocalWorkers) -> None:
+    """Hand out trials at an address, to those who know the token, until the search is over."""
+    server = grpc.server(
+        futures.ThreadPoolExecutor(_REQUESTS_AT_ONCE),
+        interceptors=[TokenCheck(token)],
+        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", REQUEST_BYTES)],
+    )
+    _service.add_OracleServicer_to_server(chief, server)
     port, host = server.add_insecure_port(address), address.rpartition(":")[0]
     server.start()
     try:
@@ -145,10 +154,11 @@ def _serve(chief: ChiefService, address: str, workers: LocalWorkers) -> None:
         server.stop(grace=1).wait()
 
 
-class ChiefService(OracleServicer):
+class ChiefService(_service.OracleServicer):
     """Keras Tuner's service, for workers that may die at any moment.
 
-    Requests come in threads; each is answered alone, but for signs of life.
+    A running trial belongs to the worker that was given it last, and a request for a trial that is another's is
+    refused. Requests come in threads; each is answered alone, but for signs of life.
 
     Args:
         tuner: has the oracle and the log.
@@ -156,8 +166,8 @@ class ChiefService(OracleServicer):
     """
 
     def __init__(self, tuner: BitWidthTuner, workers_folder: Path) -> None:
-        super().__init__(tuner.oracle)
-        self._tuner, self._workers_folder = tuner, workers_folder
+        self.oracle, self._tuner, self._workers_folder = tuner.oracle, tuner, workers_folder
+        self._is_exhausted, self._ends_without_files = False, 0
         self._lock, self._is_closed, self._error = threading.Lock(), False, None
         self._last_sign: dict[str, float] = {}
         for trial_id in unfinished(self.oracle):
@@ -183,6 +193,8 @@ class ChiefService(OracleServicer):
 
     def CreateTrial(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Hand out a trial. Who finds none waits while others run theirs, to take over from those that die."""
+        if not request.tuner_id or request.tuner_id != worker_of(context):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a worker asks for trials in its own name")
         with self._alone(context):
             trial = self.oracle.create_trial(request.tuner_id)
             if trial.status == TrialStatus.RUNNING:
@@ -191,32 +203,54 @@ class ChiefService(OracleServicer):
                 trial.status = TrialStatus.IDLE
                 self.oracle.tuner_ids.add(request.tuner_id)
             else:
-                self.stop_triggered = True
+                self._is_exhausted = True
         if trial.status == TrialStatus.IDLE:
             time.sleep(_POLL_SECONDS)
-        return protos.get_service().CreateTrialResponse(trial=trial.to_proto())
+        return _messages.CreateTrialResponse(trial=trial.to_proto())
 
     def GetTrial(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Return a trial; its worker's sign of life."""
-        if request.trial_id not in self.oracle.trials:
-            context.abort(grpc.StatusCode.NOT_FOUND, "no such trial")
-        self._last_sign[request.trial_id] = time.monotonic()
-        return super().GetTrial(request, context)
+        trial = self._own_trial(request.trial_id, context)
+        self._last_sign[trial.trial_id] = time.monotonic()
+        return _messages.GetTrialResponse(trial=trial.to_proto())
 
     def UpdateTrial(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Return a trial; its score comes with its files, in full precision."""
-        trial = self.oracle.get_trial(request.trial_id)
-        return protos.get_service().UpdateTrialResponse(trial=trial.to_proto())
+        trial = self._own_trial(request.trial_id, context)
+        if not all(map(math.isfinite, request.metrics.values())):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "metrics must be finite")
+        return _messages.UpdateTrialResponse(trial=trial.to_proto())
 
     def EndTrial(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        """Take the files of a trial over. Of two workers that ran it, the second is not heard."""
+        """Take the files of a trial over; without files, it runs again.
+
+        Files count, whoever says that they are there. Of two workers that ran a trial, the second is not heard.
+        """
         trial_id, deadline = request.trial.trial_id, time.monotonic() + FILES_SECONDS
-        while self._runs(trial_id) and not self._attempt(trial_id) and time.monotonic() < deadline:
+        if not self._has_ended(trial_id):
+            self._own_trial(trial_id, context)
+        while not self._has_ended(trial_id) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         with self._alone(context):
             if self._runs(trial_id):
-                self._finish(trial_id)
-        return protos.get_service().EndTrialResponse()
+                if self._attempt(trial_id):
+                    self._finish(trial_id)
+                else:
+                    self._run_again(trial_id, worker_of(context))
+        return _messages.EndTrialResponse()
+
+    def _own_trial(self, trial_id: str, context: grpc.ServicerContext) -> Trial:
+        """Return the trial of the worker that sends a request; refuse a request for another one."""
+        if trial_id not in self.oracle.trials:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such trial")
+        trial = self.oracle.ongoing_trials.get(worker_of(context))
+        if trial is None or trial.trial_id != trial_id:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, f"trial {trial_id} is not one that this worker runs")
+        return trial
+
+    def _has_ended(self, trial_id: str) -> bool:
+        is_known = trial_id in self.oracle.trials
+        return is_known and (not self._runs(trial_id) or self._attempt(trial_id) is not None)
 
     def _runs(self, trial_id: str) -> bool:
         return trial_id in self.oracle.trials and self.oracle.trials[trial_id].status == TrialStatus.RUNNING
@@ -229,26 +263,39 @@ class ChiefService(OracleServicer):
     def _finish(self, trial_id: str) -> None:
         """Move the folder of a trial that has ended to its place, log it and tell the oracle, in this order."""
         attempt, folder = self._attempt(trial_id), self._tuner.trial_folder(trial_id)
-        if attempt is None:
-            raise RuntimeError(
-                f"trial {trial_id} ended, but its files did not come to {self._workers_folder}: "
-                "chief and workers must have --output-dir on a file system that they share"
+        rows = TrialLog(attempt / TRIAL_CSV, [trial_id]).rows
+        if len(rows) != 1:
+            raise ValueError(
+                f"{attempt / TRIAL_CSV} must have one row, of trial {trial_id}. Received: {len(rows)} of it"
             )
+        (row,) = rows
         if attempt != folder:
             shutil.rmtree(folder, ignore_errors=True)
             folder.parent.mkdir(exist_ok=True)
             attempt.rename(folder)
-        row = TrialLog(folder / TRIAL_CSV, [trial_id]).rows[0]
         self._tuner.record(row, self.oracle.trials[trial_id].hyperparameters.values)
         end_trial(self.oracle, row)
         (folder / TRIAL_CSV).unlink()
+        self._ends_without_files = 0
+
+    def _run_again(self, trial_id: str, worker_id: str) -> None:
+        """Queue the trial of a worker that said that it ended, and left no files."""
+        if self.oracle.ongoing_trials.get(worker_id) is not self.oracle.trials[trial_id]:
+            return
+        self._ends_without_files += 1
+        if self._ends_without_files > RESTARTS:
+            raise RuntimeError(
+                f"trials ended {RESTARTS + 1} times, at last trial {trial_id}, but their files did not come to "
+                f"{self._workers_folder}: chief and workers must have the run folder on a file system that they share"
+            )
+        self.oracle.release(worker_id)
 
     def is_over(self) -> bool:
         """Return whether every trial has ended; raise the error that ended the search."""
         with self._lock:
             if self._error:
                 raise self._error
-            is_all = self.stop_triggered or len(self.oracle.trials) >= self.oracle.max_trials
+            is_all = self._is_exhausted or len(self.oracle.trials) >= self.oracle.max_trials
             return is_all and not unfinished(self.oracle)
 
     def release_lost_trials(self) -> None:

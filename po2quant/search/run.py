@@ -20,6 +20,7 @@ from po2quant.benchmark import Dataset, NetworkSpec, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape, network_size, reference_config
 from po2quant.network import activation_quantizers
+from po2quant.runs.names import SENSITIVITY_CSV
 from po2quant.search.advice import Advisor
 from po2quant.search.allocation import pareto_seeds, spread_budgets
 from po2quant.search.oracle import SeededOracle, bayesian_oracle
@@ -34,7 +35,7 @@ from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs, d
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
 
-SENSITIVITY_CSV, SENSITIVITY_SAMPLES = "sensitivity.csv", 128
+SENSITIVITY_SAMPLES = 128
 
 CALIBRATION_VALUES = 2**27
 """Activation values that calibrate a trial at most: time for more is better spent on more trials."""

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import keras_tuner
 
-from po2quant.bit_config import BitConfig, LayerBits
+from po2quant.bit_config import BitConfig, LayerBits, check_widths
 from po2quant.cost import ACTIVATION, WEIGHTS, LayerShape, network_size
-from po2quant.fixed_point import check_bits
 
 PARTS = ("kernel", "bias", "activation")
 BETWEEN_SLOTS = "/"
@@ -47,10 +46,7 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         for name, widths in {**{part: getattr(self, part) for part in PARTS}, **self.slots}.items():
-            if not widths or tuple(sorted(set(widths))) != tuple(widths):
-                raise ValueError(f"widths of {name} must be ascending and not empty. Received: {widths}")
-            for bits in widths:
-                check_bits(bits)
+            check_widths(name, widths)
 
     def choices(self, layers: Sequence[LayerShape]) -> dict[str, tuple[int, ...]]:
         """Return the widths of every slot, in network order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection
 from pathlib import Path
 
@@ -68,7 +69,11 @@ def _read(path: Path) -> list[TrialRow]:
         return []
 
     def number(text: str) -> float | None:
-        return float(text) if text else None
+        if not text:
+            return None
+        if not math.isfinite(float(text)):
+            raise ValueError(f"a score must be finite. Received: {text}")
+        return float(text)
 
     try:
         return [

@@ -17,11 +17,19 @@ from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
 from po2quant.files import replaced_whole, write_csv
+from po2quant.runs.names import (
+    BEST_WEIGHTS,
+    EPOCHS_CSV,
+    TENSORBOARD_FOLDER,
+    TRIAL_CONFIG,
+    TRIALS_CSV,
+    TRIALS_FOLDER,
+    TUNER_FOLDER,
+)
 from po2quant.search.oracle import OBJECTIVE, end_trial, unfinished
 from po2quant.search.space import config_from_values
 from po2quant.search.trial_log import COMPLETED, FAILED, TrialLog, TrialRow
 from po2quant.training.fit import (
-    EPOCHS_CSV,
     DivergedError,
     save_weights,
     train_epoch,
@@ -30,13 +38,10 @@ from po2quant.training.fit import (
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, ProgressLine
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.weights import BEST_WEIGHTS
 
 KEPT_TRIALS = 3
-TRIAL_CONFIG = "config.json"
 EPOCHS_VALUE = "tuner/epochs"
 """Where Keras Tuner's hyperband says how long a trial is."""
-TRIALS_CSV, TUNER_FOLDER, TRIALS_FOLDER, TENSORBOARD_FOLDER = "trials.csv", "tuner", "trials", "tensorboard"
 
 
 class BitWidthTuner(keras_tuner.Tuner):

@@ -16,9 +16,10 @@ from typing import Any
 import grpc
 import keras
 import keras_tuner
-from keras_tuner.src import protos
 
+from po2quant.compat import keras_tuner_service
 from po2quant.files import read_json
+from po2quant.search.authentication import TOKEN_FILE, read_token, signed_stub
 from po2quant.search.oracle import OBJECTIVE
 from po2quant.search.run import make_tuner, trial_inputs
 from po2quant.search.settings import SearchSettings
@@ -37,6 +38,7 @@ BEAT_SECONDS, SILENCE_SECONDS = 2, 60
 PARENT = "PO2QUANT_CHIEF_PID"
 """Environment variable by which a chief tells the workers that it started who it is."""
 
+_messages, _ = keras_tuner_service()
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -82,6 +84,7 @@ def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, a
     if experiment.weights is None:
         experiment = dataclasses.replace(experiment, weights=folder / FLOAT_FOLDER)
     _check_same_search(folder, search_identity(experiment, settings))
+    token = read_token(folder / WORKERS_FOLDER)
     keras.utils.set_random_seed(experiment.seed)
     layers, network = describe_network(experiment.spec), reusable_network(experiment)
     samples = trial_inputs(experiment.dataset, network.model, experiment.seed)
@@ -90,17 +93,22 @@ def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, a
     os.environ |= {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(port), "no_grpc_proxy": host}
     oracle, own_folder = keras_tuner.Oracle(OBJECTIVE), folder / WORKERS_FOLDER / own_id
     tuner = make_tuner(WorkerTuner, experiment, network, layers, samples, oracle, settings, own_folder)
-    with signs_of_life(tuner, address):
-        _run_trials(tuner)
+    with _connect(address) as channel:
+        tuner.oracle.stub = signed_stub(channel, token, tuner.tuner_id)
+        with signs_of_life(tuner, tuner.oracle.stub, address):
+            _run_trials(tuner)
 
 
 def _run_trials(tuner: BitWidthTuner) -> None:
-    """Run trials until there is no more; the chief remembers which one is the tuner's when the connection breaks."""
+    """Run trials until there is no more; the chief remembers which one is the tuner's when the connection breaks.
+
+    A trial that the chief has given to another worker meanwhile is left to it.
+    """
     while True:
         try:
             return tuner.search()
         except grpc.RpcError as error:
-            if error.code() != grpc.StatusCode.UNAVAILABLE:
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED):
                 raise
 
 
@@ -121,8 +129,8 @@ def _wait_for_chief(address: str) -> None:
 
 def _check_same_search(folder: Path, identity: Mapping[str, Any]) -> None:
     """Raise ValueError unless the chief's search in a folder is the worker's."""
-    file = folder / WORKERS_FOLDER / SEARCH_FILE
-    if not file.exists():
+    file, token_file = (folder / WORKERS_FOLDER / name for name in (SEARCH_FILE, TOKEN_FILE))
+    if not file.exists() or not token_file.exists():
         raise ValueError(f"--output-dir must be the run folder of the chief, which shares it. Received: {folder}")
     of_chief = read_json(file, "what the chief searches")
     differing = [
@@ -152,8 +160,13 @@ class WorkerTuner(BitWidthTuner):
 
 
 @contextlib.contextmanager
-def signs_of_life(tuner: WorkerTuner, address: str) -> Iterator[None]:
+def signs_of_life(tuner: WorkerTuner, stub: Any, address: str) -> Iterator[None]:
     """Tell the chief every few seconds that the tuner runs its trial; end the block if the chief is gone.
+
+    Args:
+        tuner: runs the trials.
+        stub: of the chief's service, signed.
+        address: of the chief, for what is said of it.
 
     Raises:
         RuntimeError: where the chief has stopped, has not answered for :data:`CHIEF_WAIT_SECONDS`, or has died and was
@@ -161,11 +174,11 @@ def signs_of_life(tuner: WorkerTuner, address: str) -> Iterator[None]:
     """
     is_done, is_lost = threading.Event(), threading.Event()
 
-    def beat(channel: grpc.Channel) -> None:
-        stub, answered = protos.get_service_grpc().OracleStub(channel), time.monotonic()
+    def beat() -> None:
+        answered = time.monotonic()
         while not is_done.wait(BEAT_SECONDS):
             try:
-                stub.GetTrial(protos.get_service().GetTrialRequest(trial_id=tuner.trial_id), timeout=BEAT_SECONDS)
+                stub.GetTrial(_messages.GetTrialRequest(trial_id=tuner.trial_id), timeout=BEAT_SECONDS)
                 answered = time.monotonic()
             except grpc.RpcError as error:
                 if error.code() not in _NO_ANSWER:
@@ -176,20 +189,19 @@ def signs_of_life(tuner: WorkerTuner, address: str) -> Iterator[None]:
                     return
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
-    with _connect(address) as channel:
-        thread = threading.Thread(target=beat, args=(channel,), daemon=True)
-        thread.start()
-        try:
-            yield
-        except KeyboardInterrupt:
-            if is_lost.is_set():
-                raise RuntimeError(f"the chief at {address} is gone") from None
-            raise
-        except grpc.RpcError as error:
-            raise RuntimeError(f"the chief at {address} does not go on: {error.details()}") from None
-        finally:
-            is_done.set()
-            thread.join()
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_lost.is_set():
+            raise RuntimeError(f"the chief at {address} is gone") from None
+        raise
+    except grpc.RpcError as error:
+        raise RuntimeError(f"the chief at {address} does not go on: {error.details()}") from None
+    finally:
+        is_done.set()
+        thread.join()
 
 
 def _is_orphan() -> bool:

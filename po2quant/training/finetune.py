@@ -15,7 +15,8 @@ from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, networ
 from po2quant.files import replaced_whole, write_json
 from po2quant.network import freeze_scales, quantize_model
 from po2quant.quantizers import AUTO_PO2, check_alpha
-from po2quant.training.fit import CHECKPOINT, FitState, fit, save_weights
+from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
+from po2quant.training.fit import FitState, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
     calibration_inputs,
@@ -27,11 +28,10 @@ from po2quant.training.prepare import (
 )
 from po2quant.training.progress import progress_line
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.weights import BEST_WEIGHTS, is_quantized_checkpoint
+from po2quant.training.weights import is_quantized_checkpoint
 
 FLOAT_BITS = 32
 Observer = Callable[[keras.Model, Path], Callable[[int], None]]
-MODEL_FILE, CONFIG_FILE, SCORES_FILE = "model.keras", "best_config.json", "scores.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,7 @@ def finetune(
     has the same configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config, config_file = prepared.config, folder / CONFIG_FILE
+    config, config_file = prepared.config, folder / BEST_CONFIG
     if config is not None:
         is_same = config_file.exists() and BitConfig.load(config_file).layers == config.layers
         if not is_same:

@@ -20,14 +20,11 @@ from po2quant.compat import build_loss_and_metrics
 from po2quant.files import replaced_whole, write_csv
 from po2quant.network import slot_quantizers, weight_quantizers
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
+from po2quant.runs.names import BEST_WEIGHTS, CHECKPOINT, EPOCHS_CSV, TENSORBOARD_FOLDER
 from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_exponents
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.schedules import rising_cosine
-from po2quant.training.weights import BEST_WEIGHTS
-
-CHECKPOINT = "checkpoint.npz"
-EPOCHS_CSV = "epochs.csv"
 
 DAMPED_BITS = 4
 """Widest weights whose oscillations are damped."""
@@ -174,7 +171,7 @@ def fit(
     checkpoint = folder / CHECKPOINT
     state = _load_checkpoint(model, checkpoint) if resume and checkpoint.exists() else FitState()
     train_pipeline, validation_pipeline = Pipeline(train), Pipeline(validation)
-    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+    writer = tf.summary.create_file_writer(str(folder / TENSORBOARD_FOLDER))
     first_epoch = state.epoch
     for epoch in range(first_epoch, epochs):
         if state.should_stop(recipe.patience):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score, Split
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import FLOAT, BitConfig, flat_bits
 from po2quant.cost import LayerShape, check_covers
 from po2quant.fixed_point import integer_range
 from po2quant.network import (
@@ -27,9 +26,6 @@ from po2quant.network import (
 from po2quant.quantizers import AUTO, AUTO_PO2
 from po2quant.training.weights import is_quantized_checkpoint, load_weights
 
-FLOAT, MPQ = "float", "mpq"
-FLAT_BITS = range(4, 17)
-CONFIG_HELP = "float, mpq, flat4 to flat16, or a configuration file"
 CALIBRATION_SAMPLES = 256
 EVALUATION_BATCH_SIZE = 128
 SCALE_TOLERANCE = 1e-6
@@ -44,24 +40,10 @@ def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
     """
     if name == FLOAT:
         return None
-    if name == MPQ:
-        if spec.mpq_config is None:
-            raise ValueError(
-                f"this model has no mpq configuration yet: search one, then pass its file. Valid: {CONFIG_HELP}"
-            )
-        return _checked(BitConfig.load(spec.mpq_config), spec)
-    flat = re.fullmatch(r"flat(\d+)", name)
-    if flat:
-        bits = int(flat.group(1))
-        if bits not in FLAT_BITS:
-            raise ValueError(f"--config must be {CONFIG_HELP}. Received: {name!r}")
+    bits = flat_bits(name)
+    if bits is not None:
         return flat_config(spec.new_network(), bits, spec.placement)
-    if not Path(name).is_file():
-        raise ValueError(f"--config must be {CONFIG_HELP}. Received: {name!r}, which is no file")
-    return _checked(BitConfig.load(name), spec)
-
-
-def _checked(config: BitConfig, spec: NetworkSpec) -> BitConfig:
+    config = BitConfig.load(spec.config_file(name))
     check_covers(config, describe_network(spec))
     return config
 

@@ -17,7 +17,8 @@ import h5py
 import keras
 import numpy as np
 
-BEST_WEIGHTS = "best.weights.h5"
+from po2quant.runs.names import BEST_WEIGHTS
+
 FORMS = "a Keras .weights.h5, .keras or .h5 file, or a run folder"
 
 

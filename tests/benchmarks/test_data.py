@@ -9,11 +9,11 @@ from refusals import complaint
 from sample_files import write_folder, write_zip
 from scipy.spatial.distance import cdist
 
-from benchmarks import base
 from benchmarks.anomaly_detection import data as anomaly
 from benchmarks.digits import data as digits
 from benchmarks.image_classification import data as images
 from benchmarks.keyword_spotting import data as keywords
+from benchmarks.shared import archives, splits
 from benchmarks.visual_wake_words import data as persons
 
 SPEECH, SPEECH_FEATURES = "speech_commands_v2_subset.zip", "mlperf_tiny_kws01.zip"
@@ -115,13 +115,13 @@ def test_links_and_empty_archives(tmp_path):
     link = zipfile.ZipInfo("link.wav")
     link.external_attr = 0o120777 << 16
     for path in (folder, write_zip(tmp_path / "linked.zip", {link: "/etc/hostname"})):
-        assert "link.wav" in complaint(base.Archive, path)
+        assert "link.wav" in complaint(archives.Archive, path)
     for path in (write_folder(tmp_path / "nothing", {}), write_zip(tmp_path / "nothing.zip", {})):
-        assert "which is empty" in complaint(base.Archive, path)
+        assert "which is empty" in complaint(archives.Archive, path)
 
 
 def test_samples_of_a_group_stay_together():
     """The validation split has a tenth of the samples, and all samples of a photo or none."""
     photos = np.repeat(np.arange(50), 4)
-    train, validation = base.validation_indices(photos % 2, photos, seed=3)
+    train, validation = splits.validation_indices(photos % 2, photos, seed=3)
     assert len(validation) == 20 and not set(photos[train]) & set(photos[validation])

@@ -10,9 +10,9 @@ import tensorflow as tf
 from refusals import complaint
 from sample_files import sound_file, write_folder, write_tar, write_zip
 
-from benchmarks import audio
 from benchmarks.keyword_spotting import clips, data, features, official
 from benchmarks.keyword_spotting.synthetic import CLIPS_PER_CLASS, synthesize
+from benchmarks.shared import audio
 from po2quant.benchmark import load_benchmark
 from po2quant.training.pipeline import Pipeline
 
@@ -99,7 +99,7 @@ def test_official_counts():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clips.LabelledClips, "features", lambda part: np.zeros((len(part.clips), 49, 10, 1), np.float32))
         patch.setattr(clips.LabelledClips, "digest", lambda part: "0")
-        patch.setattr(data, "cached", lambda folder, key, make: make())
+        patch.setattr(data, "cached", lambda folder, key, expected, make: make())
         assert data._dataset("all", [whole]).kind == "official"
         assert data._dataset("all", [whole[np.arange(4889)]]).kind == "subset"
 
@@ -180,7 +180,8 @@ def test_download(tmp_path, monkeypatch):
 def test_sources():
     assert set(official.SOURCES) == {official.FOLDER, official.TEST_FOLDER}
     for name, source in official.SOURCES.items():
-        assert source.url == f"http://download.tensorflow.org/data/{name}.tar.gz" and source.name == f"{name}.tar.gz"
+        assert source.url == f"https://storage.googleapis.com/download.tensorflow.org/data/{name}.tar.gz"
+        assert source.name == f"{name}.tar.gz"
         assert re.fullmatch("sha256:[0-9a-f]{64}", source.digest)
 
 
@@ -351,13 +352,15 @@ def test_containers_need_ffmpeg(monkeypatch):
     assert "reading a.m4a needs ffmpeg" in complaint(audio.read_sound, b"mp4", "a.m4a")
     monkeypatch.setattr(audio.shutil, "which", lambda program: program)
     raw = np.int16([[100, -200], [16384, -32768]])
+    header = {"streams": [{"codec_type": "audio", "channels": 2, "sample_rate": "22050"}]}
+    monkeypatch.setattr(pydub.utils, "mediainfo_json", lambda file: header)
     segment = pydub.AudioSegment(raw.tobytes(), frame_rate=22050, sample_width=2, channels=2)
-    monkeypatch.setattr(pydub.AudioSegment, "from_file", lambda file, kind: segment)
+    monkeypatch.setattr(pydub.AudioSegment, "from_file", lambda file, kind, duration: segment)
     samples, sample_rate_hz = audio.read_sound(b"mp4", "a.m4a")
     np.testing.assert_array_equal(samples, raw / np.float32(32768))
     assert sample_rate_hz == 22050 and samples.dtype == np.float32
 
-    def fail(file, kind):
+    def fail(file, kind, duration):
         raise pydub.exceptions.CouldntDecodeError("Decoding failed.\n\nOutput:\n\nmoov atom not found\n")
 
     monkeypatch.setattr(pydub.AudioSegment, "from_file", fail)

@@ -397,7 +397,7 @@ def test_interrupted_command(tmp_path, monkeypatch, capsys):
     folder = write_folder(tmp_path / "coco", coco_files())
     monkeypatch.setattr("sys.argv", ["build", "--coco-dir", str(folder), "--output-dir", str(tmp_path / "built")])
 
-    def interrupt(photo):
+    def interrupt(*photo):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as change:

@@ -22,9 +22,8 @@ from po2quant.bit_config import BitConfig
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.reference import Float64Network, compare
 from po2quant.integer.interpreter import quantize_inputs, results, run
-from po2quant.integer.listing import listing, macs
+from po2quant.integer.listing import listing
 from po2quant.integer.operations import Conv2D, LookUpTable, Requantize, Weights
-from po2quant.integer.plan import plan_of
 from po2quant.integer.program import SOFTMAX, Program
 from po2quant.network import (
     Placement,
@@ -84,7 +83,7 @@ def test_benchmark_networks_compute_the_same_integers(network):
         calibrate(quantized, x)
         freeze_scales(quantized)
         program = assert_same_integers(quantized, OVERFLOW * x)
-        total = sum(macs(program, operation) for operation in program.operations)
+        total = sum(program.counts(operation).macs for operation in program.operations)
         assert not is_small or total == MACS[network]
 
 
@@ -191,7 +190,7 @@ def test_the_listing_names_every_tensor_and_proves_every_sum(residual):
     for tensor in program.tensors:
         assert first_words.count(tensor.name) >= 1
     for operation in program.operations:
-        plan = plan_of(program, operation)
+        plan = program.plan(operation)
         (line,) = (line for line in lines if line and line[0] == operation.name and line[3] == operation.output)
         if plan is not None:
             assert f"{plan.accumulator_limits[0]}..{plan.accumulator_limits[1]}" in line

@@ -12,8 +12,9 @@ from networks import noise
 from refusals import refusal
 
 from po2quant.diagnostics.diagnose import diagnose
-from po2quant.diagnostics.measurement import DIAGNOSTICS_CSV, Measurement, save_measurements
+from po2quant.diagnostics.measurement import Measurement, save_measurements
 from po2quant.network import flat_config, freeze_scales
+from po2quant.runs.names import DIAGNOSTICS_CSV
 
 EPOCHS = 6
 

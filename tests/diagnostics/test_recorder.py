@@ -9,9 +9,10 @@ from networks import noise
 from refusals import refusal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from po2quant.diagnostics.measurement import DIAGNOSTICS_CSV, load_measurements
+from po2quant.diagnostics.measurement import load_measurements
 from po2quant.diagnostics.recorder import STATE_FILE, Recorder
 from po2quant.network import weight_quantizers
+from po2quant.runs.names import DIAGNOSTICS_CSV
 
 RELATIVE_TOLERANCE = 1e-4
 """Rows keep six digits; sums are taken in another order here."""

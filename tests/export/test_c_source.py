@@ -34,9 +34,7 @@ from po2quant.integer.operations import (
     Tensor,
     Weights,
     ZeroPadding,
-    output_shape,
 )
-from po2quant.integer.plan import plan_of
 from po2quant.integer.program import SOFTMAX, Output, Program
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
@@ -92,8 +90,11 @@ class RandomProgram:
     def append(self, operation: Operation, format: FixedPointFormat | None = None) -> bool:
         """Append an operation if it makes an image, and sums that a register holds."""
         known = {tensor.name: tensor for tensor in self.tensors}
-        shape = output_shape(operation, tuple(known[name].shape for name in operation.inputs))
-        if min(shape) < 1 or math.prod(shape) > 1000:
+        try:
+            shape = operation.output_shape(tuple(known[name].shape for name in operation.inputs))
+        except ValueError:
+            return False
+        if math.prod(shape) > 1000:
             return False
         output = Tensor(operation.output, shape, format or self.format())
         inputs = tuple(known[name] for name in operation.inputs)
@@ -102,10 +103,10 @@ class RandomProgram:
             (*{tensor.name: tensor for tensor in inputs}.values(), output),
             tuple({tensor.name for tensor in inputs}),
             (operation,),
-            (),
+            (Output(operation.output),),
         )
         try:
-            plan_of(alone, operation)
+            _ = alone.plans
         except ValueError:
             return False
         self.tensors.append(output)
@@ -267,7 +268,7 @@ def wide_program() -> Program:
     for name, (kind, format, fields, inputs) in operations.items():
         extra = {"groups": 4, "padding": ((1, 0), (0, 1))} if kind is Conv2D else {}
         operation = kind(name, tuple(inputs.split()), name, *fields, **extra)
-        shape = output_shape(operation, tuple(tensors[x].shape for x in operation.inputs))
+        shape = operation.output_shape(tuple(tensors[x].shape for x in operation.inputs))
         tensors[name] = Tensor(name, shape, format)
         listed.append(operation)
     return Program("wide", tuple(tensors.values()), tuple(formats), tuple(listed), (Output("double", SOFTMAX),))
@@ -278,7 +279,7 @@ def wide_program() -> Program:
 def test_64_bits_where_32_do_not_hold_a_sum(pack, tmp_path):
     """Sums of products, halves, a jammed accumulator and shifts to the left, clean under the sanitizers."""
     program = wide_program()
-    plans = {operation.name: plan_of(program, operation) for operation in program.operations}
+    plans = {operation.name: program.plan(operation) for operation in program.operations}
     assert {plans[name].accumulator_register for name in ("wide dense", "wide depthwise", "square", "mean")} == {64}
     assert plans["one"].sum_register == 64
     assert {plans[name].accumulator_register for name in ("ties", "left", "halves")} == {32}

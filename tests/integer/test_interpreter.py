@@ -34,7 +34,6 @@ from po2quant.integer.operations import (
     Weights,
     ZeroPadding,
 )
-from po2quant.integer.plan import plan_of
 from po2quant.integer.program import SOFTMAX, Output, Program
 
 EXAMPLES = settings(max_examples=150, deadline=None)
@@ -322,7 +321,7 @@ def test_every_step_keeps_within_the_planned_widths(layer, activation, seed):
     """The proof in the plan: accumulator, aligned accumulator and sum, with every input at its worst."""
     x, kernel, bias, output = layer
     operation = Dense("dense", ("x",), "y", kernel, bias, activation)
-    plan = plan_of(program_of(operation, [Tensor("x", (2,), x)], (3,), output), operation)
+    plan = program_of(operation, [Tensor("x", (2,), x)], (3,), output).plan(operation)
     ends = np.array(list(itertools.product([x.min_int, 0, x.max_int], repeat=2)), object)
     sums = (ends @ kernel.integers.astype(object)).astype(object)
     assert sums.min() == plan.accumulator_limits[0] and sums.max() == plan.accumulator_limits[1]
@@ -342,7 +341,7 @@ def test_a_wide_bias_costs_no_wide_sum():
     x, output = FixedPointFormat(8, -7), FixedPointFormat(8, -4)
     bias = Weights(np.array([2**29 + 1]), np.array([-30]), 31)
     operation = Dense("dense", ("x",), "y", weights(8, [-7], (64,), 0), bias)
-    plan = plan_of(program_of(operation, [Tensor("x", (64,), x)], (1,), output), operation)
+    plan = program_of(operation, [Tensor("x", (64,), x)], (1,), output).plan(operation)
     assert plan.bias.tolist() == [2 * 2**13 + 1] and plan.align_shifts.tolist() == [-1]
     assert (plan.accumulator_register, plan.sum_register) == (32, 32)
     assert plan.exact_bits == 37
@@ -353,7 +352,7 @@ def test_a_channel_of_zeros_has_no_exponent_to_align():
     x, output = FixedPointFormat(8, -7), FixedPointFormat(8, -4)
     kernel, bias = Weights(np.zeros((4, 1), int), np.array([-80]), 8), Weights([2**29 + 1], [-30], 31)
     program = program_of(Dense("dense", ("x",), "y", kernel, bias), [Tensor("x", (4,), x)], (1,), output)
-    assert plan_of(program, program.operations[0]).sum_bits == 7
+    assert program.plan(program.operations[0]).sum_bits == 7
     assert run(program, np.ones((1, 4), int))["y"].item() == 8
 
 
@@ -361,7 +360,7 @@ def test_the_width_counts_the_sum_before_its_bias_too():
     """-255..0 needs 9 bits, although a bias of 127 makes -128..127 of it."""
     x = FixedPointFormat(8, 0, signed=False)
     operation = Dense("dense", ("x",), "y", Weights(np.array([[-1]]), np.array([0]), 2), Weights([127], [0], 8))
-    plan = plan_of(program_of(operation, [Tensor("x", (1,), x)], (1,), FixedPointFormat(8, 0)), operation)
+    plan = program_of(operation, [Tensor("x", (1,), x)], (1,), FixedPointFormat(8, 0)).plan(operation)
     assert (plan.accumulator_bits, plan.sum_bits) == (9, 9)
 
 
@@ -371,7 +370,7 @@ def test_sums_that_fit_no_register_are_refused():
     kernel = Weights(np.full((4, 1), 2**31 - 1), np.array([0]), 32)
     operation = Dense("wide", ("x",), "y", kernel, Weights(np.array([0]), np.array([0]), 2))
     program = program_of(operation, [Tensor("x", (4,), format)], (1,), format)
-    assert "'wide'" in complaint(plan_of, program, operation)
+    assert "'wide'" in complaint(program.plan, operation)
 
 
 def identity(host_function: str = LINEAR) -> Program:

@@ -3,81 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import X, every_operation, pack, unpacked
 from refusals import complaint, refusal
 
-from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer.interpreter import run
 from po2quant.integer.operations import (
-    OPERATIONS,
-    RELU,
-    RELU6,
-    Add,
-    AveragePooling,
-    Concatenate,
-    Conv2D,
-    Dense,
-    LookUpTable,
-    MaxPooling,
-    Multiply,
-    Requantize,
-    Reshape,
-    Tensor,
     Weights,
-    ZeroPadding,
 )
-from po2quant.integer.program import SCHEMA, SOFTMAX, Output, Program
-
-X = FixedPointFormat(8, -5, signed=True, narrow_range=True)
-Y = FixedPointFormat(6, -2, signed=False)
-
-
-def weights(*shape: int, bits: int = 8) -> Weights:
-    rng = np.random.default_rng(sum(shape))
-    high = 2 ** (bits - 1) - 1
-    return Weights(rng.integers(-high, high + 1, shape), rng.integers(-9, -3, shape[-1]), bits)
-
-
-def every_operation() -> Program:
-    """Return a program that has each kind of operation once."""
-    tensors = {"x": (6, 5, 4), "pad": (7, 6, 4), "conv": (3, 3, 8), "low": (3, 3, 8), "gate": (1, 1, 8)}
-    tensors |= {"gated": (3, 3, 8), "sum": (3, 3, 8), "f": (3, 3, 8), "joined": (3, 3, 16), "max": (2, 2, 16)}
-    tensors |= {"flat": (64,), "y": (3,)}
-    kinds = dict.fromkeys(tensors, Y) | {"x": X, "pad": X, "y": X}
-    table = np.random.default_rng(0).integers(0, 64, 64)
-    operations = (
-        ZeroPadding("pad", ("x",), "pad", ((0, 1), (1, 0))),
-        Conv2D(
-            "conv",
-            ("pad",),
-            "conv",
-            weights(3, 3, 1, 8),
-            weights(8, bits=31),
-            (2, 2),
-            (1, 1),
-            ((0, 0), (1, 0)),
-            4,
-            RELU6,
-        ),
-        Requantize("low", ("conv",), "low", RELU),
-        AveragePooling("gate", ("conv",), "gate", (3, 3), (1, 1)),
-        Multiply("multiply", ("low", "gate"), "gated"),
-        Add("add", ("gated", "conv"), "sum", RELU),
-        LookUpTable("swish", ("sum",), "f", table, "silu"),
-        Concatenate("join", ("f", "low"), "joined", 2),
-        MaxPooling("max", ("joined",), "max", (2, 2), (1, 1)),
-        Reshape("flatten", ("max",), "flat"),
-        Dense("dense", ("flat",), "y", weights(64, 3), weights(3, bits=16)),
-    )
-    assert {type(operation) for operation in operations} == set(OPERATIONS)
-    listed = tuple(Tensor(name, shape, kinds[name]) for name, shape in tensors.items())
-    return Program("every", listed, ("x",), operations, (Output("y", SOFTMAX), Output("flat")))
+from po2quant.integer.program import SCHEMA, Program
 
 
 @pytest.fixture
@@ -89,11 +28,9 @@ def path(tmp_path) -> Path:
 
 def rewrite(path: Path, change) -> None:
     """Change the JSON and the arrays of a program file."""
-    with np.load(path) as stored:
-        arrays = dict(stored)
-    head = json.loads(bytes(arrays.pop("json")).decode())
+    head, arrays = unpacked(path)
     change(head, arrays)
-    np.savez(path, json=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
+    pack(path, head, arrays)
 
 
 def test_a_loaded_program_is_the_saved_one(path):

@@ -16,24 +16,25 @@ import grpc
 import keras_tuner
 import pytest
 from keras_tuner.engine.trial import TrialStatus
-from keras_tuner.src import protos
+from search_chief import leave, tuner_at
 from search_process import EPOCHS, KILL_FILE, command, experiment, search_settings
 
+from po2quant.compat import keras_tuner_service
 from po2quant.search import distributed, worker
+from po2quant.search.authentication import make_token, read_token, signed_stub
 from po2quant.search.distributed import ChiefService, LocalWorkers, check_options, run_distributed_search
-from po2quant.search.oracle import SeededOracle, bayesian_oracle
+from po2quant.search.oracle import SeededOracle
 from po2quant.search.run import run_search
 from po2quant.search.settings import SearchSettings
-from po2quant.search.space import SearchSpace, config_from_values
-from po2quant.search.trial_log import TrialLog, TrialRow
+from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.search.worker import WorkerTuner, run_worker, signs_of_life
 from po2quant.training.fit import compile_model, validation_logs
 from po2quant.training.pipeline import Pipeline
-from po2quant.training.prepare import describe_network, prepare_network
+from po2quant.training.prepare import prepare_network
 
 TIMEOUT_S = 300
-LAYERS = describe_network(experiment(None).spec)
+messages, service = keras_tuner_service()
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,8 @@ def test_a_search_goes_on_after_kill_9_of_all_its_processes(weights, tmp_path):
     for path in tmp_path.glob("pid-*"):
         os.kill(int(path.name.removeprefix("pid-")), signal.SIGKILL)
     chief.wait()
+    token = read_token(folder / "workers").encode()
+    assert [path.name for path in folder.rglob("*") if path.is_file() and token in path.read_bytes()] == ["token"]
     before, trials = (folder / "trials.csv").read_bytes(), len(rows_of(folder)) + 2
     result = search(weights, folder, trials, workers=1, worker_command=command("worker", weights, folder))
     assert (folder / "trials.csv").read_bytes().startswith(before)
@@ -133,30 +136,14 @@ def test_a_search_goes_on_after_kill_9_of_all_its_processes(weights, tmp_path):
     assert not (folder / "workers").exists()
 
 
-def tuner_at(folder, trials=3, kind=BitWidthTuner):
-    """Return a tuner as a process has it that starts or starts again; it has no network."""
-    of_tiny = experiment(None)
-    oracle = bayesian_oracle(SearchSpace(), LAYERS, trials, seed=0)
-    network = SimpleNamespace(model=None)
-    recipe, selection = of_tiny.recipe, of_tiny.benchmark.selection
-    tuner = kind(network, LAYERS, oracle, of_tiny.dataset, None, recipe, selection, EPOCHS, folder)
-    tuner.on_search_begin()
-    return tuner
-
-
-def leave(folder, trial, worker_id="worker0", score=0.5):
-    """Leave a trial that has completed in the folder of a worker."""
-    attempt = folder / "workers" / worker_id / "trials" / trial.trial_id
-    attempt.mkdir(parents=True)
-    config_from_values(trial.hyperparameters.values, LAYERS, "found").save(attempt / "config.json")
-    (attempt / "best.weights.h5").write_text(worker_id)
-    row = TrialRow(trial.trial_id, "completed", score, score, 1000, 0.5, 1.5)
-    TrialLog(attempt / "trial.csv", ()).append(row)
-    return row
-
-
 class Context:
-    """Stands for a request's context."""
+    """Stands for the context of a worker's request."""
+
+    def __init__(self, worker_id):
+        self._worker_id = worker_id
+
+    def invocation_metadata(self):
+        return (("po2quant-worker", self._worker_id),)
 
     def abort(self, code, details):
         raise RuntimeError(f"{code.name}: {details}")
@@ -170,16 +157,14 @@ class Client:
         self.chief = ChiefService(self.tuner, folder / "workers")
 
     def create(self, tuner_id="worker0"):
-        request = protos.get_service().CreateTrialRequest(tuner_id=tuner_id)
-        created = self.chief.CreateTrial(request, Context()).trial
+        created = self.chief.CreateTrial(messages.CreateTrialRequest(tuner_id=tuner_id), Context(tuner_id)).trial
         return self.tuner.oracle.trials.get(created.trial_id), TrialStatus.from_proto(created.status)
 
-    def end(self, trial):
-        request = protos.get_service().EndTrialRequest(trial=trial.to_proto())
-        self.chief.EndTrial(request, Context())
+    def end(self, trial, tuner_id="worker0"):
+        self.chief.EndTrial(messages.EndTrialRequest(trial=trial.to_proto()), Context(tuner_id))
 
-    def beat(self, trial_id):
-        return self.chief.GetTrial(protos.get_service().GetTrialRequest(trial_id=trial_id), Context())
+    def beat(self, trial_id, tuner_id="worker0"):
+        return self.chief.GetTrial(messages.GetTrialRequest(trial_id=trial_id), Context(tuner_id))
 
 
 class Killed(BaseException):
@@ -234,13 +219,13 @@ def test_a_worker_without_work_waits_and_takes_over_the_trial_of_a_silent_one(tm
     trial, _ = client.create("silent")
     client.chief.release_lost_trials()
     assert client.create("idle")[1] == TrialStatus.IDLE
-    client.beat(trial.trial_id)
+    client.beat(trial.trial_id, "silent")
     monkeypatch.setattr(distributed, "SILENCE_SECONDS", 0)
     client.chief.release_lost_trials()
     assert client.create("idle") == (trial, TrialStatus.RUNNING)
     assert not client.chief.is_over()
     leave(tmp_path, trial, "idle")
-    client.end(trial)
+    client.end(trial, "idle")
     assert client.chief.is_over()
     assert client.create("idle")[1] == TrialStatus.STOPPED
 
@@ -251,9 +236,9 @@ def test_of_two_workers_with_the_same_trial_the_first_is_heard(tmp_path):
     client.tuner.oracle.release("slow")
     assert client.create("fast")[0] is trial
     row = leave(tmp_path, trial, "slow", score=0.5)
-    client.end(trial)
+    client.end(trial, "slow")
     leave(tmp_path, trial, "fast", score=0.7)
-    client.end(trial)
+    client.end(trial, "fast")
     assert client.tuner.log.rows == [row]
     assert (trial.score, client.tuner.oracle.ongoing_trials) == (0.5, {})
     assert client.create("fast")[0].trial_id == "1"
@@ -270,25 +255,66 @@ def test_a_trial_that_fails_at_once_is_recorded_with_its_error(tmp_path):
     assert client.create()[0].trial_id == "1"
 
 
-def test_files_that_do_not_arrive_end_the_search(tmp_path, monkeypatch):
+def test_a_trial_whose_files_do_not_arrive_runs_again_until_that_is_the_rule(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "FILES_SECONDS", 0)
     client = Client(tmp_path)
     trial, _ = client.create()
+    for _ in range(distributed.RESTARTS):
+        client.end(trial)
+        assert client.create("another") == (trial, TrialStatus.RUNNING)
+        client.tuner.oracle.release("another")
+        assert client.create() == (trial, TrialStatus.RUNNING)
+    assert not client.chief.is_over()
     with pytest.raises(RuntimeError, match="INTERNAL"):
         client.end(trial)
-    with pytest.raises(RuntimeError, match=r"trial 0 ended, but its files did not come to .*workers"):
+    with pytest.raises(RuntimeError, match=r"4 times, at last trial 0, but their files did not come to .*workers: "):
         client.chief.is_over()
     with pytest.raises(RuntimeError, match="FAILED_PRECONDITION: the search is over"):
         client.create()
 
 
+def test_only_ends_without_files_that_follow_each_other_end_a_search(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "FILES_SECONDS", 0)
+    client = Client(tmp_path)
+    for _ in range(3):
+        for _ in range(distributed.RESTARTS):
+            client.end(client.create()[0])
+        trial, _ = client.create()
+        leave(tmp_path, trial)
+        client.end(trial)
+    assert client.chief.is_over()
+    assert [row.trial_id for row in client.tuner.log.rows] == ["0", "1", "2"]
+
+
+def test_files_that_came_before_the_chief_started_again_count_for_whoever_says_so(tmp_path):
+    client = Client(tmp_path)
+    trial, _ = client.create("worker0")
+    again = Client(tmp_path)
+    row = leave(tmp_path, trial)
+    assert again.create("worker1")[0].trial_id == "0"
+    again.end(trial, "worker0")
+    assert again.tuner.log.rows == [row]
+
+
 def test_a_trial_that_the_chief_does_not_know_is_refused(tmp_path):
     client = Client(tmp_path)
-    with pytest.raises(RuntimeError, match="NOT_FOUND"):
-        client.beat("../../etc")
     trial, _ = client.create()
     trial.trial_id = "../../etc"
-    client.end(trial)
+    for request in (lambda: client.beat(trial.trial_id), lambda: client.end(trial)):
+        with pytest.raises(RuntimeError, match="NOT_FOUND"):
+            request()
+    assert client.tuner.log.rows == []
+
+
+@pytest.mark.parametrize("text", ["1,completed,0.5,0.5,1,1,1,\n", "0,completed,nan,0.5,1,1,1,\n", "", "\0"])
+def test_files_of_a_worker_that_are_no_trial_end_the_search_with_a_sentence(text, tmp_path):
+    client = Client(tmp_path)
+    trial, _ = client.create()
+    leave(tmp_path, trial)
+    file = tmp_path / "workers" / "worker0" / "trials" / "0" / "trial.csv"
+    file.write_text(file.read_text().split("\n")[0] + "\n" + text)
+    with pytest.raises(RuntimeError, match=r"INTERNAL: .*workers.*trial\.csv must "):
+        client.end(trial)
     assert client.tuner.log.rows == []
 
 
@@ -309,6 +335,8 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_there_is(weights, tmp_path, monk
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
     assert search(weights, tmp_path, 2, workers=2, worker_command=sleep).interrupted
     assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
+    token = read_token(tmp_path / "workers")
+    assert not any(token in word for process in processes for word in (*process.args, *os.environ.values()))
 
 
 def test_workers_share_the_cores(monkeypatch, tmp_path):
@@ -337,8 +365,10 @@ def test_a_worker_whose_chief_is_gone_ends(wait_seconds, parent, monkeypatch):
         monkeypatch.setenv(worker.PARENT, parent)
     start = time.monotonic()
     with pytest.raises(RuntimeError, match=r"the chief at 127\.0\.0\.1:\d+ is gone"):
-        with signs_of_life(SimpleNamespace(trial_id="0"), free_address()):
-            time.sleep(TIMEOUT_S)
+        address = free_address()
+        with grpc.insecure_channel(address) as channel:
+            with signs_of_life(SimpleNamespace(trial_id="0"), signed_stub(channel, "", "worker0"), address):
+                time.sleep(TIMEOUT_S)
     assert time.monotonic() - start < TIMEOUT_S / 2
 
 
@@ -346,13 +376,15 @@ def test_a_worker_whose_chief_has_stopped_says_so(tmp_path):
     client = Client(tmp_path)
     client.chief.close()
     server = grpc.server(futures.ThreadPoolExecutor(1))
-    protos.get_service_grpc().add_OracleServicer_to_server(client.chief, server)
+    service.add_OracleServicer_to_server(client.chief, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
-    request = protos.get_service().CreateTrialRequest(tuner_id="late")
-    with pytest.raises(RuntimeError, match="does not go on: the search is over"):
-        with signs_of_life(SimpleNamespace(trial_id=""), address), grpc.insecure_channel(address) as channel:
-            protos.get_service_grpc().OracleStub(channel).CreateTrial(request)
+    request = messages.CreateTrialRequest(tuner_id="late")
+    with grpc.insecure_channel(address) as channel:
+        stub = signed_stub(channel, "", "late")
+        with pytest.raises(RuntimeError, match="does not go on: the search is over"):
+            with signs_of_life(SimpleNamespace(trial_id=""), stub, address):
+                stub.CreateTrial(request)
     server.stop(None).wait()
 
 
@@ -363,6 +395,9 @@ def test_a_worker_of_another_search_is_refused(weights, tmp_path, monkeypatch):
     (tmp_path / "workers").mkdir()
     identity = worker.search_identity(experiment(weights), search_settings())
     distributed.write_json(tmp_path / "workers" / "search.json", identity)
+    with pytest.raises(ValueError, match="--output-dir must be the run folder of the chief"):
+        run_worker(experiment(weights), tmp_path, search_settings(), "host:1")
+    make_token(tmp_path / "workers")
     with pytest.raises(ValueError, match=r"options and data of its chief\. Received: seed 1 instead of 0, epochs 3 in"):
         run_worker(experiment(weights, seed=1), tmp_path, SearchSettings(1, EPOCHS + 1), "host:1")
 

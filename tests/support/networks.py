@@ -10,7 +10,7 @@ from po2quant.cost import LayerShape
 DENSE_NETWORK = (
     LayerShape("input", "InputLayer", "input", (4,)),
     LayerShape("activation", "Activation", "activation", (4,)),
-    LayerShape("dense", "Dense", "weights", (2,), 8, 2, 8, 2),
+    LayerShape("dense", "Dense", "weights", (2,), 8, 2, 8, 2, "u"),
     LayerShape("softmax", "Activation", "softmax", (2,)),
 )
 """The smallest network as the accounting sees it: one kernel, one bias and one activation to choose widths for."""

@@ -7,7 +7,8 @@ import pytest
 
 from po2quant.benchmark import Dataset
 from po2quant.network import weight_quantizers
-from po2quant.training.finetune import CONFIG_FILE, Experiment, compare, size_in_bits, train_float
+from po2quant.runs.names import BEST_CONFIG
+from po2quant.training.finetune import Experiment, compare, size_in_bits, train_float
 from po2quant.training.prepare import describe_network, resolve_config
 
 
@@ -33,7 +34,7 @@ def test_another_configuration_under_the_same_name_starts_anew(experiment, tmp_p
     fresh = run(experiment, tmp_path / "elsewhere", "flat4")
     replaced = run(experiment, tmp_path, "flat4")
     assert dataclasses.replace(replaced, seconds=0) == dataclasses.replace(fresh, seconds=0)
-    assert '"kernel": 4' in (tmp_path / "mpq" / CONFIG_FILE).read_text()
+    assert '"kernel": 4' in (tmp_path / "mpq" / BEST_CONFIG).read_text()
 
 
 def test_a_run_that_was_killed_while_it_started_anew_forgets_the_old_configuration(experiment, tmp_path, monkeypatch):

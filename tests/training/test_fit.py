@@ -11,9 +11,9 @@ from po2quant.benchmark import Recipe, Split, validation_accuracy
 from po2quant.files import read_csv
 from po2quant.network import activation_quantizers, calibrate, flat_config, quantize_model, weight_quantizers
 from po2quant.quantizers import LOG2_THRESHOLD, threshold_rate
-from po2quant.training.fit import CHECKPOINT, EPOCHS_CSV, DivergedError, fit
+from po2quant.runs.names import BEST_WEIGHTS, CHECKPOINT, EPOCHS_CSV
+from po2quant.training.fit import DivergedError, fit
 from po2quant.training.schedules import constant, exponential_decay
-from po2quant.training.weights import BEST_WEIGHTS
 
 RECIPE = Recipe("sparse_categorical_crossentropy", 4, 4, 16, exponential_decay(0.01, 0.9), ("accuracy",))
 

@@ -7,7 +7,8 @@ import pytest
 from refusals import refusal
 
 from po2quant.network import flat_config, quantize_model
-from po2quant.training.weights import BEST_WEIGHTS, is_quantized_checkpoint, load_weights
+from po2quant.runs.names import BEST_WEIGHTS
+from po2quant.training.weights import is_quantized_checkpoint, load_weights
 
 
 def network(units=3, seed=0):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +16,19 @@ from po2quant.integer.operations import (
     Concatenate,
     Conv2D,
     Dense,
+    Handlers,
     LookUpTable,
     MaxPooling,
     Multiply,
     Operation,
+    Pooling,
     Requantize,
+    Reshape,
     Tensor,
+    Weighted,
     ZeroPadding,
-    output_shape,
 )
-from po2quant.integer.plan import Plan, plan_of
+from po2quant.integer.plan import Plan
 from po2quant.integer.program import Program
 
 DTYPES = tuple(map(np.dtype, ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")))
@@ -54,7 +58,7 @@ def patch_dtype(x: Tensor) -> np.dtype:
 
 def patch_bytes(program: Program, operation: Operation) -> int:
     """Return the size of what an operation gathers for one output pixel; 0 where it reads its input directly."""
-    if not isinstance(operation, (Conv2D, Dense)) or (isinstance(operation, Conv2D) and _is_depthwise(operation)):
+    if not isinstance(operation, Weighted) or operation.is_depthwise:
         return 0
     (x,) = program.inputs_of(operation)
     if _is_matrix_product(operation) and patch_dtype(x) == tensor_dtype(x):
@@ -62,12 +66,8 @@ def patch_bytes(program: Program, operation: Operation) -> int:
     return math.prod(operation.kernel.integers.shape[:-1]) * patch_dtype(x).itemsize
 
 
-def _is_depthwise(operation: Conv2D) -> bool:
-    return operation.kernel.integers.shape[2] == 1 and operation.groups > 1
-
-
-def _is_matrix_product(operation: Conv2D | Dense) -> bool:
-    if isinstance(operation, Dense):
+def _is_matrix_product(operation: Weighted) -> bool:
+    if not isinstance(operation, Conv2D):
         return True
     geometry = (*operation.kernel.integers.shape[:2], *operation.strides, operation.groups)
     return set(geometry) == {1} and operation.padding == NO_PADDING
@@ -99,27 +99,20 @@ class Calls:
         return "patch_u8" if tensor_dtype(x) == np.uint8 else short_name(patch_dtype(x))
 
     def call(self, operation: Operation, patch: str) -> str:
-        """Return the statement that computes an operation.
+        """Return the statement that computes an operation; none for one that moves nothing.
 
         Args:
-            operation: any but Reshape, which moves nothing.
+            operation: of the program.
             patch: where it gathers the inputs of an output pixel; empty where it does not.
         """
-        plan = plan_of(self.program, operation)
-        match operation:
-            case Conv2D() | Dense():
-                return self._weighted(operation, plan, patch)
-            case AveragePooling() | MaxPooling():
-                return self._pooling(operation, plan)
-            case Add() | Multiply() | Requantize() | Concatenate() | LookUpTable():
-                return self._elementwise(operation, plan)
-            case ZeroPadding(padding=((top, _), (left, _))):
-                kind = self.type_of(operation.output)
-                function = self.functions.name("gather", x=kind, patch=kind)
-                rows, columns, depth = output_shape(operation, self._input_shapes(operation))
-                window = self._window(operation, (rows, columns))
-                return self._invoke(function, operation, window, -top, -left, depth)
-        raise ValueError(f"operation {operation.name!r} ({type(operation).__name__}) is not known")
+        return CALLS.of(operation)(self, operation, self.program.plan(operation), patch)
+
+    def padding(self, operation: ZeroPadding, plan: None, patch: str) -> str:
+        """Return the gathering of a window as large as the output."""
+        kind, ((top, _), (left, _)) = self.type_of(operation.output), operation.padding
+        function = self.functions.name("gather", x=kind, patch=kind)
+        rows, columns, depth = self.program.shape_of(operation)
+        return self._invoke(function, operation, self._window(operation, (rows, columns)), -top, -left, depth)
 
     def _invoke(self, function: str, operation: Operation, *arguments: object) -> str:
         tensors = [self.identifiers[name] for name in (*operation.inputs, operation.output)]
@@ -134,11 +127,11 @@ class Calls:
         accumulator = 64 if is_wide else plan.accumulator_register
         return {"acc": f"i{accumulator}", "wide": f"i{max(accumulator, plan.sum_register)}"}
 
-    def _weighted(self, operation: Conv2D | Dense, plan: Plan, patch: str) -> str:
+    def weighted(self, operation: Weighted, plan: Plan, patch: str) -> str:
+        """Return the products of a kernel with patches of the input."""
         name, kernel = self.identifiers[operation.output], operation.kernel.integers
-        is_depthwise = isinstance(operation, Conv2D) and _is_depthwise(operation)
         channels = kernel.shape[-1]
-        rows = kernel if is_depthwise else kernel.reshape(-1, channels).T
+        rows = kernel if operation.is_depthwise else kernel.reshape(-1, channels).T
         types = {
             "x": self.type_of(operation.inputs[0]),
             "patch": self.patch_type(operation),
@@ -156,69 +149,69 @@ class Calls:
             function = self.functions.name("widened_dense" if patch else "dense", **types)
             return self._invoke(function, operation, *constants, math.prod(inputs[:-1]), inputs[-1], channels)
         window = self._window(operation, kernel.shape[:2])
-        function = self.functions.name("depthwise" if is_depthwise else "convolution", **types)
+        function = self.functions.name("depthwise" if operation.is_depthwise else "convolution", **types)
         return self._invoke(function, operation, *constants, window)
 
-    def _pooling(self, operation: AveragePooling | MaxPooling, plan: Plan) -> str:
+    def pooling(self, operation: Pooling, plan: Plan, patch: str) -> str:
+        """Return the mean or the largest integer of windows."""
         types = {"x": self.type_of(operation.inputs[0]), "y": self.type_of(operation.output)}
         types |= self._registers(operation, plan)
         limits = (int(plan.output_shifts[0]), *_limits(plan, types["wide"]))
         window = self._window(operation, operation.window)
-        if isinstance(operation, AveragePooling):
+        if plan.is_mean:
             return self._invoke(self.functions.name("average", **types), operation, *limits, window)
         lowest = self.program.inputs_of(operation)[0].format.min_int
         return self._invoke(self.functions.name("maximum", **types), operation, lowest, *limits, window)
 
-    def _elementwise(self, operation: Operation, plan: Plan | None) -> str:
-        """Write a function of loops for an operation that sees one integer of each input at a time."""
+    def _loop(self, operation: Operation, body: str) -> str:
+        """Write a function of loops that see one integer of each input at a time, and return its call."""
         output, name = self.type_of(operation.output), f"{self.identifiers[operation.output]}_loop"
         inputs = [f"const {self.type_of(x)} *restrict x{i}" for i, x in enumerate(operation.inputs)]
-        shapes = self._input_shapes(operation)
-        if isinstance(operation, LookUpTable):
-            table, lowest = self._table(operation), self.program.inputs_of(operation)[0].format.min_int
-            body = _loops([math.prod(shapes[0])], f"y[i0] = {table}[(int32_t)x0[i0] - {_parenthesized(lowest)}];")
-        elif isinstance(operation, Concatenate):
-            body = self._concatenation(operation, plan, shapes, output)
-        else:
-            sizes, strides = merged_axes(shapes)
-            wide = self._registers(operation, plan)["wide"]
-            values = [f"({wide})x{i}[{_index(steps)}]" for i, steps in enumerate(strides)]
-            if isinstance(operation, Add):
-                values = [f"{v} * {2**shift}" for v, shift in zip(values, plan.input_shifts, strict=True)]
-            value = (" * " if isinstance(operation, Multiply) else " + ").join(values)
-            rounded = self._rounded(operation, plan, value, int(plan.output_shifts[0]), output)
-            body = _loops(sizes, f"y[{_index(_contiguous(sizes))}] = {rounded};")
         self.loops.append(f"static void {name}({', '.join(inputs)}, {output} *restrict y)\n{{\n{body}}}\n")
         return self._invoke(name, operation)
 
-    def _concatenation(self, operation: Concatenate, plan: Plan, shapes: Sequence[tuple[int, ...]], output: str) -> str:
+    def look_up(self, operation: LookUpTable, plan: None, patch: str) -> str:
+        """Return the loop over a table."""
+        x, table = self.program.inputs_of(operation)[0], f"{self.identifiers[operation.output]}_table"
+        self._array(table, operation.table, tensor_dtype(self.program.output_of(operation)))
+        place = f"(int32_t)x0[i0] - {_parenthesized(x.format.min_int)}"
+        return self._loop(operation, _loops([x.size], f"y[i0] = {table}[{place}];"))
+
+    def elementwise(self, operation: Operation, plan: Plan, patch: str) -> str:
+        """Return the loops over a sum, a product or one input."""
+        sizes, strides = merged_axes(self._input_shapes(operation))
+        wide = self._registers(operation, plan)["wide"]
+        values = [f"({wide})x{i}[{_index(steps)}]" for i, steps in enumerate(strides)]
+        if plan.input_shifts:
+            values = [f"{v} * {2**shift}" for v, shift in zip(values, plan.input_shifts, strict=True)]
+        value = (" * " if isinstance(operation, Multiply) else " + ").join(values)
+        rounded = self._rounded(operation, plan, value, int(plan.output_shifts[0]))
+        return self._loop(operation, _loops(sizes, f"y[{_index(_contiguous(sizes))}] = {rounded};"))
+
+    def concatenation(self, operation: Concatenate, plan: Plan, patch: str) -> str:
+        """Return the loops that lay inputs side by side."""
+        shapes = self._input_shapes(operation)
         outer = math.prod(shapes[0][: operation.axis])
         inner = [math.prod(shape[operation.axis :]) for shape in shapes]
         body = ""
         wide = self._registers(operation, plan)["wide"]
         for i, (size, shift) in enumerate(zip(inner, plan.output_shifts.tolist(), strict=True)):
-            value = self._rounded(operation, plan, f"({wide})x{i}[i0 * {size} + i1]", shift, output)
+            value = self._rounded(operation, plan, f"({wide})x{i}[i0 * {size} + i1]", shift)
             body += _loops([outer, size], f"y[i0 * {sum(inner)} + {sum(inner[:i])} + i1] = {value};")
-        return body
+        return self._loop(operation, body)
 
-    def _rounded(self, operation: Operation, plan: Plan, value: str, shift: int, output: str) -> str:
-        wide = self._registers(operation, plan)["wide"]
+    def _rounded(self, operation: Operation, plan: Plan, value: str, shift: int) -> str:
+        wide, output = self._registers(operation, plan)["wide"], self.type_of(operation.output)
         low, high = _limits(plan, wide)
         return f"({output})clamp_{wide}(round_shift_{wide}({value}, {shift}), {low}, {high})"
-
-    def _table(self, operation: LookUpTable) -> str:
-        name = f"{self.identifiers[operation.output]}_table"
-        self._array(name, operation.table, tensor_dtype(self.program.output_of(operation)))
-        return name
 
     def _window(self, operation: Operation, window: Sequence[int]) -> str:
         """Write the sizes of an operation on images, and return their address."""
         name = f"{self.identifiers[operation.output]}_window"
-        shapes = self._input_shapes(operation)
         (top, _), (left, _) = operation.padding
         sizes = {
-            ("height", "width", "channels"): shapes[0],
-            ("output_height", "output_width", "output_channels"): output_shape(operation, shapes),
+            ("height", "width", "channels"): self._input_shapes(operation)[0],
+            ("output_height", "output_width", "output_channels"): self.program.shape_of(operation),
             ("rows", "columns"): window,
             ("row_stride", "column_stride"): getattr(operation, "strides", (1, 1)),
             ("row_dilation", "column_dilation"): getattr(operation, "dilation", (1, 1)),
@@ -253,6 +246,24 @@ class Calls:
             f"static const {kind} {name}[{values.size}] = {{\n{_lines(map(str, values.tolist()))}}};\n"
         )
         return kind
+
+
+CALLS: Handlers[Callable[[Calls, Any, Any, str], str]] = Handlers(
+    "the C writer",
+    {
+        Conv2D: Calls.weighted,
+        Dense: Calls.weighted,
+        AveragePooling: Calls.pooling,
+        MaxPooling: Calls.pooling,
+        Add: Calls.elementwise,
+        Multiply: Calls.elementwise,
+        Requantize: Calls.elementwise,
+        Concatenate: Calls.concatenation,
+        LookUpTable: Calls.look_up,
+        ZeroPadding: Calls.padding,
+        Reshape: lambda calls, operation, plan, patch: "",
+    },
+)
 
 
 def _differ(shifts: np.ndarray) -> bool:

@@ -8,7 +8,6 @@ rows, which gcc vectorises; the inputs of an output pixel are first gathered int
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 from pathlib import Path
@@ -17,10 +16,18 @@ from string import Template
 from po2quant.export.c.arena import Buffer, plan_arena
 from po2quant.export.c.kernels import PRELUDE
 from po2quant.export.c.operations import Calls, patch_bytes, tensor_dtype
+from po2quant.integer.checks import shown
 from po2quant.integer.operations import LINEAR, Reshape, Tensor
 from po2quant.integer.program import Program
 
 TRACE_MACRO = "PO2QUANT_TRACE"
+MAX_NAME_LENGTH = 128
+C_HEADERS = (
+    *("assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math"),
+    *("setjmp", "signal", "stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "tgmath", "time"),
+    *("wchar", "wctype"),
+)
+"""Names of files that would take the place of the language's own."""
 
 HEADER = Template("""\
 #ifndef ${prefix}_H
@@ -146,8 +153,12 @@ def write_c(program: Program, folder: str | os.PathLike, name: str, pack: bool =
     Example:
         >>> source = write_c(program, "build", "digits")  # doctest: +SKIP
     """
-    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
-        raise ValueError(f"name must be a C identifier that begins with a letter. Received: {name!r}")
+    is_identifier = isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)
+    if not is_identifier or len(name) > MAX_NAME_LENGTH or name.lower() in C_HEADERS:
+        raise ValueError(
+            f"name must be a C identifier that begins with a letter, of at most {MAX_NAME_LENGTH} characters, and no "
+            f"header of C. Received: {shown(name)}"
+        )
     network = _Network(program, name, pack)
     texts = {f"{name}.h": network.header(), f"{name}.c": network.source(), f"{name}_main.c": network.main()}
     folder = Path(folder)
@@ -214,17 +225,16 @@ class _Network:
         program, held = self.program, self._of_caller()
         lines = [self._declaration(name) for name in program.tensor] + [self._trace(name) for name in program.inputs]
         for operation in program.operations:
-            if not isinstance(operation, Reshape):
-                patch = ""
-                if patch_bytes(program, operation):
-                    patch = self._in_arena(self._patch_name(operation.output), self.calls.patch_type(operation))
-                lines.append(self.calls.call(operation, patch))
+            patch = ""
+            if patch_bytes(program, operation):
+                patch = self._in_arena(self._patch_name(operation.output), self.calls.patch_type(operation))
+            if call := self.calls.call(operation, patch):
+                lines.append(call)
             lines.append(self._trace(operation.output))
         for output, parameter in zip(program.outputs, self.outputs, strict=True):
             if held[self.storage[output.tensor]] != parameter:
-                size = math.prod(program.tensor[output.tensor].shape)
                 lines += [
-                    f"for (int32_t i = 0; i < {size}; ++i)",
+                    f"for (int32_t i = 0; i < {program.tensor[output.tensor].size}; ++i)",
                     f"    {parameter}[i] = {self.identifiers[output.tensor]}[i];",
                 ]
         return lines
@@ -267,7 +277,7 @@ class _Network:
             macros += [
                 f"/* {parameter}: {shape}, {tensor.format.min_int} to {tensor.format.max_int}, "
                 f"value = integer * 2**exponent{then} */",
-                f"#define {label}_SIZE {math.prod(tensor.shape)}",
+                f"#define {label}_SIZE {tensor.size}",
                 f"#define {label}_EXPONENT ({tensor.format.exponent})",
             ]
         return HEADER.substitute(
@@ -324,4 +334,4 @@ def _storage(program: Program) -> dict[str, str]:
 
 
 def _size_bytes(tensor: Tensor) -> int:
-    return math.prod(tensor.shape) * tensor_dtype(tensor).itemsize
+    return tensor.size * tensor_dtype(tensor).itemsize

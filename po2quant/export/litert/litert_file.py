@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from po2quant.export.exchange import require
+from po2quant.export.exchange import float32_scales, require
 from po2quant.files import replaced_whole
 
 IDENTIFIER = b"TFL3"
@@ -134,8 +134,6 @@ class LiteRTFile:
     def _quantization(self, scale: Scale | None) -> Any:
         if scale is None:
             return None
-        scales = np.ldexp(1.0, np.atleast_1d(scale.exponents))
+        scales = float32_scales(np.atleast_1d(scale.exponents), bits=8)
         zeros = np.full(scales.shape, scale.zero_point, np.int64)
-        return self._schema.QuantizationParametersT(
-            scale=scales.astype(np.float32), zeroPoint=zeros, quantizedDimension=scale.axis
-        )
+        return self._schema.QuantizationParametersT(scale=scales, zeroPoint=zeros, quantizedDimension=scale.axis)

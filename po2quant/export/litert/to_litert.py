@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,19 +23,22 @@ from po2quant.integer.operations import (
     Concatenate,
     Conv2D,
     Dense,
+    Handlers,
     LookUpTable,
     MaxPooling,
     Multiply,
     Operation,
     Padding,
+    Pooling,
     Requantize,
     Reshape,
+    Shape,
     Tensor,
+    Weighted,
     Weights,
     ZeroPadding,
-    output_shape,
+    weighted_limits,
 )
-from po2quant.integer.plan import plan_of, weighted_limits
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import settle_constant_channels
 
@@ -43,8 +48,6 @@ NO_ACTIVATION, RELU_ACTIVATION, RELU6_ACTIVATION = 0, 1, 3
 
 INT8 = np.iinfo(np.int8)
 INT32 = np.iinfo(np.int32)
-
-Shape = tuple[int, ...]
 
 
 def to_litert(program: Program, path: str | os.PathLike) -> None:
@@ -84,6 +87,16 @@ def zero_point(format: FixedPointFormat) -> int:
     return 0 if format.signed else INT8.min
 
 
+class _Step(NamedTuple):
+    """An operation, the tensors that it reads with their places in the file, its output's format, and its own shape."""
+
+    operation: Any
+    inputs: tuple[Tensor, ...]
+    places: tuple[int, ...]
+    format: FixedPointFormat
+    shape: Shape
+
+
 class _Writer:
     """Adds the operators of each operation of a program."""
 
@@ -105,51 +118,15 @@ class _Writer:
 
     def _add(self, operation: Operation) -> None:
         """Add an operation: what computes, what keeps its range, its shape."""
-        inputs, output = self._program.inputs_of(operation), self._program.output_of(operation)
-        shape = output_shape(operation, tuple(tensor.shape for tensor in inputs))
-        places = [self._places[name] for name in operation.inputs]
-        place = self._computed(operation, inputs, places, output.format, shape)
-        place = self._limited(operation, place, output.format, shape)
-        if shape != output.shape or isinstance(operation, Reshape):
+        program = self._program
+        places = tuple(self._places[name] for name in operation.inputs)
+        output = program.output_of(operation)
+        step = _Step(operation, program.inputs_of(operation), places, output.format, program.shape_of(operation))
+        place = self._limited(step, OPERATORS.of(operation)(self, step))
+        if step.shape != output.shape or isinstance(operation, Reshape):
             place = self._reshaped(operation.name, place, output)
         self._file.rename(place, output.name)
         self._places[output.name] = place
-
-    def _computed(
-        self,
-        operation: Operation,
-        inputs: tuple[Tensor, ...],
-        places: list[int],
-        format: FixedPointFormat,
-        shape: Shape,
-    ) -> int:
-        match operation:
-            case Conv2D():
-                return self._convolution(operation, inputs[0], places[0], format, shape)
-            case Dense():
-                return self._matrix_product(operation, inputs[0], places[0], format, shape)
-            case AveragePooling():
-                return self._average(operation, inputs[0], places[0], format, shape)
-            case MaxPooling():
-                place = self._pooled("MAX_POOL_2D", operation, inputs[0], places[0], inputs[0].format, shape)
-                return self._requantized(operation.name, place, inputs[0].format, format, shape)
-            case Add() | Multiply():
-                return self._elementwise(operation, places, format, shape)
-            case Concatenate(axis=axis):
-                parts = [
-                    self._requantized(operation.name, place, x.format, format, x.shape)
-                    for x, place in zip(inputs, places, strict=True)
-                ]
-                return self._operator("CONCATENATION", operation.name, parts, shape, format, axis=axis + 1)
-            case Requantize():
-                return self._operator("QUANTIZE", operation.name, places, shape, format)
-            case LookUpTable():
-                return self._looked_up(operation, inputs[0].format, places[0], format, shape)
-            case ZeroPadding(padding=padding):
-                return self._padded(operation.name, places[0], inputs[0], padding)
-            case Reshape():
-                return places[0]
-        raise ValueError(f"operation {operation.name!r} ({type(operation).__name__}) is not known")
 
     def _new(
         self, name: str, shape: Shape, format: FixedPointFormat, kind: type = np.int8, zero: int | None = None
@@ -158,36 +135,37 @@ class _Writer:
         return self._file.tensor(name, shape, kind, scale)
 
     def _operator(
-        self, kind: str, name: str, inputs: list[int], shape: Shape, format: FixedPointFormat, **options: int
+        self, kind: str, name: str, inputs: Sequence[int], shape: Shape, format: FixedPointFormat, **options: int
     ) -> int:
         """Add an operator and return the place of its int8 output."""
         place = self._new(f"{name}/{kind.lower()}", shape, format)
         self._file.operator(kind, inputs, place, **options)
         return place
 
-    def _convolution(self, operation: Conv2D, x: Tensor, place: int, format: FixedPointFormat, shape: Shape) -> int:
-        rows, columns, depth, _ = operation.kernel.integers.shape
-        is_depthwise = depth == 1 and operation.groups > 1
-        spans = tuple((size - 1) * step + 1 for size, step in zip((rows, columns), operation.dilation, strict=True))
-        padding = _named_padding(operation.padding, x.shape, spans, operation.strides)
+    def convolution(self, step: _Step) -> int:
+        """Add a convolution, after padding that it cannot name."""
+        operation, (x,), (place,), format, shape = step
+        padding = _named_padding(operation.padding, x.shape, operation.spans, operation.strides)
         if padding is None:
             place, padding = self._padded(operation.name, place, x, operation.padding), VALID
         options = _strides(operation.strides) | {"padding": padding}
         options |= {"dilationHFactor": operation.dilation[0], "dilationWFactor": operation.dilation[1]}
         options |= {"fusedActivationFunction": _fused(operation.activation, format)}
-        if not is_depthwise:
+        if not operation.is_depthwise:
             weights = self._weights(operation, x.format, (3, 0, 1, 2), 0)
             return self._operator("CONV_2D", operation.name, [place, *weights], shape, format, **options)
         weights = self._weights(operation, x.format, (2, 0, 1, 3), 3)
         options["depthMultiplier"] = shape[-1] // x.shape[-1]
         return self._operator("DEPTHWISE_CONV_2D", operation.name, [place, *weights], shape, format, **options)
 
-    def _matrix_product(self, operation: Dense, x: Tensor, place: int, format: FixedPointFormat, shape: Shape) -> int:
+    def matrix_product(self, step: _Step) -> int:
+        """Add a matrix product."""
+        operation, (x,), (place,), format, shape = step
         options = {"fusedActivationFunction": _fused(operation.activation, format), "keepNumDims": len(shape) > 1}
         inputs = [place, *self._weights(operation, x.format, (1, 0), 0)]
         return self._operator("FULLY_CONNECTED", operation.name, inputs, shape, format, **options)
 
-    def _weights(self, operation: Conv2D | Dense, x: FixedPointFormat, order: Shape, axis: int) -> tuple[int, int]:
+    def _weights(self, operation: Weighted, x: FixedPointFormat, order: Shape, axis: int) -> tuple[int, int]:
         """Add a kernel and the bias in units of its products."""
         name, kernel = operation.name, _filled(operation)
         exponents = kernel.exponents + x.exponent
@@ -205,11 +183,12 @@ class _Writer:
             self._file.constant(f"{name}/bias", bias.astype(np.int32), Scale(exponents)),
         )
 
-    def _average(self, operation: AveragePooling, x: Tensor, place: int, format: FixedPointFormat, shape: Shape) -> int:
+    def average(self, step: _Step) -> int:
         """Add an average; one into another format is taken in 16 bits, as LiteRT averages keep their format."""
-        name, kind = operation.name, "AVERAGE_POOL_2D"
+        operation, (x,), (place,), format, shape = step
+        name, kind, options = operation.name, "AVERAGE_POOL_2D", _pooling_options(operation, x.shape)
         if x.format.exponent == format.exponent and x.format.signed == format.signed:
-            return self._pooled(kind, operation, x, place, format, shape)
+            return self._operator(kind, name, [place], shape, format, **options)
         spare_bits = magnitude_bits(16) - magnitude_bits(x.format.bit_width, x.format.signed)
         finer = dataclasses.replace(x.format, exponent=x.format.exponent - spare_bits)
         if format.exponent < finer.exponent:
@@ -220,32 +199,42 @@ class _Writer:
         wide = self._new(f"{name}/wide", x.shape, finer, np.int16, 0)
         self._file.operator("QUANTIZE", [place], wide)
         average = self._new(f"{name}/wide_average", shape, finer, np.int16, 0)
-        self._file.operator(kind, [wide], average, **_pooling_options(operation, x.shape))
+        self._file.operator(kind, [wide], average, **options)
         return self._operator("QUANTIZE", name, [average], shape, format)
 
-    def _pooled(
-        self,
-        kind: str,
-        operation: AveragePooling | MaxPooling,
-        x: Tensor,
-        place: int,
-        format: FixedPointFormat,
-        shape: Shape,
-    ) -> int:
-        return self._operator(kind, operation.name, [place], shape, format, **_pooling_options(operation, x.shape))
+    def maximum(self, step: _Step) -> int:
+        """Add a maximum, in the input's format."""
+        operation, (x,), (place,), format, shape = step
+        options = _pooling_options(operation, x.shape)
+        place = self._operator("MAX_POOL_2D", operation.name, [place], shape, x.format, **options)
+        return self._requantized(operation.name, place, x.format, format, shape)
 
-    def _elementwise(self, operation: Add | Multiply, places: list[int], format: FixedPointFormat, shape: Shape) -> int:
+    def elementwise(self, step: _Step) -> int:
+        """Add a sum or product of two tensors."""
+        operation, _, places, format, shape = step
         if len(places) != 2:
             raise ValueError(f"operation {operation.name!r} must have 2 inputs for LiteRT. Received: {len(places)}")
         activation = _fused(operation.activation, format)
         kind = "ADD" if isinstance(operation, Add) else "MUL"
         return self._operator(kind, operation.name, places, shape, format, fusedActivationFunction=activation)
 
-    def _looked_up(
-        self, operation: LookUpTable, x: FixedPointFormat, place: int, format: FixedPointFormat, shape: Shape
-    ) -> int:
+    def concatenation(self, step: _Step) -> int:
+        """Add tensors side by side, each in the output's format."""
+        operation, inputs, places, format, shape = step
+        parts = [
+            self._requantized(operation.name, place, x.format, format, x.shape)
+            for x, place in zip(inputs, places, strict=True)
+        ]
+        return self._operator("CONCATENATION", operation.name, parts, shape, format, axis=operation.axis + 1)
+
+    def requantization(self, step: _Step) -> int:
+        """Add a change of the format."""
+        return self._operator("QUANTIZE", step.operation.name, step.places, step.shape, step.format)
+
+    def look_up(self, step: _Step) -> int:
         """Add a table of 256 integers and the sum that makes a place in it of an int8."""
-        name, file = operation.name, self._file
+        operation, (x,), (place,), format, shape = step
+        name, file, x = operation.name, self._file, x.format
         integers = np.clip(np.arange(INT8.min, INT8.max + 1) - zero_point(x), x.min_int, x.max_int)
         table = (operation.table[integers - x.min_int] + zero_point(format)).astype(np.int8)
         wide, index = (file.tensor(f"{name}/{part}", shape, np.int32) for part in ("wide", "index"))
@@ -254,6 +243,10 @@ class _Writer:
         scale = Scale(np.array(format.exponent), zero_point(format))
         tables = file.constant(f"{name}/table", table, scale)
         return self._operator("GATHER", name, [tables, index], shape, format)
+
+    def padding(self, step: _Step) -> int:
+        """Add zeros around an image."""
+        return self._padded(step.operation.name, step.places[0], step.inputs[0], step.operation.padding)
 
     def _padded(self, name: str, place: int, x: Tensor, padding: Padding) -> int:
         places = self._file.constant(f"{name}/paddings", np.array([(0, 0), *padding, (0, 0)], np.int32))
@@ -273,12 +266,13 @@ class _Writer:
             return place
         return self._operator("QUANTIZE", name, [place], shape, target)
 
-    def _limited(self, operation: Operation, place: int, format: FixedPointFormat, shape: Shape) -> int:
+    def _limited(self, step: _Step, place: int) -> int:
         """Add what keeps the integers in a range that is narrower than its type's, by more than a narrow range."""
-        plan = plan_of(self._program, operation)
+        operation, _, _, format, shape = step
+        plan = self._program.plan(operation)
         if plan is None:
             return place
-        has_activation_inside = isinstance(operation, (Conv2D, Dense, Add, Multiply))
+        has_activation_inside = isinstance(operation, (Weighted, Add, Multiply))
         low, high = (format.min_int, format.max_int) if has_activation_inside else (plan.low, plan.high)
         zero = zero_point(format)
         for kind, limit, is_needed in (
@@ -292,6 +286,25 @@ class _Writer:
         return place
 
 
+OPERATORS: Handlers[Callable[[_Writer, _Step], int]] = Handlers(
+    "the LiteRT writer",
+    {
+        Conv2D: _Writer.convolution,
+        Dense: _Writer.matrix_product,
+        AveragePooling: _Writer.average,
+        MaxPooling: _Writer.maximum,
+        Add: _Writer.elementwise,
+        Multiply: _Writer.elementwise,
+        Concatenate: _Writer.concatenation,
+        Requantize: _Writer.requantization,
+        LookUpTable: _Writer.look_up,
+        Reshape: lambda writer, step: step.places[0],
+        ZeroPadding: _Writer.padding,
+    },
+)
+"""What adds the operators of each operation and returns the place of its output."""
+
+
 def _fused(activation: str, format: FixedPointFormat) -> int:
     """Return the activation that an operator must have inside; an unsigned int8 begins at 0 by itself."""
     if activation == RELU6:
@@ -299,7 +312,7 @@ def _fused(activation: str, format: FixedPointFormat) -> int:
     return RELU_ACTIVATION if activation != LINEAR and format.signed else NO_ACTIVATION
 
 
-def _filled(operation: Conv2D | Dense) -> Weights:
+def _filled(operation: Weighted) -> Weights:
     """Return the kernel with each channel's integers as large as int8 holds, so that its bias is rounded the least.
 
     LiteRT's kernels stop at -127.
@@ -313,7 +326,7 @@ def _filled(operation: Conv2D | Dense) -> Weights:
     return Weights(kernel.integers << places, kernel.exponents - places, 8)
 
 
-def _rounded_bias(operation: Conv2D | Dense, exponents: np.ndarray, output_exponent: int) -> np.ndarray:
+def _rounded_bias(operation: Weighted, exponents: np.ndarray, output_exponent: int) -> np.ndarray:
     """Return a bias in units of the products, rounded half to even."""
     name, bias = operation.name, operation.bias
     factors = [Fraction(2) ** places for places in (bias.exponents - exponents).tolist()]
@@ -321,7 +334,10 @@ def _rounded_bias(operation: Conv2D | Dense, exponents: np.ndarray, output_expon
     rounded = [round(term) for term in exact]
     largest = max(map(abs, rounded))
     if largest > INT32.max:
-        raise ValueError(f"bias of {name!r} must fit 32 bits in units of its products for LiteRT. Received: {largest}")
+        raise ValueError(
+            f"bias of {name!r} must fit 32 bits in units of its products for LiteRT. "
+            f"Received: {largest.bit_length() + 1} bits"
+        )
     if any(a != b and e > output_exponent for a, b, e in zip(exact, rounded, exponents.tolist(), strict=True)):
         raise ValueError(
             f"bias of {name!r} must not be finer than its products for LiteRT, as the output is: use fewer bits for "
@@ -345,7 +361,7 @@ def _strides(strides: Shape) -> dict[str, int]:
     return {"strideH": strides[0], "strideW": strides[1]}
 
 
-def _pooling_options(operation: AveragePooling | MaxPooling, image: Shape) -> dict[str, int]:
+def _pooling_options(operation: Pooling, image: Shape) -> dict[str, int]:
     padding = _named_padding(operation.padding, image, operation.window, operation.strides)
     if padding is None:
         raise ValueError(

@@ -6,16 +6,17 @@ ONNX has channels first: a tensor (rows, columns, C) is (samples, C, rows, colum
 
 from __future__ import annotations
 
+import collections
 import functools
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from po2quant.export.exchange import require
-from po2quant.files import replaced_whole
+from po2quant.export.exchange import float32_scales, require
+from po2quant.files import one_line, replaced_whole
+from po2quant.integer.checks import shown
 from po2quant.integer.operations import (
     LINEAR,
     RELU6,
@@ -24,17 +25,21 @@ from po2quant.integer.operations import (
     Concatenate,
     Conv2D,
     Dense,
+    Handlers,
     LookUpTable,
     MaxPooling,
+    Moving,
     Multiply,
     Operation,
     Padding,
+    Pooling,
     Requantize,
     Reshape,
+    Shape,
     Tensor,
+    Weighted,
     Weights,
     ZeroPadding,
-    output_shape,
 )
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import jammed_bias, settle_constant_channels
@@ -45,8 +50,6 @@ SAMPLES = "samples"
 SIGMOID, SILU = "sigmoid", ("silu", "swish")
 FLOAT32_FUNCTION_ERROR = 2.0**-20
 """Bound on the error of a float32 sigmoid, or of x * sigmoid(x) relative to x: no executor is worse."""
-
-Shape = tuple[int, ...]
 
 
 class Style(Protocol):
@@ -82,6 +85,7 @@ class OnnxGraph:
         self._nodes: list[Any] = []
         self._constants: dict[str, np.ndarray] = {}
         self._values: dict[str, Any] = {}
+        self._numbers: collections.Counter[str] = collections.Counter()
 
     def model(self) -> Any:
         """Return the file's content."""
@@ -115,7 +119,7 @@ class OnnxGraph:
         **attributes: Any,
     ) -> str:
         """Add a node and return the name of its output, whose shape is without the samples."""
-        name = output if output not in self._values else self._unused(output)
+        name = self._numbered(output) if self._is_taken(output) else output
         self._nodes.append(
             self.onnx.helper.make_node(kind, list(inputs), [name], name=name, domain=domain, **attributes)
         )
@@ -124,34 +128,42 @@ class OnnxGraph:
 
     def constant(self, name: str, array: np.ndarray) -> str:
         """Add a constant, unless it is there, and return its name."""
+        name = self._numbered(name) if name in self._values else name
         known = self._constants.setdefault(name, np.asarray(array))
         if known.dtype == array.dtype and np.array_equal(known, array):
             return name
-        return self.constant(self._unused(name), array)
+        return self.constant(self._numbered(name), array)
 
-    def scale(self, exponents: int | np.ndarray) -> np.ndarray:
-        """Return powers of two as float32.
+    def _is_taken(self, name: str) -> bool:
+        return name in self._values or name in self._constants
 
-        Raises:
-            ValueError: where a float32 has no such number.
-        """
-        scales = np.ldexp(1.0, np.asarray(exponents))
-        if np.any(scales.astype(np.float32) != scales) or np.any(scales < np.finfo(np.float32).tiny):
-            raise ValueError(f"exponents must be in [-126, 127] for float32. Received: {np.unique(exponents).tolist()}")
-        return scales.astype(np.float32)
+    def _numbered(self, name: str) -> str:
+        """Return a name with the first number that makes another of it."""
+        while True:
+            self._numbers[name] += 1
+            candidate = f"{name}_{self._numbers[name]}"
+            if not self._is_taken(candidate):
+                return candidate
 
-    def _unused(self, name: str) -> str:
-        numbered = (f"{name}_{number}" for number in itertools.count(1))
-        return next(candidate for candidate in numbered if candidate not in self._values | self._constants)
+    def _check_last(self, tensor: Tensor) -> None:
+        """Raise ValueError unless the last node made a tensor under its own name, so that all find it."""
+        if self._nodes[-1].output[0] != tensor.name:
+            raise ValueError(
+                "a tensor must not be named like another value of the ONNX file: rename it or its layer. "
+                f"Received: {shown(tensor.name)}"
+            )
 
     def _value_info(self, name: str, shape: Shape, element_type: str = "FLOAT", per_sample: bool = True) -> Any:
         shape = (self._samples, *shape) if per_sample else shape
         return self.onnx.helper.make_tensor_value_info(name, getattr(self.onnx.TensorProto, element_type), shape)
 
     def _add_input(self, tensor: Tensor) -> Any:
-        name = f"{tensor.name}/input"
+        name = input_of(tensor.name)
+        if self._is_taken(name):
+            raise ValueError(f"an input and a tensor must have different names in ONNX. Received: {shown(name)}")
         self._values[name] = self._value_info(name, tensor.shape)
         self._style.quantize(self, self._channels_first(name, tensor.shape, f"{name}/channels_first"), tensor)
+        self._check_last(tensor)
         return self._values[name]
 
     def _add_output(self, tensor: Tensor, outputs: dict[str, Any]) -> None:
@@ -177,58 +189,55 @@ class OnnxGraph:
 
     def _add(self, operation: Operation) -> None:
         """Add an operation: what computes, its activation, its quantizer."""
-        inputs, output = self.program.inputs_of(operation), self.program.output_of(operation)
-        shape = output_shape(operation, tuple(tensor.shape for tensor in inputs))
-        if isinstance(operation, (Reshape, ZeroPadding)):
-            self._move(operation, inputs[0], output)
-            return
-        value = self._computed(operation, inputs, output, shape)
-        value = self._activated(operation, value, shape)
-        if shape != output.shape:
-            value = self._reshape(value, output.shape, f"{operation.name}/reshaped")
-        self._style.quantize(self, value, output)
+        output, shape = self.program.output_of(operation), self.program.shape_of(operation)
+        value = NODES.of(operation)(self, operation, self.program.inputs_of(operation), output, shape)
+        if not isinstance(operation, Moving):
+            value = self._activated(operation, value, shape)
+            if shape != output.shape:
+                value = self._reshape(value, output.shape, f"{operation.name}/reshaped")
+            self._style.quantize(self, value, output)
+        self._check_last(output)
 
-    def _move(self, operation: Reshape | ZeroPadding, x: Tensor, y: Tensor) -> None:
-        if isinstance(operation, ZeroPadding):
-            (top, bottom), (left, right) = operation.padding
-            places = self.constant(f"{operation.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
-            self.node("Pad", [x.name, places], y.name, first(y.shape))
-            return
+    def pad(self, operation: ZeroPadding, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+        """Add zeros around an image."""
+        (top, bottom), (left, right) = operation.padding
+        places = self.constant(f"{operation.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+        return self.node("Pad", [inputs[0].name, places], output.name, first(shape))
+
+    def move(self, operation: Reshape, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+        """Add a change of shape, of channels last."""
+        (x,), y = inputs, output
         is_image = len(y.shape) == 3
         name = f"{y.name}/channels_last" if is_image else y.name
-        self._channels_first(self._reshape(self._channels_last(x.name, x.shape), y.shape, name), y.shape, y.name)
+        return self._channels_first(self._reshape(self._channels_last(x.name, x.shape), y.shape, name), y.shape, y.name)
 
-    def _computed(self, operation: Operation, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
-        name, values = f"{operation.name}/computed", [tensor.name for tensor in inputs]
-        match operation:
-            case Conv2D() | Dense():
-                return self._weighted(operation, inputs[0], output, shape)
-            case AveragePooling() | MaxPooling():
-                return self._pooled(operation, shape)
-            case Add() | Multiply():
-                kind = type(operation).__name__[:3]
-                return functools.reduce(lambda x, y: self.node(kind, [x, y], name, first(shape)), values)
-            case Concatenate(axis=axis):
-                axis = (2, 3, 1)[axis] if len(shape) == 3 else axis + 1
-                return self.node("Concat", values, name, first(shape), axis=axis)
-            case LookUpTable():
-                return self._function(operation, inputs[0], output)
-            case Requantize():
-                return values[0]
-        raise ValueError(f"operation {operation.name!r} ({type(operation).__name__}) is not known")
+    def join(self, operation: Operation, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+        """Add a sum or product, of two values at a time."""
+        kind, name = type(operation).__name__[:3], f"{operation.name}/computed"
+        return functools.reduce(lambda x, y: self.node(kind, [x, y], name, first(shape)), operation.inputs)
 
-    def _pooled(self, operation: AveragePooling | MaxPooling, shape: Shape) -> str:
+    def concatenate(self, operation: Concatenate, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+        """Add values side by side."""
+        axis = (2, 3, 1)[operation.axis] if len(shape) == 3 else operation.axis + 1
+        return self.node("Concat", operation.inputs, f"{operation.name}/computed", first(shape), axis=axis)
+
+    def requantize(self, operation: Requantize, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+        """Add nothing: the output's own quantizer does it."""
+        return inputs[0].name
+
+    def pool(self, operation: Pooling, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+        """Add a mean of the pixels inside the image, or a maximum."""
         kind = "AveragePool" if isinstance(operation, AveragePooling) else "MaxPool"
         options = {"kernel_shape": operation.window, "strides": operation.strides, "pads": ends_of(operation.padding)}
         options |= {"count_include_pad": 0} if kind == "AveragePool" else {}
         return self.node(kind, operation.inputs, f"{operation.name}/computed", first(shape), **options)
 
-    def _weighted(self, operation: Conv2D | Dense, x: Tensor, y: Tensor, shape: Shape) -> str:
+    def weighted(self, operation: Weighted, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a convolution, or a matrix product; over the channels of an image, the latter is a convolution too."""
-        name, kernel = operation.name, operation.kernel
-        bias = jammed_bias(operation, x.format, y.format)
+        (x,), name, kernel = inputs, operation.name, operation.kernel
+        bias = jammed_bias(operation, x.format, output.format)
         biases = self._style.weights(self, f"{name}/bias", bias)
-        if isinstance(operation, Dense) and len(x.shape) != 3:
+        if kernel.integers.ndim == 2 and len(x.shape) != 3:
             kernels = self._style.weights(self, f"{name}/kernel", kernel)
             product = self.node("MatMul", [x.name, kernels], f"{name}/product", shape)
             return self.node("Add", [product, biases], f"{name}/computed", shape)
@@ -241,13 +250,13 @@ class OnnxGraph:
         kernels = self._style.weights(self, f"{name}/kernel", kernel)
         return self.node("Conv", [x.name, kernels, biases], f"{name}/computed", first(shape), **options)
 
-    def _function(self, operation: LookUpTable, x: Tensor, y: Tensor) -> str:
+    def look_up(self, operation: LookUpTable, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a sigmoid or swish where any float32 gives the table's integers, and the table itself elsewhere."""
-        name, shape = f"{operation.name}/computed", first(x.shape)
+        (x,), y, name, shape = inputs, output, f"{operation.name}/computed", first(shape)
         if _is_safe_in_float32(operation, x, y):
             sigmoid = self.node("Sigmoid", [x.name], f"{operation.name}/sigmoid", shape)
             return sigmoid if operation.function == SIGMOID else self.node("Mul", [x.name, sigmoid], name, shape)
-        scale = self.constant(f"{operation.name}/steps", self.scale(-x.format.exponent))
+        scale = self.constant(f"{operation.name}/steps", float32_scales(-x.format.exponent))
         lowest = self.constant(f"{operation.name}/lowest", np.float32(x.format.min_int))
         table = self.constant(f"{operation.name}/table", y.format.to_float(operation.table).astype(np.float32))
         integers = self.node("Mul", [x.name, scale], f"{operation.name}/integers", shape)
@@ -257,19 +266,42 @@ class OnnxGraph:
         return self.node("Gather", [table, indices], name, shape, axis=0)
 
     def _activated(self, operation: Operation, value: str, shape: Shape) -> str:
-        activation = getattr(operation, "activation", LINEAR)
-        if activation == LINEAR:
+        if operation.activation == LINEAR:
             return value
         name = f"{operation.name}/activated"
-        if activation != RELU6:
+        if operation.activation != RELU6:
             return self.node("Relu", [value], name, first(shape))
         ends = [self.constant(f"/relu6_{end}", np.float32(end)) for end in (0, 6)]
         return self.node("Clip", [value, *ends], name, first(shape))
 
 
+NODES: Handlers[Callable[[OnnxGraph, Any, tuple[Tensor, ...], Tensor, Shape], str]] = Handlers(
+    "the ONNX writer",
+    {
+        Conv2D: OnnxGraph.weighted,
+        Dense: OnnxGraph.weighted,
+        AveragePooling: OnnxGraph.pool,
+        MaxPooling: OnnxGraph.pool,
+        Add: OnnxGraph.join,
+        Multiply: OnnxGraph.join,
+        Concatenate: OnnxGraph.concatenate,
+        Requantize: OnnxGraph.requantize,
+        LookUpTable: OnnxGraph.look_up,
+        Reshape: OnnxGraph.move,
+        ZeroPadding: OnnxGraph.pad,
+    },
+)
+"""What adds the nodes of each operation, given its inputs, output and own shape, and returns the value's name."""
+
+
 def first(shape: Shape) -> Shape:
     """Return the shape of an image with its channels first; other shapes stay."""
     return (shape[2], *shape[:2]) if len(shape) == 3 else shape
+
+
+def input_of(tensor: str) -> str:
+    """Return the name of the file's input that becomes a tensor."""
+    return f"{tensor}/input"
 
 
 def channels_first(weights: Weights) -> tuple[np.ndarray, int]:
@@ -287,7 +319,10 @@ def ends_of(padding: Padding) -> list[int]:
 def write_onnx(path: Path, model: Any) -> None:
     """Check a model and write it to a file, which is either the old or the new one, never half of it."""
     onnx = require("onnx", "an ONNX file")
-    onnx.checker.check_model(model)
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:  # more than 2 GiB is a ValueError of protobuf's
+        raise ValueError(f"{path} would be no valid ONNX file: {one_line(error)}") from None
     with replaced_whole(path) as temporary:
         onnx.save(model, temporary)
 

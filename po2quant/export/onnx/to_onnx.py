@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from po2quant.export.exchange import check_8_bits, inexact_in_float32
+from po2quant.export.exchange import check_8_bits, float32_scales, inexact_in_float32
 from po2quant.export.onnx.graph import OnnxGraph, channels_first, first, write_onnx
 from po2quant.integer.operations import Tensor, Weights
 from po2quant.integer.program import Program
-from po2quant.integer.rewrites import settle_constant_channels
 
 
 def to_onnx(program: Program, path: str | os.PathLike) -> tuple[str, ...]:
@@ -40,8 +39,9 @@ def to_onnx(program: Program, path: str | os.PathLike) -> tuple[str, ...]:
         >>> to_onnx(integer_program(model), "network.onnx")  # doctest: +SKIP
         ()
     """
-    write_onnx(Path(path), OnnxGraph(program, _Pairs(), samples=None).model())
-    return inexact_in_float32(settle_constant_channels(program))
+    graph = OnnxGraph(program, _Pairs(), samples=None)
+    write_onnx(Path(path), graph.model())
+    return inexact_in_float32(graph.program)
 
 
 class _Pairs:
@@ -54,12 +54,12 @@ class _Pairs:
         """Add the pair of a tensor, after a ``Clip`` where its range is narrower than its type's."""
         format, name, shape = tensor.format, tensor.name, first(tensor.shape)
         check_8_bits(f"tensor {name!r}", format.bit_width)
-        kind = np.int8 if format.signed else np.uint8
+        kind, scale = np.int8 if format.signed else np.uint8, float32_scales(format.exponent, format.bit_width)
         if (format.min_int, format.max_int) != (np.iinfo(kind).min, np.iinfo(kind).max):
             ends = {"min": format.min_value, "max": format.max_value}
             ends = [graph.constant(f"{name}/{end}", np.float32(number)) for end, number in ends.items()]
             value = graph.node("Clip", [value, *ends], f"{name}/clipped", shape)
-        scale = graph.constant(f"{name}/scale", graph.scale(format.exponent))
+        scale = graph.constant(f"{name}/scale", scale)
         zero = graph.constant(f"/zero_{np.dtype(kind).name}", kind(0))
         integers = graph.node(
             "QuantizeLinear", [value, scale, zero], integers_of(name), shape, element_type=np.dtype(kind).name.upper()
@@ -69,7 +69,7 @@ class _Pairs:
     def weights(self, graph: OnnxGraph, name: str, weights: Weights) -> str:
         """Add a kernel as integers and the ``DequantizeLinear`` that makes values of them, a bias as values."""
         integers, axis = channels_first(weights)
-        scales = graph.scale(weights.exponents)
+        scales = float32_scales(weights.exponents, weights.bit_width)
         if integers.ndim == 1:
             return graph.constant(name, (integers * scales.astype(np.float64)).astype(np.float32))
         check_8_bits(f"weights {name!r}", weights.bit_width)

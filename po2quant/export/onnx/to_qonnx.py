@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from po2quant.export.exchange import inexact_in_float32
+from po2quant.export.exchange import float32_scales, inexact_in_float32
 from po2quant.export.onnx.graph import OnnxGraph, channels_first, first, write_onnx
 from po2quant.fixed_point import integer_range
 from po2quant.integer.operations import Tensor, Weights
 from po2quant.integer.program import Program
-from po2quant.integer.rewrites import on_one_grid, settle_constant_channels
+from po2quant.integer.rewrites import on_one_grid
 
 DOMAIN = "qonnx.custom_op.general"
 
@@ -43,9 +43,9 @@ def to_qonnx(program: Program, path: str | os.PathLike, per_channel: bool = True
     Reference:
         A. Pappalardo et al., "QONNX: Representing Arbitrary-Precision Quantized Neural Networks", 2022, section 5.
     """
-    model = OnnxGraph(program, _Quant(per_channel), samples=1).model()
-    write_onnx(Path(path), model)
-    return inexact_in_float32(settle_constant_channels(program))
+    graph = OnnxGraph(program, _Quant(per_channel), samples=1)
+    write_onnx(Path(path), graph.model())
+    return inexact_in_float32(graph.program)
 
 
 class _Quant:
@@ -58,7 +58,7 @@ class _Quant:
     def quantize(self, graph: OnnxGraph, value: str, tensor: Tensor) -> None:
         """Add the ``Quant`` node of a tensor."""
         format = tensor.format
-        scale, shape = graph.scale(format.exponent), first(tensor.shape)
+        scale, shape = float32_scales(format.exponent, format.bit_width), first(tensor.shape)
         _quant(graph, value, tensor.name, shape, scale, format.bit_width, format.signed, format.narrow_range)
 
     def weights(self, graph: OnnxGraph, name: str, weights: Weights) -> str:
@@ -66,7 +66,8 @@ class _Quant:
         weights = weights if self._per_channel else on_one_grid(name, weights)
         integers, axis = channels_first(weights)
         exponents = weights.exponents if self._per_channel else weights.exponents[:1]
-        scales = graph.scale(exponents).reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
+        sizes = [-1 if i == axis else 1 for i in range(integers.ndim)]
+        scales = float32_scales(exponents, weights.bit_width).reshape(sizes)
         values = graph.constant(f"{name}/values", (integers * scales.astype(np.float64)).astype(np.float32))
         is_narrow = integers.min() >= integer_range(weights.bit_width, narrow_range=True)[0]
         return _quant(graph, values, name, integers.shape, scales, weights.bit_width, True, is_narrow, per_sample=False)

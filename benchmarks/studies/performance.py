@@ -1,0 +1,366 @@
+"""How long a training step, a trial's set-up, calibration and inference take, against the float network.
+
+``python -m benchmarks.studies.performance`` measures the six published networks on random data and writes
+``benchmarks/results/performance.csv``: hours on 2 cores. All variants of a network are built in one process and timed
+in turn, round after round, so that a busy machine slows all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import qkeras
+import tensorflow as tf
+
+from benchmarks.studies.models import models_with_data
+from benchmarks.studies.provenance import command_line, versions
+from po2quant.benchmark import NetworkSpec, Recipe, load_benchmark
+from po2quant.bit_config import BitConfig
+from po2quant.files import read_csv, write_csv
+from po2quant.graphs import graphs_released
+from po2quant.network import (
+    activation_quantizers,
+    calibrate,
+    flat_config,
+    fold_batch_norm,
+    quantize_model,
+    weight_quantizers,
+)
+from po2quant.quantizers import AUTO, AUTO_PO2, LEARNED_PO2
+from po2quant.runs.folder import project_commit
+from po2quant.search.run import trial_input_count
+from po2quant.training.exponents import search_exponents
+from po2quant.training.fit import compile_model
+from po2quant.training.prepare import CALIBRATION_SAMPLES
+from po2quant.training.progress import SILENT, ProgressLine, progress_line
+from po2quant.training.reusable import ReusableNetwork
+
+MODELS = models_with_data()
+OUTPUT = Path("benchmarks/results/performance.csv")
+BITS, BATCH_SIZE, ROUNDS = 8, 32, 5
+EXPONENT_INTERVAL = 8
+STEPS = 2 * EXPONENT_INTERVAL
+PACKAGES = ("tensorflow", "keras", "qkeras-v3", "numpy")
+
+FLOAT, FOLDED = "float", "float_folded"
+STOCK = {"stock_auto": AUTO, "stock_auto_po2": AUTO_PO2}
+OURS = {
+    "auto": (AUTO, "static"),
+    "auto_po2": (AUTO_PO2, "static"),
+    "auto_po2_per_sample": (AUTO_PO2, "per_sample"),
+    "learned_po2": (LEARNED_PO2, "static"),
+}
+KEPT = "auto_po2_kept"
+"""As ``auto_po2``, with exponents of weights that are searched at every :data:`EXPONENT_INTERVAL`-th training step."""
+STATIC = tuple(name for name, (_, activation_scale) in OURS.items() if activation_scale == "static")
+
+TRAINING_STEP, INFERENCE, CALIBRATION = "training_step", "inference", "calibration"
+FIRST_SETUP, LATER_SETUP = "first_setup", "later_setup"
+PER_STEP = (TRAINING_STEP, INFERENCE)
+REPEATED = (*PER_STEP, CALIBRATION, LATER_SETUP)
+INTERRUPTED = 130
+
+Seconds = dict[str, dict[str, list[float]]]
+"""Times by measure and variant, one per round."""
+
+
+@dataclasses.dataclass
+class Timings:
+    """What one network took.
+
+    Args:
+        seconds: times by measure and variant, one per round.
+        errors: why a variant could not be built.
+        trial_samples: inputs that calibrate it in a set-up.
+    """
+
+    seconds: Seconds = dataclasses.field(default_factory=dict)
+    errors: dict[str, str] = dataclasses.field(default_factory=dict)
+    trial_samples: int = CALIBRATION_SAMPLES
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What every variant of a network is given.
+
+    Args:
+        recipe: loss and metrics.
+        config: widths of the quantized variants.
+        x: one batch of inputs.
+        y: its targets.
+        calibration_inputs: inputs that set activation ranges.
+    """
+
+    recipe: Recipe
+    config: BitConfig
+    x: tf.Tensor
+    y: tf.Tensor
+    calibration_inputs: tf.Tensor
+
+    @classmethod
+    def random(cls, spec: NetworkSpec, recipe: Recipe) -> Workload:
+        """Return random inputs; targets are classes where the loss takes class indices, else the inputs."""
+        model, rng = spec.new_network(), np.random.default_rng(0)
+        inputs = rng.random((CALIBRATION_SAMPLES, *model.input_shape[1:]), np.float32)
+        x = tf.constant(inputs[:BATCH_SIZE])
+        is_classifier = recipe.loss.startswith("sparse_")
+        y = rng.integers(model.output_shape[-1], size=BATCH_SIZE, dtype=np.int32) if is_classifier else x
+        return cls(recipe, flat_config(model, BITS, spec.placement), x, tf.constant(y), tf.constant(inputs))
+
+
+def in_turn(tasks: Mapping[str, Callable[[], Any]], rounds: int, repeats: int = 1) -> dict[str, list[float]]:
+    """Return the seconds that one call of each task takes, as means over the repeats of a round.
+
+    Each task is called once before, untimed; a round then calls all of them, one after the other.
+    """
+    for task in tasks.values():
+        task()
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(rounds):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            for _ in range(repeats):
+                task()
+            seconds[name].append((time.perf_counter() - start) / repeats)
+    return seconds
+
+
+def stock_network(spec: NetworkSpec, alpha: str) -> keras.Model:
+    """Return the quantized network with qkeras' ``quantized_bits`` in the place of every quantizer of ours.
+
+    Activations too, as qkeras offers it: the scale of a batch, per channel, at run time.
+    """
+    model = _quantized(spec, alpha, "static")
+    for weight in list(weight_quantizers(model)):
+        part = "depthwise" if hasattr(weight.layer, "depthwise_quantizer_internal") else "kernel"
+        name = "bias" if weight.part == "bias" else part
+        setattr(weight.layer, f"{name}_quantizer_internal", _stock_quantizer(alpha))
+    for name, _ in list(activation_quantizers(model)):
+        model.get_layer(name).activation = _stock_quantizer(alpha)
+    return model
+
+
+def _stock_quantizer(alpha: str) -> qkeras.quantizers.quantized_bits:
+    return qkeras.quantizers.quantized_bits(BITS, BITS, 1, 1, alpha=alpha)
+
+
+def _quantized(spec: NetworkSpec, alpha: str, activation_scale: str) -> keras.Model:
+    model = spec.new_network()
+    return quantize_model(model, flat_config(model, BITS, spec.placement), alpha, spec.placement, activation_scale)
+
+
+def builders(spec: NetworkSpec) -> dict[str, Callable[[], keras.Model]]:
+    """Return what builds each variant of a network."""
+    return {
+        FLOAT: spec.new_network,
+        FOLDED: lambda: fold_batch_norm(spec.new_network()),
+        **{name: functools.partial(stock_network, spec, alpha) for name, alpha in STOCK.items()},
+        **{name: functools.partial(_quantized, spec, *scales) for name, scales in OURS.items()},
+        KEPT: functools.partial(_quantized, spec, *OURS["auto_po2"]),
+    }
+
+
+def measure_model(
+    variants: Mapping[str, Callable[[], keras.Model]],
+    work: Workload,
+    rounds: int,
+    steps: int,
+    line: ProgressLine = SILENT,
+) -> Timings:
+    """Time the variants of a network in this process.
+
+    A first set-up builds and compiles a network and takes its first step; for ours it is that of a search's first
+    trial. A later one resets the network for the next trial, calibration included.
+
+    Args:
+        variants: what builds each of them; a stock variant may fail.
+        work: what they are given.
+        rounds: times of each measure.
+        steps: training steps, or batches of inference, per round.
+        line: shows progress, in measures.
+    """
+    timings = Timings()
+    models, networks = _set_up_all(variants, work, timings, line)
+    calibrated = [variant for variant in STATIC if variant in models]
+    steps_of = {name: functools.partial(model.train_on_batch, work.x, work.y) for name, model in models.items()}
+    if KEPT in models:
+        steps_of[KEPT] = _step_that_keeps_exponents(models[KEPT], steps_of[KEPT])
+    batches_of = {
+        name: functools.partial(model.predict_on_batch, work.x) for name, model in models.items() if name != KEPT
+    }
+    calibrations = {name: functools.partial(calibrate, models[name], work.calibration_inputs) for name in calibrated}
+    resets = {
+        name: functools.partial(network.reset, work.config, work.calibration_inputs[: timings.trial_samples])
+        for name, network in networks.items()
+    }
+    tasks = {TRAINING_STEP: steps_of, INFERENCE: batches_of, CALIBRATION: calibrations, LATER_SETUP: resets}
+    for measure in REPEATED:
+        line.update(message=measure)
+        timings.seconds[measure] = in_turn(tasks[measure], rounds, steps if measure in PER_STEP else 1)
+        line.advance()
+    return timings
+
+
+def _step_that_keeps_exponents(model: keras.Model, step: Callable[[], Any]) -> Callable[[], None]:
+    """Return a step before which exponents are searched as in training: every so many times, the first included."""
+    numbers = itertools.count()
+
+    def step_after_search() -> None:
+        if next(numbers) % EXPONENT_INTERVAL == 0:
+            search_exponents(model)
+        step()
+
+    return step_after_search
+
+
+def _set_up_all(
+    variants: Mapping[str, Callable[[], keras.Model]], work: Workload, timings: Timings, line: ProgressLine
+) -> tuple[dict[str, keras.Model], dict[str, ReusableNetwork]]:
+    """Return all variants after their first step, and those of ours as reusable networks."""
+    models, networks = {}, {}
+
+    def set_up(variant: str) -> None:
+        model = variants[variant]()
+        if variant in OURS:
+            networks[variant] = ReusableNetwork(model, work.recipe)
+            timings.trial_samples = trial_input_count(model)
+            networks[variant].reset(work.config, work.calibration_inputs[: timings.trial_samples])
+        elif variant == KEPT:
+            compile_model(model, dataclasses.replace(work.recipe, exponent_interval=EXPONENT_INTERVAL))
+            calibrate(model, work.calibration_inputs[: timings.trial_samples])
+            search_exponents(model)
+        else:
+            compile_model(model, work.recipe)
+        model.train_on_batch(work.x, work.y)
+        models[variant] = model
+
+    set_up(FLOAT)  # what TensorFlow does once in a process is no part of any set-up
+    first = timings.seconds[FIRST_SETUP] = {}
+    for variant in variants:
+        line.update(message=f"building {variant}")
+        start = time.perf_counter()
+        try:
+            set_up(variant)
+        except Exception as error:
+            if variant not in STOCK:
+                raise
+            timings.errors[variant] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            continue
+        first[variant] = [time.perf_counter() - start]
+    return models, networks
+
+
+def rows_of(label: str, timings: Timings, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each measure and variant: median, and ratios of medians to the float networks.
+
+    Args:
+        label: ``<benchmark>/<model>``.
+        timings: what :func:`measure_model` returns.
+        facts: further columns, the same in every row.
+    """
+    benchmark, model = label.split("/")
+    rows = []
+    for measure, seconds in timings.seconds.items():
+        medians = {variant: statistics.median(times) for variant, times in seconds.items()}
+        samples = timings.trial_samples if measure in (FIRST_SETUP, LATER_SETUP) else CALIBRATION_SAMPLES
+        for variant in dict.fromkeys([*medians, *(timings.errors if measure == TRAINING_STEP else ())]):
+            median = medians.get(variant)
+            row = {"benchmark": benchmark, "model": model, "measure": measure, "variant": variant}
+            row["milliseconds"] = None if median is None else round(1000 * median, 4)
+            for column, reference in (("ratio_to_float", FLOAT), ("ratio_to_folded_float", FOLDED)):
+                known = median is not None and reference in medians
+                row[column] = round(median / medians[reference], 4) if known else None
+            rows.append(
+                row
+                | {"rounds": len(seconds.get(variant, ())), "calibration_samples": samples}
+                | facts
+                | {"error": timings.errors.get(variant)}
+            )
+    return rows
+
+
+def merge_rows(path: Path, label: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Put the rows of a model into a file, in the place of its old ones."""
+    old = [row for row in read_csv(path, missing_ok=True) if f"{row['benchmark']}/{row['model']}" != label]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, [*old, *rows])
+
+
+def machine_facts(command: str, steps: int) -> dict[str, Any]:
+    """Return what a reader must know to judge the times."""
+    return {
+        "steps": steps,
+        "batch_size": BATCH_SIZE,
+        "bits": BITS,
+        "data": "random",
+        "cores": os.cpu_count(),
+        "machine": platform.platform(),
+        "versions": f"python={platform.python_version()} {versions(PACKAGES)}",
+        "commit": project_commit(),
+        "command": command,
+    }
+
+
+def network_of(label: str) -> tuple[NetworkSpec, Recipe]:
+    """Return network and recipe of ``<benchmark>/<model>``.
+
+    Raises:
+        ValueError: for an unknown benchmark or model.
+    """
+    name, separator, model = label.partition("/")
+    if not separator:
+        raise ValueError(f"a model must read <benchmark>/<model>, e.g. {MODELS[1]}. Received: {label!r}")
+    benchmark = load_benchmark(name)
+    return benchmark.network(model)[1], benchmark.recipe_of(model)
+
+
+def run(labels: Sequence[str], rounds: int, steps: int, output: Path, command: str) -> None:
+    """Measure models one after the other; those that are done are in ``output``, whatever happens next."""
+    networks = {label: network_of(label) for label in labels}
+    with progress_line("performance", len(REPEATED) * len(labels)) as line:
+        for label, (spec, recipe) in networks.items():
+            keras.utils.set_random_seed(0)
+            line.update(message=label)
+            with graphs_released():
+                timings = measure_model(builders(spec), Workload.random(spec, recipe), rounds, steps, line)
+            merge_rows(output, label, rows_of(label, timings, machine_facts(command, steps)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.performance", description=__doc__)
+    parser.add_argument(
+        "--models", nargs="+", default=MODELS, help="<benchmark>/<model>; all that need data by default"
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"times of each measure, {ROUNDS} by default")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps per round, {STEPS} by default")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")
+    options = parser.parse_args(arguments)
+    if min(options.rounds, options.steps) < 1:
+        parser.exit(2, f"error: --rounds and --steps must be 1 or more. Received: {options.rounds}, {options.steps}\n")
+    command = command_line("benchmarks.studies.performance", arguments)
+    tf.get_logger().setLevel("ERROR")  # one graph per variant is meant, TensorFlow warns of retracing
+    try:
+        run(options.models, options.rounds, options.steps, options.output, command)
+    except ValueError as error:
+        parser.exit(2, f"error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED, f"stopped; {options.output} has the models that are done\n")
+    sys.stdout.write(f"{options.output}\n")
+
+
+if __name__ == "__main__":
+    main()

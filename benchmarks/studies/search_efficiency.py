@@ -1,0 +1,245 @@
+"""How many trials a search needs: informed by sensitivities, plain Bayesian, at random.
+
+``python -m benchmarks.studies.search_efficiency --benchmark digits`` searches with each strategy and several seeds and
+writes ``benchmarks/results/search_efficiency-<benchmark>.csv``, a row per trial, and a picture beside it. A strategy
+and seed that the file has are not run again. All trials start from one float network, and a trial of the same widths is
+the same trial: its result is measured once, whoever asks for it. The seeds are those of the searches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+import tensorflow as tf
+
+from benchmarks.studies.provenance import command_line
+from po2quant.benchmark import load_benchmark
+from po2quant.cost import ForgivingFactor, network_size, reference_config
+from po2quant.figures import new_figure, save_figure
+from po2quant.files import read_csv, write_csv
+from po2quant.runs.folder import project_commit
+from po2quant.search.oracle import OBJECTIVE
+from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities, trial_inputs
+from po2quant.search.space import SearchSpace, config_from_values
+from po2quant.training.finetune import Experiment, reusable_network
+from po2quant.training.fit import train_epoch, validation_logs
+from po2quant.training.pipeline import Pipeline
+from po2quant.training.prepare import describe_network
+from po2quant.training.progress import SILENT, ProgressLine, progress_line
+
+RESULTS = Path("benchmarks/results")
+INFORMED, BAYESIAN, RANDOM = "informed", "bayesian", "random"
+COLORS = {INFORMED: "tab:blue", BAYESIAN: "tab:orange", RANDOM: "tab:green"}
+TRIALS, EPOCHS, SEEDS = {INFORMED: 20, BAYESIAN: 100, RANDOM: 100}, 3, (0, 1, 2, 3, 4)
+
+
+class Trials:
+    """Tries widths of one network, each combination once.
+
+    Args:
+        experiment: network, data and float weights.
+        epochs: epochs of a trial.
+    """
+
+    def __init__(self, experiment: Experiment, epochs: int) -> None:
+        keras.utils.set_random_seed(experiment.seed)
+        dataset, self._experiment, self._epochs = experiment.dataset, experiment, epochs
+        self.layers, self.network = describe_network(experiment.spec), reusable_network(experiment)
+        self._inputs = trial_inputs(dataset, self.network.model, experiment.seed)
+        self._train, self._validation = Pipeline(dataset.train.without_augmentation()), Pipeline(dataset.validation)
+        with tempfile.TemporaryDirectory() as folder:
+            self.sensitivities = measured_sensitivities(
+                self.network.model,
+                SearchSpace().choices(self.layers),
+                self._inputs,
+                dataset.train.head(SENSITIVITY_SAMPLES),
+                experiment.recipe.loss,
+                Path(folder),
+            )
+        self._reference_bits = network_size(self.layers, reference_config(self.layers)).total_bits
+        self._results: dict[tuple, dict[str, float]] = {}
+
+    def size_factor(self, size_bits: int) -> float:
+        """Return the forgiving factor of a size."""
+        return ForgivingFactor()(size_bits, self._reference_bits)
+
+    def __call__(self, values: Mapping[str, int]) -> dict[str, float]:
+        """Return score, metric and size of hyperparameter values."""
+        key = tuple(sorted(values.items()))
+        if key not in self._results:
+            config = config_from_values(values, self.layers)
+            size_bits = network_size(self.layers, config).total_bits
+            metric = self._metric(config)
+            score = metric * self.size_factor(size_bits)
+            self._results[key] = {"score": score, "metric": metric, "size_bits": size_bits}
+        return self._results[key]
+
+    def _metric(self, config: Any) -> float:
+        """Return the best validation value over a trial's epochs."""
+        recipe, model, values = self._experiment.recipe, self.network.model, []
+        self.network.reset(config, self._inputs)
+        for epoch in range(self._epochs):
+            train_epoch(model, self._train, recipe, epoch, self._experiment.seed)
+            values.append(self._experiment.benchmark.selection(validation_logs(model, self._validation, recipe)))
+        return float(max(values))
+
+
+class Race(keras_tuner.Tuner):
+    """Runs an oracle's trials and keeps their results in order."""
+
+    def __init__(self, oracle: keras_tuner.Oracle, trials: Trials, folder: str, line: ProgressLine = SILENT) -> None:
+        self.results: list[dict[str, float]] = []
+        self._trials, self._line = trials, line
+        super().__init__(oracle=oracle, directory=folder, project_name="race", overwrite=True)
+        oracle.verbose = 0
+
+    def run_trial(self, trial: Any) -> dict[str, float]:
+        """Run one trial."""
+        start = time.perf_counter()
+        result = self._trials(trial.hyperparameters.values)
+        self.results.append(result | {"seconds": round(time.perf_counter() - start, 3)})
+        self._line.advance()
+        return {OBJECTIVE.name: result["score"]}
+
+
+def oracle_of(strategy: str, trials: Trials, count: int, seed: int) -> keras_tuner.Oracle:
+    """Return what chooses the trials: ours, or Keras Tuner's as AutoQKeras used it."""
+    space = SearchSpace()
+    if strategy == INFORMED:
+        return informed_oracle(space, trials.layers, trials.sensitivities, trials.size_factor, count, seed)
+    oracle = {
+        BAYESIAN: keras_tuner.oracles.BayesianOptimizationOracle,
+        RANDOM: keras_tuner.oracles.RandomSearchOracle,
+    }[strategy]
+    return oracle(
+        objective=OBJECTIVE,
+        max_trials=count,
+        hyperparameters=space.hyperparameters(trials.layers),
+        allow_new_entries=False,
+        seed=seed + 1,  # Keras Tuner takes 0 for no seed
+    )
+
+
+def race(strategy: str, trials: Trials, count: int, seed: int) -> list[dict[str, Any]]:
+    """Return a row for each trial of one search."""
+    with tempfile.TemporaryDirectory() as folder, progress_line(f"{strategy} {seed}", count) as line:
+        tuner = Race(oracle_of(strategy, trials, count, seed), trials, folder, line)
+        tuner.search()
+    rows, best = [], 0.0
+    for number, result in enumerate(tuner.results, 1):
+        best = max(best, result["score"])
+        rows.append({"strategy": strategy, "seed": seed, "trial": number, **result, "best_score": best})
+    return rows
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a results file, none where there is no file."""
+    return [
+        row | {"seed": int(row["seed"]), "trial": int(row["trial"]), "best_score": float(row["best_score"])}
+        for row in read_csv(path, missing_ok=True)
+    ]
+
+
+def curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, list[float]]]:
+    """Return the best score after each trial, by strategy and seed."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        found.setdefault(row["strategy"], {}).setdefault(row["seed"], []).append(row["best_score"])
+    return found
+
+
+def trials_to_reach(curve: Sequence[float], score: float) -> int | None:
+    """Return how many trials a search needed to reach a score, None where it did not."""
+    return next((number for number, best in enumerate(curve, 1) if best >= score), None)
+
+
+def summary(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return lines that say how many trials each strategy took to the last score of the plain Bayesian search."""
+    by_strategy = curves(rows)
+    targets = {seed: curve[-1] for seed, curve in by_strategy.get(BAYESIAN, {}).items()}
+    lines = []
+    for strategy, by_seed in by_strategy.items():
+        last = [curve[-1] for curve in by_seed.values()]
+        length = max(map(len, by_seed.values()))
+        line = f"{strategy}: best score after {length} trials {statistics.mean(last):.4f}"
+        needed = {seed: trials_to_reach(curve, targets[seed]) for seed, curve in by_seed.items() if seed in targets}
+        if needed:
+            line += "; trials to the last score of bayesian of the same seed: "
+            line += ", ".join("not reached" if count is None else str(count) for count in needed.values())
+        lines.append(line)
+    return lines
+
+
+def plot(rows: Iterable[Mapping[str, Any]], path: Path, footer: str) -> None:
+    """Draw the best score over trials: mean over the seeds, and their range."""
+    figure = new_figure(footer)
+    axes = figure.add_subplot(title="best score over trials")
+    for strategy, by_seed in curves(rows).items():
+        by_trial = list(zip(*by_seed.values(), strict=False))
+        numbers = range(1, len(by_trial) + 1)
+        label = f"{strategy}, {len(by_seed)} seeds"
+        axes.plot(numbers, list(map(statistics.mean, by_trial)), color=COLORS[strategy], label=label)
+        low, high = list(map(min, by_trial)), list(map(max, by_trial))
+        axes.fill_between(numbers, low, high, color=COLORS[strategy], alpha=0.2)
+    axes.set(xlabel="trial", ylabel="best score", xscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path)
+
+
+def run(experiment: Experiment, strategies: Sequence[str], seeds: Sequence[int], epochs: int, command: str) -> None:
+    """Run what the results file lacks; rewrite it after each search."""
+    name = experiment.benchmark.name
+    path = RESULTS / f"search_efficiency-{name}.csv"
+    facts = {"epochs": epochs, "data": experiment.dataset.describe(), "commit": project_commit(), "command": command}
+    rows, trials = read_rows(path), None
+    done = {(row["strategy"], row["seed"]) for row in rows}
+    for seed in seeds:
+        for strategy in strategies:
+            if (strategy, seed) in done:
+                continue
+            trials = trials or Trials(experiment, epochs)
+            new = race(strategy, trials, TRIALS[strategy], seed)
+            rows += [{"benchmark": name, "model": experiment.model, **row, **facts} for row in new]
+            write_csv(path, rows)
+            plot(rows, path.with_suffix(".png"), facts["data"])
+    sys.stdout.write("\n".join([*summary(rows), str(path), ""]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.search_efficiency", description=__doc__)
+    parser.add_argument("--benchmark", default="digits")
+    parser.add_argument("--model")
+    parser.add_argument("--weights", type=Path, help="float weights; without them the float network is trained first")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--preset", default="small", help="recipe, small by default")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"epochs of a trial, {EPOCHS} by default")
+    parser.add_argument("--strategies", nargs="+", default=list(TRIALS), choices=list(TRIALS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="seeds of the searches, 0 to 4 by default")
+    options = parser.parse_args(arguments)
+    command = command_line("benchmarks.studies.search_efficiency", arguments)
+    tf.get_logger().setLevel("ERROR")
+    try:
+        benchmark = load_benchmark(options.benchmark)
+        model, _ = benchmark.network(options.model)
+        dataset = benchmark.load_data(options.data_dir, 0)
+        experiment = Experiment(benchmark, model, dataset, weights=options.weights, preset=options.preset)
+        with tempfile.TemporaryDirectory() as folder:
+            experiment = experiment.with_float_weights(Path(folder))
+            run(experiment, options.strategies, options.seeds, options.epochs, command)
+    except ValueError as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

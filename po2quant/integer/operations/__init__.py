@@ -1,0 +1,68 @@
+"""The tensors and operations of an integer program, as plain data that knows its own rules."""
+
+from po2quant.integer.checks import Padding, Shape
+from po2quant.integer.operations.base import (
+    ACTIVATIONS,
+    LINEAR,
+    NO_PADDING,
+    RELU,
+    RELU6,
+    Counts,
+    Handlers,
+    Operation,
+    Tensor,
+    Weights,
+    unknown,
+)
+from po2quant.integer.operations.joining import Add, Concatenate, Multiply
+from po2quant.integer.operations.moving import Moving, Reshape, ZeroPadding
+from po2quant.integer.operations.pooling import AveragePooling, MaxPooling, Pooling
+from po2quant.integer.operations.tables import LookUpTable, Requantize
+from po2quant.integer.operations.weighted import Conv2D, Dense, Weighted, channel_terms, weighted_limits
+
+OPERATIONS = (
+    Conv2D,
+    Dense,
+    AveragePooling,
+    MaxPooling,
+    Add,
+    Multiply,
+    Concatenate,
+    Requantize,
+    LookUpTable,
+    Reshape,
+    ZeroPadding,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "LINEAR",
+    "NO_PADDING",
+    "OPERATIONS",
+    "RELU",
+    "RELU6",
+    "Add",
+    "AveragePooling",
+    "Concatenate",
+    "Conv2D",
+    "Counts",
+    "Dense",
+    "Handlers",
+    "LookUpTable",
+    "MaxPooling",
+    "Moving",
+    "Multiply",
+    "Operation",
+    "Padding",
+    "Pooling",
+    "Requantize",
+    "Reshape",
+    "Shape",
+    "Tensor",
+    "Weighted",
+    "Weights",
+    "ZeroPadding",
+    "channel_terms",
+    "unknown",
+    "weighted_limits",
+]

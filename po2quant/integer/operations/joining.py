@@ -1,0 +1,124 @@
+"""Operations on several tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import numpy as np
+
+from po2quant.fixed_point import FixedPointFormat, shift_right
+from po2quant.integer.checks import MAX_RANK, Shape, checked_integer, shown
+from po2quant.integer.operations.base import (
+    LINEAR,
+    MAX_INPUTS,
+    Arrays,
+    Counts,
+    Formats,
+    Operation,
+    Tensor,
+    own_channels,
+)
+from po2quant.integer.plan import Channel, Plan
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Elementwise(Operation):
+    """What sums and products share: tensors of one rank, axes of size 1 repeated."""
+
+    most_inputs: ClassVar[int] = MAX_INPUTS
+    activation: str = LINEAR
+
+    def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
+        """Return the largest size of each axis; all others must be 1."""
+        if len({len(shape) for shape in shapes}) == 1:
+            largest = tuple(map(max, zip(*shapes, strict=True)))
+            if all(size in (1, most) for shape in shapes for size, most in zip(shape, largest, strict=True)):
+                return largest
+        raise ValueError(
+            f"{self.subject('inputs')} must have one rank, and equal sizes or 1. Received: {shown(shapes)}"
+        )
+
+    def counts(self, output: Tensor) -> Counts:
+        """Return one operation an input and output."""
+        return Counts(other_operations=output.size * len(self.inputs))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Add(Elementwise):
+    """Sum of tensors of one rank, shifted to their smallest exponent; axes of size 1 are repeated."""
+
+    def input_shifts(self, formats: Formats) -> tuple[int, ...]:
+        """Return the places of each input to the smallest exponent of all."""
+        exponent = min(format.exponent for format in formats)
+        return tuple(format.exponent - exponent for format in formats)
+
+    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
+        """Return the sum."""
+        shifted = list(zip(formats, self.input_shifts(formats), strict=True))
+        limits = sum(x.min_int << shift for x, shift in shifted), sum(x.max_int << shift for x, shift in shifted)
+        return [Channel(limits, min(format.exponent for format in formats))]
+
+    def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
+        """Return the sums."""
+        return functools.reduce(np.add, (x << shift for x, shift in zip(arrays, plan.input_shifts, strict=True)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Multiply(Elementwise):
+    """Product of tensors of one rank; axes of size 1 are repeated (squeeze and excite)."""
+
+    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
+        """Return the product."""
+        low, high = 1, 1
+        for format in formats:
+            products = [limit * end for limit in (low, high) for end in (format.min_int, format.max_int)]
+            low, high = min(products), max(products)
+        return [Channel((low, high), sum(format.exponent for format in formats))]
+
+    def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
+        """Return the products."""
+        return functools.reduce(np.multiply, arrays)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Concatenate(Operation):
+    """Tensors side by side, each shifted into the output's format.
+
+    Args:
+        axis: axis without the batch, 0 or more.
+        activation: ``'linear'``, ``'relu'`` or ``'relu6'``.
+    """
+
+    axis: int
+    activation: str = LINEAR
+
+    most_inputs: ClassVar[int] = MAX_INPUTS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_integer(self.subject("axis"), self.axis, 0, MAX_RANK - 1)
+
+    def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
+        """Return the inputs' shape with the sum of their sizes on the axis."""
+        axis = self.axis
+        if axis < min(map(len, shapes)):
+            joined = sum(shape[axis] for shape in shapes)
+            results = {(*shape[:axis], joined, *shape[axis + 1 :]) for shape in shapes}
+            if len(results) == 1:
+                return results.pop()
+        raise ValueError(f"{self.subject('inputs')} must fit on axis {axis}. Received: shapes {shown(shapes)}")
+
+    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
+        """Return an integer of each input."""
+        return own_channels(formats)
+
+    def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
+        """Return the shifted inputs side by side."""
+        shifted = [shift_right(x, shift) for x, shift in zip(arrays, plan.output_shifts, strict=True)]
+        return np.clip(np.concatenate(shifted, self.axis + 1), plan.low, plan.high)
+
+    def counts(self, output: Tensor) -> Counts:
+        """Return one rounding an output."""
+        return Counts(other_operations=output.size)

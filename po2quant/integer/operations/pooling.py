@@ -1,0 +1,103 @@
+"""Operations on the windows of each channel."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.checks import Padding, Shape, checked_integers, checked_padding, shown
+from po2quant.integer.operations.base import (
+    LINEAR,
+    NO_PADDING,
+    Arrays,
+    Counts,
+    Formats,
+    Operation,
+    Tensor,
+    own_channels,
+    set_fields,
+)
+from po2quant.integer.operations.windows import positions, taps
+from po2quant.integer.plan import Channel, Plan
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pooling(Operation):
+    """What means and maxima share.
+
+    Args:
+        window: rows and columns; of a global pooling, the whole image.
+        strides: steps in rows and columns.
+        padding: rows and columns around the image that no window counts, fewer than the window has.
+        activation: ``'linear'``, ``'relu'`` or ``'relu6'``.
+    """
+
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    padding: Padding = NO_PADDING
+    activation: str = LINEAR
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        window = checked_integers(self.subject("window"), self.window, 1, 2)
+        strides = checked_integers(self.subject("strides"), self.strides, 1, 2)
+        padding = checked_padding(self.subject("padding"), self.padding)
+        set_fields(self, window=window, strides=strides, padding=padding)
+        if any(max(around) >= size for around, size in zip(padding, window, strict=True)):
+            raise ValueError(  # a window that sees no pixel has no mean and no largest integer
+                f"{self.subject('padding')} must be smaller than its window {window}. Received: {shown(padding)}"
+            )
+
+    def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
+        """Return the windows in rows and columns, and the channels."""
+        (image,) = shapes
+        return (*positions(self.name, image, self.window, self.strides, self.padding), image[2])
+
+    def counts(self, output: Tensor) -> Counts:
+        """Return one operation for each pixel of each window."""
+        return Counts(other_operations=output.size * math.prod(self.window))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AveragePooling(Pooling):
+    """Sum over the window's pixels inside the image, divided by their number, rounded half to even."""
+
+    @property
+    def mean_pixels(self) -> int:
+        """Most pixels of a mean."""
+        return math.prod(self.window)
+
+    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
+        """Return the sum over the whole window."""
+        (x,) = formats
+        return [Channel((x.min_int * self.mean_pixels, x.max_int * self.mean_pixels), x.exponent)]
+
+    def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
+        """Return ``clip(round(sum / 2**output_shift / count))``, half to even."""
+        x = arrays[0]
+        total, count = (
+            sum(taps(values, self.window, self.strides, self.padding, 0)) for values in (x, np.ones_like(x[:1]))
+        )
+        shift = int(plan.output_shifts[0])
+        numerator, denominator = total << max(-shift, 0), count << max(shift, 0)
+        quotient, remainder = np.divmod(numerator, denominator)
+        is_odd = quotient & 1
+        return np.clip(quotient + (2 * remainder + is_odd > denominator), plan.low, plan.high)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaxPooling(Pooling):
+    """Largest integer of the window's pixels inside the image."""
+
+    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
+        """Return an integer of the input."""
+        return own_channels(formats)
+
+    def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
+        """Return the maxima."""
+        lowest = np.iinfo(np.int64).min
+        return functools.reduce(np.maximum, taps(arrays[0], self.window, self.strides, self.padding, lowest))

@@ -1,0 +1,242 @@
+"""The core vocabulary: one table of the layer kinds that a lowered network consists of, a row a kind.
+
+Placement, accounting, folding, quantization, diagnostics and the building of integer programs all read it. To add a
+kind is to add a row, and a builder of its integer operation in :mod:`po2quant.deploy.from_keras`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+
+import keras
+import qkeras
+from keras import layers
+
+from po2quant.cost import INPUT, SOFTMAX, WEIGHTS
+
+COMPUTE_DTYPES = ("float32", "float64")
+
+
+class Role(enum.Enum):
+    """What a kind is for the placement of activation quantizers."""
+
+    INPUT = "an input of the model: quantized"
+    WEIGHTED = "has a kernel and a bias: quantized, after its ReLU where one follows"
+    SUM = "adds tensors: quantized, after its ReLU where one follows; its shortcut may have a quantizer of its own"
+    JOIN = "joins tensors: quantized"
+    POOLING = "summarizes windows: quantized"
+    MOVING = "moves integers unchanged: never quantized"
+    TRANSPARENT = "does nothing in inference: never quantized"
+    FUNCTION = "an activation function: see FUNCTIONS"
+    NORMALIZATION = "folded into the weighted layer before it, and gone"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """What a weighted kind is beside its role.
+
+    Args:
+        quantized: its QKeras class.
+        prefix: what Keras' arguments for the kernel begin with.
+        channel_axes: the kernel's last axes, which together count the output channels; one scale for each channel.
+        arguments: constructor arguments, beside those that every weighted layer has.
+        units: attribute with the number that QKeras prints; None: it prints none.
+        unit_label: how QKeras labels that number: ``"f"`` for filters or ``"u"`` for units.
+        product: given layer, input and kernel, returns the layer's output before its bias.
+    """
+
+    quantized: type[keras.layers.Layer]
+    prefix: str
+    channel_axes: tuple[int, ...]
+    arguments: tuple[str, ...]
+    units: str | None
+    unit_label: str
+    product: Callable[[keras.layers.Layer, keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each output channel reads one input channel."""
+        return len(self.channel_axes) > 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of core layer.
+
+    Args:
+        layer: Keras class, and no subclass: it may compute something else.
+        role: what it is for placement.
+        operation: key of the integer operation that it becomes; None where there is none.
+        keeps_sign: whether its output is negative only where an input is. Otherwise it can always be negative.
+        counted: what the bit accounting counts it as, see :class:`~po2quant.cost.LayerShape`; None: not at all.
+        kernel: of weighted kinds.
+    """
+
+    layer: type[keras.layers.Layer]
+    role: Role
+    operation: str | None = None
+    keeps_sign: bool = True
+    counted: str | None = None
+    kernel: Kernel | None = None
+
+    @property
+    def quantized(self) -> type[keras.layers.Layer]:
+        """Class of the layer in a quantized network."""
+        return self.layer if self.kernel is None else self.kernel.quantized
+
+
+def _convolution(layer: keras.layers.Layer, x: keras.KerasTensor, kernel: keras.KerasTensor) -> keras.KerasTensor:
+    return layer.convolution_op(x, kernel)
+
+
+def _depthwise(layer: keras.layers.Layer, x: keras.KerasTensor, kernel: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.ops.depthwise_conv(x, kernel, layer.strides, layer.padding, layer.data_format, layer.dilation_rate)
+
+
+def _matrix_product(layer: keras.layers.Layer, x: keras.KerasTensor, kernel: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.ops.matmul(x, kernel)
+
+
+_WINDOW = ("kernel_size", "strides", "padding", "data_format", "dilation_rate")
+
+KINDS = (
+    Kind(layers.InputLayer, Role.INPUT, counted=INPUT),
+    Kind(layers.Conv2D, Role.WEIGHTED, "convolution", False, WEIGHTS, Kernel(
+        qkeras.QConv2D, "kernel", (3,), (*_WINDOW, "filters", "groups"), "filters", "f", _convolution)),
+    Kind(layers.DepthwiseConv2D, Role.WEIGHTED, "convolution", False, WEIGHTS, Kernel(
+        qkeras.QDepthwiseConv2D, "depthwise", (2, 3), (*_WINDOW, "depth_multiplier"), None, "f", _depthwise)),
+    Kind(layers.Dense, Role.WEIGHTED, "dense", False, WEIGHTS, Kernel(
+        qkeras.QDense, "kernel", (1,), ("units",), "units", "u", _matrix_product)),
+    Kind(layers.BatchNormalization, Role.NORMALIZATION),
+    Kind(layers.Activation, Role.FUNCTION, counted=SOFTMAX),  # QKeras charges a softmax of this class alone
+    Kind(layers.ReLU, Role.FUNCTION),
+    Kind(layers.Softmax, Role.FUNCTION),
+    Kind(layers.Add, Role.SUM, "add"),
+    Kind(layers.Multiply, Role.JOIN, "multiply"),
+    Kind(layers.Concatenate, Role.JOIN, "concatenate"),
+    Kind(layers.AveragePooling2D, Role.POOLING, "average_pooling"),
+    Kind(layers.MaxPooling2D, Role.POOLING, "max_pooling"),
+    Kind(layers.GlobalAveragePooling2D, Role.POOLING, "average_pooling"),
+    Kind(layers.GlobalMaxPooling2D, Role.POOLING, "max_pooling"),
+    Kind(layers.Flatten, Role.MOVING, "reshape"),
+    Kind(layers.Reshape, Role.MOVING, "reshape"),
+    Kind(layers.ZeroPadding2D, Role.MOVING, "zero_padding"),
+    Kind(layers.Dropout, Role.TRANSPARENT),
+    Kind(layers.SpatialDropout2D, Role.TRANSPARENT),
+    Kind(layers.Identity, Role.TRANSPARENT),
+)  # fmt: skip
+
+
+class Form(enum.Enum):
+    """What an activation function becomes in integers."""
+
+    NOTHING = "its input as it is: never quantized"
+    CLIP = "limits of the operation before it, which it shares a quantizer with"
+    TABLE = "a look-up table: quantized before and after"
+    HOST = "left to the host, at the end: never quantized"
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """An activation function.
+
+    Args:
+        form: what it becomes in integers.
+        is_nonnegative: whether no output is negative, whatever the input.
+    """
+
+    form: Form
+    is_nonnegative: bool = False
+
+
+FUNCTIONS = {
+    "linear": Function(Form.NOTHING),
+    "relu": Function(Form.CLIP, is_nonnegative=True),
+    "relu6": Function(Form.CLIP, is_nonnegative=True),
+    "silu": Function(Form.TABLE),
+    "sigmoid": Function(Form.TABLE, is_nonnegative=True),
+    "softmax": Function(Form.HOST, is_nonnegative=True),
+}
+ALIASES = {"swish": "silu"}
+
+_KIND_OF_CLASS = {cls: kind for kind in KINDS for cls in (kind.layer, kind.quantized)}
+
+
+def kind_of(layer: keras.layers.Layer) -> Kind | None:
+    """Return the kind of a layer, as it is in a float or in a quantized network; None for a layer outside the core."""
+    return _KIND_OF_CLASS.get(type(layer))
+
+
+def is_weighted(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer has a kernel that is quantized."""
+    kind = kind_of(layer)
+    return kind is not None and kind.role is Role.WEIGHTED
+
+
+def class_names(*roles: Role) -> str:
+    """Return the Keras classes of some roles, separated by commas."""
+    return ", ".join(kind.layer.__name__ for kind in KINDS if kind.role in roles)
+
+
+def activation_of(layer: keras.layers.Layer) -> str | None:
+    """Return the function of an activation layer, or None for any other layer.
+
+    Raises:
+        ValueError: for a function that is not known.
+    """
+    if isinstance(layer, layers.Softmax):
+        return "softmax"
+    if isinstance(layer, layers.ReLU):
+        if layer.negative_slope or layer.threshold:
+            raise ValueError(
+                f"layer {layer.name!r}: a ReLU with a slope or a threshold is not supported, use ReLU or ReLU6"
+            )
+        if layer.max_value not in (None, 6.0):
+            raise ValueError(
+                f"layer {layer.name!r}: max_value of a ReLU must be None or 6. Received: max_value={layer.max_value}"
+            )
+        return "relu" if layer.max_value is None else "relu6"
+    if not isinstance(layer, layers.Activation):
+        return None
+    return activation_name(layer.activation, layer.name)
+
+
+def activation_name(function: object, layer_name: str) -> str:
+    """Return the name of a Keras activation function, or raise ValueError for an unknown one."""
+    name = getattr(function, "__name__", str(function))
+    name = ALIASES.get(name, name)
+    if name not in FUNCTIONS:
+        raise ValueError(
+            f"activation of layer {layer_name!r} must be one of {', '.join(FUNCTIONS)}. Received: {name!r}"
+        )
+    return name
+
+
+def function_of(layer: keras.layers.Layer) -> Function | None:
+    """Return the row of an activation layer's function, or None for any other layer."""
+    name = activation_of(layer)
+    return None if name is None else FUNCTIONS[name]
+
+
+def check_supported(layer: keras.layers.Layer) -> None:
+    """Raise ValueError, saying what to do, for a layer that cannot be quantized."""
+    if type(layer) is not layers.InputLayer and layer.compute_dtype not in COMPUTE_DTYPES:
+        raise ValueError(
+            f"layer {layer.name!r} must compute in {' or '.join(COMPUTE_DTYPES)}. Received: {layer.compute_dtype}"
+        )
+    kind = kind_of(layer)
+    if kind is None or type(layer) is not kind.layer:
+        supported = ", ".join(kind.layer.__name__ for kind in KINDS if kind.role is not Role.INPUT)
+        raise ValueError(
+            f"layer {layer.name!r} ({type(layer).__name__}) cannot be quantized. "
+            f"Replace it by supported layers: {supported}"
+        )
+    activation_of(layer)
+
+
+def kernel_of(layer: keras.layers.Layer) -> keras.Variable:
+    """Return the kernel of a weighted layer, Keras' or QKeras'."""
+    depthwise = getattr(layer, "depthwise_kernel", None)
+    return layer.kernel if depthwise is None else depthwise

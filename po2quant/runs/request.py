@@ -1,0 +1,245 @@
+"""What a run was asked for: checked when it is made, written into its folder, read by whoever goes on from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any, ClassVar
+
+from po2quant.benchmark import PUBLISHED, is_module_attribute
+from po2quant.bit_config import AUTO, AUTO_PO2, MPQ
+from po2quant.cost import BITS_PER_KIB
+from po2quant.files import one_line, read_json, write_json
+from po2quant.runs import fields
+from po2quant.runs.fields import asked, optional, several
+from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
+
+SCHEMA, VERSION = "po2quant.run", 1
+CONTENT = "what a run was asked for"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What every run is asked for.
+
+    Args:
+        benchmark: name of the task, or ``package.module:attribute``.
+        model: name of its network; None: its first.
+        weights: file or run folder to start from; None: the float network is trained first.
+        alpha: kind of scales.
+        seed: of data splits, calibration, training and search.
+        preset: name of the recipe.
+        data: ``'official'``, ``'synthetic'`` or None: what ``data_dir`` holds.
+        data_dir: folder or file of the data.
+
+    Raises:
+        ValueError: for a value of another type or out of range.
+    """
+
+    kind: ClassVar[str]
+    """The command that makes such a run."""
+
+    benchmark: str = asked("digits", fields.benchmark, shown=True)
+    model: str | None = asked(None, optional(fields.text))
+    weights: Path | None = asked(None, optional(fields.path))
+    alpha: str = asked(AUTO_PO2, fields.alpha, shown=True)
+    seed: int = asked(0, fields.seed, shown=True)
+    preset: str = asked(PUBLISHED, fields.text)
+    data: str | None = asked(None, optional(fields.text))
+    data_dir: Path | None = asked(None, optional(fields.path))
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, field.metadata["check"](field.name, getattr(self, field.name)))
+
+    @classmethod
+    def may_grow(cls) -> frozenset[str]:
+        """Return the names of what a run that goes on may be asked for anew."""
+        return frozenset(field.name for field in dataclasses.fields(cls) if field.metadata["may_grow"])
+
+    def command(self) -> str:
+        """Return the command line that asks for such a run.
+
+        Example:
+            >>> NetworkRequest(config="flat4", epochs=2).command()
+            'po2quant finetune --benchmark digits --alpha auto_po2 --seed 0 --config flat4 --epochs 2'
+        """
+        words = ["po2quant", self.kind]
+        for field in dataclasses.fields(self):
+            value, option = getattr(self, field.name), field.metadata["option"]
+            if option is None or value is None or (value == field.default and not field.metadata["shown"]):
+                continue
+            name = option or field.name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{name}" if value else f"--un{name}")
+            else:
+                words += [f"--{name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+        return shlex.join(words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the request as JSON has it."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+        return {"schema": SCHEMA, "version": VERSION, "command": self.kind, **plain}
+
+    def save(self, folder: Path) -> None:
+        """Write the request into the folder of its run."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / REQUEST_FILE, self.to_dict())
+
+    def cell(self, **values: Any) -> NetworkRequest:
+        """Return the request for one network of this run."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(RunRequest)}
+        return NetworkRequest(**shared | values)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkRequest(RunRequest):
+    """One network in one configuration, to be fine-tuned, scored or exported.
+
+    Args:
+        config: name or file of the bit widths.
+        config_name: what the configuration is called, where ``config`` does not say it.
+        activation_alpha: kind of scales of activations, where it is not ``alpha``.
+        epochs: epochs of fine-tuning; None: the recipe's.
+    """
+
+    kind: ClassVar[str] = "finetune"
+
+    config: str = asked(MPQ, fields.config, shown=True)
+    config_name: str | None = asked(None, optional(fields.text), option=None)
+    activation_alpha: str | None = asked(None, optional(fields.alpha))
+    epochs: int | None = asked(None, optional(fields.count(0)), may_grow=True)
+
+    @property
+    def name(self) -> str:
+        """What the configuration is called."""
+        return self.config_name or Path(self.config).stem
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchRequest(RunRequest):
+    """A search of bit widths.
+
+    Args:
+        max_trials: trials in all.
+        epochs: epochs of a trial.
+        retrain_epochs: epochs that the closing comparison retrains each configuration for.
+        informed: whether allocations by measured sensitivity are tried early.
+        kernel_bits: widths of kernels to choose from, ascending.
+        bias_bits: of biases.
+        activation_bits: of activations.
+        max_kib: largest size of weights and activations together; None: any.
+    """
+
+    kind: ClassVar[str] = "search"
+
+    max_trials: int = asked(20, fields.count(1), shown=True, may_grow=True)
+    epochs: int = asked(3, fields.count(1), shown=True)
+    retrain_epochs: int = asked(0, fields.count(0))
+    informed: bool = asked(True, fields.yes_or_no)
+    kernel_bits: tuple[int, ...] = asked((4, 8, 16), fields.widths("kernel"))
+    bias_bits: tuple[int, ...] = asked((16, 31), fields.widths("bias"))
+    activation_bits: tuple[int, ...] = asked((4, 8, 16), fields.widths("activation"))
+    max_kib: float | None = asked(None, optional(fields.kib))
+
+    @property
+    def max_bits(self) -> int | None:
+        """Largest size in bits."""
+        return None if self.max_kib is None else int(self.max_kib * BITS_PER_KIB)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MatrixRequest(RunRequest):
+    """All configurations of a network under all kinds of scales, for one seed.
+
+    Args:
+        configs: names or files of bit widths.
+        alphas: kinds of scales.
+        epochs: epochs of fine-tuning; None: the recipe's.
+    """
+
+    kind: ClassVar[str] = "matrix"
+
+    alpha: str = asked(AUTO_PO2, fields.alpha, option=None)
+    seed: int = asked(0, fields.seed, shown=True, option="seeds")
+    configs: tuple[str, ...] = asked(
+        (MPQ, "flat16", "flat8", "flat4"), several(fields.config), shown=True, may_grow=True
+    )
+    alphas: tuple[str, ...] = asked((AUTO, AUTO_PO2), several(fields.alpha), shown=True, may_grow=True)
+    epochs: int | None = asked(None, optional(fields.count(0)))
+
+
+REQUESTS: dict[str, type[RunRequest]] = {kind.kind: kind for kind in (NetworkRequest, SearchRequest, MatrixRequest)}
+
+
+def read_request(folder: Path) -> RunRequest:
+    """Return what the run in a folder was asked for.
+
+    Files without a version are those from before version 0.2, which had the same fields.
+
+    Raises:
+        ValueError: for a folder without ``config.json``, and for a file that is none, has fields or values that are not
+            known, or was written by a later version, naming file and field.
+    """
+    file = folder / REQUEST_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"RUN must be a run folder, which holds {REQUEST_FILE}; cells of a matrix or comparison do since version "
+            f"0.2, and get it when the command that made them is called again. Received: {folder}"
+        )
+    values = read_json(file, CONTENT)
+    schema, version = values.pop("schema", SCHEMA), values.pop("version", 0)
+    if schema != SCHEMA or isinstance(version, bool) or version not in (0, VERSION):
+        raise ValueError(
+            f"{file} must be {CONTENT}, schema {SCHEMA!r} up to version {VERSION}. "
+            f"Received: {one_line(repr(schema))}, version {one_line(repr(version))}"
+        )
+    command = values.pop("command", None)
+    if command not in tuple(REQUESTS):
+        valid = ", ".join(REQUESTS)
+        raise ValueError(f"{file}: command must be one of {valid}. Received: {one_line(repr(command))}")
+    kind = REQUESTS[command]
+    known = {field.name: field.metadata["check"] for field in dataclasses.fields(kind)}
+    if unknown := sorted(values.keys() - known):
+        raise ValueError(f"{file}: the fields must be {', '.join(sorted(known))}. Received: {one_line(unknown[0])!r}")
+    for name, value in values.items():
+        try:
+            known[name](name, value)
+        except ValueError as error:
+            raise ValueError(f"{file}, {name}: {error}") from None
+    return kind(**values)
+
+
+def network_of_run(folder: Path) -> NetworkRequest:
+    """Return the request for the quantized network that a run folder of ``finetune`` or ``search``, or a cell, holds.
+
+    Raises:
+        ValueError: for another folder, or one without a quantized network that was trained.
+    """
+    request = read_request(folder)
+    for name in (BEST_CONFIG, BEST_WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"RUN must hold a quantized network that was trained: {BEST_CONFIG} and {BEST_WEIGHTS}. "
+                f"Received: {folder}, without {name}"
+            )
+    name = request.name if isinstance(request, NetworkRequest) else MPQ
+    return request.cell(weights=folder, config=str(folder / BEST_CONFIG), config_name=name)
+
+
+def check_trusted(request: RunRequest, named: str | None, folder: Path) -> None:
+    """Raise ValueError where loading a request's benchmark would run a module that a file alone names.
+
+    Args:
+        request: as read from a folder, and perhaps changed.
+        named: the benchmark that the user named; None: none.
+        folder: the run folder.
+    """
+    if is_module_attribute(request.benchmark) and named != request.benchmark:
+        raise ValueError(
+            f"{folder / REQUEST_FILE} names code, which would run: benchmark {one_line(request.benchmark)!r}. "
+            f"If you trust it, say so by --benchmark {one_line(request.benchmark)}"
+        )

@@ -1,0 +1,415 @@
+"""Programs from strangers: refused where they are made, in one sentence, or handled by everything that reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from programs import INJECTIONS, NUMBERS, X, Y, damages, every_operation, exercise, pack, refused, unpacked, weights
+from refusals import complaint, refusal
+
+from po2quant.export.c.operations import CALLS
+from po2quant.export.c.source import memory_bytes, write_c
+from po2quant.export.litert.to_litert import OPERATORS
+from po2quant.export.onnx.graph import NODES
+from po2quant.fixed_point import MAX_EXPONENT, FixedPointFormat
+from po2quant.integer import archive
+from po2quant.integer import program as program_module
+from po2quant.integer.archive import MAX_INTEGERS, MAX_JSON_BYTES
+from po2quant.integer.checks import INT32_MAX, MAX_NAME_LENGTH
+from po2quant.integer.operations import (
+    OPERATIONS,
+    Add,
+    Concatenate,
+    Conv2D,
+    Dense,
+    LookUpTable,
+    MaxPooling,
+    Operation,
+    Reshape,
+    Tensor,
+    Weights,
+    ZeroPadding,
+)
+from po2quant.integer.program import MAX_TENSORS, Output, Program
+
+FILES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def program_of(operation: Operation, x: Tensor, y: Tensor) -> Program:
+    return Program("p", (x, y), ("x",), (operation,), (Output("y"),))
+
+
+def tensor(name: str, *shape: int, format: FixedPointFormat = X) -> Tensor:
+    return Tensor(name, shape, format)
+
+
+# ---------------------------------------------------------------- what a file says is checked where it is made
+
+
+@pytest.mark.parametrize("exponent", [INJECTIONS[0], "0", 1.0, None, True, 2**62, -(2**62), MAX_EXPONENT + 1, (0,)])
+def test_an_exponent_is_an_integer_of_a_bounded_range(exponent):
+    """Text would be pasted into C; 2**62 would shift Python's integers for ever."""
+    assert "exponent" in complaint(FixedPointFormat, 8, exponent)
+
+
+def test_an_exponent_that_injects_c_does_not_leave_the_file(tmp_path):
+    every_operation().save(tmp_path / "p.npz")
+    head, arrays = unpacked(tmp_path / "p.npz")
+    head["program"]["tensors"][0]["format"]["exponent"] = INJECTIONS[0]
+    pack(tmp_path / "p.npz", head, arrays)
+    message = refusal(Program.load, tmp_path / "p.npz")
+    assert message.startswith(f"{tmp_path / 'p.npz'} is not an integer program: exponent must be an integer")
+
+
+@pytest.mark.parametrize("exponent", [MAX_EXPONENT, -MAX_EXPONENT])
+def test_the_largest_exponents_are_handled_by_all(exponent, tmp_path):
+    """Shifts of 1920 places need no such integers."""
+    far, kernel = FixedPointFormat(8, exponent), Weights([[3, -1]], [-exponent, exponent], 8)
+    bias = Weights([2**30 - 1, -1], [exponent, -exponent], 31)
+    for output in (FixedPointFormat(8, -exponent), far, FixedPointFormat(8)):
+        dense = Dense("dense", ("x",), "y", kernel, bias)
+        exercise(program_of(dense, tensor("x", 1, format=far), tensor("y", 2, format=output)), tmp_path)
+        add = Add("add", ("x", "x"), "y", "relu6")
+        exercise(program_of(add, tensor("x", 2, format=far), tensor("y", 2, format=output)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", 3, None, ("x",), "a\nb", "\x00", "\ud800", "x" * (MAX_NAME_LENGTH + 1)])
+def test_a_name_is_printable_text_of_a_bounded_length(name):
+    complaint(Tensor, name, (1,), X)
+    complaint(Reshape, name, ("x",), "y")
+    complaint(Reshape, "name", (name,), "y")
+    complaint(Reshape, "name", ("x",), name)
+    complaint(Output, name)
+    complaint(dataclasses.replace, every_operation(), name=name)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (0,), (-1, 3), (2.0,), (True,), [3], "3", 3, None, (1,) * 9, (46341, 46341, 1), (3 * 10**9,)]
+)
+def test_a_shape_is_a_tuple_of_sizes_below_2_to_the_31(shape):
+    complaint(Tensor, "x", shape, X)
+
+
+@pytest.mark.parametrize("format", [8, None, "int8", [8, 0, True, False], {"bit_width": 8}])
+def test_nothing_stands_where_a_format_does(format):
+    complaint(Tensor, "x", (1,), format)
+
+
+@pytest.mark.parametrize("flag", [0, 1, "no", None])
+def test_signs_and_ranges_are_true_or_false(flag):
+    complaint(FixedPointFormat, 8, 0, flag)
+    complaint(FixedPointFormat, 8, 0, True, flag)
+
+
+WEIGHTS = (weights(1, 1, 5, 2), weights(2))
+WRONG_OPERATIONS: dict[str, Callable[[], Any]] = {
+    "an image of four axes": lambda: program_of(
+        Conv2D("c", ("x",), "y", *WEIGHTS), tensor("x", 4, 4, 1, 5), tensor("y", 4, 4, 2)
+    ),
+    "the right size in the wrong shape": lambda: program_of(
+        Conv2D("c", ("x",), "y", *WEIGHTS), tensor("x", 4, 4, 5), tensor("y", 2, 8, 2)
+    ),
+    "another number of pixels": lambda: program_of(
+        MaxPooling("m", ("x",), "y", (2, 2), (2, 2)), tensor("x", 4, 4, 1), tensor("y", 4, 4, 1)
+    ),
+    "negative padding": lambda: ZeroPadding("z", ("x",), "y", ((-1, 0), (0, 0))),
+    "padding without pairs": lambda: ZeroPadding("z", ("x",), "y", (1, 1)),
+    "padding of 2 GB": lambda: program_of(
+        ZeroPadding("z", ("x",), "y", ((INT32_MAX, 0), (0, 0))), tensor("x", 1, 1, 1), tensor("y", 1, 1, 1)
+    ),
+    "a padded image of 2**31 pixels": lambda: program_of(
+        Conv2D("c", ("x",), "y", *WEIGHTS, (2**30, 2**30), padding=((2**30, 0), (2**30, 0))),
+        tensor("x", 1, 1, 5),
+        tensor("y", 2, 2, 2),
+    ),
+    "no groups": lambda: Conv2D("c", ("x",), "y", *WEIGHTS, groups=0),
+    "no strides": lambda: Conv2D("c", ("x",), "y", *WEIGHTS, strides=(0, 1)),
+    "one stride": lambda: Conv2D("c", ("x",), "y", *WEIGHTS, strides=2),
+    "dilation of floats": lambda: Conv2D("c", ("x",), "y", *WEIGHTS, dilation=(1.0, 1.0)),
+    "a kernel of numbers": lambda: Conv2D("c", ("x",), "y", np.ones((1, 1, 5, 2), int), WEIGHTS[1]),
+    "a kernel of two axes": lambda: Conv2D("c", ("x",), "y", weights(5, 2), WEIGHTS[1]),
+    "a bias of two axes": lambda: Dense("d", ("x",), "y", weights(5, 2), weights(1, 2)),
+    "a window larger than the image": lambda: program_of(
+        MaxPooling("m", ("x",), "y", (3, 3), (1, 1)), tensor("x", 2, 2, 1), tensor("y", 1, 1, 1)
+    ),
+    "an axis that is not there": lambda: program_of(
+        Concatenate("j", ("x",), "y", 3), tensor("x", 2, 2, 1), tensor("y", 2, 2, 1)
+    ),
+    "a negative axis": lambda: Concatenate("j", ("x",), "y", -1),
+    "sums of unequal sizes": lambda: program_of(Add("a", ("x", "x"), "y"), tensor("x", 2), tensor("y", 4)),
+    "no inputs": lambda: Add("a", (), "y"),
+    "128 inputs": lambda: Add("a", ("x",) * 128, "y"),
+    "two inputs of one": lambda: Reshape("r", ("x", "x"), "y"),
+    "inputs in a list": lambda: Reshape("r", ["x"], "y"),
+    "an activation of another type": lambda: Add("a", ("x",), "y", ["relu"]),
+    "a table of texts": lambda: LookUpTable("l", ("x",), "y", np.array(["1"]), "silu"),
+    "a table's function": lambda: LookUpTable("l", ("x",), "y", np.arange(4), 3),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_OPERATIONS)
+def test_an_operation_that_would_write_out_of_bounds_is_refused(wrong):
+    complaint(WRONG_OPERATIONS[wrong])
+
+
+def test_one_pixel_may_lose_its_two_axes_and_no_other_shape_may():
+    pool = MaxPooling("m", ("x",), "y", (2, 2), (1, 1))
+    program_of(pool, tensor("x", 2, 2, 3), tensor("y", 3))
+    complaint(program_of, pool, tensor("x", 2, 2, 3), tensor("y", 1, 3))
+    dense = Dense("d", ("x",), "y", weights(5, 3), weights(3))
+    complaint(program_of, dense, tensor("x", 5), tensor("y", 1, 1, 3))
+
+
+def test_a_program_has_an_input_an_output_and_bounded_numbers_of_both():
+    program = every_operation()
+    for field in ("tensors", "inputs", "outputs"):
+        complaint(dataclasses.replace, program, **{field: ()})
+        complaint(dataclasses.replace, program, **{field: list(getattr(program, field))})
+        complaint(dataclasses.replace, program, **{field: (3,)})
+    complaint(dataclasses.replace, program, outputs=program.outputs * 64)
+    complaint(dataclasses.replace, program, inputs=("x", "x"))
+    complaint(dataclasses.replace, program, outputs=(Output("nowhere"),))
+
+
+def test_tensors_have_less_than_2_to_the_31_integers_in_all():
+    halves = [Tensor(name, (2**30,), X) for name in "xy"]
+    assert "elements" in complaint(program_of, Reshape("r", ("x",), "y"), *halves)
+
+
+# ---------------------------------------------------------------- budgets
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "program.npz"
+
+
+def write_members(path: Path, members: dict[str, bytes], **options: Any) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, **options) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def npy(array: np.ndarray, shape: tuple[int, ...] | None = None) -> bytes:
+    """Return an array as a file, which may declare another shape."""
+    head = np.lib.format.header_data_from_array_1_0(array)
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, head | {"shape": shape or array.shape})
+    return stream.getvalue() + array.tobytes()
+
+
+JSON = npy(np.frombuffer(b"{}", np.uint8))
+BOMBS: dict[str, dict[str, bytes]] = {
+    "an array that declares gigabytes": {"json.npy": JSON, "a.npy": npy(np.zeros(1, np.int8), (10**15,))},
+    "an array of too many integers": {"json.npy": JSON, "a.npy": npy(np.zeros(1, np.int8), (10**30,))},
+    "a shape of negative sizes": {"json.npy": JSON, "a.npy": npy(np.zeros(1, np.int8), (-1, -1))},
+    "arrays that unpack to more than they may": {"json.npy": JSON, "a.npy": npy(np.zeros(MAX_INTEGERS + 1, np.int8))},
+    "text that unpacks to more than it may": {"json.npy": npy(np.full(MAX_JSON_BYTES + 1, 32, np.uint8))},
+    "lists within lists": {"json.npy": npy(np.frombuffer(b"[" * 100_000 + b"]" * 100_000, np.uint8))},
+    "a head that never ends": {"json.npy": JSON, "a.npy": b"\x93NUMPY\x02\x00" + b"\xff\xff\xff\x7f" + b" " * 10**6},
+    "a broken head": {"json.npy": JSON, "a.npy": b"\x93NUMPY\x01\x00\x18\x00{'descr': '<f4', (      "},
+    "an object array": {"json.npy": JSON, "a.npy": npy(np.zeros(1, np.int64)).replace(b"<i8", b"|O8")},
+    "no array": {"json.npy": JSON, "a.npy": b"GIF89a"},
+    "no text": {"a.npy": npy(np.zeros(1, np.int8))},
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_sizes_are_checked_before_memory_is_taken(bomb, path, monkeypatch):
+    """No array is read whose declared size is not right and within bounds."""
+
+    def no_array(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("an array was read")
+
+    if bomb != "lists within lists":
+        monkeypatch.setattr(np.lib.format, "read_array", no_array)
+    write_members(path, BOMBS[bomb])
+    assert refusal(Program.load, path).startswith(f"{path} is not an integer program: ")
+
+
+def test_other_compressions_and_encrypted_members_are_refused(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("json.npy", JSON)
+    assert "deflated" in refusal(Program.load, path)
+    write_members(path, {"json.npy": JSON})
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+    refusal(Program.load, path)
+
+
+def test_members_of_one_name_are_refused(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # zipfile warns of it
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("json.npy", JSON)
+            archive.writestr("json.npy", JSON)
+    assert "different names" in refusal(Program.load, path)
+
+
+def test_an_array_belongs_to_one_field(path):
+    """Else a small file would name one large array thousands of times."""
+    every_operation().save(path)
+    head, arrays = unpacked(path)
+    operation = head["program"]["operations"][1]
+    operation["kernel"]["exponents"] = operation["bias"]["exponents"]
+    pack(path, head, arrays)
+    assert "belong to one field" in refusal(Program.load, path)
+
+
+@pytest.mark.parametrize("version", [True, 1.0, "1", None, 2])
+def test_a_version_is_the_integer_one(version, path):
+    every_operation().save(path)
+    head, arrays = unpacked(path)
+    head["version"] = version
+    pack(path, head, arrays)
+    assert "version" in refusal(Program.load, path)
+
+
+def test_what_could_not_be_read_is_not_written(path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_INTEGERS", 100)
+    assert "integers in all" in complaint(every_operation().save, path)
+    assert not path.exists()
+
+
+# ---------------------------------------------------------------- C takes numbers and names of its own
+
+
+@pytest.mark.parametrize("name", [*INJECTIONS, "", "2nd", "a b", "stdint", "é", 3, None, "n" * 129])
+def test_the_name_of_c_files_is_an_identifier(name, tmp_path):
+    complaint(write_c, every_operation(), tmp_path, name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_look_alike_become_different_identifiers(tmp_path):
+    """And a name that closes a comment or a text is no name at all."""
+    names = ("a b", "a_b", "a-b", "*/ int x; /*", '"a"', "int", "t0_a_b", "ä")
+    steps = tuple(Reshape(name, (before,), name) for before, name in zip(("x", *names), names, strict=False))
+    tensors = tuple(tensor(name, 2) for name in ("x", *names))
+    source = write_c(Program("*/", tensors, ("x",), steps, (Output(names[-1]),)), tmp_path, "net").source.read_text()
+    declared = [line.split()[3].removeprefix("*") for line in source.splitlines() if "*const t" in line]
+    assert len(set(declared)) == len(tensors)
+    assert "/*" not in source[source.index("void net_run") :]
+
+
+# ---------------------------------------------------------------- an operation that a room does not know
+
+
+class Unknown(Operation):
+    """An operation of which no room has heard."""
+
+
+class LikeDense(Dense):
+    """One that may compute something else."""
+
+
+def test_a_program_of_an_unknown_operation_is_refused():
+    for operation in (Unknown("new", ("x",), "y"), LikeDense("new", ("x",), "y", weights(4, 4), weights(4))):
+        message = complaint(program_of, operation, tensor("x", 4), tensor("y", 4))
+        assert "'new'" in message and type(operation).__name__ in message
+
+
+def test_every_room_refuses_an_operation_that_it_does_not_know(tmp_path, monkeypatch):
+    """By its name; none says "proved", nothing, or zero."""
+    unknown, x, y = Unknown("new", ("x",), "y"), tensor("x", 4), tensor("y", 4)
+    rooms = [
+        lambda: unknown.output_shape(((4,),)),
+        lambda: unknown.plan((X,), X),
+        lambda: unknown.compute([np.zeros((1, 4), int)], None, (X,)),
+        lambda: unknown.counts(y),
+        *(lambda handlers=handlers: handlers.of(unknown) for handlers in (CALLS, NODES, OPERATORS)),
+    ]
+    monkeypatch.setattr(program_module, "OPERATIONS", (*OPERATIONS, Unknown))
+    monkeypatch.setattr(Unknown, "check", lambda self, inputs, output: None)
+    program = program_of(unknown, x, y)
+    rooms += [lambda: program.plans, lambda: memory_bytes(program), lambda: write_c(program, tmp_path, "net")]
+    for room in rooms:
+        message = complaint(room)
+        assert "'new'" in message and "Unknown" in message
+
+
+@pytest.mark.parametrize("handlers", [CALLS, NODES, OPERATORS], ids=lambda handlers: handlers.room)
+def test_every_writer_knows_every_operation(handlers):
+    assert set(handlers.functions) == set(OPERATIONS)
+
+
+def test_every_operation_answers_every_room(tmp_path):
+    """Its shape, plan, integers and cost, and all forms of it."""
+    program = every_operation()
+    for operation in program.operations:
+        inputs = program.inputs_of(operation)
+        arrays = [np.zeros((1, *x.shape), int) for x in inputs]
+        assert operation.compute(arrays, program.plan(operation), program.formats_of(operation)).size
+        assert program.counts(operation) >= (0, 0, 0) and len(program.shape_of(operation)) >= 1
+    exercise(program, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 9
+
+
+# ---------------------------------------------------------------- anything else
+
+
+@FILES
+@given(damages())
+def test_a_damaged_program_is_refused_or_handled_by_all(tmp_path, damage):
+    """Fields dropped, repeated, of other types, huge, injected; arrays of other shapes and types."""
+    path = tmp_path / "program.npz"
+    every_operation().save(path)
+    head, arrays = unpacked(path)
+    damage(head, arrays)
+    pack(path, head, arrays)
+    with refused():
+        exercise(Program.load(path), tmp_path)
+
+
+@FILES
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_file_of_other_bytes_is_refused_or_handled_by_all(tmp_path, changes):
+    path = tmp_path / "program.npz"
+    every_operation().save(path)
+    content = bytearray(path.read_bytes())
+    for place, byte in changes:
+        content[int(place * len(content))] = byte
+    path.write_bytes(content)
+    with refused():
+        exercise(Program.load(path), tmp_path)
+
+
+ODD = (None, (), [], {}, 1.5, X, Y, np.zeros(3))
+VALUES = st.one_of(st.sampled_from((*NUMBERS, *INJECTIONS, *ODD)), st.integers(-3, 9))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_field_takes_what_it_cannot_use(data):
+    """Of every class: a value of any type is taken and kept in its type, or refused in a sentence."""
+    program = every_operation()
+    record = data.draw(
+        st.sampled_from((*program.operations, *program.tensors, *program.outputs, X, WEIGHTS[0], program))
+    )
+    field = data.draw(st.sampled_from(dataclasses.fields(record))).name
+    value = data.draw(st.one_of(VALUES, st.tuples(VALUES, VALUES), st.tuples(st.tuples(VALUES, VALUES))))
+    with refused():
+        kind = type(getattr(record, field))
+        assert type(getattr(dataclasses.replace(record, **{field: value}), field)) is kind
+
+
+def test_as_many_tensors_as_there_may_be_are_placed(tmp_path):
+    """Each lives until the end."""
+    names = [f"t{i}" for i in range(MAX_TENSORS - 2)]
+    steps = [Reshape(name, ("x",), name) for name in names]
+    tensors = tuple(tensor(name, 1) for name in ("x", *names, "y"))
+    add = Add("y", tuple(names[-100:]), "y")
+    program = Program("many", tensors, ("x",), (*steps, add), (Output("y"),))
+    assert memory_bytes(program)[1] == 0
+    complaint(dataclasses.replace, program, tensors=(*tensors, tensor("z", 1)))

@@ -1,0 +1,154 @@
+"""What a run was asked for: every field is checked, and its file is data that is checked as well."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from refusals import complaint, refusal
+
+from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS
+from po2quant.runs.request import (
+    MatrixRequest,
+    NetworkRequest,
+    RunRequest,
+    SearchRequest,
+    check_trusted,
+    network_of_run,
+    read_request,
+)
+
+SHARED = {"benchmark": "keyword_spotting", "model": "ds_cnn", "weights": Path("w e.h5"), "alpha": "learned_po2"}
+SHARED |= {"seed": 7, "preset": "small", "data": "official", "data_dir": Path("there")}
+WIDTHS = {"kernel_bits": (3, 4), "bias_bits": (8,), "activation_bits": (6, 9)}
+FULL = {
+    "finetune": NetworkRequest(**SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3),
+    "search": SearchRequest(**SHARED, **WIDTHS, max_trials=5, epochs=2, retrain_epochs=4, informed=False, max_kib=61.5),
+    "matrix": MatrixRequest(**SHARED, configs=("mpq", "flat5"), alphas=("auto",), epochs=1),
+}
+"""Every field has another value than its default."""
+
+
+@pytest.mark.parametrize("command", FULL)
+def test_a_request_is_read_as_it_was_written(command, tmp_path):
+    full, plain = FULL[command], type(FULL[command])()
+    for name, request in (("full", full), ("plain", plain)):
+        request.save(tmp_path / name)
+        assert read_request(tmp_path / name) == request
+    assert all(getattr(full, field.name) != getattr(plain, field.name) for field in dataclasses.fields(full))
+
+
+def test_a_file_without_a_version_is_read_as_before_there_were_any(tmp_path):
+    old = {name: value for name, value in FULL["search"].to_dict().items() if name not in ("schema", "version")}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert read_request(tmp_path) == FULL["search"]
+
+
+OTHER_TYPES = [3, 1.5, True, [], ["a"], {}, {"a": 1}, "", "\u0000", "\ud800", "x" * 5000]
+RIGHT = {
+    "seed": [3],
+    "epochs": [3],
+    "max_trials": [3],
+    "retrain_epochs": [3],
+    "max_kib": [3, 1.5],
+    "informed": [True],
+    "configs": [["a"]],
+}
+
+
+@pytest.mark.parametrize("command", FULL)
+def test_a_value_of_another_type_is_refused_by_file_and_field(command, tmp_path):
+    for field in dataclasses.fields(FULL[command]):
+        for value in OTHER_TYPES:
+            if value in RIGHT.get(field.name, ()):
+                continue
+            (tmp_path / "config.json").write_text(json.dumps(FULL[command].to_dict() | {field.name: value}))
+            message = complaint(read_request, tmp_path)
+            assert message.startswith(f"{tmp_path / 'config.json'}, {field.name}: ")
+            assert len(message) < len(str(tmp_path)) + 500
+
+
+OUT_OF_RANGE = {
+    "benchmark": "nope",
+    "alpha": "po2",
+    "seed": -1,
+    "config": "flat99",
+    "activation_alpha": "float",
+    "epochs": -1,
+    "max_trials": 0,
+    "retrain_epochs": 2**31,
+    "kernel_bits": [8, 4],
+    "bias_bits": [],
+    "activation_bits": [4, 64],
+    "max_kib": 0,
+    "configs": ["flat3"],
+    "alphas": ["auto", "po2"],
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_a_value_out_of_range_is_refused(name):
+    kinds = [type(request) for request in FULL.values() if name in {f.name for f in dataclasses.fields(request)}]
+    for kind in kinds:
+        assert "Received" in refusal(kind, **{name: OUT_OF_RANGE[name]})
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"epoch": 3}, "Received: 'epoch'"),
+        ({"command": "evaluate"}, "command must be one of finetune, search, matrix. Received: 'evaluate'"),
+        ({"command": ["search"]}, "command must be one of"),
+        ({"version": 2}, "up to version 1"),
+        ({"version": True}, "version True"),
+        ({"schema": "po2quant.bit_config"}, "schema 'po2quant.run'"),
+    ],
+)
+def test_another_form_is_refused(change, expected, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(FULL["finetune"].to_dict() | change))
+    message = complaint(read_request, tmp_path)
+    assert expected in message and str(tmp_path / "config.json") in message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "[" * 100_000, '{"seed": 1e999}', '{"seed": 0, "seed": 1}'])
+def test_a_damaged_file_is_named(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    assert str(tmp_path / "config.json") in complaint(read_request, tmp_path)
+
+
+def test_a_folder_without_a_request_is_told_since_when_there_is_one(tmp_path):
+    assert "since version 0.2" in complaint(read_request, tmp_path)
+
+
+@pytest.mark.parametrize("command", ["finetune", "search"])
+def test_a_run_says_all_of_the_network_in_it(command, tmp_path):
+    FULL[command].save(tmp_path)
+    for name in (BEST_CONFIG, BEST_WEIGHTS):
+        assert f"without {name}" in complaint(network_of_run, tmp_path)
+        (tmp_path / name).touch()
+    found = network_of_run(tmp_path)
+    shared = {field.name: getattr(FULL[command], field.name) for field in dataclasses.fields(RunRequest)}
+    config_name = {"finetune": "b", "search": "mpq"}[command]
+    changes = {"weights": tmp_path, "config": str(tmp_path / BEST_CONFIG), "config_name": config_name}
+    assert found == NetworkRequest(**shared | changes)
+
+
+def test_code_that_a_file_alone_names_is_not_trusted(tmp_path):
+    request = NetworkRequest(benchmark="evil:TASK")
+    check_trusted(NetworkRequest(), None, tmp_path)
+    check_trusted(request, "evil:TASK", tmp_path)
+    for named in (None, "digits", "other:TASK"):
+        message = refusal(check_trusted, request, named, tmp_path)
+        assert str(tmp_path / "config.json") in message and "--benchmark evil:TASK" in message
+
+
+def test_a_request_is_made_and_read_without_tensorflow(tmp_path):
+    FULL["search"].save(tmp_path)
+    code = "import sys; from pathlib import Path; from po2quant.runs.folder import check_usable, read_request; "
+    code += f"read_request(Path({str(tmp_path)!r})); check_usable(Path({str(tmp_path)!r}), True); "
+    code += "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
+    subprocess.run([sys.executable, "-c", code], check=True)
