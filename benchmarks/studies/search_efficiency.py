@@ -33,7 +33,6 @@ from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.fit import train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
-from po2quant.training.prepare import describe_network
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 
 RESULTS = Path("benchmarks/results")
@@ -53,7 +52,7 @@ class Trials:
     def __init__(self, experiment: Experiment, epochs: int) -> None:
         keras.utils.set_random_seed(experiment.seed)
         dataset, self._experiment, self._epochs = experiment.dataset, experiment, epochs
-        self.layers, self.network = describe_network(experiment.spec), reusable_network(experiment)
+        self.layers, self.network = experiment.network.layers, reusable_network(experiment)
         self._inputs = trial_inputs(dataset, self.network.model, experiment.seed)
         self._train, self._validation = Pipeline(dataset.train.without_augmentation()), Pipeline(dataset.validation)
         with tempfile.TemporaryDirectory() as folder:

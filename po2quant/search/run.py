@@ -31,7 +31,7 @@ from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.interrupt import insistent_interrupt
-from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs, describe_network
+from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
 
@@ -74,7 +74,7 @@ def run_search(
         run_trials: runs the trials that the tuner's oracle chooses; by default here, one after the other.
     """
     keras.utils.set_random_seed(experiment.seed)
-    space, layers = settings.space, describe_network(experiment.spec)
+    space, layers = settings.space, experiment.network.layers
     settings.check_size(layers)
     network = reusable_network(experiment)
     samples = trial_inputs(experiment.dataset, network.model, experiment.seed)

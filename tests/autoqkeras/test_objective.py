@@ -101,11 +101,10 @@ def test_the_published_goal_gives_the_published_factor(shared):
     import json
 
     from po2quant.benchmark import load_benchmark
-    from po2quant.training.prepare import describe_network
 
     published = json.loads(shared("published_configs/autoqkeras_run_config.json").read_text())["goal"]
     spec = load_benchmark("anomaly_detection").network()[1]
-    layers = describe_network(spec)
+    layers = spec.fold().layers
     factor = BitsGoal.from_dict(published).size_factor(layers)
     trial_bits = network_size(layers, BitConfig.load(spec.mpq_config)).total_bits
     assert (trial_bits, factor.reference_bits) == (1259512, 4321016)
