@@ -1,7 +1,8 @@
 """What a benchmark is: float models, data, a recipe and a score, found by name.
 
-``po2quant`` never imports the benchmark packages. It finds them through the entry-point
-group ``po2quant.benchmarks`` or through an explicit ``package.module:attribute``.
+``po2quant`` never imports the benchmark packages by itself. It finds them through the entry-point group
+``po2quant.benchmarks``, or through an explicit ``package.module:attribute``. An entry point names one benchmark,
+``mine = package.module:BENCHMARK``, or a package whose folders are benchmarks, ``all-mine = package``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 
 ENTRY_POINT_GROUP = "po2quant.benchmarks"
+FOLDER_ATTRIBUTE = "BENCHMARK"
+_IN_FOLDER = re.compile(rf"^{FOLDER_ATTRIBUTE}\s*[:=]", re.MULTILINE)
 PUBLISHED = "published"
 
 
@@ -297,8 +302,36 @@ def inverse_loss(logs: Mapping[str, float]) -> float:
 
 
 def benchmark_names() -> list[str]:
-    """Return the names of the installed benchmarks."""
-    return sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP).names)
+    """Return the names of the installed benchmarks; none of them is imported."""
+    return sorted(_installed())
+
+
+def benchmark_folders(package: str) -> list[str]:
+    """Return the folders of a package that are benchmarks: whose ``__init__.py`` assigns ``BENCHMARK``.
+
+    The files are read, not imported.
+    """
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # no parent, or no spec
+        spec = None
+    places = (spec.submodule_search_locations if spec else None) or ()
+    files = [file for place in places for file in Path(place).glob("*/__init__.py")]
+    return sorted(
+        file.parent.name for file in files if _IN_FOLDER.search(file.read_text(encoding="utf-8", errors="replace"))
+    )
+
+
+def _installed() -> dict[str, importlib.metadata.EntryPoint]:
+    found = {}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if entry.attr:
+            found[entry.name] = entry
+            continue
+        for folder in benchmark_folders(entry.module):
+            value = f"{entry.module}.{folder}:{FOLDER_ATTRIBUTE}"
+            found[folder] = importlib.metadata.EntryPoint(folder, value, ENTRY_POINT_GROUP)
+    return found
 
 
 def deferred(name: str) -> Callable[..., Any]:
@@ -338,7 +371,7 @@ def load_benchmark(name: str) -> Benchmark:
     """
     check_benchmark_name(name)
     if not is_module_attribute(name):
-        return importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)[name].load()
+        return _installed()[name].load()
     module, _, attribute = name.partition(":")
     try:
         benchmark = getattr(importlib.import_module(module), attribute)

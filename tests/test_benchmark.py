@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import configparser
+import importlib.metadata
 import itertools
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import refusals
 
 from po2quant.benchmark import (
+    ENTRY_POINT_GROUP,
     Benchmark,
     Dataset,
     NetworkSpec,
@@ -19,13 +23,15 @@ from po2quant.benchmark import (
     Score,
     Split,
     accuracy_score,
+    benchmark_folders,
     benchmark_names,
     inverse_loss,
     load_benchmark,
     validation_accuracy,
 )
 
-INSTALLED = ["anomaly_detection", "digits", "image_classification", "keyword_spotting", "visual_wake_words"]
+ROOT = Path(__file__).resolve().parents[1]
+INSTALLED = sorted(recipe.parent.name for recipe in (ROOT / "benchmarks").glob("*/recipe.py"))
 
 
 def split(samples: int = 4, seed: int = 0, **changes: np.ndarray) -> Split:
@@ -190,6 +196,67 @@ def test_installed_benchmarks_are_found_by_name():
     assert benchmark_names() == INSTALLED
     for name in INSTALLED:
         assert load_benchmark(name).name == name
+
+
+def test_bundled_benchmarks_are_the_folders_with_one_entry_point_for_all():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    assert settings["options.entry_points"][ENTRY_POINT_GROUP].split() == ["bundled", "=", "benchmarks"]
+    assert len(INSTALLED) >= 5 and benchmark_folders("benchmarks") == INSTALLED
+
+
+@pytest.fixture
+def own_package(tmp_path, monkeypatch):
+    """A package of two benchmarks, a folder that is none, and one that would complain if it were imported."""
+    text = "from po2quant.benchmark import Benchmark\nBENCHMARK = Benchmark('first', {}, None, None, None, None)\n"
+    for folder, content in {
+        "": "raise RuntimeError('nobody imports me')",
+        "first": text,
+        "second": "BENCHMARK: object = 1 / 0",
+        "helpers": "# BENCHMARK = None",
+    }.items():
+        (tmp_path / "own_tasks" / folder).mkdir(exist_ok=True, parents=True)
+        (tmp_path / "own_tasks" / folder / "__init__.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "own_tasks"
+    for name in [name for name in sys.modules if name.startswith("own_tasks")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "no_such_package.tasks", "json.decoder"])
+def test_what_is_no_package_has_no_benchmark_folders(package):
+    assert benchmark_folders(package) == []
+
+
+def test_folders_of_a_package_are_found_unimported(own_package, monkeypatch):
+    """An entry point is one benchmark, or a package whose folders are benchmarks, by the names of the folders."""
+    values = {"other": "own_tasks.first:BENCHMARK", "all-mine": "own_tasks"}
+    entries = [importlib.metadata.EntryPoint(*pair, ENTRY_POINT_GROUP) for pair in values.items()]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
+    assert benchmark_folders("own_tasks") == ["first", "second"]
+    assert benchmark_names() == ["first", "other", "second"] and "own_tasks" not in sys.modules
+    with pytest.raises(ValueError, match="must be one of first, other, second, or"):
+        load_benchmark("helpers")
+    (own_package / "__init__.py").write_text("")
+    assert load_benchmark("first").name == load_benchmark("other").name == "first"
+
+
+def test_a_new_folder_is_a_new_benchmark(own_package):
+    (own_package / "third").mkdir()
+    (own_package / "third" / "__init__.py").write_text("BENCHMARK = None\n")
+    assert benchmark_folders("own_tasks") == ["first", "second", "third"]
+
+
+def test_names_and_descriptions_need_no_tensorflow():
+    command = (
+        "import sys; from po2quant.benchmark import *; names = benchmark_names(); "
+        "networks = [model for name in names for model in load_benchmark(name).networks]; "
+        "import po2quant.cli.options as options; from typing import get_args; "
+        "text = get_args(options.BenchmarkOption)[1].help; "
+        "assert all(name in text for name in names) and len(networks) > 6; "
+        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'sklearn')))"
+    )
+    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 
 def test_benchmark_is_found_by_module_and_attribute(tmp_path, monkeypatch):

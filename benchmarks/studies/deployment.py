@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.studies.document import table, thousands, write_results
+from benchmarks.studies.models import models_with_data
 from benchmarks.studies.provenance import command_line, versions
 from po2quant.benchmark import Dataset, load_benchmark
 from po2quant.deploy.from_keras import integer_program
@@ -47,14 +48,7 @@ from po2quant.runs.names import SCORES_FILE
 from po2quant.training.prepare import resolve_config
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 
-MODELS = (
-    "anomaly_detection/autoencoder",
-    "keyword_spotting/ds_cnn",
-    "image_classification/resnet8",
-    "visual_wake_words/mobilenet_v1",
-    "visual_wake_words/mobilenet_v2",
-    "visual_wake_words/efficientnet_b0",
-)
+MODELS = models_with_data()
 CONFIGS = ("mpq", "flat8")
 RUNS, OUTPUT = Path("runs/matrix"), Path("benchmarks/results/deployment.csv")
 REPORT, REPORT_COMMAND = Path("docs/deploy.md"), "python -m benchmarks.studies.deployment --report"
@@ -302,7 +296,9 @@ def _three_digits(number: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.deployment", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=MODELS, help="<benchmark>/<model>; the six by default")
+    parser.add_argument(
+        "--models", nargs="+", default=MODELS, help="<benchmark>/<model>; all that need data by default"
+    )
     parser.add_argument("--configs", nargs="+", default=CONFIGS, help="cells of the matrix; mpq and flat8 by default")
     parser.add_argument("--seed", type=int, default=0, help="seed of the cells")
     parser.add_argument("--samples", type=int, default=SAMPLES, help=f"inputs compared, {SAMPLES} by default")

@@ -25,6 +25,7 @@ import numpy as np
 import qkeras
 import tensorflow as tf
 
+from benchmarks.studies.models import models_with_data
 from benchmarks.studies.provenance import command_line, versions
 from po2quant.benchmark import NetworkSpec, Recipe, load_benchmark
 from po2quant.bit_config import BitConfig
@@ -47,14 +48,7 @@ from po2quant.training.prepare import CALIBRATION_SAMPLES
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
 
-MODELS = (
-    "anomaly_detection/autoencoder",
-    "keyword_spotting/ds_cnn",
-    "image_classification/resnet8",
-    "visual_wake_words/mobilenet_v1",
-    "visual_wake_words/mobilenet_v2",
-    "visual_wake_words/efficientnet_b0",
-)
+MODELS = models_with_data()
 OUTPUT = Path("benchmarks/results/performance.csv")
 BITS, BATCH_SIZE, ROUNDS = 8, 32, 5
 EXPONENT_INTERVAL = 8
@@ -348,7 +342,9 @@ def run(labels: Sequence[str], rounds: int, steps: int, output: Path, command: s
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.performance", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=MODELS, help="<benchmark>/<model>; the six by default")
+    parser.add_argument(
+        "--models", nargs="+", default=MODELS, help="<benchmark>/<model>; all that need data by default"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"times of each measure, {ROUNDS} by default")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps per round, {STEPS} by default")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")

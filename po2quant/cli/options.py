@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from po2quant.benchmark import benchmark_names
+
 BenchmarkOption = Annotated[
     str,
     typer.Option(
         "--benchmark",
-        help="digits, anomaly_detection, keyword_spotting, image_classification, visual_wake_words, "
-        "or your own as package.module:attribute.",
+        help=f"{', '.join(benchmark_names())}, or your own as package.module:attribute.",
     ),
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Network of the benchmark; its first by default.")]
