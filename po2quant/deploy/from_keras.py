@@ -188,10 +188,10 @@ class _Builder:
         return _Function(node.layer, function, tensor)
 
     def _operation(self, node: Node, kind: Kind, inputs: tuple[Tensor, ...]) -> Operation:
-        """Return the operation of a layer call, whose output's name is not known yet."""
+        """Return the operation of a layer call; the layer's name stands for its output's, which is not known yet."""
         weights = () if kind.kernel is None else self._integer_weights(node.layer, inputs[0].format)
-        names = tuple(tensor.name for tensor in inputs)
-        return OPERATIONS[kind.operation](node.layer.name, names, "", *weights, **kind.attributes(node))
+        names, name = tuple(tensor.name for tensor in inputs), node.layer.name
+        return OPERATIONS[kind.operation](name, names, name, *weights, **kind.attributes(node))
 
     def _integer_weights(self, layer: keras.layers.Layer, x: FixedPointFormat) -> tuple[Weights, Weights]:
         """Return kernel and bias of a layer whose input has format ``x``."""
