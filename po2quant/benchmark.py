@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -213,7 +214,7 @@ class NetworkSpec:
             ValueError: where there is none.
         """
         if name != MPQ:
-            if not Path(name).is_file():
+            if not os.path.isfile(name):
                 raise ValueError(f"--config must be {CONFIG_HELP}. Received: {one_line(repr(name))}, which is no file")
             return Path(name)
         if self.mpq_config is None:

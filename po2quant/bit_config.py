@@ -59,7 +59,7 @@ def flat_bits(name: str) -> int | None:
     Raises:
         ValueError: for a width outside 4 to 16.
     """
-    flat = re.fullmatch(r"flat(\d+)", name, re.ASCII)
+    flat = re.fullmatch(r"flat([1-9][0-9]*)", name)
     if flat is None:
         return None
     if len(flat.group(1)) > 2 or int(flat.group(1)) not in FLAT_BITS:

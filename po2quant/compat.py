@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
 
 
 def keras_tuner_service() -> tuple[ModuleType, ModuleType]:
@@ -13,3 +17,22 @@ def keras_tuner_service() -> tuple[ModuleType, ModuleType]:
     from keras_tuner.src import protos
 
     return protos.get_service(), protos.get_service_grpc()
+
+
+def build_loss_and_metrics(model: keras.Model, y_shape: tuple[int | None, ...], y_dtype: str) -> None:
+    """Make the variables of a compiled model's loss and metrics, which Keras else makes within its first step.
+
+    A step in whose trace variables are made is traced a second time.
+
+    Args:
+        model: compiled Sequential or functional model.
+        y_shape: shape of a batch of targets.
+        y_dtype: their type.
+    """
+    import keras
+
+    y = keras.KerasTensor(y_shape, y_dtype)
+    predictions = model.outputs if len(model.outputs) > 1 else model.outputs[0]
+    for part in (model._compile_loss, model._compile_metrics):
+        if part is not None and not part.built:
+            part.build(y, predictions)

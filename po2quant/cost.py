@@ -126,22 +126,6 @@ def average_bits(layers: Sequence[LayerShape], config: BitConfig) -> AverageBits
 
 
 @dataclasses.dataclass(frozen=True)
-class SizeLimit:
-    """A hard limit in place of the forgiving factor: 1 up to ``max_bits``, 0 beyond.
-
-    Example:
-        >>> SizeLimit(100)(trial_bits=100, reference_bits=400), SizeLimit(100)(trial_bits=101, reference_bits=400)
-        (1.0, 0.0)
-    """
-
-    max_bits: int
-
-    def __call__(self, trial_bits: int, reference_bits: int) -> float:
-        """Return the factor of the score of a network of ``trial_bits``; the reference does not matter."""
-        return float(trial_bits <= self.max_bits)
-
-
-@dataclasses.dataclass(frozen=True)
 class ForgivingFactor:
     """AutoQKeras' trade of score for size.
 

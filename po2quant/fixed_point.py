@@ -19,6 +19,9 @@ ROUNDING_MODES = (HALF_UP, HALF_EVEN, HALF_AWAY, FLOOR)
 
 MIN_BITS, MAX_BITS = 1, 32
 MAX_SHIFT = 62
+MIN_SCALE_EXPONENT, MAX_SCALE_EXPONENT = -126, 96
+"""A stored scale lies between these powers of two: it is a normal float32 number then, and so is 2**31 times it, beyond
+which no integer of 32 bits lies."""
 MAX_EXPONENT = 960
 """Largest exponent of a format, in magnitude: its integers, and half a step of them, are then normal float64."""
 
@@ -40,6 +43,36 @@ def check_bits(bits: int, signed: bool = True) -> int:
 def magnitude_bits(bits: int, signed: bool = True) -> int:
     """Return the bits that hold the magnitude: one less than ``bits`` when a sign takes one."""
     return bits - int(signed)
+
+
+def check_scales(scales: np.ndarray, powers_of_two: bool = False) -> np.ndarray:
+    """Return scales as float64, or raise ValueError where one is none that a quantizer stores.
+
+    Args:
+        scales: values of one LSB, any shape.
+        powers_of_two: whether only ``2**e`` with an integer e will do.
+
+    Example:
+        >>> check_scales([0.5, 0.25], powers_of_two=True)
+        array([0.5 , 0.25])
+    """
+    scales = np.asarray(scales, np.float64)
+    limits = np.ldexp(1.0, [MIN_SCALE_EXPONENT, MAX_SCALE_EXPONENT])
+    is_valid = (limits[0] <= scales) & (scales <= limits[1])
+    if powers_of_two:
+        is_valid &= np.frexp(scales)[0] == 0.5
+    if not np.all(is_valid):
+        kind = "powers of two" if powers_of_two else "numbers"
+        raise ValueError(
+            f"scales must be {kind} from 2**{MIN_SCALE_EXPONENT} to 2**{MAX_SCALE_EXPONENT}. "
+            f"Received: {scales[~is_valid].flat[0]:.9g}"
+        )
+    return scales
+
+
+def scale_exponents(scales: np.ndarray) -> np.ndarray:
+    """Return the exponents of scales that are powers of two, int64; others are refused as by :func:`check_scales`."""
+    return np.frexp(check_scales(scales, powers_of_two=True))[1].astype(np.int64) - 1
 
 
 def integer_range(bits: int, signed: bool = True, narrow_range: bool = False) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from po2quant.files import write_csv
 from po2quant.runs.folder import project_commit
 from po2quant.search.run import run_search
 from po2quant.search.settings import SearchSettings
+from po2quant.search.strategies import BAYESIAN, INFORMED
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment
 
@@ -33,7 +34,7 @@ TRIALS, ROWS, SAMPLES = 1000, 20, 64
 KIB_PER_MIB = 1024
 
 
-def measure(experiment: Experiment, trials: int, informed: bool, add_row: Callable[[dict[str, Any]], None]) -> None:
+def measure(experiment: Experiment, trials: int, strategy: str, add_row: Callable[[dict[str, Any]], None]) -> None:
     """Search, and call ``add_row`` after up to :data:`ROWS` trials, evenly spread."""
     start = time.perf_counter()
 
@@ -51,7 +52,7 @@ def measure(experiment: Experiment, trials: int, informed: bool, add_row: Callab
         tuner.search()
 
     with tempfile.TemporaryDirectory() as folder:
-        run_search(experiment, Path(folder), SearchSettings(trials, 1, informed), run_trials)
+        run_search(experiment, Path(folder), SearchSettings(trials, 1, strategy), run_trials)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         experiment = experiment.with_float_weights(Path(folder))
-        measure(experiment, options.trials, not options.bayesian, add_row)
+        measure(experiment, options.trials, BAYESIAN if options.bayesian else INFORMED, add_row)
     sys.stdout.write(f"{options.output}\n")
 
 

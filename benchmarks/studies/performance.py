@@ -41,7 +41,7 @@ from po2quant.network import (
 )
 from po2quant.quantizers import AUTO, AUTO_PO2, LEARNED_PO2
 from po2quant.runs.folder import project_commit
-from po2quant.search.run import trial_input_count
+from po2quant.search.trial import trial_input_count
 from po2quant.training.exponents import search_exponents
 from po2quant.training.fit import compile_model
 from po2quant.training.prepare import CALIBRATION_SAMPLES

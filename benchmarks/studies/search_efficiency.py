@@ -9,6 +9,7 @@ the same trial: its result is measured once, whoever asks for it. The seeds are 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import sys
 import tempfile
@@ -23,20 +24,19 @@ import tensorflow as tf
 
 from benchmarks.studies.provenance import command_line
 from po2quant.benchmark import load_benchmark
-from po2quant.cost import ForgivingFactor, network_size, reference_config
 from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv, write_csv
 from po2quant.runs.folder import project_commit
-from po2quant.search.oracle import OBJECTIVE
-from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities, trial_inputs
+from po2quant.search.oracle import OBJECTIVE, first_seed
+from po2quant.search.problem import Goal, SearchProblem
+from po2quant.search.run import measured_sensitivities
 from po2quant.search.space import SearchSpace, config_from_values
-from po2quant.training.finetune import Experiment, reusable_network
-from po2quant.training.fit import train_epoch, validation_logs
-from po2quant.training.pipeline import Pipeline
+from po2quant.search.strategies import BAYESIAN, INFORMED, RANDOM, Strategy, informed
+from po2quant.search.trial import TrialTraining
+from po2quant.training.finetune import Experiment
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 
 RESULTS = Path("benchmarks/results")
-INFORMED, BAYESIAN, RANDOM = "informed", "bayesian", "random"
 COLORS = {INFORMED: "tab:blue", BAYESIAN: "tab:orange", RANDOM: "tab:green"}
 TRIALS, EPOCHS, SEEDS = {INFORMED: 20, BAYESIAN: 100, RANDOM: 100}, 3, (0, 1, 2, 3, 4)
 
@@ -51,45 +51,23 @@ class Trials:
 
     def __init__(self, experiment: Experiment, epochs: int) -> None:
         keras.utils.set_random_seed(experiment.seed)
-        dataset, self._experiment, self._epochs = experiment.dataset, experiment, epochs
-        self.layers, self.network = experiment.network.layers, reusable_network(experiment)
-        self._inputs = trial_inputs(dataset, self.network.model, experiment.seed)
-        self._train, self._validation = Pipeline(dataset.train.without_augmentation()), Pipeline(dataset.validation)
+        layers, self._seed = experiment.network.layers, experiment.seed
+        self._training, self._results = TrialTraining.of(experiment), {}
+        problem = SearchProblem(SearchSpace(), layers, Goal.of_size(layers), max_trials=1, epochs=epochs)
         with tempfile.TemporaryDirectory() as folder:
-            self.sensitivities = measured_sensitivities(
-                self.network.model,
-                SearchSpace().choices(self.layers),
-                self._inputs,
-                dataset.train.head(SENSITIVITY_SAMPLES),
-                experiment.recipe.loss,
-                Path(folder),
-            )
-        self._reference_bits = network_size(self.layers, reference_config(self.layers)).total_bits
-        self._results: dict[tuple, dict[str, float]] = {}
-
-    def size_factor(self, size_bits: int) -> float:
-        """Return the forgiving factor of a size."""
-        return ForgivingFactor()(size_bits, self._reference_bits)
+            rows = measured_sensitivities(problem, self._training, Path(folder))
+        self.problem = dataclasses.replace(problem, sensitivities=lambda: rows)
 
     def __call__(self, values: Mapping[str, int]) -> dict[str, float]:
         """Return score, metric and size of hyperparameter values."""
-        key = tuple(sorted(values.items()))
+        key, problem = tuple(sorted(values.items())), self.problem
         if key not in self._results:
-            config = config_from_values(values, self.layers)
-            size_bits = network_size(self.layers, config).total_bits
-            metric = self._metric(config)
-            score = metric * self.size_factor(size_bits)
+            size_bits = problem.goal.cost(values)
+            config = config_from_values(values, problem.layers)
+            metric = float(max(value for _, value in self._training.run(config, problem.epochs, self._seed)))
+            score = metric * problem.goal.factor(size_bits)
             self._results[key] = {"score": score, "metric": metric, "size_bits": size_bits}
         return self._results[key]
-
-    def _metric(self, config: Any) -> float:
-        """Return the best validation value over a trial's epochs."""
-        recipe, model, values = self._experiment.recipe, self.network.model, []
-        self.network.reset(config, self._inputs)
-        for epoch in range(self._epochs):
-            train_epoch(model, self._train, recipe, epoch, self._experiment.seed)
-            values.append(self._experiment.benchmark.selection(validation_logs(model, self._validation, recipe)))
-        return float(max(values))
 
 
 class Race(keras_tuner.Tuner):
@@ -110,28 +88,29 @@ class Race(keras_tuner.Tuner):
         return {OBJECTIVE.name: result["score"]}
 
 
-def oracle_of(strategy: str, trials: Trials, count: int, seed: int) -> keras_tuner.Oracle:
-    """Return what chooses the trials: ours, or Keras Tuner's as AutoQKeras used it."""
-    space = SearchSpace()
-    if strategy == INFORMED:
-        return informed_oracle(space, trials.layers, trials.sensitivities, trials.size_factor, count, seed)
-    oracle = {
-        BAYESIAN: keras_tuner.oracles.BayesianOptimizationOracle,
-        RANDOM: keras_tuner.oracles.RandomSearchOracle,
-    }[strategy]
-    return oracle(
+def of_keras_tuner(oracle: type[keras_tuner.Oracle]) -> Strategy:
+    """Return an oracle of Keras Tuner as a strategy, as AutoQKeras used it."""
+    return lambda problem: oracle(
         objective=OBJECTIVE,
-        max_trials=count,
-        hyperparameters=space.hyperparameters(trials.layers),
+        max_trials=problem.max_trials,
+        hyperparameters=problem.space.hyperparameters(problem.layers),
         allow_new_entries=False,
-        seed=seed + 1,  # Keras Tuner takes 0 for no seed
+        seed=first_seed(problem),
     )
+
+
+COMPARED: dict[str, Strategy] = {
+    INFORMED: informed,
+    BAYESIAN: of_keras_tuner(keras_tuner.oracles.BayesianOptimizationOracle),
+    RANDOM: of_keras_tuner(keras_tuner.oracles.RandomSearchOracle),
+}
 
 
 def race(strategy: str, trials: Trials, count: int, seed: int) -> list[dict[str, Any]]:
     """Return a row for each trial of one search."""
+    problem = dataclasses.replace(trials.problem, max_trials=count, seed=seed)
     with tempfile.TemporaryDirectory() as folder, progress_line(f"{strategy} {seed}", count) as line:
-        tuner = Race(oracle_of(strategy, trials, count, seed), trials, folder, line)
+        tuner = Race(COMPARED[strategy](problem), trials, folder, line)
         tuner.search()
     rows, best = [], 0.0
     for number, result in enumerate(tuner.results, 1):

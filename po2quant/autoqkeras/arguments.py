@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from po2quant.benchmark import Dataset, Split
 from po2quant.network.graph import read_graph
+from po2quant.search.strategies import BAYESIAN, HYPERBAND, RANDOM
 
-BAYESIAN, RANDOM, HYPERBAND = MODES = ("bayesian", "random", "hyperband")
+MODES = (BAYESIAN, RANDOM, HYPERBAND)
 HYPERBAND_DEFAULTS = {"max_epochs": None, "factor": 3, "hyperband_iterations": 1}
 FIT_DEFAULTS = {"validation_data": None, "validation_split": 0.0, "batch_size": 32, "epochs": 10, "verbose": 1}
 

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
-import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import keras_tuner
-import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from po2quant.autoqkeras.arguments import (
-    BAYESIAN,
     FIT_DEFAULTS,
-    HYPERBAND,
     MODES,
-    RANDOM,
     check_fit_arguments,
     check_model,
     free_folder,
@@ -38,16 +29,18 @@ from po2quant.network import Placement, fold_batch_norm, network_layers, quantiz
 from po2quant.network.quantize import STATIC
 from po2quant.runs.folder import RunFolder
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, EPOCHS_CSV, TRIALS_FOLDER
-from po2quant.search.oracle import OBJECTIVE, RANDOM_TRIALS, bayesian_oracle
-from po2quant.search.run import SENSITIVITY_SAMPLES, informed_oracle, measured_sensitivities, trial_inputs
+from po2quant.runs.weight_files import load_weights
+from po2quant.search.problem import SearchProblem
+from po2quant.search.run import measured_sensitivities
+from po2quant.search.strategies import BAYESIAN, HYPERBAND, INFORMED, STRATEGIES
+from po2quant.search.trial import TrialTraining, trial_inputs
 from po2quant.search.trial_log import TrialRow
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.fit import compile_model, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import check_fits
-from po2quant.training.progress import SILENT, ProgressLine, progress_line
+from po2quant.training.progress import SILENT, progress_line
 from po2quant.training.reusable import ReusableNetwork
-from po2quant.training.weights import load_weights
 
 CHECKED_SAMPLES = 32
 """Validation samples that show before the search which logs there are."""
@@ -139,13 +132,14 @@ class AutoQKeras:
         self._objective, self._goal = MetricObjective.of(metrics), BitsGoal.from_dict(goal)
         self._quantizers = QuantizationConfig.from_dict(quantization_config)
         self._transfer_weights, self._placement, self._activation_scale = transfer_weights, placement, activation_scale
-        self._is_informed = informed and transfer_weights and mode == BAYESIAN and activation_scale == STATIC
+        is_informed = informed and transfer_weights and mode == BAYESIAN and activation_scale == STATIC
+        self._strategy = INFORMED if is_informed else mode
         self._scope = lambda: keras.saving.custom_object_scope(dict(custom_objects or {}))
         with self._scope():
             self.layers: list[LayerShape] = self._goal.counted_layers(network_layers(fold_batch_norm(model), placement))
             widths = self._goal.reference_widths
             self.space = search_space(model, self._quantizers, limit, layer_indexes, widths, placement)
-        self._size_factor = self._goal.size_factor(self.layers)
+        self._network_goal = self._goal.of_network(self.layers)
         self.output_dir = free_folder(Path(output_dir)) if overwrite else Path(output_dir)
         self.tuner: BitWidthTuner | None = None
         self._recipe: Recipe | None = None
@@ -180,12 +174,21 @@ class AutoQKeras:
         keras.utils.set_random_seed(self.seed)
         network = ReusableNetwork(self._quantize(self._start(), reference_config(self.layers)), recipe)
         self._objective.read(validation_logs(network.model, Pipeline(dataset.validation.head(CHECKED_SAMPLES)), recipe))
+        samples = trial_inputs(dataset, network.model, self.seed)
+        training = TrialTraining(network, dataset, samples, recipe, self._objective)
+        problem = SearchProblem(
+            self.space,
+            self.layers,
+            self._network_goal,
+            self.max_trials,
+            recipe.epochs,
+            self.seed,
+            lambda: measured_sensitivities(problem, training, self.output_dir, shown),
+        )
+        oracle = STRATEGIES[self._strategy](problem, **self._hyperband)
         with progress_line("search", self.max_trials) if shown else contextlib.nullcontext(SILENT) as line:
-            self.tuner = self._make_tuner(network, dataset, recipe, line)
-            with warnings.catch_warnings():
-                # The oracle's Gaussian process says so whenever a hyperparameter does not matter.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                self.tuner.search(verbose=0)
+            self.tuner = BitWidthTuner(problem, training, oracle, self.output_dir, line)
+            self.tuner.search(verbose=0)
         self.get_best_config().save(self.output_dir / BEST_CONFIG)
 
     def _start(self) -> keras.Model:
@@ -221,68 +224,13 @@ class AutoQKeras:
             "widths": self.space.choices(self.layers),
             "groups": self.space.groups,
             "transfer_weights": self._transfer_weights,
-            "informed": self._is_informed,
+            "informed": self._strategy == INFORMED,
             "trial_epochs": recipe.epochs,
             "hyperband": self._hyperband,
             "batch_size": recipe.batch_size,
             "learning_rate": recipe.learning_rate(0),
             "data": dataset.fingerprint(),
         }
-
-    def _make_tuner(
-        self, network: ReusableNetwork, dataset: Dataset, recipe: Recipe, line: ProgressLine
-    ) -> BitWidthTuner:
-        samples = trial_inputs(dataset, network.model, self.seed)
-        if self._is_informed:
-            oracle = self._make_informed_oracle(network.model, samples, dataset, recipe, line is not SILENT)
-        else:
-            oracle = self._make_oracle(recipe.epochs)
-        with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it resumes
-            return BitWidthTuner(
-                network,
-                self.layers,
-                oracle,
-                dataset,
-                samples,
-                recipe,
-                self._objective,
-                recipe.epochs,
-                self.output_dir,
-                self._size_factor,
-                self._size_factor.reference_bits,
-                self.seed,
-                line,
-            )
-
-    def _make_informed_oracle(
-        self, model: keras.Model, samples: np.ndarray, dataset: Dataset, recipe: Recipe, is_shown: bool
-    ) -> keras_tuner.Oracle:
-        choices, measured = self.space.choices(self.layers), dataset.train.head(SENSITIVITY_SAMPLES)
-        costs = measured_sensitivities(model, choices, samples, measured, recipe.loss, self.output_dir, is_shown)
-        factor = self._size_factor
-        return informed_oracle(
-            self.space,
-            self.layers,
-            costs,
-            lambda bits: factor(bits, factor.reference_bits),
-            self.max_trials,
-            self.seed,
-        )
-
-    def _make_oracle(self, epochs: int) -> keras_tuner.Oracle:
-        if self.mode != HYPERBAND:
-            random_trials = self.max_trials if self.mode == RANDOM else RANDOM_TRIALS
-            return bayesian_oracle(self.space, self.layers, self.max_trials, self.seed, random_trials=random_trials)
-        return keras_tuner.oracles.HyperbandOracle(
-            objective=OBJECTIVE,
-            max_epochs=self._hyperband["max_epochs"] or epochs,
-            factor=self._hyperband["factor"],
-            hyperband_iterations=self._hyperband["hyperband_iterations"],
-            hyperparameters=self.space.hyperparameters(self.layers),
-            allow_new_entries=False,
-            seed=self.seed + 1,  # Keras Tuner takes 0 for no seed
-            max_consecutive_failed_trials=sys.maxsize,
-        )
 
     def _quantize(self, model: keras.Model, config: BitConfig) -> keras.Model:
         with self._scope():
@@ -306,7 +254,7 @@ class AutoQKeras:
         ranked = self._finished().log.ranked()
         history: dict[str, list] = {}
         for row in ranked if number_of_trials < 0 else ranked[:number_of_trials]:
-            size = row.size_bits + self._size_factor.extra_bits
+            size = row.size_bits + self._goal.extra_bits(self.layers)
             best_epoch = max(self._epochs(row), key=self._validation_value)
             values = {"trial_id": row.trial_id, "score": row.score, "trial_size": size} | best_epoch
             for name, value in values.items():
@@ -330,8 +278,7 @@ class AutoQKeras:
             "found_by": f"po2quant {type(self).__name__}",
             "alpha": self._quantizers.alpha,
             "epochs_per_trial": len(self._epochs(best)),
-            "size_bits": best.size_bits + self._size_factor.extra_bits,
-            "reference_size_bits": self._size_factor.reference_bits,
+            "size_bits": best.size_bits + self._goal.extra_bits(self.layers),
             "data": self._data,
         }
         return BitConfig(found.layers, found.name, {**found.provenance, **facts})

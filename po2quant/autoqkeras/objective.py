@@ -25,6 +25,7 @@ from po2quant.cost import (
     network_size,
 )
 from po2quant.fixed_point import check_bits
+from po2quant.search.problem import Goal, SizeCost
 
 ACCURACY = ("accuracy", "acc")
 LOSSES = ("loss", "crossentropy", "ce")
@@ -230,8 +231,13 @@ class BitsGoal:
             counted.append(layer)
         return counted
 
-    def size_factor(self, layers: Sequence[LayerShape]) -> SizeFactor:
-        """Return the factor of a network's size.
+    def extra_bits(self, layers: Sequence[LayerShape]) -> int:
+        """Return what is added to the size of the bit accounting for inputs and outputs that have not 8 bits."""
+        extra = {INPUT: self.input_bits - INPUT_BITS, SOFTMAX: self.output_bits - OUTPUT_BITS}
+        return sum(extra.get(layer.kind, 0) * layer.elements for layer in layers)
+
+    def of_network(self, layers: Sequence[LayerShape]) -> Goal:
+        """Return the goal of a search.
 
         Args:
             layers: what counts, see :meth:`counted_layers`.
@@ -239,33 +245,13 @@ class BitsGoal:
         Raises:
             ValueError: where nothing counts.
         """
-        extra = sum((self.input_bits - INPUT_BITS) * layer.elements for layer in layers if layer.kind == INPUT)
-        extra += sum((self.output_bits - OUTPUT_BITS) * layer.elements for layer in layers if layer.kind == SOFTMAX)
+        extra = self.extra_bits(layers)
         names = ([layer.name for layer in layers if layer.kind == kind] for kind in (WEIGHTS, ACTIVATION))
         reference = BitConfig.flat(*names, self.reference_bits, self.reference_bias_bits)
         reference_bits = network_size(layers, reference).total_bits + extra
         if reference_bits <= 0:
             raise ValueError(f"config of the goal must count something in this network. Received: {dict(self.counted)}")
-        return SizeFactor(self.factor, reference_bits, extra)
-
-
-@dataclasses.dataclass(frozen=True)
-class SizeFactor:
-    """The forgiving factor of one network against a goal's own reference.
-
-    Args:
-        factor: trade of metric for size.
-        reference_bits: size of the goal's reference.
-        extra_bits: what the goal adds to the size of the bit accounting, for inputs and outputs that have not 8 bits.
-    """
-
-    factor: ForgivingFactor
-    reference_bits: int
-    extra_bits: int
-
-    def __call__(self, trial_bits: float, reference_bits: float) -> float:
-        """Return the factor for a size by the bit accounting; its own reference gives way to the goal's."""
-        return self.factor(trial_bits + self.extra_bits, self.reference_bits)
+        return Goal(SizeCost(layers, extra), reference_bits, self.factor)
 
 
 def _goal_params(goal: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -200,8 +200,8 @@ def _subject(run: Path | None, needs_data: bool = True, **options: Any) -> _Subj
     """Find and freeze a network; options that were given win over what the run says."""
     from po2quant.deploy.from_keras import integer_program
     from po2quant.deploy.network import Origin, frozen_network, origin_of_run
+    from po2quant.runs.weight_files import is_quantized_checkpoint
     from po2quant.training.prepare import resolve_config
-    from po2quant.training.weights import is_quantized_checkpoint
 
     origin = Origin() if run is None else origin_of_run(run)
     given = {name: value for name, value in options.items() if value is not None}

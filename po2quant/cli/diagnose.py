@@ -140,10 +140,10 @@ def _sweep_modes(
     from po2quant.diagnostics.mode_sweep import mode_sweep
     from po2quant.diagnostics.plots import plot_mode_sweep
     from po2quant.files import write_csv
+    from po2quant.runs.weight_files import is_quantized_checkpoint
     from po2quant.training import prepare
     from po2quant.training.finetune import require_training_data
     from po2quant.training.progress import progress_line
-    from po2quant.training.weights import is_quantized_checkpoint
 
     task = find_benchmark(settings["benchmark"])
     name, spec = task.network(settings["model"])
@@ -176,7 +176,7 @@ def _sweep_modes(
 
 def _next(settings: dict[str, Any], model: str, folder: Path) -> str:
     """Return the command that fine-tunes the mix, from float weights: a quantized network brings its own scales."""
-    from po2quant.training.weights import is_quantized_checkpoint
+    from po2quant.runs.weight_files import is_quantized_checkpoint
 
     start = settings["start"]
     is_float = Path(start).exists() and not is_quantized_checkpoint(start)

@@ -161,9 +161,9 @@ def finetune(
     from po2quant.files import read_csv
     from po2quant.report.plots import plot_confusion, plot_epochs
     from po2quant.report.tables import result_table
+    from po2quant.runs.weight_files import is_quantized_checkpoint
     from po2quant.training import finetune as workflow
     from po2quant.training.prepare import resolve_config
-    from po2quant.training.weights import is_quantized_checkpoint
 
     task = find_benchmark(benchmark)
     name, spec = task.network(model)

@@ -95,6 +95,7 @@ def search(
     from po2quant.report.tables import result_table
     from po2quant.search import SearchSettings, SearchSpace, run_search
     from po2quant.search.distributed import THIS_MACHINE, WORKER, check_options, run_distributed_search
+    from po2quant.search.strategies import BAYESIAN, INFORMED
     from po2quant.search.worker import run_worker
     from po2quant.training import finetune as workflow
     from po2quant.training.prepare import resolve_config
@@ -105,7 +106,7 @@ def search(
     if max_kib is not None and not math.isfinite(max_kib * BITS_PER_KIB):
         raise ValueError(f"--max-kib must be a finite number. Received: {max_kib}")
     max_bits = None if max_kib is None else int(max_kib * BITS_PER_KIB)
-    settings = SearchSettings(max_trials, epochs, informed, space, max_bits)
+    settings = SearchSettings(max_trials, epochs, INFORMED if informed else BAYESIAN, space, max_bits)
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
     network = spec.fold()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.fixed_point import FixedPointFormat, scale_exponents
 from po2quant.integer.operations import Weights
 from po2quant.network import QuantizedWeight
 from po2quant.network.kinds import kind_of
@@ -92,10 +92,7 @@ def _fixed_point_exponent(quantizer: Quantizer) -> int:
 
 def _exponents(name: str, scales: Any) -> np.ndarray:
     """Return the exponents of powers of two."""
-    fractions, exponents = np.frexp(np.asarray(scales, np.float64))
-    if np.any(fractions != 0.5):
-        raise ValueError(
-            f"scales of {name!r} must be powers of two, as a network trained with alpha='auto_po2' has them. "
-            f"Received: {np.asarray(scales)[fractions != 0.5].flat[0]}"
-        )
-    return exponents.astype(np.int64) - 1
+    try:
+        return scale_exponents(scales)
+    except ValueError as error:
+        raise ValueError(f"{name!r} must be trained with scales that are powers of two: {error}") from None

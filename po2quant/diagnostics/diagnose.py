@@ -12,11 +12,11 @@ import numpy as np
 from rich.table import Table
 
 from po2quant.bit_config import BitConfig
+from po2quant.diagnostics.arrays import ArraySummary, FileSummary, summarize
 from po2quant.diagnostics.findings import Finding, find, find_in_arrays
 from po2quant.diagnostics.measurement import Measurement, load_measurements, measure
 from po2quant.diagnostics.plots import plot_diagnostics
-from po2quant.diagnostics.weight_files import ArraySummary, WeightFile, read_weight_file
-from po2quant.files import read_csv, read_json
+from po2quant.files import one_line, read_csv, read_json
 from po2quant.runs.names import (
     BEST_CONFIG,
     BEST_WEIGHTS,
@@ -26,6 +26,7 @@ from po2quant.runs.names import (
     MODEL_FILE,
     PLOTS_FOLDER,
 )
+from po2quant.runs.weight_files import read_weight_file
 
 SHOWN_MEASURES = (
     "update_relative_mean",
@@ -118,11 +119,11 @@ def diagnose(
         ValueError: where there is nothing to diagnose, or a file is damaged.
     """
     if not path.is_dir():
-        content: WeightFile | None = read_weight_file(path)
+        content: FileSummary | None = summarize(read_weight_file(path))
         rows, losses, data = [], {}, path.name
     else:
         weights = path / BEST_WEIGHTS
-        content = read_weight_file(weights, _layer_order(path / BEST_CONFIG)) if weights.is_file() else None
+        content = summarize(read_weight_file(weights), _layer_order(path / BEST_CONFIG)) if weights.is_file() else None
         rows, losses, data = _rows_of_run(path, inputs), _losses(path / EPOCHS_CSV), _data(path / ENVIRONMENT_FILE)
         output_dir = output_dir or path / PLOTS_FOLDER
     if content is None and not rows:
@@ -144,7 +145,12 @@ def _rows_of_run(folder: Path, inputs: np.ndarray | Sequence[np.ndarray] | None)
 
     from po2quant.diagnostics.probe import Probe
 
-    return [measure(0, tensor) for tensor in Probe(keras.models.load_model(folder / MODEL_FILE), inputs)()]
+    file = read_weight_file(folder / MODEL_FILE)
+    try:
+        model = keras.models.load_model(file.path)
+    except Exception as error:  # Keras lets whatever a wrong description causes pass
+        raise ValueError(f"{file.path} holds no network that Keras can load: {one_line(error)}") from error
+    return [measure(0, tensor) for tensor in Probe(model, inputs)()]
 
 
 def _layer_order(config: Path) -> list[str]:

@@ -13,8 +13,8 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
+from po2quant.diagnostics.arrays import ArraySummary
 from po2quant.diagnostics.measurement import ACTIVATION, KERNEL, Measurement
-from po2quant.diagnostics.weight_files import ArraySummary
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)

@@ -6,7 +6,6 @@ The array ``json`` holds the text's bytes.
 from __future__ import annotations
 
 import json
-import lzma
 import math
 import os
 import tokenize
@@ -28,11 +27,11 @@ MAX_HEADER_BYTES = 2**10
 MAX_FILE_BYTES = 8 * MAX_INTEGERS + 2 * MAX_JSON_BYTES
 """Bytes of all members, unpacked, at most; the second JSON's worth is for heads."""
 
-INTEGER_TYPES = tuple(map(np.dtype, (np.int8, np.int16, np.int32, np.int64)))
+INTEGER_TYPES: tuple[Any, ...] = tuple(map(np.dtype, (np.int8, np.int16, np.int32, np.int64)))
 JSON, JSON_TYPE = "json", np.dtype(np.uint8)
 
-_DAMAGES = (OSError, EOFError, TypeError, ValueError, OverflowError, MemoryError, RecursionError, RuntimeError)
-_DAMAGES += (zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError, SyntaxError)
+_DAMAGES: tuple[type[Exception], ...] = (OSError, EOFError, TypeError, ValueError, OverflowError, MemoryError)
+_DAMAGES += (RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def write_archive(path: Path, data: Any, arrays: dict[str, np.ndarray]) -> None:
@@ -45,7 +44,7 @@ def write_archive(path: Path, data: Any, arrays: dict[str, np.ndarray]) -> None:
     """
     text = json.dumps(data).encode()
     _check_sizes(len(text), sum(array.size for array in arrays.values()))
-    stored = {name: array.astype(_smallest_type(array)) for name, array in arrays.items()}
+    stored: dict[str, Any] = {name: array.astype(_smallest_type(array)) for name, array in arrays.items()}
     with replaced_whole(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, json=np.frombuffer(text, JSON_TYPE), **stored)
 

@@ -7,6 +7,7 @@ integer that float64 holds (54 bits, sign included); elsewhere through int64. Bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,10 +71,10 @@ def results(program: Program, tensors: dict[str, np.ndarray]) -> list[np.ndarray
 
 
 def _by_input(program: Program, arrays: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-    arrays = list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]
-    if len(arrays) != len(program.inputs):
-        raise ValueError(f"a program of {len(program.inputs)} inputs needs as many arrays. Received: {len(arrays)}")
-    return zip(program.inputs, arrays, strict=True)
+    listed: list[Any] = [*arrays] if isinstance(arrays, (list, tuple)) else [arrays]
+    if len(listed) != len(program.inputs):
+        raise ValueError(f"a program of {len(program.inputs)} inputs needs as many arrays. Received: {len(listed)}")
+    return zip(program.inputs, listed, strict=True)
 
 
 def _checked(program: Program, name: str, array: np.ndarray) -> np.ndarray:

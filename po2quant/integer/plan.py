@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,6 +68,10 @@ class Plan:
     exact_bits: int
     is_mean: bool = False
 
+    def clip(self, integers: np.ndarray) -> np.ndarray:
+        """Return integers within the limits of the output."""
+        return np.clip(integers, self.low, self.high)
+
     @property
     def accumulator_bits(self) -> int:
         """Width of a and its partial sums, sign included, at worst."""
@@ -107,21 +112,29 @@ def jam_array(integers: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     return (integers >> right | (lost != 0)) << left
 
 
-@dataclasses.dataclass(frozen=True)
-class Channel:
-    """What becomes of one output channel's a: its limits, the sum's exponent, the alignment."""
+class Channel(NamedTuple):
+    """What becomes of one output channel's a.
+
+    Args:
+        limits: the smallest and the largest a.
+        exponent: of the sum.
+        sum_bits: width of a after the alignment, and with the bias.
+        align_shift: as in :class:`Plan`.
+        bias: as in :class:`Plan`.
+        exact_bits: width if nothing were jammed.
+    """
 
     limits: Limits
     exponent: int
+    sum_bits: int
     align_shift: int = 0
     bias: int = 0
     exact_bits: int = 0
 
-    @property
-    def sum_bits(self) -> int:
-        """Width of a after the alignment, and with the bias."""
-        aligned = tuple(_align(limit, self.align_shift) for limit in self.limits)
-        return max(signed_bits(aligned), signed_bits(tuple(limit + self.bias for limit in aligned)))
+
+def plain_channel(limits: Limits, exponent: int) -> Channel:
+    """Return a channel without a bias."""
+    return Channel(limits, exponent, signed_bits(limits))
 
 
 def plan_of_channels(
@@ -171,23 +184,26 @@ def plan_of_channels(
 def aligned_channel(limits: Limits, exponent: int, bias: int, bias_exponent: int, output_exponent: int) -> Channel:
     """Bring the products and the bias of a channel to one exponent."""
     if bias == 0:
-        return Channel(limits, exponent)
+        return plain_channel(limits, exponent)
     if limits == (0, 0):
         exponent = max(bias_exponent, output_exponent - 1)
     exact = _with_exponent(min(exponent, bias_exponent), limits, exponent, bias, bias_exponent)
     coarsest = min(max(exponent, bias_exponent) - 1, output_exponent - 2)
     jams_bias = bias_exponent < min(exponent, coarsest)
-    jams_products = exponent < min(bias_exponent, coarsest) and exact.exact_bits > MAX_SUM_BITS[64]
+    jams_products = exponent < min(bias_exponent, coarsest) and exact.sum_bits > MAX_SUM_BITS[64]
     if not jams_bias and not jams_products:
         return exact
-    jammed = _with_exponent(coarsest, limits, exponent, bias, bias_exponent)
-    return dataclasses.replace(jammed, exact_bits=exact.exact_bits)
+    return _with_exponent(coarsest, limits, exponent, bias, bias_exponent, exact.sum_bits)
 
 
-def _with_exponent(target: int, limits: Limits, exponent: int, bias: int, bias_exponent: int) -> Channel:
+def _with_exponent(
+    target: int, limits: Limits, exponent: int, bias: int, bias_exponent: int, exact_bits: int | None = None
+) -> Channel:
     align_shift = min(target - exponent, signed_bits(limits))
-    channel = Channel(limits, target, align_shift, _align(bias, target - bias_exponent))
-    return dataclasses.replace(channel, exact_bits=channel.sum_bits)
+    low, high = _align(limits[0], align_shift), _align(limits[1], align_shift)
+    bias = _align(bias, target - bias_exponent)
+    sum_bits = max(signed_bits((low, high)), signed_bits((low + bias, high + bias)))
+    return Channel(limits, target, sum_bits, align_shift, bias, sum_bits if exact_bits is None else exact_bits)
 
 
 def _align(value: int, shift: int) -> int:
@@ -211,4 +227,5 @@ def _output_shift(channel: Channel, output: FixedPointFormat, count: int | None)
 
 def signed_bits(limits: Limits) -> int:
     """Return the width of the smallest two's complement that holds both limits."""
-    return max((limit if limit >= 0 else ~limit).bit_length() for limit in limits) + 1
+    low, high = limits
+    return max((low if low >= 0 else ~low).bit_length(), (high if high >= 0 else ~high).bit_length()) + 1

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from po2quant.fixed_point import MAX_BITS, MAX_EXPONENT, FixedPointFormat, shift_right
-from po2quant.integer.operations import Weighted, Weights, channel_terms
+from po2quant.integer.operations import Weighted, Weights, channel_terms, output_limits
 from po2quant.integer.plan import jam
 from po2quant.integer.program import Program
 
@@ -24,7 +24,11 @@ def settle_constant_channels(program: Program) -> Program:
 
     Training lets channels die: their weights are far smaller than the last place of anything else. Such a channel is
     recognised by its smallest and its largest sum, which give the same output, as rounding and clipping are monotone.
+
+    Raises:
+        ValueError: where a sum would not fit 64 bits.
     """
+    _ = program.plans  # a sum that fits no register is refused here as everywhere
     operations = tuple(
         _settled(program, operation) if isinstance(operation, Weighted) else operation
         for operation in program.operations
@@ -36,8 +40,7 @@ def _settled(program: Program, operation: Weighted) -> Weighted:
     kernel, bias = operation.kernel, operation.bias
     x, y = program.inputs_of(operation)[0].format, program.output_of(operation).format
     ends = np.array([_outputs_of_ends(*channel, y.exponent) for channel in channel_terms(kernel, bias, x)], object)
-    plan = program.plan(operation)
-    smallest, largest = np.clip(ends, plan.low, plan.high).astype(np.int64).T
+    smallest, largest = np.clip(ends, *output_limits(y, operation.activation)).astype(np.int64).T
     is_constant = smallest == largest
     return dataclasses.replace(
         operation,

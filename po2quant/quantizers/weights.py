@@ -10,6 +10,7 @@ import qkeras
 import tensorflow as tf
 
 from po2quant import scale as po2
+from po2quant.fixed_point import check_scales
 from po2quant.quantizers.base import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO, Quantizer
 from po2quant.quantizers.functional import fake_quantize_per_channel, symmetric_scale
 from po2quant.quantizers.learned import learned_quantize
@@ -185,7 +186,13 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         super().build(input_shape)
 
     def load_own_variables(self, store: dict[str, np.ndarray]) -> None:
-        """Restore the state; QKeras layers build their quantizers only when they are first called."""
+        """Restore the state; QKeras layers build their quantizers only when they are first called.
+
+        Raises:
+            ValueError: for a scale that is frozen and that no quantizer has.
+        """
+        if "frozen_scale" in store and "frozen" in store and np.any(store["frozen"]):
+            check_scales(store["frozen_scale"])
         if not self.built and "frozen_scale" in store:
             self.build(store["frozen_scale"].shape)
         super().load_own_variables(store)

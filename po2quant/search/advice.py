@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from po2quant.cost import LayerShape
-from po2quant.search.allocation import pareto_seeds, spread_budgets
+from po2quant.search.allocation import Allocator
+from po2quant.search.problem import SearchProblem, Values
 from po2quant.search.sensitivity import Sensitivity
-from po2quant.search.space import BETWEEN_SLOTS, SearchSpace, size_of_values
+from po2quant.search.space import BETWEEN_SLOTS
 
 BUDGETS = 32
 TOLERATED_ERROR = 0.01
@@ -57,7 +57,7 @@ class Advisor:
     """Proposes the untried configuration of which most improvement is expected.
 
     Equation:
-        score = metric(log sum_s e_s(w_s)) * factor(size), where e_s(w) is the output error of slot s at width w alone,
+        score = metric(log sum_s e_s(w_s)) * factor(cost), where e_s(w) is the output error of slot s at width w alone,
         and the metric is regressed over the trials (:class:`MetricByError`). Improvements are over the best of these
         scores, not over a measured one, which may be luck.
 
@@ -65,35 +65,23 @@ class Advisor:
     trial. A search over one number, the error, needs few trials where one over all widths needs hundreds.
 
     Args:
-        space: widths to choose from.
-        layers: the network as the bit accounting sees it.
+        problem: what is searched.
         sensitivities: what each width of each slot costs.
-        size_factor: given a size in bits, returns the factor of the metric.
-        max_bits: largest size of a network; None: any.
 
     Reference:
         Dong et al., "HAWQ-V2", arXiv 1911.03852: the sum of independent errors ranks configurations.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        layers: Sequence[LayerShape],
-        sensitivities: Sequence[Sensitivity],
-        size_factor: Callable[[int], float],
-        max_bits: int | None = None,
-    ) -> None:
-        self._layers, self._size_factor = layers, size_factor
+    def __init__(self, problem: SearchProblem, sensitivities: Sequence[Sensitivity]) -> None:
+        space, layers, self._goal = problem.space, problem.layers, problem.goal
         self._predicted: dict[tuple[int, ...], tuple[float, float]] = {}
         self._errors = {(row.slot, row.bits): row.output_error for row in sensitivities}
         self._choices = {choice.name: choice.values for choice in space.hyperparameters(layers).space}
-        budgets = spread_budgets(sensitivities, layers, BUDGETS, space.groups, max_bits)
-        allocations = pareto_seeds(sensitivities, layers, budgets, space.groups)
+        allocator = Allocator(sensitivities, layers, space.groups)
+        allocations = allocator.pareto(allocator.spread_budgets(BUDGETS, problem.goal.limit))
         self._allocations = [space.values_of(allocation.widths, layers) for allocation in allocations]
 
-    def __call__(
-        self, trials: Sequence[tuple[Mapping[str, int], float]], taken: Sequence[Mapping[str, int]] = ()
-    ) -> dict[str, int] | None:
+    def __call__(self, trials: Sequence[tuple[Values, float]], taken: Sequence[Values] = ()) -> dict[str, int] | None:
         """Return the values of the next trial.
 
         Where hardly any improvement is expected, every second answer is None, so that another model has its turn, and
@@ -113,7 +101,7 @@ class Advisor:
         candidates = [
             values
             for values in (*self._allocations, *self._changes(best_values))
-            if self._key(values) not in tried and self._log_error_and_factor(values)[1] > 0.0
+            if self._key(values) not in tried and self._goal.allows(self._log_error_and_cost(values)[1])
         ]
         if not candidates:
             return None
@@ -123,7 +111,7 @@ class Advisor:
             return dict(candidates[int(np.argmax(improvements))])
         return dict(candidates[int(np.argmax(metric.expected(errors) * factors))]) if len(trials) % 2 == 0 else None
 
-    def trimmed(self, values: Mapping[str, int]) -> dict[str, int]:
+    def trimmed(self, values: Values) -> dict[str, int]:
         """Return values without the bits that hardly lower the error, cheapest bits first.
 
         The summed error grows by at most :data:`TOLERATED_ERROR` of itself.
@@ -137,27 +125,26 @@ class Advisor:
                 trimmed = narrower
         return trimmed
 
-    def _changes(self, values: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    def _changes(self, values: Values) -> Iterator[dict[str, int]]:
         """Yield the configurations that differ from the given one in one choice."""
         for name, widths in self._choices.items():
             for bits in widths:
                 if bits != values[name]:
                     yield {**values, name: bits}
 
-    def _key(self, values: Mapping[str, int]) -> tuple[int, ...]:
+    def _key(self, values: Values) -> tuple[int, ...]:
         return tuple(values[name] for name in self._choices)
 
-    def _log_errors_and_factors(self, configurations: Iterable[Mapping[str, int]]) -> tuple[np.ndarray, np.ndarray]:
-        errors, factors = zip(*map(self._log_error_and_factor, configurations), strict=True)
-        return np.array(errors), np.array(factors)
+    def _log_errors_and_factors(self, configurations: Iterable[Values]) -> tuple[np.ndarray, np.ndarray]:
+        errors, costs = zip(*map(self._log_error_and_cost, configurations), strict=True)
+        return np.array(errors), np.array(list(map(self._goal.factor, costs)))
 
-    def _log_error_and_factor(self, values: Mapping[str, int]) -> tuple[float, float]:
+    def _log_error_and_cost(self, values: Values) -> tuple[float, float]:
         key = self._key(values)
         if key not in self._predicted:
-            size = size_of_values(values, self._layers)
-            self._predicted[key] = float(np.log(self._error(values) + _LEAST_ERROR)), self._size_factor(size)
+            self._predicted[key] = float(np.log(self._error(values) + _LEAST_ERROR)), self._goal.cost(values)
         return self._predicted[key]
 
-    def _error(self, values: Mapping[str, int]) -> float:
+    def _error(self, values: Values) -> float:
         slots = ((slot, bits) for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS))
         return sum(self._errors[slot, bits] for slot, bits in slots)

@@ -42,14 +42,18 @@ class Allocation:
     output_error: float
 
 
-def allocate(
-    rows: Sequence[Sensitivity],
-    layers: Sequence[LayerShape],
-    budget_bits: int,
-    groups: Mapping[str, str] | None = None,
-    measure: str = OUTPUT_ERROR,
-) -> Allocation:
-    """Return the widths of least summed sensitivity that fit a budget.
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    """A width of a group of slots; its size counts only what the narrowest width does not need."""
+
+    group: str
+    bits: int
+    cost: float
+    extra_bits: int
+
+
+class Allocator:
+    """Finds the widths of least summed sensitivity that fit a budget.
 
     Equation:
         minimise sum_sw c_sw x_sw over x_sw in {0, 1}, with sum_w x_sw = 1 for each slot s and
@@ -61,77 +65,27 @@ def allocate(
     Args:
         rows: sensitivities of every slot at each width that it may take.
         layers: layers of the network as the bit accounting sees them.
-        budget_bits: largest size of the network, in bits, as :func:`po2quant.cost.network_size` counts them.
         groups: group of a slot; the slots of one group get one width. Others are on their own.
         measure: ``'output_error'`` or ``'loss_increase'``.
 
     Raises:
-        ValueError: for a budget below the smallest size, or rows that do not cover the network.
+        ValueError: for rows that do not cover the network, or groups whose slots share no width.
 
     Reference:
         Yao et al., "HAWQ-V3", arXiv 2011.10680: bit widths by an integer linear program.
     """
-    problem = _Problem(rows, layers, groups or {}, measure)
-    return problem.solve(budget_bits)
-
-
-def pareto_seeds(
-    rows: Sequence[Sensitivity],
-    layers: Sequence[LayerShape],
-    budgets: Iterable[int] | None = None,
-    groups: Mapping[str, str] | None = None,
-    measure: str = OUTPUT_ERROR,
-) -> list[Allocation]:
-    """Return the different allocations at several budgets, small to large.
-
-    Args:
-        rows: as in :func:`allocate`.
-        layers: as in :func:`allocate`.
-        budgets: sizes in bits; by default :data:`SEEDS` of them, as :func:`spread_budgets` has them.
-        groups: as in :func:`allocate`.
-        measure: as in :func:`allocate`.
-    """
-    problem = _Problem(rows, layers, groups or {}, measure)
-    budgets = problem.spread_budgets(SEEDS) if budgets is None else sorted(budgets)
-    allocations = [problem.solve(budget) for budget in budgets]
-    return list({tuple(allocation.widths.values()): allocation for allocation in allocations}.values())
-
-
-def spread_budgets(
-    rows: Sequence[Sensitivity],
-    layers: Sequence[LayerShape],
-    count: int,
-    groups: Mapping[str, str] | None = None,
-    max_bits: int | None = None,
-) -> list[int]:
-    """Return sizes from the smallest possible one to the reference's or a limit, each larger by the same factor.
-
-    AutoQKeras' score rises by the same amount with each factor. The largest size that is of use takes the place of a
-    larger end.
-    """
-    return _Problem(rows, layers, groups or {}, OUTPUT_ERROR).spread_budgets(count, max_bits)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Choice:
-    """A width of a group of slots; its size counts only what the narrowest width does not need."""
-
-    group: str
-    bits: int
-    cost: float
-    extra_bits: int
-
-
-class _Problem:
-    """The integer program of a network; only the budget is open."""
 
     def __init__(
-        self, rows: Sequence[Sensitivity], layers: Sequence[LayerShape], groups: Mapping[str, str], measure: str
+        self,
+        rows: Sequence[Sensitivity],
+        layers: Sequence[LayerShape],
+        groups: Mapping[str, str] | None = None,
+        measure: str = OUTPUT_ERROR,
     ) -> None:
         _check_measure(measure)
         self._layers, elements = layers, _elements_by_slot(layers)
         self._rows = _rows_by_slot(rows, elements)
-        self._groups = {slot: groups.get(slot, slot) for slot in elements}
+        self._groups = {slot: (groups or {}).get(slot, slot) for slot in elements}
         self._choices = [
             choice
             for group in dict.fromkeys(self._groups.values())
@@ -160,15 +114,29 @@ class _Problem:
     def _size(self, bits_by_group: Mapping[str, int]) -> int:
         return size_of_values(self._widths(bits_by_group), self._layers)
 
-    def spread_budgets(self, count: int, max_bits: int | None = None) -> list[int]:
-        """Return sizes from the smallest to the reference's, a limit or the largest, in equal ratios."""
+    def spread_budgets(self, count: int, max_bits: float | None = None) -> list[int]:
+        """Return sizes from the smallest possible one to the reference's or a limit, each larger by the same factor.
+
+        AutoQKeras' score rises by the same amount with each factor. The largest size that is of use takes the place of
+        a larger end.
+        """
         largest = self._size({choice.group: choice.bits for choice in self._choices})
         wanted = network_size(self._layers, reference_config(self._layers)).total_bits if max_bits is None else max_bits
         top = max(min(largest, wanted), self._smallest_bits)
         return np.geomspace(self._smallest_bits, top, count).round().astype(int).tolist()
 
-    def solve(self, budget_bits: int) -> Allocation:
-        """Return the allocation of least cost within a budget."""
+    def pareto(self, budgets: Iterable[int] | None = None) -> list[Allocation]:
+        """Return the different allocations at several budgets, small to large; by default at :data:`SEEDS` of them."""
+        budgets = self.spread_budgets(SEEDS) if budgets is None else sorted(budgets)
+        allocations = map(self.allocate, budgets)
+        return list({tuple(allocation.widths.values()): allocation for allocation in allocations}.values())
+
+    def allocate(self, budget_bits: int) -> Allocation:
+        """Return the allocation of least summed sensitivity whose size in bits is within a budget.
+
+        Raises:
+            ValueError: for a budget below the smallest size.
+        """
         if budget_bits < self._smallest_bits:
             raise ValueError(
                 f"budget_bits must be at least {self._smallest_bits}, the size of the network at its narrowest widths. "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,16 @@ import keras_tuner
 import numpy as np
 import sklearn
 from keras_tuner.engine.trial import Trial, TrialStatus
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 
-from po2quant.cost import LayerShape
 from po2quant.files import write_json
-from po2quant.search.space import SearchSpace, size_of_values
+from po2quant.search.problem import SearchProblem, Values
 from po2quant.search.trial_log import COMPLETED, TrialRow
 
 OBJECTIVE = keras_tuner.Objective("score", "max")
 RANDOM_TRIALS = 5
-Advice = Callable[[Sequence[tuple[Mapping[str, int], float]], Sequence[Mapping[str, int]]], dict[str, int] | None]
+Advice = Callable[[Sequence[tuple[Values, float]], Sequence[Values]], dict[str, int] | None]
 _CANDIDATES, _CHANGED_TRIALS, _CHANGED_CHOICES = 1000, 5, 3
 _KERNEL_TRIALS = 200
 """Most trials that the Gaussian process' length scale is fitted to, which takes time as their number's cube."""
@@ -30,29 +31,39 @@ _CHANGES = 100
 
 
 class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
-    """A Bayesian oracle that first tries given configurations, and no configuration twice.
+    """A Bayesian oracle that first tries given configurations, and none twice or above the limit.
 
-    Its state on disk is whole at any moment: ``kill -9`` loses no trial.
+    The flat configurations of the space come first, so that a search never ends below them. The state on disk is whole
+    at any moment: ``kill -9`` loses no trial.
 
     Args:
-        first: hyperparameter values of the first trials.
-        random_trials: trials at random after them, before the Gaussian process chooses.
+        problem: what is searched.
+        promising: values of the next trials.
         advise: given values and score of each completed trial, and the values of all others, returns the values of the
             next one, or None where the Gaussian process shall choose.
-        fits: given values, returns whether they may be tried; the narrowest may.
-        arguments: those of Keras Tuner's ``BayesianOptimizationOracle``.
+        random_trials: trials at random before the Gaussian process chooses.
     """
 
     def __init__(
         self,
-        first: Sequence[Mapping[str, int]],
-        random_trials: int,
+        problem: SearchProblem,
+        promising: Sequence[Values] = (),
         advise: Advice | None = None,
-        fits: Callable[[Mapping[str, int]], bool] = lambda values: True,
-        **arguments: Any,
+        random_trials: int = RANDOM_TRIALS,
     ) -> None:
-        super().__init__(num_initial_points=len(first) + random_trials, **arguments)
-        self._first, self._advise, self._fits = first, advise, fits
+        first = list(filter(problem.fits, (*problem.space.flat_values(problem.layers), *promising)))
+        self._first = [values for index, values in enumerate(first) if values not in first[:index]]
+        self._advise, self._fits = advise, problem.fits
+        super().__init__(
+            num_initial_points=len(self._first) + random_trials,
+            objective=OBJECTIVE,
+            max_trials=problem.max_trials,
+            hyperparameters=problem.space.hyperparameters(problem.layers),
+            allow_new_entries=False,
+            seed=first_seed(problem),
+            max_retries_per_trial=0,
+            max_consecutive_failed_trials=problem.max_trials + 1,
+        )
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return the values of a trial; ids count from 0."""
@@ -109,13 +120,15 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         """Return a Gaussian process of all trials, its kernel fitted to at most :data:`_KERNEL_TRIALS` of them."""
         vectors, scores = self._vectorize_trials()
         step = math.ceil(len(scores) / _KERNEL_TRIALS)
-        self.gpr.fit(vectors[::step], scores[::step])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # said whenever a choice does not matter
+            self.gpr.fit(vectors[::step], scores[::step])
         if step == 1:
             return self.gpr
         process = sklearn.clone(self.gpr).set_params(kernel=self.gpr.kernel_, optimizer=None)
         return process.fit(vectors, scores)
 
-    def _untried(self, values: Mapping[str, int], trial_id: str) -> dict[str, int] | None:
+    def _untried(self, values: Values, trial_id: str) -> dict[str, int] | None:
         """Return values that no trial has had: the given ones, with as few random changes as that takes."""
         rng = np.random.default_rng((self.seed, int(trial_id)))
         choices = [choice for choice in self.hyperparameters.space if len(getattr(choice, "values", ())) > 1]
@@ -131,7 +144,7 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
             changed = self._narrowed(changed, choices, rng)
         return None
 
-    def _narrowed(self, values: Mapping[str, int], choices: Sequence[Any], rng: np.random.Generator) -> dict[str, int]:
+    def _narrowed(self, values: Values, choices: Sequence[Any], rng: np.random.Generator) -> dict[str, int]:
         """Return values with as many random ones narrower as it takes to fit."""
         narrowed = dict(values)
         while not self._fits(narrowed):
@@ -161,6 +174,11 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         self._retry_queue = sorted(unfinished(self), reverse=True)
 
 
+def first_seed(problem: SearchProblem) -> int:
+    """Return the seed of an oracle: Keras Tuner takes 0 for no seed."""
+    return problem.seed + 1
+
+
 def unfinished(oracle: keras_tuner.Oracle) -> list[str]:
     """Return the ids of the trials that run or wait to run again."""
     return [trial_id for trial_id, trial in oracle.trials.items() if trial.status == TrialStatus.RUNNING]
@@ -175,47 +193,3 @@ def end_trial(oracle: keras_tuner.Oracle, row: TrialRow) -> None:
         oracle._retry_queue.remove(row.trial_id)
     trial.status = TrialStatus.COMPLETED if row.status == COMPLETED else TrialStatus.FAILED
     oracle.end_trial(trial)
-
-
-def bayesian_oracle(
-    space: SearchSpace,
-    layers: Sequence[LayerShape],
-    max_trials: int,
-    seed: int,
-    promising: Sequence[Mapping[str, int]] = (),
-    advise: Advice | None = None,
-    random_trials: int = RANDOM_TRIALS,
-    max_bits: int | None = None,
-) -> SeededOracle:
-    """Return an oracle over the widths of a network.
-
-    It tries the flat configurations of the space first, so that a search never ends below them.
-
-    Args:
-        space: widths to choose from.
-        layers: the network as the bit accounting sees it.
-        max_trials: trials in all.
-        seed: of its choices.
-        promising: hyperparameter values of the next trials.
-        advise: chooses the trials after them as long as it expects a better one.
-        random_trials: trials at random before the Gaussian process chooses.
-        max_bits: largest size of a network; None: any.
-    """
-
-    def fits(values: Mapping[str, int]) -> bool:
-        return max_bits is None or size_of_values(values, layers) <= max_bits
-
-    first = [values for values in (*space.flat_values(layers), *promising) if fits(values)]
-    return SeededOracle(
-        [values for index, values in enumerate(first) if values not in first[:index]],
-        random_trials,
-        advise,
-        fits,
-        objective=OBJECTIVE,
-        max_trials=max_trials,
-        hyperparameters=space.hyperparameters(layers),
-        allow_new_entries=False,
-        seed=seed + 1,  # Keras Tuner takes 0 for no seed
-        max_retries_per_trial=0,
-        max_consecutive_failed_trials=max_trials + 1,
-    )

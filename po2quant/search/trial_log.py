@@ -19,10 +19,10 @@ class TrialRow:
     Args:
         trial_id: Keras Tuner's id.
         status: ``"completed"`` or ``"failed"``.
-        score: metric times forgiving factor; what the search maximises.
+        score: metric times the factor of its cost; what the search maximises.
         metric: best validation value over the trial's epochs.
         size_bits: size of the trial's configuration.
-        size_ratio: its size over the reference's.
+        size_ratio: its cost over the reference's, which is the ratio of their sizes where size is what it costs.
         seconds: wall time.
         error: what went wrong, empty where nothing did.
     """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,8 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
-from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
+from po2quant.cost import network_size
 from po2quant.files import replaced_whole, write_csv
 from po2quant.runs.names import (
     BEST_WEIGHTS,
@@ -27,17 +28,12 @@ from po2quant.runs.names import (
     TUNER_FOLDER,
 )
 from po2quant.search.oracle import OBJECTIVE, end_trial, unfinished
+from po2quant.search.problem import SearchProblem
 from po2quant.search.space import config_from_values
+from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import COMPLETED, FAILED, TrialLog, TrialRow
-from po2quant.training.fit import (
-    DivergedError,
-    save_weights,
-    train_epoch,
-    validation_logs,
-)
-from po2quant.training.pipeline import Pipeline
+from po2quant.training.fit import save_weights
 from po2quant.training.progress import SILENT, ProgressLine
-from po2quant.training.reusable import ReusableNetwork
 
 KEPT_TRIALS = 3
 EPOCHS_VALUE = "tuner/epochs"
@@ -47,56 +43,33 @@ EPOCHS_VALUE = "tuner/epochs"
 class BitWidthTuner(keras_tuner.Tuner):
     """Tries configurations of one quantized network and keeps the one of highest score.
 
-    score = metric * forgiving factor, where the metric is the best validation value over a trial's
-    epochs. Every trial starts from the same weights, with its own calibration and a fresh optimizer
-    state, in the graph that the first trial compiled.
+    score = metric * factor of the cost, where the metric is the best validation value over a trial's epochs.
 
     ``folder`` gets ``trials.csv``, a folder for each trial (the best few keep their weights), the weights of the best
     as ``best.weights.h5`` and TensorBoard's logs and hyperparameters.
 
     Args:
-        network: quantized network with float weights.
-        layers: its layers as the bit accounting sees them.
+        problem: what is searched.
+        training: trains a trial, in the graph that the first one compiled.
         oracle: what to try.
-        dataset: training and validation splits, used without augmentation; the test split is not touched.
-        calibration_inputs: inputs that set the activation ranges of each trial.
-        recipe: loss, rates, batch size.
-        selection: value of the validation logs, in [0, 1], to maximise.
-        epochs: epochs of a trial.
         folder: run folder; an unfinished search in it goes on.
-        forgiving_factor: given the sizes of trial and reference, returns the factor of the metric.
-        reference_bits: size of the reference; None means the bit accounting's.
-        seed: of the order of samples.
         line: shows progress, in trials.
         kept_trials: how many of the best trials keep their weights.
     """
 
     def __init__(
         self,
-        network: ReusableNetwork,
-        layers: Sequence[LayerShape],
+        problem: SearchProblem,
+        training: TrialTraining,
         oracle: keras_tuner.Oracle,
-        dataset: Dataset,
-        calibration_inputs: np.ndarray,
-        recipe: Recipe,
-        selection: Callable[[Mapping[str, float]], float],
-        epochs: int,
         folder: Path,
-        forgiving_factor: Callable[[int, int], float] | None = None,
-        reference_bits: int | None = None,
-        seed: int = 0,
         line: ProgressLine = SILENT,
         kept_trials: int = KEPT_TRIALS,
     ) -> None:
-        self._network, self._model, self._layers = network, network.model, layers
-        self._train_pipeline = Pipeline(dataset.train.without_augmentation())
-        self._validation_pipeline, self._data = Pipeline(dataset.validation), dataset.describe()
-        self._calibration_inputs, self._recipe, self._selection = calibration_inputs, recipe, selection
-        self._epochs, self._seed, self._line, self._kept_trials = epochs, seed, line, kept_trials
-        self._folder = folder
-        self._factor = forgiving_factor or ForgivingFactor()
-        self._reference_bits = reference_bits or network_size(layers, reference_config(layers)).total_bits
-        super().__init__(oracle=oracle, directory=str(folder), project_name=TUNER_FOLDER, overwrite=False)
+        self._problem, self._training, self._folder = problem, training, folder
+        self._line, self._kept_trials = line, kept_trials
+        with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it resumes
+            super().__init__(oracle=oracle, directory=str(folder), project_name=TUNER_FOLDER, overwrite=False)
         oracle.verbose = 0
         self.log = TrialLog(folder / TRIALS_CSV, oracle.trials)
         running = unfinished(oracle)
@@ -121,14 +94,14 @@ class BitWidthTuner(keras_tuner.Tuner):
 
     def _try(self, trial_id: str, values: Mapping[str, Any]) -> TrialRow:
         """Return what comes out of a trial; its files are in its folder."""
-        start = time.perf_counter()
-        config = config_from_values(values, self._layers, f"trial_{trial_id}")
-        size_bits = network_size(self._layers, config).total_bits
-        ratio, factor = size_bits / self._reference_bits, self._factor(size_bits, self._reference_bits)
+        start, goal = time.perf_counter(), self._problem.goal
+        config = config_from_values(values, self._problem.layers, f"trial_{trial_id}")
+        size_bits, cost = network_size(self._problem.layers, config).total_bits, goal.cost(values)
+        ratio, factor = cost / goal.reference, goal.factor(cost)
         self._show(f"trial {len(self.log.rows) + 1}/{self.oracle.max_trials or '?'}, {ratio:.0%} of reference")
         status, score, metric, error = FAILED, None, None, ""
         try:
-            metric = self._train(config, trial_id, values.get(EPOCHS_VALUE, self._epochs), factor)
+            metric = self._train(config, trial_id, values.get(EPOCHS_VALUE, self._problem.epochs), factor)
             status, score = COMPLETED, metric * factor
         except Exception as exception:
             self._weights(trial_id).unlink(missing_ok=True)
@@ -155,24 +128,18 @@ class BitWidthTuner(keras_tuner.Tuner):
 
     def _train(self, config: BitConfig, trial_id: str, epochs: int, factor: float) -> float:
         """Return the best validation value of a trial, whose weights are saved if they may be kept."""
-        self._network.reset(config, self._calibration_inputs)
         folder = self.trial_folder(trial_id)
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / TRIAL_CONFIG)
         kept = self.log.ranked()[: self._kept_trials]
         least_score = kept[-1].score if len(kept) == self._kept_trials else -np.inf
         rows, metric = [], -np.inf
-        for epoch in range(epochs):
-            logs = train_epoch(self._model, self._train_pipeline, self._recipe, epoch, self._seed, epochs=epochs)
-            validation = validation_logs(self._model, self._validation_pipeline, self._recipe)
-            rows.append({"epoch": epoch + 1, **logs, **{f"val_{name}": value for name, value in validation.items()}})
-            value = self._selection(validation)
-            if not np.isfinite(value):
-                raise DivergedError(f"the validation value of epoch {epoch + 1} is {value}")
+        for row, value in self._training.run(config, epochs, self._problem.seed):
+            rows.append(row)
             if value > metric:
                 metric = value
                 if metric * factor > least_score:
-                    save_weights(self._model, self._weights(trial_id))
+                    save_weights(self._training.network.model, self._weights(trial_id))
         write_csv(folder / EPOCHS_CSV, rows)
         return float(metric)
 
@@ -214,12 +181,12 @@ class BitWidthTuner(keras_tuner.Tuner):
             "found_by": "po2quant search",
             "trial": best.trial_id,
             "trials": len(self.log.rows),
-            "epochs_per_trial": self._epochs,
-            "seed": self._seed,
+            "epochs_per_trial": self._problem.epochs,
+            "seed": self._problem.seed,
             "score": best.score,
             "metric": best.metric,
             "size_bits": best.size_bits,
-            "reference_size_bits": self._reference_bits,
-            "data": self._data,
+            "reference_size_bits": self._problem.goal.reference,
+            "data": self._training.dataset.describe(),
         }
         return BitConfig(found.layers, name, provenance)

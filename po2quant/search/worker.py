@@ -21,11 +21,11 @@ from po2quant.compat import keras_tuner_service
 from po2quant.files import read_json
 from po2quant.search.authentication import TOKEN_FILE, read_token, signed_stub
 from po2quant.search.oracle import OBJECTIVE
-from po2quant.search.run import make_tuner, trial_inputs
 from po2quant.search.settings import SearchSettings
+from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
-from po2quant.training.finetune import Experiment, reusable_network
+from po2quant.training.finetune import Experiment
 
 FLOAT_FOLDER, WORKERS_FOLDER = "float", "workers"
 SEARCH_FILE, TRIAL_CSV = "search.json", "trial.csv"
@@ -85,13 +85,12 @@ def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, a
     _check_same_search(folder, search_identity(experiment, settings))
     token = read_token(folder / WORKERS_FOLDER)
     keras.utils.set_random_seed(experiment.seed)
-    layers, network = experiment.network.layers, reusable_network(experiment)
-    samples = trial_inputs(experiment.dataset, network.model, experiment.seed)
+    problem = settings.problem(experiment.network.layers, experiment.seed)
+    training = TrialTraining.of(experiment)
     own_id = uuid.uuid4().hex[:8]
     os.environ.setdefault("KERASTUNER_TUNER_ID", own_id)
     os.environ |= {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(port), "no_grpc_proxy": host}
-    oracle, own_folder = keras_tuner.Oracle(OBJECTIVE), folder / WORKERS_FOLDER / own_id
-    tuner = make_tuner(WorkerTuner, experiment, network, layers, samples, oracle, settings, own_folder)
+    tuner = WorkerTuner(problem, training, keras_tuner.Oracle(OBJECTIVE), folder / WORKERS_FOLDER / own_id)
     with _connect(address) as channel:
         tuner.oracle.stub = signed_stub(channel, token, tuner.tuner_id)
         with signs_of_life(tuner, tuner.oracle.stub, address):

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant.benchmark import Recipe, Split
+from po2quant.compat import build_loss_and_metrics
 from po2quant.files import replaced_whole, write_csv
 from po2quant.network import slot_quantizers, weight_quantizers
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
@@ -90,6 +91,7 @@ def train_epoch(
         _schedule_learned_scales(model, recipe, len(train), epoch, epochs or recipe.epochs)
     batches = train.epoch(recipe.batch_size, seed, epoch)
     callbacks = [ExponentSearch(recipe.exponent_interval)] if keeps_exponents(model) else []
+    _build_before_tracing(model, batches)
     history = model.fit(batches, shuffle=False, verbose=0, callbacks=[BatchProgress(line), *callbacks])
     logs = {name: float(values[-1]) for name, values in history.history.items()}
     if not math.isfinite(logs["loss"]):
@@ -115,7 +117,14 @@ def _schedule_learned_scales(model: keras.Model, recipe: Recipe, samples: int, e
 
 def validation_logs(model: keras.Model, validation: Pipeline, recipe: Recipe) -> dict[str, float]:
     """Return loss and metrics on the validation split."""
-    return model.evaluate(validation.in_order(recipe.batch_size), verbose=0, return_dict=True)
+    batches = validation.in_order(recipe.batch_size)
+    _build_before_tracing(model, batches)
+    return model.evaluate(batches, verbose=0, return_dict=True)
+
+
+def _build_before_tracing(model: keras.Model, batches: tf.data.Dataset) -> None:
+    _, targets = batches.element_spec
+    build_loss_and_metrics(model, tuple(targets.shape), targets.dtype.name)
 
 
 def fit(

@@ -22,7 +22,7 @@ from po2quant.network import (
     weight_quantizers,
 )
 from po2quant.quantizers import AUTO, AUTO_PO2
-from po2quant.training.weights import is_quantized_checkpoint, load_weights
+from po2quant.runs.weight_files import is_quantized_checkpoint, load_weights
 
 CALIBRATION_SAMPLES = 256
 EVALUATION_BATCH_SIZE = 128
@@ -199,29 +199,37 @@ def _check_scales(model: keras.Model, path: Path) -> None:
     """Raise ValueError where a stored scale is of another kind than its quantizer's; a range only if that matters."""
     for weight in weight_quantizers(model):
         if weight.quantizer.frozen and not _scales_fit(weight):
-            _refuse_scales(path, f"{weight.part} of {weight.layer.name}", weight.quantizer.alpha)
+            part = f"{weight.part} of {weight.layer.name}"
+            _refuse_scales(path, part, weight.quantizer.alpha, _stored_scales(weight))
     for name, quantizer in activation_quantizers(model):
         if quantizer.frozen and quantizer.alpha == AUTO_PO2 and quantizer.range != (0.0, 0.0):
             _, largest_integer = integer_range(quantizer.bits, quantizer.signed, quantizer.narrow_range)
             if not _is_close(quantizer.range[1], largest_integer * quantizer.scale):
-                _refuse_scales(path, name, quantizer.alpha)
+                _refuse_scales(path, name, quantizer.alpha, np.asarray(quantizer.range[1] / largest_integer))
+
+
+def _stored_scales(weight: QuantizedWeight) -> np.ndarray:
+    return np.asarray(weight.quantizer.get_config()["post_training_scale"])
 
 
 def _scales_fit(weight: QuantizedWeight) -> bool:
-    stored = np.asarray(weight.quantizer.get_config()["post_training_scale"])
+    stored = _stored_scales(weight)
     is_power_of_two = bool(np.all(np.frexp(stored)[0] == 0.5))
-    is_expected = weight.quantizer.alpha != AUTO
-    return is_power_of_two == is_expected or _is_close(stored, weight.quantizer.compute_scale(weight.variable))
+    if weight.quantizer.alpha != AUTO:
+        return is_power_of_two
+    return not is_power_of_two or _is_close(stored, weight.quantizer.compute_scale(weight.variable))
 
 
 def _is_close(a: np.ndarray | float, b: np.ndarray | float) -> bool:
     return np.allclose(a, b, rtol=SCALE_TOLERANCE, atol=0.0)
 
 
-def _refuse_scales(path: Path, part: str, alpha: str) -> None:
-    stored = "powers of two" if alpha == AUTO else "real numbers"
+def _refuse_scales(path: Path, part: str, alpha: str, stored: np.ndarray) -> None:
+    is_power_of_two = np.frexp(stored)[0] == 0.5
+    kind, shown = ("powers of two", stored) if alpha == AUTO else ("real numbers", stored[~is_power_of_two])
     raise ValueError(
-        f"{path} holds other scales than --config and --alpha: those of the {part} are {stored}, not {alpha!r}"
+        f"{path} holds other scales than --config and --alpha: those of the {part} are {kind}, not {alpha!r}. "
+        f"Received: {shown.flat[0]:.9g}"
     )
 
 

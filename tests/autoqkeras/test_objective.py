@@ -8,6 +8,7 @@ from po2quant.autoqkeras.objective import DEFAULT_GOAL, BitsGoal, MetricObjectiv
 from po2quant.benchmark import inverse_loss
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, network_size
+from po2quant.search.space import SearchSpace
 
 LOGS = {"loss": 0.5, "accuracy": 0.75, "auc": 0.9}
 
@@ -105,10 +106,11 @@ def test_the_published_goal_gives_the_published_factor(shared):
     published = json.loads(shared("published_configs/autoqkeras_run_config.json").read_text())["goal"]
     spec = load_benchmark("anomaly_detection").network()[1]
     layers = spec.fold().layers
-    factor = BitsGoal.from_dict(published).size_factor(layers)
-    trial_bits = network_size(layers, BitConfig.load(spec.mpq_config)).total_bits
-    assert (trial_bits, factor.reference_bits) == (1259512, 4321016)
-    assert round(100 * (factor(trial_bits, 1) - 1), 2) == 8.89
+    of_network = BitsGoal.from_dict(published).of_network(layers)
+    known = SearchSpace().values_of_config(BitConfig.load(spec.mpq_config), layers)
+    trial_bits = of_network.cost(known)
+    assert (trial_bits, of_network.reference) == (1259512, 4321016)
+    assert round(100 * (of_network.factor(trial_bits) - 1), 2) == 8.89
 
 
 def test_what_the_goal_does_not_count_costs_nothing():
@@ -119,10 +121,11 @@ def test_what_the_goal_does_not_count_costs_nothing():
 
 
 def test_inputs_and_outputs_may_have_other_widths():
-    factor = goal(input_bits=16, output_bits=4, ref_bits=8, ref_bias_bits=8).size_factor(DENSE_NETWORK)
-    assert factor.extra_bits == 8 * 4 - 4 * 2
-    assert factor.reference_bits == 16 * 4 + 4 * 2 + 8 * (4 + 8 + 2)
-    assert factor(factor.reference_bits - factor.extra_bits, reference_bits=1) == 1.0
+    of_network = goal(input_bits=16, output_bits=4, ref_bits=8, ref_bias_bits=8).of_network(DENSE_NETWORK)
+    assert of_network.reference == 16 * 4 + 4 * 2 + 8 * (4 + 8 + 2)
+    eight = {"dense.kernel": 8, "dense.bias": 8, "activation.activation": 8}
+    assert of_network.cost(eight) == of_network.reference
+    assert of_network.factor(of_network.reference) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -146,4 +149,4 @@ def test_a_bad_goal_is_refused(wrong, message):
 def test_a_goal_that_counts_nothing_is_refused():
     nothing = goal(config={"default": []})
     with pytest.raises(ValueError, match="must count something"):
-        nothing.size_factor(nothing.counted_layers(DENSE_NETWORK))
+        nothing.of_network(nothing.counted_layers(DENSE_NETWORK))

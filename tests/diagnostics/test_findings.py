@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from po2quant.diagnostics import findings
+from po2quant.diagnostics.arrays import ArraySummary
 from po2quant.diagnostics.findings import ERROR, NOTE, WARNING, find, find_in_arrays
 from po2quant.diagnostics.measurement import COLUMNS, Measurement
-from po2quant.diagnostics.weight_files import ArraySummary
 
 SOUND = {
     "update_relative_mean": 0.01,

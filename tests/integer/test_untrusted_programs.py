@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from programs import INJECTIONS, NUMBERS, X, Y, damages, every_operation, exercise, pack, refused, unpacked, weights
 from refusals import complaint, refusal
 
+from po2quant.export.c.arena import ALIGNMENT_BYTES
 from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import memory_bytes, write_c
 from po2quant.export.litert.to_litert import OPERATORS
@@ -35,11 +36,13 @@ from po2quant.integer.operations import (
     LookUpTable,
     MaxPooling,
     Operation,
+    Requantize,
     Reshape,
     Tensor,
     Weights,
     ZeroPadding,
 )
+from po2quant.integer.operations.base import MAX_CHANNELS
 from po2quant.integer.program import MAX_TENSORS, Output, Program
 
 FILES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -168,6 +171,12 @@ def test_one_pixel_may_lose_its_two_axes_and_no_other_shape_may():
     complaint(program_of, pool, tensor("x", 2, 2, 3), tensor("y", 1, 3))
     dense = Dense("d", ("x",), "y", weights(5, 3), weights(3))
     complaint(program_of, dense, tensor("x", 5), tensor("y", 1, 1, 3))
+
+
+def test_weights_have_a_bounded_number_of_channels():
+    complaint(Weights, np.zeros((1, MAX_CHANNELS + 1), int), np.zeros(MAX_CHANNELS + 1, int), 8)
+    complaint(Weights, np.zeros((1, 0), int), np.zeros(0, int), 8)
+    complaint(Weights, np.zeros((), int), np.zeros((), int), 8)
 
 
 def test_a_program_has_an_input_an_output_and_bounded_numbers_of_both():
@@ -404,12 +413,14 @@ def test_no_field_takes_what_it_cannot_use(data):
         assert type(getattr(dataclasses.replace(record, **{field: value}), field)) is kind
 
 
-def test_as_many_tensors_as_there_may_be_are_placed(tmp_path):
-    """Each lives until the end."""
-    names = [f"t{i}" for i in range(MAX_TENSORS - 2)]
-    steps = [Reshape(name, ("x",), name) for name in names]
-    tensors = tuple(tensor(name, 1) for name in ("x", *names, "y"))
-    add = Add("y", tuple(names[-100:]), "y")
-    program = Program("many", tensors, ("x",), (*steps, add), (Output("y"),))
-    assert memory_bytes(program)[1] == 0
-    complaint(dataclasses.replace, program, tensors=(*tensors, tensor("z", 1)))
+def test_as_many_tensors_as_there_may_be_are_placed():
+    """All but a few live at once."""
+    names, sums = [f"t{i}" for i in range(4000)], [f"s{i}" for i in range(40)]
+    steps = [Requantize(name, ("x",), name) for name in names]
+    steps += [Add(name, tuple(names[i::40]), name) for i, name in enumerate(sums)]
+    rest = [f"r{i}" for i in range(MAX_TENSORS - 4042)]
+    steps += [Reshape(name, ("x",), name) for name in rest]
+    tensors = tuple(tensor(name, 1) for name in ("x", *names, *sums, *rest, "y"))
+    program = Program("many", tensors, ("x",), (*steps, Add("y", tuple(sums), "y")), (Output("y"),))
+    assert 4000 <= memory_bytes(program)[1] / ALIGNMENT_BYTES <= MAX_TENSORS
+    assert str(MAX_TENSORS) in complaint(dataclasses.replace, program, tensors=(*tensors, tensor("z", 1)))

@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from po2quant.cost import ForgivingFactor, LayerShape, network_size
+from po2quant.cost import LayerShape
 from po2quant.search.advice import Advisor, MetricByError
+from po2quant.search.problem import Goal, SearchProblem, SizeCost
 from po2quant.search.sensitivity import Sensitivity
-from po2quant.search.space import SearchSpace, config_from_values
+from po2quant.search.space import SearchSpace
 
 LAYERS = [LayerShape(f"dense_{index}", "Dense", "weights", (2,), 100 * 3**index, 2) for index in range(4)]
 SPACE = SearchSpace(kernel=(4, 8, 16), bias=(16,))
@@ -24,8 +25,11 @@ SENSITIVITIES = [
 ]
 
 
-def size_factor(size_bits):
-    return ForgivingFactor()(size_bits, 100_000)
+GOAL = Goal(SizeCost(LAYERS), reference=100_000)
+
+
+def advisor_of(sensitivities=SENSITIVITIES, space=SPACE):
+    return Advisor(SearchProblem(space, LAYERS, GOAL, max_trials=81), sensitivities)
 
 
 def error(values):
@@ -35,7 +39,7 @@ def error(values):
 def score(values, fall=0.08):
     """Return a score whose metric falls with the error, steeply about a given one."""
     metric = 1.0 / (1.0 + math.exp(60.0 * (error(values) - fall)))
-    return metric * size_factor(network_size(LAYERS, config_from_values(values, LAYERS)).total_bits)
+    return metric * GOAL.factor(GOAL.cost(values))
 
 
 def everything():
@@ -49,7 +53,7 @@ def everything():
     ("fall", "share"), [(0.02, 0.998), (0.08, 0.998), (0.15, 0.998), (0.25, 0.998), (0.3, 0.997), (0.39, 0.998)]
 )
 def test_a_few_trials_come_near_the_best_of_81_configurations(fall, share):
-    advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
+    advisor = advisor_of()
     trials = [(values, score(values, fall)) for values in SPACE.flat_values(LAYERS)]
     while len(trials) < 8 and (values := advisor(trials)) is not None:
         assert values not in [tried for tried, _ in trials]
@@ -76,13 +80,13 @@ def test_noise_is_regressed_away():
 
 
 def test_nothing_is_advised_before_the_first_trial_or_where_nothing_is_left():
-    advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
+    advisor = advisor_of()
     assert advisor([]) is None
     assert advisor([(values, score(values)) for values in everything()]) is None
 
 
 def test_what_other_workers_run_is_not_advised_again():
-    advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
+    advisor = advisor_of()
     everywhere = list(everything())
     trials = [(values, score(values)) for values in everywhere[:2]]
     running = [advisor(trials)]
@@ -93,7 +97,7 @@ def test_what_other_workers_run_is_not_advised_again():
 
 
 def test_where_nothing_better_is_expected_every_second_turn_is_passed_on():
-    advisor = Advisor(SPACE, LAYERS, SENSITIVITIES, size_factor)
+    advisor = advisor_of()
     ranked = sorted(((values, score(values)) for values in everything()), key=lambda trial: trial[1], reverse=True)
     assert advisor(ranked[:40]) is not None
     assert advisor(ranked[:41]) is None
@@ -103,12 +107,10 @@ def test_groups_are_advised_as_one_choice():
     groups = {"dense_0.kernel": "front", "dense_1.kernel": "front"}
     space = SearchSpace(kernel=(4, 8, 16), bias=(16,), groups=groups)
     flats = space.flat_values(LAYERS)
-    sizes = [network_size(LAYERS, config_from_values(values, LAYERS)).total_bits for values in flats]
-    trials = [
-        (values, metric * size_factor(size))
-        for values, metric, size in zip(flats, (0.94, 0.99, 1.0), sizes, strict=True)
-    ]
-    advised = Advisor(space, LAYERS, SENSITIVITIES, size_factor)(trials)
+    factors = [GOAL.factor(GOAL.cost(values)) for values in flats]
+    metrics = (0.94, 0.99, 1.0)
+    trials = [(values, metric * factor) for values, metric, factor in zip(flats, metrics, factors, strict=True)]
+    advised = advisor_of(space=space)(trials)
     assert advised.keys() == flats[0].keys()
     assert "dense_0.kernel/dense_1.kernel" in advised
 
@@ -116,7 +118,7 @@ def test_groups_are_advised_as_one_choice():
 def test_sensitivities_must_cover_the_network():
     rows = [row for row in SENSITIVITIES if row.slot != "dense_0.kernel"]
     with pytest.raises(ValueError, match=r"without dense_0\.kernel"):
-        Advisor(SPACE, LAYERS, rows, size_factor)
+        advisor_of(rows)
 
 
 def test_trimming_takes_away_the_bits_that_hardly_matter_and_no_others(monkeypatch):
@@ -125,7 +127,7 @@ def test_trimming_takes_away_the_bits_that_hardly_matter_and_no_others(monkeypat
         Sensitivity(row.slot, row.bits, 0.0, cheap[row.bits]) if row.slot == "dense_2.kernel" else row
         for row in SENSITIVITIES
     ]
-    advisor = Advisor(SPACE, LAYERS, rows, size_factor)
+    advisor = advisor_of(rows)
     wide = dict.fromkeys((f"dense_{index}.bias" for index in range(4)), 16)
     wide |= {"dense_0.kernel": 4, "dense_1.kernel": 8, "dense_2.kernel": 16, "dense_3.kernel": 16}
     assert advisor.trimmed(wide) == wide | {"dense_2.kernel": 8}

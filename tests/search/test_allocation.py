@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from networks import DENSE_NETWORK
 
 from po2quant.cost import LayerShape, network_size, reference_config
-from po2quant.search.allocation import (
-    MEASURES,
-    allocate,
-    pareto_seeds,
-    spread_budgets,
-)
+from po2quant.search.allocation import MEASURES, Allocator
 from po2quant.search.sensitivity import Sensitivity
 from po2quant.search.space import config_from_values
 
@@ -73,7 +68,7 @@ def test_it_finds_the_optimum_of_brute_force(problem, share, measure):
         tried.append((size_of(widths, layers), sum(costs[item] for item in widths.items())))
     smallest, largest = min(tried)[0], max(tried)[0]
     budget = smallest + math.floor(share * (largest - smallest))
-    found = allocate(rows, layers, budget, groups, measure)
+    found = Allocator(rows, layers, groups, measure).allocate(budget)
     assert found.size_bits == size_of(found.widths, layers) <= budget
     assert all(found.widths[a] == found.widths[b] for a in groups for b in groups if groups[a] == groups[b])
     optimum = min(cost for size, cost in tried if size <= budget)
@@ -84,20 +79,20 @@ def test_it_finds_the_optimum_of_brute_force(problem, share, measure):
 
 def test_an_infeasible_budget_names_the_smallest_size():
     smallest = size_of(dict.fromkeys(SLOTS, 4))
-    assert allocate(ROWS, LAYERS, smallest).widths == dict.fromkeys(SLOTS, 4)
+    assert Allocator(ROWS, LAYERS).allocate(smallest).widths == dict.fromkeys(SLOTS, 4)
     with pytest.raises(ValueError, match=rf"budget_bits must be at least {smallest}, .* budget_bits={smallest - 1}"):
-        allocate(ROWS, LAYERS, smallest - 1)
+        Allocator(ROWS, LAYERS).allocate(smallest - 1)
 
 
 def test_slots_of_a_group_take_the_widths_they_share():
     rows = [row for row in ROWS if (row.slot, row.bits) != ("dense.bias", 4)]
     groups = {"dense.kernel": "dense", "dense.bias": "dense"}
-    narrowest = spread_budgets(rows, LAYERS, 2, groups)[0]
-    widths = allocate(rows, LAYERS, narrowest, groups).widths
+    allocator = Allocator(rows, LAYERS, groups)
+    widths = allocator.allocate(allocator.spread_budgets(2)[0]).widths
     assert widths == {"activation.activation": 4, "dense.kernel": 8, "dense.bias": 8}
     apart = [row for row in rows if (row.slot == "dense.kernel") == (row.bits == 4) or row.slot == SLOTS[0]]
     with pytest.raises(ValueError, match=r"must share a width\. Received: none for dense\.kernel, dense\.bias"):
-        allocate(apart, LAYERS, 10**6, groups)
+        Allocator(apart, LAYERS, groups)
 
 
 def test_the_solver_says_nothing_on_standard_output(capfd):
@@ -106,14 +101,14 @@ def test_the_solver_says_nothing_on_standard_output(capfd):
     names = [f"activation_{index}" for index in range(100)]
     layers = [LayerShape(name, "Activation", "activation", (int(rng.integers(8, 10**5)),)) for name in names]
     costs = [(cost, cost * rng.uniform(0.002, 0.006)) for cost in (np.exp(rng.normal(-9.0, 3.0)) for _ in names)]
-    pareto_seeds(rows_of(costs, slots=[f"{name}.activation" for name in names]), layers)
+    Allocator(rows_of(costs, slots=[f"{name}.activation" for name in names]), layers).pareto()
     ctypes.CDLL(None).fflush(None)
     os.write(1, b"afterwards")
     assert capfd.readouterr().out == "afterwards"
 
 
 def test_budgets_spread_from_the_smallest_size_to_the_reference():
-    budgets = spread_budgets(ROWS, LAYERS, 3)
+    budgets = Allocator(ROWS, LAYERS).spread_budgets(3)
     reference = network_size(LAYERS, reference_config(LAYERS)).total_bits
     largest = size_of(dict.fromkeys(SLOTS, 16))
     assert (budgets[0], budgets[2]) == (size_of(dict.fromkeys(SLOTS, 4)), min(largest, reference))
@@ -121,24 +116,24 @@ def test_budgets_spread_from_the_smallest_size_to_the_reference():
 
 
 def test_seeds_differ_and_grow():
-    seeds = pareto_seeds(ROWS, LAYERS)
+    seeds = Allocator(ROWS, LAYERS).pareto()
     sizes, errors = [seed.size_bits for seed in seeds], [seed.output_error for seed in seeds]
     assert sizes == sorted(set(sizes)) and errors == sorted(set(errors), reverse=True)
     assert seeds[0].widths == dict.fromkeys(SLOTS, 4) and seeds[-1].output_error == 0.0
-    assert pareto_seeds(ROWS, LAYERS, [10**6, 10**7]) == [seeds[-1]]
+    assert Allocator(ROWS, LAYERS).pareto([10**6, 10**7]) == [seeds[-1]]
 
 
 def test_a_width_that_gains_nothing_is_not_paid_for():
     rows = rows_of([(0.0, 0.0), (0.2, 0.0), (0.3, 0.3)])
     widths = {"activation.activation": 4, "dense.kernel": 8, "dense.bias": 16}
-    assert allocate(rows, LAYERS, 10**6).widths == widths
-    assert spread_budgets(rows, LAYERS, 2)[-1] == size_of(widths)
+    assert Allocator(rows, LAYERS).allocate(10**6).widths == widths
+    assert Allocator(rows, LAYERS).spread_budgets(2)[-1] == size_of(widths)
 
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"measure must be one of output_error, loss_increase\. Received: .*'loss'"):
-        allocate(ROWS, LAYERS, 10**6, measure="loss")
+        Allocator(ROWS, LAYERS, measure="loss")
     with pytest.raises(ValueError, match=r"without dense\.bias, with unknown other\.kernel"):
-        allocate([*ROWS[:6], Sensitivity("other.kernel", 4, 0.0, 0.0)], LAYERS, 10**6)
+        Allocator([*ROWS[:6], Sensitivity("other.kernel", 4, 0.0, 0.0)], LAYERS)
     with pytest.raises(ValueError, match=r"must be finite\. Received: Sensitivity\(slot='dense\.kernel', bits=4"):
-        allocate([*ROWS, Sensitivity("dense.kernel", 4, math.nan, 0.0)], LAYERS, 10**6)
+        Allocator([*ROWS, Sensitivity("dense.kernel", 4, math.nan, 0.0)], LAYERS)

@@ -3,11 +3,17 @@
 import pytest
 
 from po2quant.cost import LayerShape
-from po2quant.search.oracle import SeededOracle, bayesian_oracle
+from po2quant.search.oracle import SeededOracle
+from po2quant.search.problem import Goal, SearchProblem
 from po2quant.search.space import SearchSpace
 
 LAYERS = [LayerShape(f"dense_{index}", "Dense", "weights", (2,), 8, 2) for index in range(3)]
 SPACE = SearchSpace(kernel=(4, 8), bias=(16,))
+
+
+def oracle_of(max_trials, space=SPACE, seed=0, max_bits=None, **arguments):
+    problem = SearchProblem(space, LAYERS, Goal.of_size(LAYERS, max_bits), max_trials, seed=seed)
+    return SeededOracle(problem, **arguments)
 
 
 def trials_of(oracle, folder, score):
@@ -28,20 +34,20 @@ def kernels(values):
 
 @pytest.mark.parametrize("random_trials", [0, 3])
 def test_every_configuration_is_tried_once_and_then_the_search_ends(tmp_path, random_trials):
-    oracle = bayesian_oracle(SPACE, LAYERS, 50, seed=0, random_trials=random_trials)
+    oracle = oracle_of(50, random_trials=random_trials)
     tried = [kernels(values) for values in trials_of(oracle, tmp_path, lambda values: values["dense_0.kernel"] / 8)]
     assert len(tried) == len(set(tried)) == 8
 
 
 def test_a_space_without_a_choice_has_one_trial(tmp_path):
-    oracle = bayesian_oracle(SearchSpace((8,), (16,), (8,)), LAYERS, 5, seed=0, random_trials=0)
+    oracle = oracle_of(5, SearchSpace((8,), (16,), (8,)), random_trials=0)
     assert [kernels(values) for values in trials_of(oracle, tmp_path, lambda values: 0.5)] == [(8, 8, 8)]
 
 
 @pytest.mark.parametrize("random_trials", [0, 3])
 def test_under_a_size_limit_every_configuration_that_fits_is_tried_once_and_no_other(tmp_path, random_trials):
     two_wide_kernels = 3 * 2 * 16 + 8 * (8 + 8 + 4)
-    oracle = bayesian_oracle(SPACE, LAYERS, 50, seed=0, random_trials=random_trials, max_bits=two_wide_kernels)
+    oracle = oracle_of(50, random_trials=random_trials, max_bits=two_wide_kernels)
     tried = [kernels(values) for values in trials_of(oracle, tmp_path, lambda values: sum(kernels(values)) / 24)]
     assert tried[0] == (4, 4, 4)
     assert len(tried) == len(set(tried)) == 7 and (8, 8, 8) not in tried
@@ -53,7 +59,7 @@ def test_flat_configurations_come_first_then_promising_ones(tmp_path):
         values | {f"dense_{index}.kernel": bits for index, bits in enumerate(kernel)}
         for kernel in ((4, 8, 4), (8, 8, 8), (4, 8, 4))
     ]
-    oracle = bayesian_oracle(SPACE, LAYERS, 4, seed=0, promising=promising)
+    oracle = oracle_of(4, promising=promising)
     tried = [kernels(trial) for trial in trials_of(oracle, tmp_path, lambda values: 0.5)]
     assert tried[:3] == [(4, 4, 4), (8, 8, 8), (4, 8, 4)]
     assert len(tried) == 4
@@ -61,7 +67,7 @@ def test_flat_configurations_come_first_then_promising_ones(tmp_path):
 
 def test_the_same_seed_gives_the_same_trials(tmp_path):
     def run(name, seed):
-        oracle = bayesian_oracle(SPACE, LAYERS, 6, seed, random_trials=1)
+        oracle = oracle_of(6, seed=seed, random_trials=1)
         return trials_of(oracle, tmp_path / name, lambda values: sum(kernels(values)) / 24)
 
     assert run("a", 0) == run("b", 0) != run("c", 1)
@@ -71,14 +77,14 @@ def test_a_trial_that_was_killed_while_it_was_created_runs_and_is_not_repeated(t
     def interrupt(oracle):
         raise KeyboardInterrupt
 
-    oracle = bayesian_oracle(SPACE, LAYERS, 50, seed=0)
+    oracle = oracle_of(50)
     oracle._set_project_dir(str(tmp_path), "tuner")
     oracle.save()
     with monkeypatch.context() as patch:
         patch.setattr(SeededOracle, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             oracle.create_trial("tuner0")
-    again = bayesian_oracle(SPACE, LAYERS, 50, seed=0)
+    again = oracle_of(50)
     again._set_project_dir(str(tmp_path), "tuner")
     again.reload()
     tried = [kernels(values) for values in trials_of(again, tmp_path, lambda values: 0.5)]
@@ -91,7 +97,7 @@ def test_every_trial_counts_where_the_kernel_is_fitted_to_a_part_of_them(tmp_pat
         return sum(kernels(values)) / 24
 
     monkeypatch.setattr("po2quant.search.oracle._KERNEL_TRIALS", 3)
-    oracle = bayesian_oracle(SPACE, LAYERS, 8, seed=0, random_trials=8)
+    oracle = oracle_of(8, random_trials=8)
     tried = trials_of(oracle, tmp_path, score)
     vectors, _ = oracle._vectorize_trials()
     assert len(vectors) == 8

@@ -8,18 +8,19 @@ import search_process
 
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ACTIVATION, ForgivingFactor, network_size, reference_config
-from po2quant.search import SearchSettings, SearchSpace, run, run_search
+from po2quant.runs.weight_files import load_weights
+from po2quant.search import SearchSettings, SearchSpace, run_search, trial
 from po2quant.search.oracle import SeededOracle
+from po2quant.search.strategies import BAYESIAN, INFORMED, RANDOM
 from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.fit import compile_model, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import calibration_inputs, prepare_network
-from po2quant.training.weights import load_weights
 
 
 def search(digits, data, weights, folder, trials=3, **changes):
     experiment = Experiment(dataclasses.replace(digits, **changes), "ds_cnn", data, weights=weights)
-    return run_search(experiment, folder, SearchSettings(trials, 1, informed=False))
+    return run_search(experiment, folder, SearchSettings(trials, 1, BAYESIAN))
 
 
 def scripted(*outcomes):
@@ -68,7 +69,7 @@ def test_a_trial_in_the_shared_graph_equals_a_freshly_built_network(digits, digi
     compile_model(fresh, digits.recipe)
     train_epoch(fresh, Pipeline(digits_data.train), digits.recipe, 0, seed=0)
     assert validation_logs(fresh, Pipeline(digits_data.validation), digits.recipe)["accuracy"] == last.metric
-    for got, want in zip(_network_weights(result.tuner._model), _network_weights(fresh), strict=True):
+    for got, want in zip(_network_weights(result.tuner._training.network.model), _network_weights(fresh), strict=True):
         np.testing.assert_array_equal(got, want)
 
 
@@ -113,8 +114,8 @@ def test_a_trial_is_calibrated_with_fewer_inputs_where_activations_are_large(
     network = reusable_network(Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)).model
     layers = digits.network()[1].fold().layers
     elements = sum(layer.elements for layer in layers if layer.kind == ACTIVATION)
-    monkeypatch.setattr(run, "CALIBRATION_VALUES", int(256 * elements / shrinkage))
-    inputs = run.trial_inputs(digits_data, network, seed=0)
+    monkeypatch.setattr(trial, "CALIBRATION_VALUES", int(256 * elements / shrinkage))
+    inputs = trial.trial_inputs(digits_data, network, seed=0)
     assert len(inputs) == count
     if count == 256:
         np.testing.assert_array_equal(inputs, calibration_inputs(digits_data, network, seed=0)[0])
@@ -131,7 +132,7 @@ def test_ctrl_c_ends_with_the_trials_so_far(digits, digits_data, digits_weights,
     result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
     assert result.interrupted
     assert len(result.log.rows) == 1
-    load_weights(result.tuner._model, tmp_path / "best.weights.h5")
+    load_weights(result.tuner._training.network.model, tmp_path / "best.weights.h5")
     resumed = search(digits, digits_data, digits_weights, tmp_path)
     assert resumed.log.rows[0] == result.log.rows[0]
     assert len(resumed.log.rows) == 3
@@ -144,8 +145,8 @@ def test_a_logged_trial_is_not_run_again_though_the_oracle_had_not_heard_of_it(t
     tiny = search_process.experiment(None).with_float_weights(tmp_path / "float")
     with monkeypatch.context() as patch:
         patch.setattr(SeededOracle, "end_trial", interrupt)
-        killed = run_search(tiny, tmp_path / "search", SearchSettings(2, 1, informed=False))
-    resumed = run_search(tiny, tmp_path / "search", SearchSettings(2, 1, informed=False))
+        killed = run_search(tiny, tmp_path / "search", SearchSettings(2, 1, BAYESIAN))
+    resumed = run_search(tiny, tmp_path / "search", SearchSettings(2, 1, BAYESIAN))
     assert [row.trial_id for row in resumed.log.rows] == ["0", "1"]
     assert resumed.log.rows[:1] == killed.log.rows
 
@@ -180,14 +181,14 @@ def test_an_informed_search_tries_allocations_after_the_flat_configurations(
     assert (tmp_path / "sensitivity.csv").read_bytes() == measured
 
 
-@pytest.mark.parametrize("informed", [True, False])
+@pytest.mark.parametrize("strategy", [INFORMED, BAYESIAN, RANDOM])
 def test_a_search_under_a_size_limit_tries_nothing_larger_and_scores_by_the_metric(
-    digits, digits_data, digits_weights, tmp_path, informed
+    digits, digits_data, digits_weights, tmp_path, strategy
 ):
     experiment = Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)
     max_bits = 30_000
     space = SearchSpace(kernel=(3, 4, 8), bias=(8, 16), activation=(3, 4, 8))
-    result = run_search(experiment, tmp_path, SearchSettings(6, 1, informed, space, max_bits))
+    result = run_search(experiment, tmp_path, SearchSettings(6, 1, strategy, space, max_bits))
     assert len(result.log.rows) == 6
     for row in result.log.rows:
         assert row.size_bits <= max_bits and row.score == row.metric

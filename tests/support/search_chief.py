@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from search_process import EPOCHS, experiment
+from search_process import experiment, search_settings
 
-from po2quant.search.oracle import bayesian_oracle
-from po2quant.search.space import SearchSpace, config_from_values
+from po2quant.search.oracle import SeededOracle
+from po2quant.search.space import config_from_values
+from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
 
@@ -16,11 +17,10 @@ LAYERS = experiment(None).network.layers
 
 def tuner_at(folder, trials=3, kind=BitWidthTuner):
     """Return a tuner as a process has it that starts or starts again; it has no network."""
-    of_tiny = experiment(None)
-    oracle = bayesian_oracle(SearchSpace(), LAYERS, trials, seed=0)
-    network = SimpleNamespace(model=None)
-    recipe, selection = of_tiny.recipe, of_tiny.benchmark.selection
-    tuner = kind(network, LAYERS, oracle, of_tiny.dataset, None, recipe, selection, EPOCHS, folder)
+    of_tiny, network = experiment(None), SimpleNamespace(model=None)
+    training = TrialTraining(network, of_tiny.dataset, None, of_tiny.recipe, of_tiny.benchmark.selection)
+    problem = search_settings(trials).problem(LAYERS, seed=0)
+    tuner = kind(problem, training, SeededOracle(problem), folder)
     tuner.on_search_begin()
     return tuner
 

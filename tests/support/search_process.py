@@ -16,6 +16,7 @@ import numpy as np
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Recipe, Split, accuracy_score, validation_accuracy
 from po2quant.network import Placement
 from po2quant.search import SearchSettings, distributed, worker
+from po2quant.search.strategies import BAYESIAN
 from po2quant.training.finetune import Experiment
 from po2quant.training.schedules import constant
 
@@ -55,7 +56,7 @@ def experiment(weights: Path, seed: int = 0) -> Experiment:
 
 
 def search_settings(trials: int = 1) -> SearchSettings:
-    return SearchSettings(trials, EPOCHS, informed=False)
+    return SearchSettings(trials, EPOCHS, BAYESIAN)
 
 
 def command(role: str, weights: Path, folder: Path, *arguments: object) -> list[str]:

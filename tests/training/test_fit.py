@@ -53,6 +53,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(splits, tmp_path):
     np.testing.assert_equal(resumed.get_weights(), whole.get_weights())
 
 
+@pytest.mark.parametrize("alpha", ["auto", "learned_po2"])
+def test_a_step_is_traced_once(splits, tmp_path, alpha):
+    """A trace that makes variables, be they of optimizer, loss or metrics, would be followed by a second one."""
+    model, traces = network(splits[0].x, alpha), []
+
+    def counted(name):
+        step = getattr(model, name)
+        setattr(model, name, lambda data: traces.append(name) or step(data))
+
+    counted("train_step")
+    counted("test_step")
+    fit(model, *splits, RECIPE, validation_accuracy, tmp_path, 2)
+    assert traces == ["train_step", "test_step"]
+
+
 def test_a_run_that_learns_scales_and_is_interrupted_goes_on_to_the_bit(splits, tmp_path):
     def learned_run(folder, resume=False, interrupted_after=None):
         model = network(splits[0].x, "learned_po2")

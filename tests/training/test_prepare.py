@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from refusals import refusal
 
 from po2quant.benchmark import Dataset, Split
-from po2quant.network import activation_quantizers, weight_quantizers
+from po2quant.network import activation_quantizers, freeze_scales, weight_quantizers
 from po2quant.training.prepare import (
     calibration_inputs,
     evaluate,
@@ -37,13 +38,31 @@ def test_float_has_no_configuration(spec):
     assert resolve_config("float", spec) is None
 
 
-@pytest.mark.parametrize("name", ["flat3", "flat17", "flat", "flat8x", "int8", "nowhere.json", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flat3",
+        "flat17",
+        "flat",
+        "flat8x",
+        "flat08",
+        "flat\uff18",
+        "flat8\n",
+        "int8",
+        "nowhere.json",
+        "",
+    ],
+)
 def test_unknown_configurations_are_named_with_the_valid_ones(spec, name):
     with pytest.raises(
         ValueError, match="--config must be float, mpq, flat4 to flat16, or a configuration file"
     ) as error:
         resolve_config(name, spec)
     assert repr(name) in str(error.value)
+
+
+def test_a_name_that_no_file_can_have_is_cut(spec):
+    assert len(refusal(resolve_config, "flat" + "8" * 5000, spec)) < 400
 
 
 def test_a_network_without_mpq_says_what_to_do(spec):
@@ -80,6 +99,22 @@ def test_a_checkpoint_of_other_widths_is_refused(spec, digits_data, digits_weigh
         prepare_network(spec.fold(), of_width("flat4", spec), tmp_path / "q.weights.h5", digits_data)
     with pytest.raises(ValueError, match="holds a quantized network"):
         prepare_network(spec.fold(), None, tmp_path / "q.weights.h5", digits_data)
+
+
+@pytest.mark.parametrize("factor", [1.0 + 2.0**-23, 1.5])
+def test_a_scale_that_is_no_power_of_two_is_refused_by_tensor_and_value(
+    spec, digits_data, digits_weights, tmp_path, factor
+):
+    config, path = of_width("flat8", spec), tmp_path / "q.weights.h5"
+    model = prepare_network(spec.fold(), config, digits_weights, digits_data).model
+    freeze_scales(model)
+    kernel = next(weight for weight in weight_quantizers(model) if weight.part == "kernel")
+    scales = kernel.quantizer._frozen_scale.numpy()
+    scales[..., 0] *= np.float32(factor)
+    kernel.quantizer._frozen_scale.assign(scales)
+    model.save_weights(path)
+    message = refusal(prepare_network, spec.fold(), config, path, digits_data)
+    assert f"kernel of {kernel.layer.name}" in message and f"{scales.flat[0]:.9g}" in message
 
 
 def test_data_of_another_shape_are_refused(spec, digits_weights):

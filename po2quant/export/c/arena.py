@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+import numpy as np
+
 ALIGNMENT_BYTES = 8
 
 
@@ -30,10 +32,6 @@ class Buffer:
                 f"a buffer must have 1 or more bytes and end after its start. Received: {self.size_bytes} bytes, "
                 f"steps {self.first} to {self.last}"
             )
-
-    def meets(self, other: Buffer) -> bool:
-        """Return whether some step needs both buffers."""
-        return self.first <= other.last and other.first <= self.last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,23 +60,25 @@ def plan_arena(buffers: Iterable[Buffer]) -> Arena:
     Reference:
         Y. Pisarchyk and J. Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, greedy by size.
     """
-    placed: list[tuple[int, int, Buffer]] = []
-    for buffer in sorted(buffers, key=lambda buffer: -buffer.size_bytes):
-        neighbours = sorted((start, end) for start, end, other in placed if other.meets(buffer))
-        start = _best_start(neighbours, buffer.size_bytes)
-        placed.append((start, start + buffer.size_bytes, buffer))
-    offsets = {buffer.name: start for start, _, buffer in placed}
-    return Arena(offsets, max((_aligned(end) for _, end, _ in placed), default=0))
+    buffers = sorted(buffers, key=lambda buffer: -buffer.size_bytes)
+    placed = np.zeros((4, 0), np.int64)  # start, aligned end, first and last step, by start
+    offsets: dict[str, int] = {}
+    for buffer in buffers:
+        starts, ends, first, last = placed
+        meets = (first <= buffer.last) & (buffer.first <= last)
+        start = _best_start(starts[meets], ends[meets], buffer.size_bytes)
+        offsets[buffer.name] = start
+        place = [start, _aligned(start + buffer.size_bytes), buffer.first, buffer.last]
+        placed = np.insert(placed, np.searchsorted(starts, start), place, axis=1)
+    return Arena(offsets, int(placed[1].max(initial=0)))
 
 
-def _best_start(neighbours: list[tuple[int, int]], size_bytes: int) -> int:
-    """Return the start of the smallest gap that holds a size, or the end of all neighbours (start, end)."""
-    gaps, reached = [], 0
-    for start, end in neighbours:
-        if reached + size_bytes <= start:
-            gaps.append((start - reached, reached))
-        reached = max(reached, _aligned(end))
-    return min(gaps)[1] if gaps else reached
+def _best_start(starts: np.ndarray, ends: np.ndarray, size_bytes: int) -> int:
+    """Return the start of the smallest gap between neighbours that holds a size, or the end of all of them."""
+    reached = np.maximum.accumulate(np.append(0, ends))
+    gaps = starts - reached[:-1]
+    holds = gaps >= size_bytes
+    return int(reached[np.argmin(np.where(holds, gaps, np.inf))] if holds.any() else reached[-1])
 
 
 def _aligned(size_bytes: int) -> int:

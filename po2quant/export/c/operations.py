@@ -205,7 +205,7 @@ class Calls:
         low, high = _limits(plan, wide)
         return f"({output})clamp_{wide}(round_shift_{wide}({value}, {shift}), {low}, {high})"
 
-    def _window(self, operation: Operation, window: Sequence[int]) -> str:
+    def _window(self, operation: Any, window: Sequence[int]) -> str:
         """Write the sizes of an operation on images, and return their address."""
         name = f"{self.identifiers[operation.output]}_window"
         (top, _), (left, _) = operation.padding
@@ -339,7 +339,8 @@ def _parenthesized(value: int) -> str:
 
 def _lines(items: Iterable[str]) -> str:
     """Return items with commas, as many a line as fit."""
-    lines, length = [[]], 0
+    lines: list[list[str]] = [[]]
+    length = 0
     for item in items:
         if length + len(item) + 2 > LINE_LENGTH - 4:
             lines.append([])

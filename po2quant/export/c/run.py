@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Executable:
             RuntimeError: where the program fails.
         """
         program = self.source.program
-        arrays = list(integers) if isinstance(integers, (list, tuple)) else [integers]
+        arrays: list[Any] = [*integers] if isinstance(integers, (list, tuple)) else [integers]
         samples = _samples(self.source, program.inputs, arrays)
         names = ("inputs.bin", "outputs.bin", "tensors.bin")[: 3 if self.trace else 2]
         files = [self.path.with_name(name) for name in names]
@@ -59,7 +60,9 @@ class Executable:
         if self.trace:
             tensors = (*program.inputs, *(operation.output for operation in program.operations))
         record = np.fromfile(files[-1], _record(self.source, tensors))
-        return {name: record[field].astype(np.int64) for name, field in zip(tensors, record.dtype.names, strict=True)}
+        return {
+            name: record[field].astype(np.int64) for name, field in zip(tensors, record.dtype.names or (), strict=True)
+        }
 
 
 def compile_c(source: CSource, folder: str | os.PathLike, trace: bool = False, flags: Sequence[str] = ()) -> Executable:
@@ -110,7 +113,7 @@ def _samples(source: CSource, names: Sequence[str], arrays: Sequence[np.ndarray]
         wanted = ", ".join(f"{name} {source.program.tensor[name].shape}" for name in names)
         raise ValueError(f"inputs must have as many samples each of {wanted}. Received: {shapes}")
     samples = np.empty(shapes[0][0], _record(source, names))
-    for name, field, array in zip(names, samples.dtype.names, arrays, strict=True):
+    for name, field, array in zip(names, samples.dtype.names or (), arrays, strict=True):
         format = source.program.tensor[name].format
         array = np.asarray(array)
         low, high = array.min(initial=0), array.max(initial=0)

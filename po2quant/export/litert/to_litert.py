@@ -135,7 +135,7 @@ class _Writer:
         return self._file.tensor(name, shape, kind, scale)
 
     def _operator(
-        self, kind: str, name: str, inputs: Sequence[int], shape: Shape, format: FixedPointFormat, **options: int
+        self, kind: str, name: str, inputs: Sequence[int], shape: Shape, format: FixedPointFormat, **options: Any
     ) -> int:
         """Add an operator and return the place of its int8 output."""
         place = self._new(f"{name}/{kind.lower()}", shape, format)
@@ -234,9 +234,9 @@ class _Writer:
     def look_up(self, step: _Step) -> int:
         """Add a table of 256 integers and the sum that makes a place in it of an int8."""
         operation, (x,), (place,), format, shape = step
-        name, file, x = operation.name, self._file, x.format
-        integers = np.clip(np.arange(INT8.min, INT8.max + 1) - zero_point(x), x.min_int, x.max_int)
-        table = (operation.table[integers - x.min_int] + zero_point(format)).astype(np.int8)
+        name, file, lowest = operation.name, self._file, x.format.min_int
+        integers = np.clip(np.arange(INT8.min, INT8.max + 1) - zero_point(x.format), lowest, x.format.max_int)
+        table = (operation.table[integers - lowest] + zero_point(format)).astype(np.int8)
         wide, index = (file.tensor(f"{name}/{part}", shape, np.int32) for part in ("wide", "index"))
         file.operator("CAST", [place], wide)
         file.operator("ADD", [wide, file.constant(f"{name}/offset", np.array([-INT8.min], np.int32))], index)

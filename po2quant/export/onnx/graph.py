@@ -126,7 +126,7 @@ class OnnxGraph:
         self._values[name] = self._value_info(name, shape, element_type, per_sample)
         return name
 
-    def constant(self, name: str, array: np.ndarray) -> str:
+    def constant(self, name: str, array: np.ndarray | np.generic) -> str:
         """Add a constant, unless it is there, and return its name."""
         name = self._numbered(name) if name in self._values else name
         known = self._constants.setdefault(name, np.asarray(array))
@@ -154,8 +154,8 @@ class OnnxGraph:
             )
 
     def _value_info(self, name: str, shape: Shape, element_type: str = "FLOAT", per_sample: bool = True) -> Any:
-        shape = (self._samples, *shape) if per_sample else shape
-        return self.onnx.helper.make_tensor_value_info(name, getattr(self.onnx.TensorProto, element_type), shape)
+        sizes = (self._samples, *shape) if per_sample else shape
+        return self.onnx.helper.make_tensor_value_info(name, getattr(self.onnx.TensorProto, element_type), sizes)
 
     def _add_input(self, tensor: Tensor) -> Any:
         name = input_of(tensor.name)
@@ -228,8 +228,8 @@ class OnnxGraph:
     def pool(self, operation: Pooling, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a mean of the pixels inside the image, or a maximum."""
         kind = "AveragePool" if isinstance(operation, AveragePooling) else "MaxPool"
-        options = {"kernel_shape": operation.window, "strides": operation.strides, "pads": ends_of(operation.padding)}
-        options |= {"count_include_pad": 0} if kind == "AveragePool" else {}
+        options: dict[str, Any] = {"count_include_pad": 0} if kind == "AveragePool" else {}
+        options |= {"kernel_shape": operation.window, "strides": operation.strides, "pads": ends_of(operation.padding)}
         return self.node(kind, operation.inputs, f"{operation.name}/computed", first(shape), **options)
 
     def weighted(self, operation: Weighted, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
@@ -243,7 +243,7 @@ class OnnxGraph:
             return self.node("Add", [product, biases], f"{name}/computed", shape)
         integers = kernel.integers.reshape((1, 1) * (kernel.integers.ndim == 2) + kernel.integers.shape)
         kernel = Weights(integers, kernel.exponents, kernel.bit_width)
-        options = {"group": 1, "pads": [0] * 4, "kernel_shape": integers.shape[:2]}
+        options: dict[str, Any] = {"group": 1, "pads": [0] * 4, "kernel_shape": integers.shape[:2]}
         if isinstance(operation, Conv2D):
             options |= {"group": operation.groups, "pads": ends_of(operation.padding)}
             options |= {"strides": operation.strides, "dilations": operation.dilation}

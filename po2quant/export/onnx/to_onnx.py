@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,12 +55,13 @@ class _Pairs:
         """Add the pair of a tensor, after a ``Clip`` where its range is narrower than its type's."""
         format, name, shape = tensor.format, tensor.name, first(tensor.shape)
         check_8_bits(f"tensor {name!r}", format.bit_width)
-        kind, scale = np.int8 if format.signed else np.uint8, float32_scales(format.exponent, format.bit_width)
+        kind: Any = np.int8 if format.signed else np.uint8
+        scales = float32_scales(format.exponent, format.bit_width)
         if (format.min_int, format.max_int) != (np.iinfo(kind).min, np.iinfo(kind).max):
-            ends = {"min": format.min_value, "max": format.max_value}
-            ends = [graph.constant(f"{name}/{end}", np.float32(number)) for end, number in ends.items()]
+            limits = {"min": format.min_value, "max": format.max_value}
+            ends = [graph.constant(f"{name}/{end}", np.float32(number)) for end, number in limits.items()]
             value = graph.node("Clip", [value, *ends], f"{name}/clipped", shape)
-        scale = graph.constant(f"{name}/scale", scale)
+        scale = graph.constant(f"{name}/scale", scales)
         zero = graph.constant(f"/zero_{np.dtype(kind).name}", kind(0))
         integers = graph.node(
             "QuantizeLinear", [value, scale, zero], integers_of(name), shape, element_type=np.dtype(kind).name.upper()

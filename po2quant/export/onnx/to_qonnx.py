@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from po2quant.export.exchange import float32_scales, inexact_in_float32
 from po2quant.export.onnx.graph import OnnxGraph, channels_first, first, write_onnx
-from po2quant.fixed_point import integer_range
+from po2quant.fixed_point import FixedPointFormat, integer_range
 from po2quant.integer.operations import Tensor, Weights
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import on_one_grid
@@ -57,9 +58,8 @@ class _Quant:
 
     def quantize(self, graph: OnnxGraph, value: str, tensor: Tensor) -> None:
         """Add the ``Quant`` node of a tensor."""
-        format = tensor.format
-        scale, shape = float32_scales(format.exponent, format.bit_width), first(tensor.shape)
-        _quant(graph, value, tensor.name, shape, scale, format.bit_width, format.signed, format.narrow_range)
+        scale = float32_scales(tensor.format.exponent, tensor.format.bit_width)
+        _quant(graph, value, tensor.name, first(tensor.shape), scale, tensor.format)
 
     def weights(self, graph: OnnxGraph, name: str, weights: Weights) -> str:
         """Add weights as float32 values and the ``Quant`` node that they pass unchanged."""
@@ -70,7 +70,8 @@ class _Quant:
         scales = float32_scales(exponents, weights.bit_width).reshape(sizes)
         values = graph.constant(f"{name}/values", (integers * scales.astype(np.float64)).astype(np.float32))
         is_narrow = integers.min() >= integer_range(weights.bit_width, narrow_range=True)[0]
-        return _quant(graph, values, name, integers.shape, scales, weights.bit_width, True, is_narrow, per_sample=False)
+        format = FixedPointFormat(weights.bit_width, narrow_range=is_narrow)
+        return _quant(graph, values, name, integers.shape, scales, format, per_sample=False)
 
 
 def _quant(
@@ -79,16 +80,18 @@ def _quant(
     output: str,
     shape: tuple[int, ...],
     scale: np.ndarray,
-    bit_width: int,
-    signed: bool,
-    narrow: bool,
-    **options: bool,
+    format: FixedPointFormat,
+    **options: Any,
 ) -> str:
     inputs = [
         value,
         graph.constant(f"{output}/scale", scale),
         graph.constant("/zero_point", np.float32(0)),
-        graph.constant(f"/bits_{bit_width}", np.float32(bit_width)),
+        graph.constant(f"/bits_{format.bit_width}", np.float32(format.bit_width)),
     ]
-    attributes = {"signed": int(signed), "narrow": int(narrow), "rounding_mode": "ROUND"}
+    attributes: dict[str, Any] = {
+        "signed": int(format.signed),
+        "narrow": int(format.narrow_range),
+        "rounding_mode": "ROUND",
+    }
     return graph.node("Quant", inputs, output, shape, DOMAIN, **attributes, **options)

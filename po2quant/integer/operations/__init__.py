@@ -12,6 +12,7 @@ from po2quant.integer.operations.base import (
     Operation,
     Tensor,
     Weights,
+    output_limits,
     unknown,
 )
 from po2quant.integer.operations.joining import Add, Concatenate, Multiply
@@ -63,6 +64,7 @@ __all__ = [
     "Weights",
     "ZeroPadding",
     "channel_terms",
+    "output_limits",
     "unknown",
     "weighted_limits",
 ]

@@ -26,12 +26,15 @@ from po2quant.integer.checks import (
     invalid,
     shown,
 )
-from po2quant.integer.plan import Channel, Plan, jam_array, plan_of_channels
+from po2quant.integer.plan import Channel, Plan, jam_array, plain_channel, plan_of_channels
 
 LINEAR, RELU, RELU6 = "linear", "relu", "relu6"
 ACTIVATIONS = (LINEAR, RELU, RELU6)
 
 NO_PADDING: Padding = ((0, 0), (0, 0))
+
+MAX_CHANNELS = 2**16
+"""Output channels of a kernel, at most: each is planned on its own."""
 
 MAX_INPUTS = 126
 """Tensors that an operation reads, at most: with its output, the 127 parameters that C99 promises a function."""
@@ -94,6 +97,8 @@ class Weights:
                 "weights must have one exponent an output channel. "
                 f"Received: integers {shown(integers.shape)}, exponents {shown(exponents.shape)}"
             )
+        if exponents.size > MAX_CHANNELS:
+            raise ValueError(f"weights must have at most {MAX_CHANNELS} output channels. Received: {exponents.size}")
         set_fields(self, integers=integers, exponents=exponents, bit_width=int(self.bit_width))
 
 
@@ -135,8 +140,6 @@ class Operation:
 
     most_inputs: ClassVar[int] = 1
     activation = LINEAR
-    mean_pixels: ClassVar[int | None] = None
-    """Most pixels of a mean; None: no mean."""
 
     def __post_init__(self) -> None:
         checked_name("name of an operation", self.name)
@@ -149,6 +152,11 @@ class Operation:
     def subject(self, part: str) -> str:
         """Return the name of a part of the operation, for errors."""
         return f"{part} of operation {shown(self.name)}"
+
+    @property
+    def mean_pixels(self) -> int | None:
+        """Most pixels of a mean; None: no mean."""
+        return None
 
     @property
     def kind(self) -> str:
@@ -194,16 +202,22 @@ class Operation:
         """Return the places to the left of each input of a sum; of others, none."""
         return ()
 
-    def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
-        """Return the sums, products or maxima of its inputs, ``(samples, ...)``, not yet aligned."""
+    def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
+        """Return its output, ``(samples, ...)``, as the interpreter has it."""
+        return self.moved(arrays, formats) if plan is None else self.rounded(arrays, plan)
+
+    def moved(self, arrays: Arrays, formats: Formats) -> np.ndarray:
+        """Return its output where it has no plan."""
         raise unknown("the interpreter", self)
 
-    def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
-        """Return its output: accumulated, aligned, shifted, rounded and clipped."""
-        if plan is None:
-            raise unknown("the interpreter", self)
+    def rounded(self, arrays: Arrays, plan: Plan) -> np.ndarray:
+        """Return its output where it has one: accumulated, aligned, shifted, rounded and clipped."""
         total = jam_array(self.accumulate(arrays, plan), plan.align_shifts) + plan.bias
-        return np.clip(shift_right(total, plan.output_shifts), plan.low, plan.high)
+        return plan.clip(shift_right(total, plan.output_shifts))
+
+    def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
+        """Return the sums, products or maxima of its inputs, not yet aligned."""
+        raise unknown("the interpreter", self)
 
     def counts(self, output: Tensor) -> Counts:
         """Return what it costs."""
@@ -249,7 +263,7 @@ def set_fields(record: Any, **fields: Any) -> None:
 
 def own_channels(formats: Formats) -> list[Channel]:
     """Return the accumulators of inputs that are taken one by one, as they are."""
-    return [Channel((format.min_int, format.max_int), format.exponent) for format in formats]
+    return [plain_channel((format.min_int, format.max_int), format.exponent) for format in formats]
 
 
 def output_limits(output: FixedPointFormat, activation: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from po2quant.integer.operations.base import (
     Tensor,
     own_channels,
 )
-from po2quant.integer.plan import Channel, Plan
+from po2quant.integer.plan import Channel, Plan, plain_channel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Add(Elementwise):
         """Return the sum."""
         shifted = list(zip(formats, self.input_shifts(formats), strict=True))
         limits = sum(x.min_int << shift for x, shift in shifted), sum(x.max_int << shift for x, shift in shifted)
-        return [Channel(limits, min(format.exponent for format in formats))]
+        return [plain_channel(limits, min(format.exponent for format in formats))]
 
     def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return the sums."""
@@ -75,7 +75,7 @@ class Multiply(Elementwise):
         for format in formats:
             products = [limit * end for limit in (low, high) for end in (format.min_int, format.max_int)]
             low, high = min(products), max(products)
-        return [Channel((low, high), sum(format.exponent for format in formats))]
+        return [plain_channel((low, high), sum(format.exponent for format in formats))]
 
     def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return the products."""
@@ -114,10 +114,10 @@ class Concatenate(Operation):
         """Return an integer of each input."""
         return own_channels(formats)
 
-    def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
+    def rounded(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return the shifted inputs side by side."""
         shifted = [shift_right(x, shift) for x, shift in zip(arrays, plan.output_shifts, strict=True)]
-        return np.clip(np.concatenate(shifted, self.axis + 1), plan.low, plan.high)
+        return plan.clip(np.concatenate(shifted, self.axis + 1))
 
     def counts(self, output: Tensor) -> Counts:
         """Return one rounding an output."""

@@ -10,7 +10,6 @@ from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer.checks import Padding, Shape, checked_padding, shown
 from po2quant.integer.operations.base import Arrays, Counts, Formats, Operation, Tensor, set_fields
 from po2quant.integer.operations.windows import padded_image, positions
-from po2quant.integer.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,7 +46,7 @@ class Reshape(Moving):
             inputs = (dataclasses.replace(inputs[0], shape=output.shape),)
         super().check(inputs, output)
 
-    def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
+    def moved(self, arrays: Arrays, formats: Formats) -> np.ndarray:
         """Return the input: a program gives every tensor its own shape."""
         return arrays[0]
 
@@ -71,6 +70,6 @@ class ZeroPadding(Moving):
         (image,) = shapes
         return (*positions(self.name, image, (1, 1), (1, 1), self.padding), image[2])
 
-    def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
+    def moved(self, arrays: Arrays, formats: Formats) -> np.ndarray:
         """Return the images with zeros around."""
         return padded_image(arrays[0], self.padding)

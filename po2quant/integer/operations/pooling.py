@@ -22,7 +22,7 @@ from po2quant.integer.operations.base import (
     set_fields,
 )
 from po2quant.integer.operations.windows import positions, taps
-from po2quant.integer.plan import Channel, Plan
+from po2quant.integer.plan import Channel, Plan, plain_channel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,9 +74,9 @@ class AveragePooling(Pooling):
     def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
         """Return the sum over the whole window."""
         (x,) = formats
-        return [Channel((x.min_int * self.mean_pixels, x.max_int * self.mean_pixels), x.exponent)]
+        return [plain_channel((x.min_int * self.mean_pixels, x.max_int * self.mean_pixels), x.exponent)]
 
-    def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
+    def rounded(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return ``clip(round(sum / 2**output_shift / count))``, half to even."""
         x = arrays[0]
         total, count = (
@@ -86,7 +86,7 @@ class AveragePooling(Pooling):
         numerator, denominator = total << max(-shift, 0), count << max(shift, 0)
         quotient, remainder = np.divmod(numerator, denominator)
         is_odd = quotient & 1
-        return np.clip(quotient + (2 * remainder + is_odd > denominator), plan.low, plan.high)
+        return plan.clip(quotient + (2 * remainder + is_odd > denominator))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -83,7 +83,7 @@ class LookUpTable(Operation):
     def plan(self, formats: Formats, output: FixedPointFormat) -> None:
         """Return None: nothing is shifted."""
 
-    def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
+    def moved(self, arrays: Arrays, formats: Formats) -> np.ndarray:
         """Return the table's integers."""
         return self.table[arrays[0] - formats[0].min_int]
 

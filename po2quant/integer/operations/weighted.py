@@ -45,7 +45,10 @@ class Weighted(Operation):
     kernel: Weights
     bias: Weights
 
-    is_depthwise = False
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each output channel reads one input channel."""
+        return False
 
     def check_weights(self, rank: int) -> None:
         """Raise ValueError unless the kernel has a rank and the bias its channels."""
@@ -131,13 +134,15 @@ class Conv2D(Weighted):
         """Return the sums of products: one matrix product (or, depthwise, one product) for each tap of the kernel."""
         rows, columns, depth, channels = self.kernel.integers.shape
         dtype = _exact_dtype(plan)
-        kernel = self.kernel.integers.astype(dtype).reshape(rows * columns, depth, channels)
+        kernel: np.ndarray = self.kernel.integers.astype(dtype).reshape(rows * columns, depth, channels)
         pixels = taps(arrays[0].astype(dtype), (rows, columns), self.strides, self.padding, 0, self.dilation)
         pairs = zip(pixels, kernel, strict=True)
         if self.is_depthwise:
             multiplier = channels // self.groups
-            return sum(np.repeat(tap, multiplier, axis=-1) * weights[0] for tap, weights in pairs).astype(np.int64)
-        return sum(_grouped_product(tap, weights, self.groups) for tap, weights in pairs).astype(np.int64)
+            products = (np.repeat(tap, multiplier, axis=-1) * weights[0] for tap, weights in pairs)
+        else:
+            products = (_grouped_product(tap, weights, self.groups) for tap, weights in pairs)
+        return np.asarray(sum(products)).astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,14 +11,15 @@ import pytest
 from networks import noise
 from refusals import refusal
 
+from po2quant.diagnostics.arrays import summarize
 from po2quant.diagnostics.measurement import measure
 from po2quant.diagnostics.probe import Probe
-from po2quant.diagnostics.weight_files import read_weight_file
 from po2quant.network import freeze_scales
+from po2quant.runs.weight_files import read_weight_file
 
 
 def summaries(path):
-    return {(array.layer, array.array): array for array in read_weight_file(path).arrays}
+    return {(array.layer, array.array): array for array in summarize(read_weight_file(path)).arrays}
 
 
 @pytest.fixture
@@ -58,13 +59,15 @@ def test_zeros_levels_and_values_that_are_no_numbers(float_network, tmp_path):
 
 def test_an_archive_tells_the_order_of_its_layers(float_network, tmp_path):
     float_network.save(tmp_path / "net.keras")
-    layers = dict.fromkeys(array.layer for array in read_weight_file(tmp_path / "net.keras").arrays)
+    layers = dict.fromkeys(array.layer for array in summarize(read_weight_file(tmp_path / "net.keras")).arrays)
     assert list(layers) == ["conv", "norm", "depthwise", "dense"]
 
 
 def test_a_bare_file_takes_the_order_that_is_given(weights_file):
     order = ["dense", "depthwise", "norm", "conv"]
-    assert list(dict.fromkeys(array.layer for array in read_weight_file(weights_file, order).arrays)) == order
+    assert (
+        list(dict.fromkeys(array.layer for array in summarize(read_weight_file(weights_file), order).arrays)) == order
+    )
 
 
 def test_frozen_weights_are_those_that_the_network_computes(quantized, tmp_path):
@@ -72,7 +75,7 @@ def test_frozen_weights_are_those_that_the_network_computes(quantized, tmp_path)
     freeze_scales(model)
     model.save_weights(tmp_path / "net.weights.h5")
     expected = {(tensor.layer, tensor.part): tensor for tensor in Probe(model, noise(model))() if tensor.exact is None}
-    tensors = read_weight_file(tmp_path / "net.weights.h5").tensors
+    tensors = summarize(read_weight_file(tmp_path / "net.weights.h5")).tensors
     assert {(tensor.layer, tensor.part) for tensor in tensors} == set(expected)
     for tensor in tensors:
         np.testing.assert_array_equal(tensor.quantized, expected[tensor.layer, tensor.part].quantized)
@@ -81,7 +84,7 @@ def test_frozen_weights_are_those_that_the_network_computes(quantized, tmp_path)
 
 def test_scales_that_are_not_frozen_are_not_taken_for_real(quantized, tmp_path):
     quantized().save_weights(tmp_path / "net.weights.h5")
-    content = read_weight_file(tmp_path / "net.weights.h5")
+    content = summarize(read_weight_file(tmp_path / "net.weights.h5"))
     assert content.tensors == () and content.arrays
 
 

@@ -1,0 +1,85 @@
+"""How a trial is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import keras
+import numpy as np
+
+from po2quant.benchmark import Dataset, Recipe
+from po2quant.bit_config import BitConfig
+from po2quant.network import activation_quantizers
+from po2quant.training.finetune import Experiment, reusable_network
+from po2quant.training.fit import DivergedError, train_epoch, validation_logs
+from po2quant.training.pipeline import Pipeline
+from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs
+from po2quant.training.reusable import ReusableNetwork
+
+CALIBRATION_VALUES = 2**27
+"""Activation values that calibrate a trial at most: time for more is better spent on more trials."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialTraining:
+    """Trains configurations of one network, each from the same weights and with a fresh optimizer, in one graph.
+
+    Args:
+        network: quantized network with float weights.
+        dataset: training and validation splits, used without augmentation; the test split is not touched.
+        calibration_inputs: network inputs that set the activation ranges of each trial.
+        recipe: loss, rates, batch size.
+        selection: value of the validation logs, in [0, 1], to maximise.
+    """
+
+    network: ReusableNetwork
+    dataset: Dataset
+    calibration_inputs: np.ndarray
+    recipe: Recipe
+    selection: Callable[[Mapping[str, float]], float]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> TrialTraining:
+        """Return the training of the trials of an experiment, by its benchmark's selection."""
+        network, dataset = reusable_network(experiment), experiment.dataset
+        samples = trial_inputs(dataset, network.model, experiment.seed)
+        return cls(network, dataset, samples, experiment.recipe, experiment.benchmark.selection)
+
+    @functools.cached_property
+    def _pipelines(self) -> tuple[Pipeline, Pipeline]:
+        return Pipeline(self.dataset.train.without_augmentation()), Pipeline(self.dataset.validation)
+
+    def run(self, config: BitConfig, epochs: int, seed: int) -> Iterator[tuple[dict[str, float], float]]:
+        """Train a configuration, and yield the logs of each epoch with the value to maximise.
+
+        Args:
+            config: widths.
+            epochs: how many.
+            seed: of the order of samples.
+
+        Raises:
+            DivergedError: where the value is not finite.
+        """
+        model, (train, validation) = self.network.model, self._pipelines
+        self.network.reset(config, self.calibration_inputs)
+        for epoch in range(epochs):
+            logs = train_epoch(model, train, self.recipe, epoch, seed, epochs=epochs)
+            validated = validation_logs(model, validation, self.recipe)
+            value = self.selection(validated)
+            if not np.isfinite(value):
+                raise DivergedError(f"the validation value of epoch {epoch + 1} is {value}")
+            yield {"epoch": epoch + 1, **logs, **{f"val_{name}": log for name, log in validated.items()}}, value
+
+
+def trial_inputs(dataset: Dataset, model: keras.Model, seed: int) -> np.ndarray:
+    """Return the inputs that calibrate the trials of a quantized network."""
+    return calibration_inputs(dataset, model, seed, trial_input_count(model))[0]
+
+
+def trial_input_count(model: keras.Model) -> int:
+    """Return how many inputs calibrate a trial: fewer where activations are large, see :data:`CALIBRATION_VALUES`."""
+    shapes = [model.get_layer(name).output.shape[1:] for name, _ in activation_quantizers(model)]
+    return min(CALIBRATION_SAMPLES, max(1, CALIBRATION_VALUES // sum(map(math.prod, shapes))))
