@@ -105,11 +105,11 @@ def optional(check: Check) -> Check:
 
 
 def several(check: Check) -> Check:
-    """Return the check of a list of values, at least one."""
+    """Return the check of a list of values."""
 
     def check_all(name: str, value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list | tuple) or not value:
-            raise _wrong(name, "a list that is not empty", value)
+        if not isinstance(value, list | tuple):
+            raise _wrong(name, "a list", value)
         return tuple(check(name, item) for item in value)
 
     return check_all

@@ -113,9 +113,7 @@ def check_usable(path: Path, resume: bool = False) -> None:
         path: the folder, or where one would be made.
         resume: whether a run that it holds may go on.
     """
-    check_encodable(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"--output-dir must be a folder. Received a file: {path}")
+    check_writable(path)
     if (path / REQUEST_FILE).exists():
         if not resume:
             raise ValueError(
@@ -123,18 +121,20 @@ def check_usable(path: Path, resume: bool = False) -> None:
             )
     elif path.exists() and not all(_is_left_over(entry) for entry in path.iterdir()):
         raise ValueError(f"{path} is not empty and holds no run: choose another --output-dir")
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"a run needs a folder where files can be written. Received: {path}; {existing} is none")
     check_free(path)
 
 
-def check_encodable(path: Path) -> None:
-    """Raise ValueError for a path that a text file could not hold."""
+def check_writable(path: Path) -> None:
+    """Raise ValueError where a folder is not, and cannot be made, or has a name that no text file can hold."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError(f"a path must be text that UTF-8 can encode. Received: {str(path)!r}") from None
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output-dir must be a folder. Received a file: {path}")
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"files need a folder where they can be written. Received: {path}; {existing} is none")
 
 
 def _is_left_over(entry: Path) -> bool:

@@ -82,7 +82,7 @@ def test_a_folder_that_text_cannot_name_is_refused_before_it_is_made(tmp_path, p
 
 def test_a_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"needs a folder where files can be written\. Received: .*file is none"):
+    with pytest.raises(ValueError, match=r"a folder where they can be written\. Received: .*file is none"):
         RunFolder(tmp_path / "file" / "run", ASKED)
 
 
