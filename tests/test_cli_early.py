@@ -72,6 +72,10 @@ CASES = {
     "output is a file": (("finetune", "--output-dir", "file"), "--output-dir must be a folder. Received a file: file"),
     "output below a file": (("search", "--output-dir", "file/run"), "file is none"),
     "output has a run": (("finetune", "--output-dir", "finetune"), "already holds a run: add --resume"),
+    "output has another run": (
+        ("finetune", "--output-dir", "finetune", "--resume", "--config", "flat4"),
+        "finetune holds another run: config was 'mpq' and is 'flat4'",
+    ),
     "output is somebody's": (("finetune", "--output-dir", "folder"), "is not empty and holds no run"),
     "output is no text": (("finetune", "--output-dir", b"run-\xff"), "UTF-8 can encode. Received: 'run-\\udcff'"),
     "matrix is no text": (("matrix", "--output-dir", b"run-\xff"), "UTF-8 can encode. Received: 'run-\\udcff'"),
@@ -116,7 +120,7 @@ def answers(tmp_path_factory):
     (folder / "folder").mkdir()
     (folder / "folder" / "photo.jpg").touch()
     requests = {
-        "finetune": NetworkRequest(),
+        "finetune": NetworkRequest(model="ds_cnn", epochs=30),
         "real": NetworkRequest(alpha="auto"),
         "evil": NetworkRequest(benchmark="evil:TASK"),
         "evil-search": SearchRequest(benchmark="evil:TASK"),

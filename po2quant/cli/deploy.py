@@ -67,7 +67,7 @@ def export(
     check_format(format)
     if output_dir is not None:
         check_writable(output_dir)
-    given = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
+    given: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
     given |= {"data": data, "data_dir": data_dir, "seed": seed}
     subject = _subject(_request(run, given), needs_data=False)
     from po2quant.export.c.source import memory_bytes
@@ -106,7 +106,7 @@ def verify(
     """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
     if samples < 1:
         raise ValueError(f"--samples must be 1 or more. Received: {samples}")
-    given = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
+    given: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
     given |= {"data": data, "data_dir": data_dir, "seed": seed}
     subject = _subject(_request(run, given))
     from po2quant.deploy.network import spread_inputs

@@ -74,7 +74,7 @@ def diagnose(
     as_json: JsonOption = False,
 ) -> None:
     """Say in plain words what quantization did to each tensor of a run or a weight file."""
-    given = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
+    given: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
     given |= {"data": data, "data_dir": data_dir, "seed": seed}
     given = {name: value for name, value in given.items() if value is not None}
     if output_dir is not None:

@@ -69,8 +69,8 @@ def matrix(
             benchmark=benchmark,
             model=model,
             weights=weights,
-            configs=configs.split(","),
-            alphas=alphas.split(","),
+            configs=tuple(configs.split(",")),
+            alphas=tuple(alphas.split(",")),
             seed=seed,
             epochs=epochs,
             preset=preset,
@@ -85,7 +85,7 @@ def matrix(
     for request in requests:
         task, request = check(request)
         folder = output_dir / f"{task.name}-{request.model}-seed{request.seed}"
-        check_usable(folder, resume=True)
+        check_usable(folder, request, resume=True)
         runs.append((task, request, folder))
     import_tensorflow_quietly()
     network = task.network(requests[0].model)[1].fold()

@@ -96,7 +96,7 @@ def evaluate(
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     if weights is None:
         raise ValueError("evaluate needs --weights: a weight file or a run folder")
-    shared = {"benchmark": benchmark, "model": model, "weights": weights, "alpha": alpha, "seed": seed}
+    shared: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "alpha": alpha, "seed": seed}
     task, request = begin(NetworkRequest(**shared, data=data, data_dir=data_dir, config=config))
     from po2quant.cost import BITS_PER_KIB, average_bits
     from po2quant.training import prepare

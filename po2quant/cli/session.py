@@ -74,9 +74,10 @@ def check(
     _check_weights(request)
     if needs_data:
         _check_data(task, request)
+    request = dataclasses.replace(request, **known)
     if output_dir is not None:
-        check_usable(output_dir, resume)
-    return task, dataclasses.replace(request, **known)
+        check_usable(output_dir, request, resume)
+    return task, request
 
 
 def find_benchmark(benchmark: str) -> Benchmark:

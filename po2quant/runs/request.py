@@ -56,9 +56,9 @@ class RunRequest:
             object.__setattr__(self, field.name, field.metadata["check"](field.name, getattr(self, field.name)))
 
     @classmethod
-    def may_grow(cls) -> frozenset[str]:
+    def may_change(cls) -> frozenset[str]:
         """Return the names of what a run that goes on may be asked for anew."""
-        return frozenset(field.name for field in dataclasses.fields(cls) if field.metadata["may_grow"])
+        return frozenset(field.name for field in dataclasses.fields(cls) if field.metadata["may_change"])
 
     def command(self) -> str:
         """Return the command line that asks for such a run.
@@ -113,7 +113,7 @@ class NetworkRequest(RunRequest):
     config: str = asked(MPQ, fields.config, shown=True)
     config_name: str | None = asked(None, optional(fields.text), option=None)
     activation_alpha: str | None = asked(None, optional(fields.alpha))
-    epochs: int | None = asked(None, optional(fields.count(0)), may_grow=True)
+    epochs: int | None = asked(None, optional(fields.count(0)), may_change=True)
 
     @property
     def name(self) -> str:
@@ -138,7 +138,7 @@ class SearchRequest(RunRequest):
 
     kind: ClassVar[str] = "search"
 
-    max_trials: int = asked(20, fields.count(1), shown=True, may_grow=True)
+    max_trials: int = asked(20, fields.count(1), shown=True, may_change=True)
     epochs: int = asked(3, fields.count(1), shown=True)
     retrain_epochs: int = asked(0, fields.count(0))
     informed: bool = asked(True, fields.yes_or_no)
@@ -173,9 +173,9 @@ class MatrixRequest(RunRequest):
     alpha: str = asked(AUTO_PO2, fields.alpha, option=None)
     seed: int = asked(0, fields.seed, shown=True, option="seeds")
     configs: tuple[str, ...] = asked(
-        (MPQ, "flat16", "flat8", "flat4"), several(fields.config), shown=True, may_grow=True
+        (MPQ, "flat16", "flat8", "flat4"), several(fields.config), shown=True, may_change=True
     )
-    alphas: tuple[str, ...] = asked((AUTO, AUTO_PO2), several(fields.alpha), shown=True, may_grow=True)
+    alphas: tuple[str, ...] = asked((AUTO, AUTO_PO2), several(fields.alpha), shown=True, may_change=True)
     epochs: int | None = asked(None, optional(fields.count(0)))
 
 

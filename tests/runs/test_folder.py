@@ -110,7 +110,7 @@ def holder(tmp_path):
 def test_a_second_process_is_told_who_works_in_the_folder(holder, tmp_path):
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     expected = rf"is being worked on by process {holder.pid} on .* since 20.* \(-c .*run\)"
-    for attempt in (RunFolder, lambda *arguments: check_usable(tmp_path / "run", resume=True)):
+    for attempt in (RunFolder, check_usable):
         with pytest.raises(ValueError, match=expected):
             attempt(tmp_path / "run", {"command": "finetune"}, True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before

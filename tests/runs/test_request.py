@@ -192,6 +192,6 @@ def test_code_that_a_file_alone_names_is_not_trusted(tmp_path):
 def test_a_request_is_made_and_read_without_tensorflow(tmp_path):
     FULL["search"].save(tmp_path)
     code = "import sys; from pathlib import Path; from po2quant.runs.folder import check_usable, read_request; "
-    code += f"read_request(Path({str(tmp_path)!r})); check_usable(Path({str(tmp_path)!r}), True); "
+    code += f"folder = Path({str(tmp_path)!r}); check_usable(folder, read_request(folder), resume=True); "
     code += "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     subprocess.run([sys.executable, "-c", code], check=True)
