@@ -414,11 +414,9 @@ def test_objects_of_a_pickle():
 
 
 def test_lists_of_annotations(tmp_path):
-    """Eight million empty lists in 25 MB would take half a GB; within the size of a file there is room for twenty times as many."""
-    file = tmp_path / "annotations" / "instances_train2014.json"
-    write_folder(
-        tmp_path, {"annotations/instances_train2014.json": b"[" + b"[]," * (budgets.ANNOTATION_RECORDS) + b"1]"}
-    )
+    """Eight million empty lists in 25 MB would take half a GB, and a file may have twenty times as many bytes."""
+    content = b"[" + b"[]," * budgets.ANNOTATION_RECORDS + b"1]"
+    file = write_folder(tmp_path / "annotations", {"instances_train2014.json": content}) / "instances_train2014.json"
     sentence = refusal_within_budget(coco.read_photos, tmp_path, coco.RULES["mlperf_tiny"])
     assert sentence == f"{file} must have at most 8,388,608 lists and objects. Received: 8,388,609"
 
