@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -130,15 +131,21 @@ def _stem(name: str) -> str:
 
 def _array(name: str, data: bytes, check: Check | None) -> np.ndarray:
     file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    if version not in _HEADER_READERS:
-        raise ValueError(f"array {name!r} in it has format {version}")
-    shape, _, dtype = _HEADER_READERS[version](file)
+    try:
+        if (version := np.lib.format.read_magic(file)) not in _HEADER_READERS:
+            raise ValueError(f"format {version}")
+        shape, _, dtype = _HEADER_READERS[version](file)
+    except DAMAGES as error:
+        raise ValueError(f"array {name!r} in it has a header that cannot be read: {reason(error)}") from None
     if dtype.kind not in "biufU":
         raise ValueError(f"array {name!r} in it must hold numbers or text. Received: dtype={dtype}")
     if check is not None:
         check(name, shape, dtype)
     if math.prod(shape) * dtype.itemsize != len(data) - file.tell():
         raise ValueError(f"array {name!r} in it claims the shape {shape} of {dtype}, which its size contradicts")
+    if dtype.kind == "U":
+        codes = np.frombuffer(data, np.dtype(np.uint32).newbyteorder(dtype.byteorder), offset=file.tell())
+        if codes.max(initial=0) > sys.maxunicode:  # numpy would make strings of them that crash Python
+            raise ValueError(f"array {name!r} in it must hold text. Received: the character number {codes.max()}")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)

@@ -183,12 +183,6 @@ class Result:
         return dataclasses.asdict(self)
 
 
-def require_float_weights(weights: Path | None) -> None:
-    """Raise ValueError for weights of a quantized network, where every configuration starts from float ones."""
-    if weights is not None and is_quantized_checkpoint(weights):
-        raise ValueError(f"--weights must be of a float network here. Received: {weights}, of a quantized one")
-
-
 def finetune(
     experiment: Experiment,
     prepared: Prepared,
