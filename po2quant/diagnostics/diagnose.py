@@ -27,7 +27,7 @@ from po2quant.runs.names import (
     MODEL_FILE,
     PLOTS_FOLDER,
 )
-from po2quant.runs.weight_files import read_weight_file, write_checked_model
+from po2quant.weight_files import read_weight_file, write_checked_model
 
 SHOWN_MEASURES = (
     "update_relative_mean",

@@ -10,13 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2
+from po2quant.bit_config import ALPHAS, AUTO, LEARNED_PO2
 from po2quant.files import one_line
 from po2quant.fixed_point import MAX_BITS, check_bits
 from po2quant.quantizers.functional import Grid, fake_quantize
-
-POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
-"""Kinds of scales that are powers of two."""
 
 LOG2_THRESHOLD = "log2_threshold"
 """What the trained variable of a quantizer with ``alpha='learned_po2'`` is called."""

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.quantizers.base import AUTO_PO2, POWERS_OF_TWO, Quantizer, shown
+from po2quant.bit_config import AUTO_PO2, POWERS_OF_TWO
+from po2quant.quantizers.base import Quantizer, shown
 from po2quant.quantizers.functional import affine_scale, before_relu, fake_quantize_per_tensor, symmetric_scale
 from po2quant.quantizers.learned import learned_quantize_per_tensor
 

@@ -10,17 +10,9 @@ import qkeras
 import tensorflow as tf
 
 from po2quant import scale as po2
+from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO
 from po2quant.fixed_point import check_scales
-from po2quant.quantizers.base import (
-    AUTO,
-    AUTO_PO2,
-    LEARNED_PO2,
-    POWERS_OF_TWO,
-    Quantizer,
-    check_flag,
-    check_numbers,
-    shown,
-)
+from po2quant.quantizers.base import Quantizer, check_flag, check_numbers, shown
 from po2quant.quantizers.functional import fake_quantize_per_channel, symmetric_scale
 from po2quant.quantizers.learned import learned_quantize
 
