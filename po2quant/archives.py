@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import io
 import itertools
@@ -60,9 +61,9 @@ def open_zip(path: Path, budget: int) -> Iterator[zipfile.ZipFile]:
     if count > LARGEST_MEMBERS:
         raise ValueError(f"it has more than {LARGEST_MEMBERS} members")
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(set(names)) != len(names):
-            raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is in it twice")
+        name, count = max(collections.Counter(archive.namelist()).items(), key=lambda item: item[1], default=("", 0))
+        if count > 1:
+            raise ValueError(f"{name!r} is in it twice")
         claimed = sum(info.file_size for info in archive.infolist())
         if claimed > budget:
             raise ValueError(f"its members claim {claimed} bytes, more than the {budget} that they may take")
@@ -88,13 +89,16 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 Check = Callable[[str, tuple[int, ...], np.dtype], None]
 
 
-def read_npz(path: Path, check: Check | None = None, budget: int | None = None) -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path, check: Check | None = None, budget: int | None = None, what: str | None = None
+) -> dict[str, np.ndarray]:
     """Return the arrays of a ``.npz`` file; nothing in it is unpickled.
 
     Args:
         path: the file.
         check: is given name, shape and dtype of each array before it is read, and raises ValueError for a wrong one.
         budget: bytes that all arrays together may take; by default :func:`memory_budget`.
+        what: what an error says before the reason, with the file's name; by default that it must be such a file.
 
     Returns:
         booleans, numbers or text by name.
@@ -107,7 +111,8 @@ def read_npz(path: Path, check: Check | None = None, budget: int | None = None) 
             members = {name: read_member(archive, name) for name in archive.namelist()}
         return {name: _array(name, members.pop(f"{name}.npy"), check) for name in map(_stem, list(members))}
     except DAMAGES as error:
-        raise ValueError(f"{path} must be a .npz file of arrays. Received: {reason(error)}") from None
+        what = what or f"{path} must be a .npz file of arrays"
+        raise ValueError(f"{what}: {reason(error)}") from None
 
 
 def reason(error: BaseException) -> str:

@@ -7,10 +7,12 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import refusals
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 
 from po2quant.bit_config import ALPHAS, FLAT_BIAS_BITS, MIXED, BitConfig, LayerBits
 
@@ -155,7 +157,7 @@ def test_wrong_schema_is_named(schema):
     assert "'po2quant.bit_config'" in message and f"Received: {schema!r}" in message
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True, [1]])
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, [1], 1.0, 1e308])
 def test_wrong_version_is_named(version):
     message = refusal(document(version=version))
     assert "version must be 1" in message and f"Received: {version!r}" in message
@@ -260,6 +262,42 @@ def test_layer_name_with_a_line_break_does_not_break_the_message():
     assert "bad" in refusal(document(layers={"bad\nname": {"kernel": 0, "bias": 8}}))
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400", '"\\ud800"'])
+@pytest.mark.parametrize("place", ['"provenance": {"a": [%s]}', '"provenance": {"a": {"b": %s}}'])
+def test_what_could_not_be_written_again_is_refused(place, value):
+    assert "provenance" in refusal(document()[:-1] + ", " + place % value + "}")
+
+
+@pytest.mark.parametrize("text", [document(name="\ud800"), document(layers={"\ud800": {"activation": 8}})])
+def test_names_that_no_file_can_hold_are_refused(text):
+    assert "UTF-8" in refusal(text)
+
+
+def test_a_long_name_of_a_layer_is_cut():
+    refusal(document(layers={"n" * 100_000: {"kernel": 1, "bias": 8}}))
+    config = BitConfig.from_json(document(name="n" * 100_000, layers={"n" * 100_000: {"activation": 8}}))
+    assert len(refusals.refusal(config.check_covers, ["dense"], [])) <= LONGEST_SENTENCE
+    assert len(refusals.refusal(config.kernel_bits, "dense")) <= LONGEST_SENTENCE
+
+
+def test_many_keys_of_which_the_last_appears_twice_take_no_longer():
+    keys = ", ".join(f'"{index}": 0' for index in (*range(200_000), 199_999))
+    assert "key '199999' appears twice" in refusal("{" + keys + "}")
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_file_with_changed_bytes_is_read_or_refused_in_one_line(tmp_path_factory, seed):
+    path = tmp_path_factory.getbasetemp() / "changed.json"
+    path.write_bytes(mutated(CONFIG.to_json().encode(), np.random.default_rng(seed)))
+    try:
+        config = BitConfig.load(path)
+    except ValueError as error:
+        assert str(path) in str(error) and "\n" not in str(error) and len(str(error)) <= LONGEST_SENTENCE
+    else:
+        assert BitConfig.from_json(config.to_json()) == config
+
+
 def load_refusal(path: Path) -> str:
     message = refusals.refusal(BitConfig.load, path)
     assert str(path) in message
@@ -273,8 +311,9 @@ def load_refusal(path: Path) -> str:
         (bytes(4096), "is not a bit configuration"),
         (b"", "is not a bit configuration"),
         (document(version=7).encode(), "Received: 7"),
+        (b" " * (2**22 + 1), "more than 4194304 bytes"),
     ],
-    ids=["binary", "zeros", "empty", "wrong value"],
+    ids=["binary", "zeros", "empty", "wrong value", "large"],
 )
 def test_load_names_the_file_that_it_refuses(tmp_path, content, words):
     (tmp_path / "a.json").write_bytes(content)

@@ -54,7 +54,8 @@ def read_npz(path: Path, expected: Mapping[str, Expected]) -> dict[str, np.ndarr
     Raises:
         ValueError: where the file is damaged, or an array is absent or not as expected.
     """
-    with Archive(path) as archive:
+    limit_bytes = HEADER_BYTES + max(wanted.limit_bytes for wanted in expected.values())
+    with Archive(path, limit_bytes) as archive:
         return {key: _read_npy(archive, f"{key}.npy", wanted) for key, wanted in expected.items()}
 
 

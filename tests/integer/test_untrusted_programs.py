@@ -20,8 +20,10 @@ from refusals import complaint, refusal
 from po2quant.export.c.arena import ALIGNMENT_BYTES
 from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import memory_bytes, write_c
-from po2quant.export.litert.to_litert import OPERATORS
+from po2quant.export.litert.to_litert import OPERATORS, to_litert
 from po2quant.export.onnx.graph import NODES
+from po2quant.export.onnx.to_onnx import to_onnx
+from po2quant.export.onnx.to_qonnx import to_qonnx
 from po2quant.fixed_point import MAX_EXPONENT, FixedPointFormat
 from po2quant.integer import archive
 from po2quant.integer import program as program_module
@@ -312,6 +314,33 @@ def test_names_that_look_alike_become_different_identifiers(tmp_path):
     assert "/*" not in source[source.index("void net_run") :]
 
 
+# ---------------------------------------------------------------- exchange files
+
+
+@pytest.mark.parametrize("name", ["conv/computed", "x/input", "conv/kernel", "/zero_int8"])
+def test_a_tensor_that_would_share_its_name_in_onnx_is_refused(name, tmp_path):
+    """Else its readers get the other value."""
+    pytest.importorskip("onnx", reason="onnx is not installed: po2quant[exchange]")
+    conv = Conv2D("conv", ("x",), name, weights(1, 1, 4, 2), weights(2))
+    pool = MaxPooling("pool", (name,), "y", (1, 1), (1, 1))
+    tensors = (tensor("x", 2, 2, 4), tensor(name, 2, 2, 2), tensor("y", 2, 2, 2))
+    program = Program("p", tensors, ("x",), (conv, pool), (Output("y"),))
+    assert repr(name) in complaint(to_onnx, program, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("exponent", [-127, 121])
+def test_scales_that_float32_does_not_hold_are_refused(exponent, tmp_path):
+    """They would become 0, or make values infinite."""
+    pytest.importorskip("onnx", reason="onnx is not installed: po2quant[exchange]")
+    pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed: po2quant[exchange]")
+    far = FixedPointFormat(8, exponent)
+    program = program_of(MaxPooling("m", ("x",), "y", (1, 1), (1, 1)), *(tensor(n, 1, 1, 1, format=far) for n in "xy"))
+    for write in (to_onnx, to_qonnx, to_litert):
+        assert "float32" in complaint(write, program, tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
 # ---------------------------------------------------------------- an operation that a room does not know
 
 
@@ -351,6 +380,15 @@ def test_every_room_refuses_an_operation_that_it_does_not_know(tmp_path, monkeyp
 @pytest.mark.parametrize("handlers", [CALLS, NODES, OPERATORS], ids=lambda handlers: handlers.room)
 def test_every_writer_knows_every_operation(handlers):
     assert set(handlers.functions) == set(OPERATIONS)
+
+
+def test_an_operation_is_planned_once(tmp_path, monkeypatch):
+    """By all rooms together; what settles constant channels makes another program."""
+    planned = []
+    plan = Conv2D.plan
+    monkeypatch.setattr(Conv2D, "plan", lambda self, *formats: planned.append(self.name) or plan(self, *formats))
+    exercise(every_operation(), tmp_path)
+    assert planned[0] == "conv" and len(planned) <= 1 + len(("onnx", "qonnx", "litert"))
 
 
 def test_every_operation_answers_every_room(tmp_path):
