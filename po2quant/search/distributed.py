@@ -154,7 +154,7 @@ def _serve(chief: ChiefService, address: str, token: str, workers: LocalWorkers)
         server.stop(grace=1).wait()
 
 
-class ChiefService(_service.OracleServicer):
+class ChiefService(_service.OracleServicer):  # type: ignore[name-defined]
     """Keras Tuner's service, for workers that may die at any moment.
 
     A running trial belongs to the worker that was given it last, and a request for a trial that is another's is

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score
+from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, network_size, reference_config
 from po2quant.files import replaced_whole, write_json
@@ -86,10 +86,11 @@ class Experiment:
         return dataclasses.replace(self, weights=folder)
 
 
-def require_training_data(dataset: Dataset) -> None:
-    """Raise ValueError where there is nothing to train on."""
+def require_training_data(dataset: Dataset) -> tuple[Split, Split]:
+    """Return the splits to train on and to validate with; raise ValueError where there are none."""
     if dataset.train is None or dataset.validation is None:
         raise ValueError(f"{dataset.describe()} has no training split: --data-dir must name data to train on")
+    return dataset.train, dataset.validation
 
 
 def train_float(experiment: Experiment, folder: Path) -> keras.Model:
