@@ -112,7 +112,9 @@ class LayerBits:
 
 @dataclasses.dataclass(frozen=True)
 class BitConfig:
-    """The bit widths of a whole network, and where its scales are of more than one kind, those.
+    """The bit widths and kinds of scales of a whole network.
+
+    A file may leave kinds of scales open; :meth:`with_alpha` makes such a configuration complete.
 
     Args:
         layers: widths by layer name, in network order.
@@ -150,18 +152,39 @@ class BitConfig:
         """Return the width of an activation quantizer."""
         return self._bits(layer, "activation")
 
-    def alphas(self, default: str) -> dict[str, str]:
+    def alphas(self) -> dict[str, str]:
         """Return the kind of scales of every layer and activation quantizer.
 
-        Args:
-            default: that of those which have none of their own.
+        Raises:
+            ValueError: where one is open.
         """
-        return {name: bits.alpha or default for name, bits in self.layers.items()}
+        alphas = {name: bits.alpha for name, bits in self.layers.items() if bits.alpha is not None}
+        missing = [name for name in self.layers if name not in alphas]
+        if missing:
+            raise ValueError(
+                f"configuration {self.name!r} must have an alpha for every layer: use with_alpha. "
+                f"Received: none for {_short(', '.join(missing))}"
+            )
+        return alphas
 
-    def scales(self, default: str) -> str:
-        """Return the kind of scales that the whole network has, or ``'mixed'``."""
-        kinds = set(self.alphas(default).values())
-        return MIXED if len(kinds) > 1 else next(iter(kinds), default)
+    @property
+    def scales(self) -> str:
+        """The kind of scales that the whole network has, or ``'mixed'``."""
+        kinds = set(self.alphas().values())
+        return MIXED if len(kinds) > 1 else kinds.pop()
+
+    def with_alpha(self, alpha: str) -> BitConfig:
+        """Return the complete configuration: layers whose kind of scales is open get ``alpha``."""
+        check_alpha(alpha)
+        return self.with_alphas({name: alpha for name, bits in self.layers.items() if bits.alpha is None})
+
+    def without_alpha(self, alpha: str) -> BitConfig:
+        """Return the configuration without kinds of scales where every layer has ``alpha``, else as it is.
+
+        So a file of a run says them only where ``alpha``, which the run knows, does not.
+        """
+        is_uniform = all(bits.alpha == alpha for bits in self.layers.values())
+        return self.with_alphas(dict.fromkeys(self.layers)) if is_uniform else self
 
     def with_alphas(self, alphas: Mapping[str, str | None]) -> BitConfig:
         """Return the configuration with the given kinds of scales, those of other layers as they are."""

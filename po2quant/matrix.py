@@ -49,14 +49,16 @@ def run_matrix(
             alphas, which would share a row, and for results that are no CSV file.
     """
     _check_names(configs)
-    widths_of = {config: resolve_config(config, experiment.spec) for config in configs}
+    widths_of = {config: resolve_config(config, experiment.spec, experiment.network) for config in configs}
     _check_scales(widths_of.values(), alphas)
     if results.suffix != ".csv":
         raise ValueError(f"the results must be a .csv file. Received: {results}")
     results.parent.mkdir(parents=True, exist_ok=True)
     read_records(results)  # a damaged file is named before anything runs
     is_trained_here = experiment.weights is None
-    experiment = dataclasses.replace(experiment, resume=True).with_float_weights(folder / FLOAT)
+    experiment = dataclasses.replace(experiment, resume=True, folded=experiment.network).with_float_weights(
+        folder / FLOAT
+    )
 
     def run_cell(bench: Callable[[], Workbench], config: str, alpha: str, score_of_float: float | None) -> float:
         cell = folder / (FLOAT if alpha == FLOAT else f"{Path(config).stem}-{alpha}")
@@ -77,7 +79,7 @@ def run_matrix(
     float_score = run_cell(_lazy_bench(experiment), FLOAT, FLOAT, None)
     for alpha in alphas:
         with graphs_released():
-            bench = _lazy_bench(dataclasses.replace(experiment, alpha=alpha))
+            bench = _lazy_bench(dataclasses.replace(experiment, alpha=alpha, folded=experiment.network))
             for config in configs:
                 run_cell(bench, config, alpha, float_score)
 

@@ -97,25 +97,39 @@ MIX = BitConfig({"dense": LayerBits(4, 16, alpha="auto"), "activation": LayerBit
 
 
 def test_a_layer_without_an_alpha_has_the_networks():
-    assert MIX.alphas("auto_po2") == {"dense": "auto", "activation": "auto_po2"}
-    assert (MIX.scales("auto_po2"), MIX.scales("auto")) == (MIXED, "auto")
+    assert MIX.with_alpha("auto_po2").alphas() == {"dense": "auto", "activation": "auto_po2"}
+    assert (MIX.with_alpha("auto_po2").scales, MIX.with_alpha("auto").scales) == (MIXED, "auto")
+
+
+def test_an_incomplete_configuration_does_not_say_which_scales_it_has():
+    with pytest.raises(ValueError, match=r"'mix' must have an alpha for every layer.*Received: none for 'activation'"):
+        MIX.alphas()
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_a_file_says_the_scales_only_where_the_run_does_not(alpha):
+    open_everywhere = MIX.with_alphas(dict.fromkeys(MIX.layers))
+    assert open_everywhere.with_alpha(alpha).without_alpha(alpha) == open_everywhere
+    mixed = MIX.with_alpha("auto_po2")
+    assert mixed.without_alpha(alpha) == mixed
 
 
 def test_alphas_of_its_own_do_not_depend_on_the_networks():
     everywhere = MIX.with_alphas({"activation": "auto"})
-    assert everywhere.scales("auto_po2") == "auto"
+    assert everywhere.scales == "auto"
     assert everywhere.layers == {"dense": MIX.layers["dense"], "activation": LayerBits(activation=6, alpha="auto")}
     assert (everywhere.name, everywhere.provenance) == (MIX.name, MIX.provenance)
 
 
 def test_activations_alone_can_have_other_scales():
     mixed = MIX.with_activation_alpha("learned_po2")
-    assert mixed.alphas("auto_po2") == {"dense": "auto", "activation": "learned_po2"}
+    assert mixed.with_alpha("auto_po2").alphas() == {"dense": "auto", "activation": "learned_po2"}
 
 
 @given(configs, st.sampled_from(ALPHAS))
 def test_naming_the_default_everywhere_changes_no_scales(config, default):
-    assert config.with_alphas(config.alphas(default)).scales("auto") == config.scales(default)
+    complete = config.with_alpha(default)
+    assert complete.with_alphas(complete.alphas()) == complete.with_alpha("auto") == complete
 
 
 def test_order_of_the_file_is_kept_not_sorted():

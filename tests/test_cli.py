@@ -240,7 +240,7 @@ def test_activations_may_have_scales_of_another_kind(digits_weights, tmp_path):
     assert json.loads(result.stdout.splitlines()[-1])["alpha"] == "mixed"
     config = BitConfig.load(folder / "best_config.json")
     assert {bits.alpha for bits in config.layers.values() if bits.activation} == {"learned_po2"}
-    assert {bits.alpha for bits in config.layers.values() if bits.kernel} == {None}
+    assert {bits.alpha for bits in config.layers.values() if bits.kernel} == {"auto_po2"}
     verified = run("verify", folder, "--samples", 20)
     assert verified.returncode == 0, verified.stderr
 

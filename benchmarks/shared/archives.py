@@ -168,11 +168,14 @@ def _zip_fault(info: zipfile.ZipInfo) -> str | None:
 
 
 def existing_path(data_dir: Path | None, task: str, forms: str) -> Path:
-    """Return ``data_dir`` if it exists; otherwise raise a ValueError that names the accepted ``forms``."""
-    if data_dir is None or not os.path.exists(data_dir):
-        received = "None" if data_dir is None else f"{one_line(data_dir)}, which does not exist"
-        raise ValueError(f"{task} needs --data-dir with {forms}. Received: {received}")
-    return Path(data_dir)
+    """Return ``data_dir`` if it is a file or folder; otherwise raise a ValueError that names the accepted ``forms``."""
+    if data_dir is not None and (os.path.isfile(data_dir) or os.path.isdir(data_dir)):
+        return Path(data_dir)
+    received = "None"
+    if data_dir is not None:
+        fault = "is neither a file nor a folder" if os.path.exists(data_dir) else "does not exist"
+        received = f"{one_line(data_dir)}, which {fault}"
+    raise ValueError(f"{task} needs --data-dir with {forms}. Received: {received}")
 
 
 def find_archive(data_dir: Path | None, task: str, names: Sequence[str], markers: Sequence[str]) -> Archive:

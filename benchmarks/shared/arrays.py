@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,4 +72,7 @@ def _read_npy(archive: Archive, name: str, expected: Expected) -> np.ndarray:
     if not expected.fits(dtype, shape) or not is_whole:
         received = one_line(f"{dtype} of {shape}, and {len(content)} bytes")
         raise ValueError(f"{name} of {archive.path} must be {expected}, whole. Received: {received}")
+    codes = np.frombuffer(content, np.dtype(np.uint32).newbyteorder(dtype.byteorder)) if dtype.kind == "U" else ()
+    if len(codes) and codes.max() > sys.maxunicode:  # numpy would make strings of them that crash Python
+        raise ValueError(f"{name} of {archive.path} must be text. Received: the character number {codes.max():,}")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")

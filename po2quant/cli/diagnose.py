@@ -135,6 +135,7 @@ def _sweep_modes(
     output_dir: Path | None,
 ) -> dict[str, Any]:
     """Measure, write and say what was found; return it as JSON has it."""
+    from po2quant.bit_config import AUTO
     from po2quant.diagnostics.mode_mix import propose_mix
     from po2quant.diagnostics.mode_sweep import mode_sweep
     from po2quant.diagnostics.plots import plot_mode_sweep
@@ -146,12 +147,14 @@ def _sweep_modes(
 
     task = find_benchmark(settings["benchmark"])
     name, spec = task.network(settings["model"])
-    widths, seed = prepare.resolve_config(settings["config"], spec), settings["seed"]
+    folded, seed = spec.fold(), settings["seed"]
+    widths = prepare.resolve_config(settings["config"], spec, folded)
     if widths is None:
         raise ValueError("--mode-sweep needs the --config of a quantized network. Received: 'float'")
     dataset = load_dataset(task, settings["data"], settings["data_dir"], seed)
     require_training_data(dataset)
-    network = prepare.prepare_with_own_scales(spec, widths, settings["weights"], dataset, "auto", seed).model
+    real = widths.with_alphas(dict.fromkeys(widths.layers, AUTO))
+    network = prepare.prepare_with_own_scales(folded, real, settings["weights"], dataset, seed).model
     inputs, _ = prepare.calibration_inputs(dataset, network, seed)
     measured = dataset.train.drawn(samples, seed).without_augmentation()
     with progress_line("mode sweep", 2 * len(widths.layers)) as line:

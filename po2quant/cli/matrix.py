@@ -61,8 +61,9 @@ def matrix(
 
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
+    network = spec.fold()
     for config in configs.split(","):
-        resolve_config(config, spec)
+        resolve_config(config, spec, network)
     for alpha in alphas.split(","):
         check_alpha(alpha)
     workflow.require_float_weights(weights)
@@ -74,7 +75,9 @@ def matrix(
         workflow.require_training_data(dataset)
         folder = output_dir / f"{task.name}-{name}-seed{seed}"
         resume = (folder / "config.json").exists()
-        experiment = workflow.Experiment(task, name, dataset, weights=weights, seed=seed, preset=preset, resume=resume)
+        experiment = workflow.Experiment(
+            task, name, dataset, weights=weights, seed=seed, preset=preset, resume=resume, folded=network
+        )
         seed_epochs = experiment.recipe.epochs if epochs is None else epochs
         run = open_run_folder("matrix", experiment, folder, epochs=seed_epochs, data=data, data_dir=data_dir)
 

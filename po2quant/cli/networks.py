@@ -46,21 +46,21 @@ def summary(
 ) -> None:
     """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
     import_tensorflow_quietly()
-    from po2quant.cost import reference_config, stats_block
+    from po2quant.cost import stats_block
     from po2quant.quantizers import check_alpha
     from po2quant.report.tables import summary_table
-    from po2quant.training.prepare import describe_network, resolve_config
+    from po2quant.training.prepare import resolve_config
 
     check_alpha(alpha)
     task = find_benchmark(benchmark)
     _, spec = task.network(model)
-    layers = describe_network(spec)
-    widths = resolve_config(config, spec)
+    network = spec.fold()
+    widths = resolve_config(config, spec, network)
     if widths is None:
         say("float has no widths; this is the reference that scores compare with (kernel 16, bias 31, activation 16)")
-    widths = widths or reference_config(layers)
-    print_table(summary_table(layers, widths, alpha))
-    say(stats_block(layers, widths, alpha))
+    widths = (widths or network.reference()).with_alpha(alpha)
+    print_table(summary_table(network.layers, widths))
+    say(stats_block(network.layers, widths))
     warn_reconstructed(widths)
 
 
@@ -87,23 +87,23 @@ def evaluate(
 ) -> None:
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     import_tensorflow_quietly()
-    from po2quant.cost import BITS_PER_KIB, average_bits, network_size, reference_config
+    from po2quant.cost import BITS_PER_KIB, average_bits
     from po2quant.quantizers import check_alpha
-    from po2quant.training import finetune as workflow
     from po2quant.training import prepare
 
     check_alpha(alpha)
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
-    widths = prepare.resolve_config(config, spec)
+    network = spec.fold()
+    widths = prepare.resolve_config(config, spec, network)
+    widths = None if widths is None else widths.with_alpha(alpha)
     if weights is None:
         raise ValueError("evaluate needs --weights: a weight file or a run folder")
     dataset = load_dataset(task, data, data_dir, seed)
-    layers = prepare.describe_network(spec)
-    prepared = prepare.prepare_network(spec, widths, alpha, weights, dataset, seed, scale_rule)
+    prepared = prepare.prepare_network(network, widths, weights, dataset, seed, scale_rule)
     score = prepare.evaluate(task, prepared.model, dataset.test)
-    size_bits = workflow.size_in_bits(layers, widths)
-    scales = "float" if widths is None else widths.scales(alpha)
+    size_bits = network.size(widths).total_bits
+    scales = "float" if widths is None else widths.scales
     say(f"{task.name} {name}, {config}{'' if widths is None else ' ' + scales}, on {dataset.describe()}")
     say(f"{score.metric} {score.value:.4f} on {score.samples} samples, {size_bits / BITS_PER_KIB:.1f} KiB")
     for detail, value in score.details.items():
@@ -122,7 +122,7 @@ def evaluate(
             **score.details,
             "samples": score.samples,
             "size_bits": size_bits,
-            "reference_size_bits": network_size(layers, reference_config(layers)).total_bits,
+            "reference_size_bits": network.size(network.reference()).total_bits,
             "data": dataset.describe(),
             "data_kind": dataset.kind,
             "data_fingerprint": dataset.fingerprint(),
@@ -131,7 +131,7 @@ def evaluate(
             "seed": seed,
         }
         if widths is not None:
-            average = average_bits(layers, widths)
+            average = average_bits(network.layers, widths)
             facts |= {
                 f"bits_{part}": getattr(average, part) for part in ("per_layer", "per_parameter", "per_activation")
             }
@@ -167,14 +167,15 @@ def finetune(
 
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
-    widths = resolve_config(config, spec)
+    network = spec.fold()
+    widths = resolve_config(config, spec, network)
     if activation_alpha is not None:
         if widths is None:
             raise ValueError(f"--activation-alpha needs a --config other than float. Received: {activation_alpha!r}")
         widths = widths.with_activation_alpha(activation_alpha)
     dataset = load_dataset(task, data, data_dir, seed)
     workflow.require_training_data(dataset)
-    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
+    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume, network)
     epochs = experiment.recipe.epochs if epochs is None else epochs
     run = open_run_folder(
         "finetune",

@@ -98,7 +98,7 @@ def search(
     from po2quant.search.strategies import BAYESIAN, INFORMED
     from po2quant.search.worker import run_worker
     from po2quant.training import finetune as workflow
-    from po2quant.training.prepare import describe_network, resolve_config
+    from po2quant.training.prepare import resolve_config
 
     check_options(workers, role, oracle, output_dir)
     widths = {"--kernel-bits": kernel_bits, "--bias-bits": bias_bits, "--activation-bits": activation_bits}
@@ -109,12 +109,13 @@ def search(
     settings = SearchSettings(max_trials, epochs, INFORMED if informed else BAYESIAN, space, max_bits)
     task = find_benchmark(benchmark)
     name, spec = task.network(model)
+    network = spec.fold()
     if role != WORKER:  # which runs what the chief has chosen
-        settings.check_size(describe_network(spec))
+        settings.check_size(network.layers)
         workflow.require_float_weights(weights)
     dataset = load_dataset(task, data, data_dir, seed)
     workflow.require_training_data(dataset)
-    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
+    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume, network)
     if role == WORKER:
         run_worker(experiment, output_dir, settings, oracle)
         return
@@ -154,8 +155,8 @@ def search(
     if found.interrupted:
         say(f"the best of {len(found.log.rows)} trials is in {run.path / BEST_CONFIG}")
         raise stopped(run.path)
-    flats = [(flat, resolve_config(flat, spec)) for flat in COMPARED_FLATS]
-    known = [] if spec.mpq_config is None else [(spec.mpq_config.stem, resolve_config("mpq", spec))]
+    flats = [(flat, resolve_config(flat, spec, network)) for flat in COMPARED_FLATS]
+    known = [] if spec.mpq_config is None else [(spec.mpq_config.stem, resolve_config("mpq", spec, network))]
     configs = [("float", None), ("mpq", best), *known, *flats]
     with resumable(run.path):
         rows = workflow.compare(experiment, configs, run.path / "comparison", retrain_epochs)

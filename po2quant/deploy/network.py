@@ -120,15 +120,17 @@ def frozen_network(
     """
     if config is None:
         raise ValueError("--config must name bit widths: a float network has no integers. Received: 'float'")
-    model = prepare_network(spec, config, alpha, weights, dataset or _no_data(spec), seed).model
+    network = spec.fold()
+    dataset = dataset or _no_data(network.source)
+    model = prepare_network(network, config.with_alpha(alpha), weights, dataset, seed).model
     if not all(weight.quantizer.frozen for weight in weight_quantizers(model)):
         freeze_scales(model)
     return model
 
 
-def _no_data(spec: NetworkSpec) -> Dataset:
+def _no_data(model: keras.Model) -> Dataset:
     """Return one sample of zeros, for a network that is calibrated already."""
-    zeros = np.zeros((1, *spec.new_network().input_shape[1:]), np.float32)
+    zeros = np.zeros((1, *model.input_shape[1:]), np.float32)
     return Dataset("no data", "synthetic", Split(zeros, None))
 
 

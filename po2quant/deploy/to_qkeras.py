@@ -14,7 +14,7 @@ from po2quant.deploy.from_keras import integer_program
 from po2quant.export.exchange import inexact_in_float32
 from po2quant.files import replaced_whole
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.integer.operations import Conv2D, Dense, Operation, Weights
+from po2quant.integer.operations import Weighted, Weights
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import jammed_bias, on_one_grid, settle_constant_channels
 from po2quant.network.kinds import kernel_of, kind_of
@@ -47,7 +47,9 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
     """
     program = settle_constant_channels(integer_program(model))
     weights = {
-        operation.name: _weights(program, operation) for operation in program.operations if _is_weighted(operation)
+        operation.name: _weights(program, operation)
+        for operation in program.operations
+        if isinstance(operation, Weighted)
     }
     calls = collections.Counter(operation.name for operation in program.operations)
 
@@ -72,11 +74,7 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
     return inexact_in_float32(program)
 
 
-def _is_weighted(operation: Operation) -> bool:
-    return isinstance(operation, (Conv2D, Dense))
-
-
-def _weights(program: Program, operation: Conv2D | Dense) -> tuple[Weights, Weights]:
+def _weights(program: Program, operation: Weighted) -> tuple[Weights, Weights]:
     """Return kernel and bias, each with one exponent."""
     bias = jammed_bias(operation, program.inputs_of(operation)[0].format, program.output_of(operation).format)
     return (

@@ -21,6 +21,9 @@ from po2quant.files import one_line, parse_json, replaced_whole
 MAX_INTEGERS = 2**25
 """Integers in all arrays of a file, at most: 33 million weights, far beyond a microcontroller."""
 
+MAX_ARRAYS = 2**14
+"""Arrays of a file, at most: four of each of 4096 operations."""
+
 MAX_JSON_BYTES = 8 * 2**20
 MAX_HEADER_BYTES = 2**10
 """Largest head of an array, which numpy pads to 64 or 128 bytes."""
@@ -62,8 +65,11 @@ def read_archive(path: str | os.PathLike, content: str) -> tuple[Any, dict[str, 
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            if len(members) != len(archive.infolist()) or JSON not in members:
-                raise ValueError(f"arrays must have different names, and one be {JSON!r}")
+            if len(members) != len(archive.infolist()) or JSON not in members or len(members) > MAX_ARRAYS + 1:
+                raise ValueError(
+                    f"arrays must be at most {MAX_ARRAYS}, have different names, and be accompanied by {JSON!r}. "
+                    f"Received: {len(archive.infolist())} members"
+                )
             if (declared := sum(member.file_size for member in members.values())) > MAX_FILE_BYTES:
                 raise ValueError(f"arrays must have at most {MAX_FILE_BYTES} bytes in all. Received: {declared}")
             heads = {name: _head(archive, member) for name, member in members.items()}

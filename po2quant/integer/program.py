@@ -158,7 +158,10 @@ def _program(head: Any, arrays: dict[str, np.ndarray]) -> Program:
             f"schema and version must be {SCHEMA!r} and {VERSION}, beside the program. "
             f"Received: {shown(found[0])} and {shown(found[1])}"
         )
-    return checked_type("it", _decode(head["program"], arrays), Program)
+    program = checked_type("it", _decode(head["program"], arrays), Program)
+    if arrays:
+        raise invalid("arrays", "read by some field", sorted(arrays))
+    return program
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 
 import keras
 
+from po2quant.network.kinds import is_weighted
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
@@ -73,6 +75,11 @@ class Graph:
     def calls(self) -> Counter[str]:
         """How many times each layer is called."""
         return Counter(node.layer.name for node in self.nodes)
+
+    @functools.cached_property
+    def weighted(self) -> dict[str, keras.layers.Layer]:
+        """The layers with a kernel by name, in network order."""
+        return {node.layer.name: node.layer for node in self.nodes if is_weighted(node.layer)}
 
     def only_reader(self, node: Node) -> Node | None:
         """Return the one node that reads a node's output, None where there are more or it is a model output."""

@@ -26,7 +26,6 @@ from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment
-from po2quant.training.prepare import describe_network
 
 FLOAT_FOLDER, WORKERS_FOLDER = "float", "workers"
 SEARCH_FILE, TRIAL_CSV = "search.json", "trial.csv"
@@ -82,11 +81,11 @@ def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, a
     host, port = parse_address(address)
     _wait_for_chief(address)
     if experiment.weights is None:
-        experiment = dataclasses.replace(experiment, weights=folder / FLOAT_FOLDER)
+        experiment = dataclasses.replace(experiment, weights=folder / FLOAT_FOLDER, folded=experiment.network)
     _check_same_search(folder, search_identity(experiment, settings))
     token = read_token(folder / WORKERS_FOLDER)
     keras.utils.set_random_seed(experiment.seed)
-    problem = settings.problem(describe_network(experiment.spec), experiment.seed)
+    problem = settings.problem(experiment.network.layers, experiment.seed)
     training = TrialTraining.of(experiment)
     own_id = uuid.uuid4().hex[:8]
     os.environ.setdefault("KERASTUNER_TUNER_ID", own_id)

@@ -111,7 +111,9 @@ def test_the_best_configuration_and_its_weights_are_those_of_the_best_row(finish
     assert best.provenance["trial"] == row["trial_id"]
     assert len(list((folder / "trials").glob("*/best.weights.h5"))) == 3
     of_tiny = experiment(weights)
-    model = prepare_network(of_tiny.spec, best, "auto_po2", folder / "best.weights.h5", of_tiny.dataset).model
+    model = prepare_network(
+        of_tiny.network, best.with_alpha("auto_po2"), folder / "best.weights.h5", of_tiny.dataset
+    ).model
     compile_model(model, of_tiny.recipe)
     logs = validation_logs(model, Pipeline(of_tiny.dataset.validation), of_tiny.recipe)
     assert logs["accuracy"] == pytest.approx(float(row["metric"]), abs=1e-6)

@@ -33,6 +33,7 @@ from po2quant.integer.operations import (
     LookUpTable,
     MaxPooling,
     Multiply,
+    Operation,
     Requantize,
     Reshape,
     Tensor,
@@ -90,6 +91,14 @@ def every_operation() -> Program:
     assert {type(operation) for operation in operations} == set(OPERATIONS)
     listed = tuple(Tensor(name, shape, kinds[name]) for name, shape in tensors.items())
     return Program("every", listed, ("x",), operations, (Output("y", SOFTMAX), Output("flat")))
+
+
+def program_of(operation: Operation, x: Tensor, y: Tensor) -> Program:
+    return Program("p", (x, y), ("x",), (operation,), (Output("y"),))
+
+
+def tensor(name: str, *shape: int, format: FixedPointFormat = X) -> Tensor:
+    return Tensor(name, shape, format)
 
 
 def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

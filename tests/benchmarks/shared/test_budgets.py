@@ -280,6 +280,16 @@ def test_array_headers(tmp_path, content):
     assert f"x.npy of {path} must be" in sentence and sentence.isprintable() and len(sentence) < 500 + len(str(path))
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_characters_that_unicode_lacks(tmp_path, order):
+    """A number beyond the last character would be a string that crashes Python."""
+    content = npy((1,), f"{order}U2", np.array([65, 0x110000], f"{order}u4").tobytes())
+    path = write_zip(tmp_path / "a.npz", {"x.npy": content})
+    assert f"x.npy of {path} must be text. Received: the character number 1,114,112" in complaint(
+        read_npz, path, {"x": Expected("U", (None,))}
+    )
+
+
 def test_arrays_are_read_as_numpy_does(tmp_path):
     """Every float type, either byte order and either memory order give what numpy.load gives."""
     values = np.arange(6).reshape(2, 3)
