@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -47,6 +48,16 @@ def memory_budget(path: Path) -> int:
     return min(max(EXPANSION * os.path.getsize(path), SMALL_BYTES), LARGEST_BYTES)
 
 
+def check_member_count(path: Path, most: int) -> None:
+    """Raise ValueError where a zip archive has more members than ``most``; ``zipfile`` would list them all first."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        entries = re.finditer(re.escape(_ENTRY_SIGNATURE), content)
+        count = sum(1 for _ in itertools.islice(entries, most + 1))
+        del entries  # it holds the map open
+    if count > most:
+        raise ValueError(f"it has more than {most} members")
+
+
 @contextlib.contextmanager
 def open_zip(path: Path, budget: int) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive of at most :data:`LARGEST_MEMBERS` differently named members, within a budget in bytes.
@@ -54,12 +65,7 @@ def open_zip(path: Path, budget: int) -> Iterator[zipfile.ZipFile]:
     Raises:
         ValueError: for another one; what :data:`DAMAGES` lists for a damaged file.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        entries = re.finditer(re.escape(_ENTRY_SIGNATURE), content)
-        count = sum(1 for _ in itertools.islice(entries, LARGEST_MEMBERS + 1))
-        del entries  # it holds the map open
-    if count > LARGEST_MEMBERS:
-        raise ValueError(f"it has more than {LARGEST_MEMBERS} members")
+    check_member_count(path, LARGEST_MEMBERS)
     with zipfile.ZipFile(path) as archive:
         name, count = max(collections.Counter(archive.namelist()).items(), key=lambda item: item[1], default=("", 0))
         if count > 1:
@@ -130,15 +136,21 @@ def _stem(name: str) -> str:
 
 def _array(name: str, data: bytes, check: Check | None) -> np.ndarray:
     file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    if version not in _HEADER_READERS:
-        raise ValueError(f"array {name!r} in it has format {version}")
-    shape, _, dtype = _HEADER_READERS[version](file)
+    try:
+        if (version := np.lib.format.read_magic(file)) not in _HEADER_READERS:
+            raise ValueError(f"format {version}")
+        shape, _, dtype = _HEADER_READERS[version](file)
+    except DAMAGES as error:
+        raise ValueError(f"array {name!r} in it has a header that cannot be read: {reason(error)}") from None
     if dtype.kind not in "biufU":
         raise ValueError(f"array {name!r} in it must hold numbers or text. Received: dtype={dtype}")
     if check is not None:
         check(name, shape, dtype)
     if math.prod(shape) * dtype.itemsize != len(data) - file.tell():
         raise ValueError(f"array {name!r} in it claims the shape {shape} of {dtype}, which its size contradicts")
+    if dtype.kind == "U":
+        codes = np.frombuffer(data, np.dtype(np.uint32).newbyteorder(dtype.byteorder), offset=file.tell())
+        if codes.max(initial=0) > sys.maxunicode:  # numpy would make strings of them that crash Python
+            raise ValueError(f"array {name!r} in it must hold text. Received: the character number {codes.max()}")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)

@@ -34,6 +34,8 @@ KEYS = ("schema", "version", "name", "provenance", "layers")
 AUTO, AUTO_PO2, LEARNED_PO2 = "auto", "auto_po2", "learned_po2"
 ALPHAS = (AUTO, AUTO_PO2, LEARNED_PO2)
 """Kinds of scales: real numbers, powers of two, and powers of two that are trained."""
+POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
+"""Kinds of scales that are powers of two."""
 FLOAT, MPQ, FLAT_BITS = "float", "mpq", range(4, 17)
 """Names of configurations: float, a network's own mixed precision, and ``flat4`` to ``flat16``, one width for all."""
 CONFIG_HELP = "float, mpq, flat4 to flat16, or a configuration file"

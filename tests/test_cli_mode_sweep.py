@@ -116,6 +116,6 @@ def test_without_run_or_weights_one_sentence_says_what_is_needed(tmp_path, digit
     assert "--benchmark needs --mode-sweep" in refusal("diagnose", "--benchmark", "digits")
     assert "needs a run folder or a weight file" in refusal("diagnose")
     message = refusal("diagnose", tmp_path / "nowhere", "--mode-sweep")
-    assert "folder of a fine-tuned quantized run" in message and "has no config.json" in message
+    assert "folder of a fine-tuned quantized run" in message and "config.json" in message
     float_run = ("diagnose", "--mode-sweep", "--weights", digits_weights, "--config", "float")
     assert "Received: 'float'" in refusal(*float_run)

@@ -52,7 +52,7 @@ def write_archive(path: Path, data: Any, arrays: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, json=np.frombuffer(text, JSON_TYPE), **stored)
 
 
-def read_archive(path: str | os.PathLike, content: str) -> tuple[Any, dict[str, np.ndarray]]:
+def read_archive(path: str | os.PathLike[str], content: str) -> tuple[Any, dict[str, np.ndarray]]:
     """Return the JSON data and the integer arrays of a file.
 
     Args:
@@ -84,7 +84,7 @@ def read_archive(path: str | os.PathLike, content: str) -> tuple[Any, dict[str, 
         raise damaged(path, content, error) from None
 
 
-def damaged(path: str | os.PathLike, content: str, error: Exception) -> ValueError:
+def damaged(path: str | os.PathLike[str], content: str, error: Exception) -> ValueError:
     """Return the error of a file that is not what it should be."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ValueError(f"{one_line(path)} is not {content}: {one_line(reason)}")

@@ -19,6 +19,7 @@ import keras_tuner
 
 from po2quant.compat import keras_tuner_service
 from po2quant.files import read_json
+from po2quant.runs.roles import parse_address
 from po2quant.search.authentication import TOKEN_FILE, read_token, signed_stub
 from po2quant.search.oracle import OBJECTIVE
 from po2quant.search.settings import SearchSettings
@@ -39,14 +40,6 @@ PARENT = "PO2QUANT_CHIEF_PID"
 
 _messages, _ = keras_tuner_service()
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``host:port``."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ValueError(f"--oracle must be host:port, such as 192.168.0.10:7777. Received: {address!r}")
-    return host, int(port)
 
 
 def search_identity(experiment: Experiment, settings: SearchSettings) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from po2quant.network import (
     weight_quantizers,
 )
 from po2quant.quantizers import AUTO, AUTO_PO2
-from po2quant.runs.weight_files import is_quantized_checkpoint, load_weights
+from po2quant.weight_files import is_quantized_checkpoint, load_weights
 
 CALIBRATION_SAMPLES = 256
 EVALUATION_BATCH_SIZE = 128
@@ -224,7 +224,7 @@ def _is_close(a: np.ndarray | float, b: np.ndarray | float) -> bool:
     return np.allclose(a, b, rtol=SCALE_TOLERANCE, atol=0.0)
 
 
-def _refuse_scales(path: Path, part: str, alpha: str, stored: np.ndarray) -> None:
+def _refuse_scales(path: Path, part: str, alpha: str | None, stored: np.ndarray) -> None:
     is_power_of_two = np.frexp(stored)[0] == 0.5
     kind, shown = ("powers of two", stored) if alpha == AUTO else ("real numbers", stored[~is_power_of_two])
     raise ValueError(

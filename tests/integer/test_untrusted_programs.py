@@ -195,6 +195,14 @@ def test_the_name_of_c_files_is_an_identifier(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_long_name_is_a_long_identifier(tmp_path):
+    name = "n" * MAX_NAME_LENGTH
+    exercise(program_of(Dense(name, ("x",), "y", weights(4, 2), weights(2)), tensor("x", 4), tensor("y", 2)), tmp_path)
+    dense = Dense("d", ("x",), name, weights(4, 2), weights(2))
+    exercise(Program("p", (tensor("x", 4), tensor(name, 2)), ("x",), (dense,), (Output(name),)), tmp_path)
+    assert f"t1_{name}_weights" in (tmp_path / "net.c").read_text()
+
+
 def test_names_that_look_alike_become_different_identifiers(tmp_path):
     """And a name that closes a comment or a text is no name at all."""
     names = ("a b", "a_b", "a-b", "*/ int x; /*", '"a"', "int", "t0_a_b", "ä")

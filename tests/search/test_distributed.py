@@ -20,9 +20,10 @@ from search_chief import leave, tuner_at
 from search_process import EPOCHS, KILL_FILE, command, experiment, search_settings
 
 from po2quant.compat import keras_tuner_service
+from po2quant.runs.roles import check_options
 from po2quant.search import distributed, worker
 from po2quant.search.authentication import make_token, read_token, signed_stub
-from po2quant.search.distributed import ChiefService, LocalWorkers, check_options, run_distributed_search
+from po2quant.search.distributed import ChiefService, LocalWorkers, run_distributed_search
 from po2quant.search.oracle import SeededOracle, release
 from po2quant.search.run import run_search
 from po2quant.search.settings import SearchSettings

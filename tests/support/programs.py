@@ -211,7 +211,7 @@ def exercise(program: Program, folder: Path) -> None:
             work()
     for path in folder.glob("*.[ch]"):
         text = path.read_text(encoding="ascii")
-        assert "system(" not in text and "constructor" not in text
+        assert "\n    ,\n" not in text and "system(" not in text and "constructor" not in text
         assert set(re.findall(r"#include \S+", text)) <= INCLUDES
     if importlib.util.find_spec("onnx"):
         with refused():
