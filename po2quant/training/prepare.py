@@ -22,7 +22,7 @@ from po2quant.network import (
     weight_quantizers,
 )
 from po2quant.quantizers import AUTO, AUTO_PO2
-from po2quant.runs.weight_files import is_quantized_checkpoint, load_weights
+from po2quant.weight_files import is_quantized_checkpoint, load_weights
 
 CALIBRATION_SAMPLES = 256
 EVALUATION_BATCH_SIZE = 128
