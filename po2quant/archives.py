@@ -48,6 +48,16 @@ def memory_budget(path: Path) -> int:
     return min(max(EXPANSION * os.path.getsize(path), SMALL_BYTES), LARGEST_BYTES)
 
 
+def check_member_count(path: Path, most: int) -> None:
+    """Raise ValueError where a zip archive has more members than ``most``; ``zipfile`` would list them all first."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        entries = re.finditer(re.escape(_ENTRY_SIGNATURE), content)
+        count = sum(1 for _ in itertools.islice(entries, most + 1))
+        del entries  # it holds the map open
+    if count > most:
+        raise ValueError(f"it has more than {most} members")
+
+
 @contextlib.contextmanager
 def open_zip(path: Path, budget: int) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive of at most :data:`LARGEST_MEMBERS` differently named members, within a budget in bytes.
@@ -55,12 +65,7 @@ def open_zip(path: Path, budget: int) -> Iterator[zipfile.ZipFile]:
     Raises:
         ValueError: for another one; what :data:`DAMAGES` lists for a damaged file.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        entries = re.finditer(re.escape(_ENTRY_SIGNATURE), content)
-        count = sum(1 for _ in itertools.islice(entries, LARGEST_MEMBERS + 1))
-        del entries  # it holds the map open
-    if count > LARGEST_MEMBERS:
-        raise ValueError(f"it has more than {LARGEST_MEMBERS} members")
+    check_member_count(path, LARGEST_MEMBERS)
     with zipfile.ZipFile(path) as archive:
         name, count = max(collections.Counter(archive.namelist()).items(), key=lambda item: item[1], default=("", 0))
         if count > 1:

@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import numpy as np
 
 from benchmarks.shared.budgets import ARCHIVE_BYTES, MEMBER_BYTES, MEMBERS, NAME_CHARACTERS, TEXT_BYTES, check_at_most
+from po2quant.archives import check_member_count
 from po2quant.files import one_line
 from po2quant.training.progress import progress_line
 
@@ -52,7 +53,7 @@ class Archive:
         """List the files of an existing folder or ``.zip`` file, of which none may be larger than ``member_bytes``."""
         self.path, self.member_bytes = path, member_bytes
         try:
-            self._zip = None if path.is_dir() else zipfile.ZipFile(path)
+            self._zip = None if path.is_dir() else _opened_zip(path, path)
         except Exception as error:  # a damaged file may raise any
             raise ValueError(f"an archive must be a complete zip file. Received: {path} ({_reason(error)})") from error
         names = _folder_files(path) if self._zip is None else _zip_files(path, self._zip, member_bytes)
@@ -149,6 +150,11 @@ def _zip_files(path: Path, file: zipfile.ZipFile, member_bytes: int) -> list[str
         inventory.add(member)
         names.append(member.name)
     return names
+
+
+def _opened_zip(file: Path | BinaryIO, path: Path) -> zipfile.ZipFile:
+    check_member_count(path, MEMBERS)
+    return zipfile.ZipFile(file)
 
 
 def _zip_members(file: zipfile.ZipFile) -> Iterator[_Member]:
@@ -286,7 +292,7 @@ def _opened_members(raw: BinaryIO, limit_bytes: int) -> Iterator[_Member]:
     start = raw.read(4)
     raw.seek(0)
     if start in _ZIP_STARTS:
-        with zipfile.ZipFile(raw) as file:
+        with _opened_zip(raw, Path(raw.name)) as file:
             yield from _zip_members(file)
     else:
         yield from _tar_members(raw, _TAR_COMPRESSIONS.get(start[:2]), limit_bytes)

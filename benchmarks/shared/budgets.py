@@ -40,6 +40,8 @@ PHOTO_BYTES, PHOTO_PIXELS = 16 * 2**20, 4 * 2**20
 """Of a photo that is shrunk. COCO's have at most 640 x 640 = 0.4 million pixels."""
 ANNOTATION_BYTES = 2**29
 """Of a file of COCO's annotations. instances_train2017.json has 470 MB."""
+ANNOTATION_RECORDS = 2**23
+"""Lists and objects in it, each of which takes 64 bytes or more. That file has 860 001 records of some five."""
 
 
 def check_at_most(subject: str, unit: str, declared: float, limit: float) -> None:

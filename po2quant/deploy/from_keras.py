@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from po2quant.integer.operations import LINEAR, RELU6, Operation, Tensor, Weight
 from po2quant.integer.program import Output, Program
 from po2quant.network import weight_quantizers
 from po2quant.network.graph import Node, read_graph
-from po2quant.network.kinds import FUNCTIONS, Form, Kind, Role, activation_name, activation_of, kind_of
+from po2quant.network.kinds import FUNCTIONS, Form, Kind, Role, activation_name, activation_of, find_kind
 
 MAX_TABLE_BITS = 16
 """Widest input of a look-up table: 65536 entries, 128 KiB for an output of 16 bits."""
@@ -39,7 +40,7 @@ class _Function:
     input: Tensor
 
 
-State = Tensor | Operation | _Function | Output | layers.InputLayer
+State: TypeAlias = Tensor | Operation | _Function | Output | layers.InputLayer
 """What a layer call gives: integers; an operation or function that waits for its quantizer; a result of the host; the
 model's floats."""
 
@@ -101,7 +102,7 @@ class _Builder:
 
     def _state(self, node: Node) -> State:
         layer = node.layer
-        kind = kind_of(layer)
+        kind = find_kind(layer)
         is_known = kind is not None and kind.role is not Role.NORMALIZATION and type(layer) is kind.quantized
         if not is_known and type(layer) is not qkeras.QActivation:  # a subclass may compute something else
             raise ValueError(
@@ -110,21 +111,21 @@ class _Builder:
             )
         if isinstance(layer, layers.InputLayer):
             return layer
-        if None in node.shape:
-            raise ValueError(f"layer {layer.name!r} must have a fixed output shape. Received: {node.shape}")
+        shape = node.fixed_shape
         if getattr(layer, "data_format", "channels_last") != "channels_last":
             raise ValueError(f"layer {layer.name!r} must have its channels last. Received: {layer.data_format}")
         if kind is None:
             return self._quantized(node)
-        if kind.role is Role.FUNCTION:
-            return self._activated(node, activation_of(layer))
+        function = activation_of(layer)
+        if function is not None:
+            return self._activated(node, function)
         if kind.role is Role.TRANSPARENT:
             return self._states[node.inputs[0]]
         inputs = tuple(self._integers(parent, layer.name) for parent in node.inputs)
         operation = self._operation(node, kind, inputs)
         if kind.role is not Role.MOVING:
             return operation
-        output = self._new_tensor(self._free_name(layer.name), node, inputs[0].format)
+        output = self._new_tensor(self._free_name(layer.name), shape, inputs[0].format)
         self.operations.append(dataclasses.replace(operation, output=output.name))
         return output
 
@@ -137,8 +138,8 @@ class _Builder:
             )
         return state
 
-    def _new_tensor(self, name: str, node: Node, format: FixedPointFormat) -> Tensor:
-        tensor = Tensor(name, node.shape, format)
+    def _new_tensor(self, name: str, shape: tuple[int, ...], format: FixedPointFormat) -> Tensor:
+        tensor = Tensor(name, shape, format)
         self.tensors[name] = tensor
         return tensor
 
@@ -147,7 +148,7 @@ class _Builder:
         name, state = node.layer.name, self._states[node.inputs[0]]
         if name in self.tensors:
             raise ValueError(f"quantizer {name!r} must be called once: use one for each tensor. Received: more calls")
-        tensor = self._new_tensor(name, node, activation_format(name, node.layer.activation))
+        tensor = self._new_tensor(name, node.fixed_shape, activation_format(name, node.layer.activation))
         if isinstance(state, layers.InputLayer):
             if state.name in self._inputs:
                 raise ValueError(f"input {state.name!r} must have one quantizer. Received: also {name!r}")

@@ -17,7 +17,7 @@ from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer.operations import Weighted, Weights
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import jammed_bias, on_one_grid, settle_constant_channels
-from po2quant.network.kinds import kernel_of, kind_of
+from po2quant.network.kinds import kernel_facts, kernel_of
 
 
 def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def _activation_quantizer(format: FixedPointFormat) -> qkeras.quantized_bits:
 
 def _weight_layer(layer: keras.layers.Layer, kernel: Weights, bias: Weights) -> keras.layers.Layer:
     """Return the same layer with plain quantizers, and always with a bias, which a constant channel may need."""
-    part = kind_of(layer).kernel.prefix
+    part = kernel_facts(layer).prefix
     of_training = {f"{name}_{kind}" for name in (part, "bias") for kind in ("constraint", "regularizer", "range")}
     config = {name: value for name, value in layer.get_config().items() if name not in of_training}
     config |= {f"{part}_quantizer": _weight_quantizer(kernel), "bias_quantizer": _weight_quantizer(bias)}

@@ -33,6 +33,18 @@ class Node:
     kwargs: dict[str, Any]
     shape: tuple[int | None, ...]
 
+    @property
+    def fixed_shape(self) -> tuple[int, ...]:
+        """The output shape, where it is fixed.
+
+        Raises:
+            ValueError: where it is not.
+        """
+        fixed = tuple(size for size in self.shape if size is not None)
+        if len(fixed) != len(self.shape):
+            raise ValueError(f"layer {self.layer.name!r} must have an output of fixed shape. Received: {self.shape}")
+        return fixed
+
     def call(self, layer: Callable, inputs: Sequence[Any], **overrides: Any) -> Any:
         """Call ``layer`` as this node calls its own."""
         return layer(list(inputs) if self.takes_list else inputs[0], **(self.kwargs | overrides))
@@ -164,12 +176,6 @@ def _node(call: Any, operation: Any, inputs: tuple[Node, ...]) -> Node:
             f"layer {operation.name!r} must be called with one tensor or one list of tensors and return one tensor"
         )
     return Node(operation, inputs, takes_list, dict(arguments.kwargs), tuple(call.outputs[0].shape[1:]))
-
-
-def check_fixed_shape(node: Node) -> None:
-    """Raise ValueError where the output of a layer has no fixed shape."""
-    if None in node.shape:
-        raise ValueError(f"layer {node.layer.name!r} must have an output of fixed shape. Received: {node.shape}")
 
 
 def rebuild(graph: Graph, call: Callable[[Node, list[keras.KerasTensor]], keras.KerasTensor]) -> keras.Model:

@@ -75,7 +75,7 @@ class Kind:
     Args:
         layer: Keras class, and no subclass: it may compute something else.
         role: what it is for placement.
-        operation: class in :mod:`po2quant.integer.operations` of what it becomes; None where it becomes nothing.
+        operation: class in :mod:`po2quant.integer.operations` of what it becomes; empty where it becomes none.
         keeps_sign: whether its output is negative only where an input is. Otherwise it can always be negative.
         counted: what the bit accounting counts it as, see :class:`~po2quant.cost.LayerShape`; None: not at all.
         kernel: of weighted kinds.
@@ -84,7 +84,7 @@ class Kind:
 
     layer: type[keras.layers.Layer]
     role: Role
-    operation: str | None = None
+    operation: str = ""
     keeps_sign: bool = True
     counted: str | None = None
     kernel: Kernel | None = None
@@ -122,17 +122,17 @@ def _padding(layer: keras.layers.Layer, image: Size2D, window: Size2D, dilation:
 
 
 def _of_convolution(node: Node) -> dict[str, Any]:
-    layer, (*image, channels) = node.layer, node.inputs[0].shape
+    layer, (rows, columns, channels) = node.layer, node.inputs[0].fixed_shape
     return {
         "strides": tuple(layer.strides),
         "dilation": tuple(layer.dilation_rate),
-        "padding": _padding(layer, image, layer.kernel_size, layer.dilation_rate),
-        "groups": channels if kind_of(layer).kernel.is_depthwise else layer.groups,
+        "padding": _padding(layer, (rows, columns), layer.kernel_size, layer.dilation_rate),
+        "groups": channels if kernel_facts(layer).is_depthwise else layer.groups,
     }
 
 
 def _of_pooling(node: Node) -> dict[str, Any]:
-    layer, image = node.layer, node.inputs[0].shape[:2]
+    layer, image = node.layer, node.inputs[0].fixed_shape[:2]
     if not hasattr(layer, "pool_size"):
         return {"window": image, "strides": (1, 1)}
     padding = _padding(layer, image, layer.pool_size, (1, 1))
@@ -215,15 +215,31 @@ ALIASES = {"swish": "silu"}
 _KIND_OF_CLASS = {cls: kind for kind in KINDS for cls in (kind.layer, kind.quantized)}
 
 
-def kind_of(layer: keras.layers.Layer) -> Kind | None:
+def find_kind(layer: keras.layers.Layer) -> Kind | None:
     """Return the kind of a layer, as it is in a float or in a quantized network; None for a layer outside the core."""
     return _KIND_OF_CLASS.get(type(layer))
 
 
+def kind_of(layer: keras.layers.Layer) -> Kind:
+    """Return the kind of a layer of the core, or raise ValueError."""
+    kind = find_kind(layer)
+    if kind is None:
+        raise ValueError(f"layer {layer.name!r} must be of a core kind. Received: {type(layer).__name__}")
+    return kind
+
+
 def is_weighted(layer: keras.layers.Layer) -> bool:
     """Return whether a layer has a kernel that is quantized."""
-    kind = kind_of(layer)
-    return kind is not None and kind.role is Role.WEIGHTED
+    kind = find_kind(layer)
+    return kind is not None and kind.kernel is not None
+
+
+def kernel_facts(layer: keras.layers.Layer) -> Kernel:
+    """Return what the table says of a layer's kernel, or raise ValueError for a layer without one."""
+    kernel = kind_of(layer).kernel
+    if kernel is None:
+        raise ValueError(f"layer {layer.name!r} must have a kernel. Received: {type(layer).__name__}")
+    return kernel
 
 
 def class_names(*roles: Role) -> str:
@@ -277,7 +293,7 @@ def check_supported(layer: keras.layers.Layer) -> None:
         raise ValueError(
             f"layer {layer.name!r} must compute in {' or '.join(COMPUTE_DTYPES)}. Received: {layer.compute_dtype}"
         )
-    kind = kind_of(layer)
+    kind = find_kind(layer)
     if kind is None or type(layer) is not kind.layer:
         supported = ", ".join(kind.layer.__name__ for kind in KINDS if kind.role is not Role.INPUT)
         raise ValueError(

@@ -9,7 +9,7 @@ import qkeras
 
 from po2quant.bit_config import BitConfig
 from po2quant.network.graph import Graph, LayerCloner, Node, rebuild
-from po2quant.network.kinds import is_weighted, kernel_of, kind_of
+from po2quant.network.kinds import is_weighted, kernel_facts, kernel_of
 from po2quant.network.placement import PlacedSlot, Slot
 from po2quant.network.quantized import weight_quantizers
 from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
@@ -96,7 +96,7 @@ class _Rewriter:
         return self._weight_layers[layer.name]
 
     def _make_weight_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
-        kernel, alpha = kind_of(layer).kernel, self._alphas[layer.name]
+        kernel, alpha = kernel_facts(layer), self._alphas[layer.name]
         # QKeras layers take the serialized form, so that saved and fresh models look alike to Keras.
         quantizers = {
             f"{kernel.prefix}_quantizer": self._weight_quantizer(

@@ -10,14 +10,13 @@ from typing import Any
 
 import keras
 
-from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score
+from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import AverageBits, average_bits
 from po2quant.files import replaced_whole, write_json
 from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
-from po2quant.runs.weight_files import is_quantized_checkpoint
 from po2quant.training.fit import FitState, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
@@ -29,6 +28,7 @@ from po2quant.training.prepare import (
 )
 from po2quant.training.progress import progress_line
 from po2quant.training.reusable import ReusableNetwork
+from po2quant.weight_files import is_quantized_checkpoint
 
 Observer = Callable[[keras.Model, Path], Callable[[int], None]]
 
@@ -92,10 +92,15 @@ class Experiment:
         return dataclasses.replace(self, weights=folder, folded=self.network)
 
 
-def require_training_data(dataset: Dataset) -> None:
-    """Raise ValueError where there is nothing to train on."""
+def _ignore(epoch: int) -> None:
+    """Observe nothing."""
+
+
+def require_training_data(dataset: Dataset) -> tuple[Split, Split]:
+    """Return the training and validation split, or raise ValueError where there is nothing to train on."""
     if dataset.train is None or dataset.validation is None:
         raise ValueError(f"{dataset.describe()} has no training split: --data-dir must name data to train on")
+    return dataset.train, dataset.validation
 
 
 def train_float(experiment: Experiment, folder: Path) -> keras.Model:
@@ -118,21 +123,20 @@ def _fit(
     folder: Path,
     epochs: int,
     title: str,
-    observe: Callable[[int], None] = lambda epoch: None,
+    observe: Callable[[int], None] = _ignore,
 ) -> FitState:
-    dataset = experiment.dataset
-    require_training_data(dataset)
+    train, validation = require_training_data(experiment.dataset)
     keras.utils.set_random_seed(experiment.seed)
 
     def test_score() -> dict[str, float]:
-        score = evaluate(experiment.benchmark, model, dataset.test)
+        score = evaluate(experiment.benchmark, model, experiment.dataset.test)
         return {f"test_{score.metric}": score.value}
 
     with progress_line(title, epochs) as line:
         return fit(
             model,
-            dataset.train,
-            dataset.validation,
+            train,
+            validation,
             recipe,
             experiment.benchmark.selection,
             folder,
@@ -185,7 +189,7 @@ def finetune(
     folder: Path,
     epochs: int,
     title: str,
-    observe: Callable[[int], None] = lambda epoch: None,
+    observe: Callable[[int], None] = _ignore,
 ) -> FitState:
     """Train a prepared network, freeze its scales and save it; ``observe`` as in :func:`~po2quant.training.fit.fit`.
 
@@ -266,8 +270,7 @@ class Workbench:
         calibrated = evaluate(experiment.benchmark, prepared.model, test)
         finetuned, state = None, FitState()
         if epochs:
-            is_observed = self._observer is not None and config is not None
-            observe = self._observer(prepared.model, folder) if is_observed else lambda epoch: None
+            observe = _ignore if self._observer is None or config is None else self._observer(prepared.model, folder)
             state = finetune(experiment, prepared, folder, epochs, f"{name} {scales}", observe)
             finetuned = evaluate(experiment.benchmark, prepared.model, test)
         result = Result(

@@ -22,7 +22,7 @@ from po2quant.network import (
     weight_quantizers,
 )
 from po2quant.quantizers import AUTO, AUTO_PO2
-from po2quant.runs.weight_files import is_quantized_checkpoint, load_weights
+from po2quant.weight_files import is_quantized_checkpoint, load_weights
 
 CALIBRATION_SAMPLES = 256
 EVALUATION_BATCH_SIZE = 128
@@ -123,8 +123,11 @@ def prepare_network(
         scale_rule: how weights choose power-of-two exponents.
 
     Raises:
-        ValueError: for weights of another network, or a checkpoint of other widths or kinds of scales.
+        ValueError: for weights of another network, a checkpoint of other widths or kinds of scales, or a configuration
+            that leaves kinds of scales open.
     """
+    if config is not None:
+        config.alphas()  # raises where a kind of scales is open
     if not isinstance(weights, keras.Model) and is_quantized_checkpoint(weights):
         if config is None:
             raise ValueError(f"{weights} holds a quantized network: --config must name its configuration, not float")
@@ -224,7 +227,7 @@ def _is_close(a: np.ndarray | float, b: np.ndarray | float) -> bool:
     return np.allclose(a, b, rtol=SCALE_TOLERANCE, atol=0.0)
 
 
-def _refuse_scales(path: Path, part: str, alpha: str, stored: np.ndarray) -> None:
+def _refuse_scales(path: Path, part: str, alpha: str | None, stored: np.ndarray) -> None:
     is_power_of_two = np.frexp(stored)[0] == 0.5
     kind, shown = ("powers of two", stored) if alpha == AUTO else ("real numbers", stored[~is_power_of_two])
     raise ValueError(

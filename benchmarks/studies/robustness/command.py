@@ -95,7 +95,7 @@ def _kill_all(options: argparse.Namespace, command: str) -> None:
 
     commit = project_commit() or ""
     for row in run_kills(options.commands, options.kills, options.seed, options.work_dir, commit, tell):
-        add_row(options.results, row | {"seed": options.seed, "commit": commit, "command": command})
+        add_row(options.results, row | {"seed": options.seed, "command": command})
 
 
 def _repeat(options: argparse.Namespace) -> None:

@@ -19,19 +19,43 @@ from pathlib import Path
 from typing import Any
 
 from po2quant.files import read_csv, write_csv
-from po2quant.runs.weight_files import read_weight_file
+from po2quant.weight_files import read_weight_file
 
-WEIGHTS = "float.weights.h5"
-_COMMON = ("--weights", WEIGHTS, "--epochs")
-_SEARCH = ("search", *_COMMON, "1", "--max-trials", "3", "--retrain-epochs", "0", "--output-dir", "run", "--resume")
+WEIGHTS, MODULE = "float.weights.h5", "tiny.py"
+TASK = '''"""A task of seconds, so that a run is killed in its own work."""
+
+import keras
+import numpy as np
+
+from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Recipe, Split, accuracy_score, validation_accuracy
+from po2quant.network import Placement
+from po2quant.training.schedules import constant
+
+
+def build():
+    layers = [keras.layers.Dense(6), keras.layers.ReLU(), keras.layers.Dense(3, activation="softmax")]
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+def load(data_dir, seed):
+    x = np.random.default_rng(seed).normal(size=(90, 4)).astype("float32")
+    parts = [Split(x[start : start + 30], np.argmax(x[start : start + 30, :3], axis=1)) for start in (0, 30, 60)]
+    return Dataset("tiny", "official", *parts)
+
+
+RECIPE = Recipe("sparse_categorical_crossentropy", 2, 2, 10, constant(0.01), metrics=("accuracy",))
+TASK = Benchmark("tiny", {"net": NetworkSpec(build, Placement())}, load, RECIPE, accuracy_score, validation_accuracy)
+'''
+_COMMON = ("--benchmark", "tiny:TASK", "--weights", WEIGHTS, "--output-dir", "run", "--epochs")
+_SEARCH = ("search", *_COMMON, "3", "--max-trials", "4", "--retrain-epochs", "1", "--resume")
 _SEARCH += ("--kernel-bits", "4,8", "--bias-bits", "16", "--activation-bits", "4,8")
-_MATRIX = ("matrix", *_COMMON, "1", "--configs", "flat8,flat4", "--alphas", "auto_po2", "--output-dir", "run")
+_MATRIX = ("matrix", *_COMMON, "3", "--configs", "flat8,flat4", "--alphas", "auto_po2", "--results", "run/RESULTS.csv")
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "finetune": ("finetune", *_COMMON, "6", "--config", "flat4", "--output-dir", "run", "--resume"),
+    "finetune": ("finetune", *_COMMON, "20", "--config", "flat4", "--resume"),
     "search": _SEARCH,
-    "matrix": (*_MATRIX, "--results", "run/RESULTS.csv"),
+    "matrix": _MATRIX,
     "workers": (*_SEARCH, "--workers", "2"),
-    "disk_full": ("finetune", *_COMMON, "4", "--config", "flat4", "--output-dir", "run", "--resume"),
+    "disk_full": ("finetune", *_COMMON, "6", "--config", "flat4", "--resume"),
 }
 """What is killed; the last one is not killed but meets a full disk."""
 
@@ -80,14 +104,15 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.seconds: dict[str, float] = {}
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOADED))
 
     def start(self, words: tuple[str, ...], folder: Path) -> BaseProcess:
         """Start a command in a folder, which gets its output."""
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / WEIGHTS).exists():
-            shutil.copy(self._weights(), folder / WEIGHTS)
+        for file in (self._made(), self._folder / MODULE):
+            shutil.copy(file, folder)
         process = self._context.Process(target=_run, args=(words, str(folder)))
         process.start()
         return process
@@ -106,28 +131,32 @@ class Runs:
         done = folder / "seconds.json"
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)
+            self._made()  # and with it the process that all others come from
             start = time.monotonic()
             if code := self.finish(COMMANDS[name], folder):
                 raise RuntimeError(f"{name} ends with exit code {code} undisturbed, see {folder / 'output.txt'}")
             done.write_text(json.dumps(time.monotonic() - start))
-        return folder / "run", float(json.loads(done.read_text()))
+        return folder / "run", self.seconds.setdefault(name, float(json.loads(done.read_text())))
 
-    def _weights(self) -> Path:
+    def _made(self) -> Path:
+        """Return the file of float weights, which is made of the task beside it."""
         file = self._folder / WEIGHTS
         if not file.exists():
-            process = self._context.Process(target=_save_weights, args=(str(file),))
+            (self._folder / MODULE).write_text(TASK)
+            process = self._context.Process(target=_save_weights, args=(str(self._folder), str(file)))
             process.start()
             process.join()
         return file
 
 
-def _save_weights(file: str) -> None:
+def _save_weights(folder: str, file: str) -> None:
     import keras
 
     from po2quant.benchmark import load_benchmark
 
+    sys.path.insert(0, folder)
     keras.utils.set_random_seed(0)
-    load_benchmark("digits").network()[1].new_network().save_weights(file)
+    load_benchmark("tiny:TASK").network()[1].new_network().save_weights(file)
 
 
 def _run(words: tuple[str, ...], folder: str) -> None:
@@ -167,6 +196,8 @@ def disturb(runs: Runs, name: str, seed: int, number: int, folder: Path, commit:
     while result.kills < KILLS_A_ROUND:
         process = runs.start(COMMANDS[name], folder)
         process.join(rng.uniform(0.0, usual))
+        if process.exitcode is not None and not result.kills:
+            runs.seconds[name] = min(usual, time.monotonic() - start)
         if process.exitcode is not None:
             result.found += _complaint(process.exitcode)
             break
@@ -296,7 +327,7 @@ def run_kills(names: list[str], kills: int, seed: int, work: Path, commit: str, 
     file, runs = work / "rounds.csv", Runs(work.absolute())
     work.mkdir(parents=True, exist_ok=True)
     rounds = [Round(**_typed(row)) for row in read_csv(file, missing_ok=True)]
-    rounds = [known for known in rounds if (known.seed, known.commit) == (seed, commit)]
+    rounds = [known for known in rounds if known.seed == seed]
     while missing := [name for name in names if _count(rounds, name) < kills]:
         name = min(missing, key=lambda name: _count(rounds, name))
         number = sum(known.command == name for known in rounds)
@@ -324,4 +355,5 @@ def _summary(rounds: list[Round], name: str) -> dict[str, Any]:
     totals = {
         key: sum(getattr(known, key) for known in rounds) for key in ("kills", "lost_rows", "differing", "seconds")
     }
-    return {"class": f"kill {name}", **totals, "seconds": round(totals["seconds"], 1)}
+    commits = " ".join(dict.fromkeys(known.commit for known in rounds))
+    return {"class": f"kill {name}", **totals, "seconds": round(totals["seconds"], 1), "commit": commits}

@@ -177,9 +177,9 @@ def test_too_many_files_and_too_much_in_all(tmp_path, monkeypatch):
     forms = write_zip(tmp_path / "a.zip", files), write_folder(tmp_path / "folder", files)
     tar = write_tar(tmp_path / "a.tar", files, mode="w")
     monkeypatch.setattr(archives, "MEMBERS", 7)
-    for form in forms:
-        assert f"{form} must have at most 7 files. Received: 8" in complaint(Archive, form)
-    assert "at most 7 files" in complaint(list, members(tar))
+    assert f"{forms[0]} (it has more than 7 members)" in complaint(Archive, forms[0])
+    assert f"{forms[1]} must have at most 7 files. Received: 8" in complaint(Archive, forms[1])
+    assert f"{tar} must have at most 7 files. Received: 8" in complaint(list, members(tar))
     monkeypatch.undo()
     assert f"{tar}, unpacked, must have at most 750 bytes. Received: 800" in complaint(list, members(tar, 750))
     monkeypatch.setattr(archives, "ARCHIVE_BYTES", 750)
@@ -407,6 +407,31 @@ def test_memo_of_a_pickle(number):
     assert "in the memo" in refusal_within_budget(read_pickle, b"\x80\x02]" + number + b".", "data_batch_1")
 
 
+def test_objects_of_a_pickle():
+    """Sixty million empty lists in as many bytes are not made."""
+    content = b"(" + b"]" * 60_000_000 + b"l."
+    assert "more than 262,144 operations" in refusal_within_budget(read_pickle, content, "data_batch_1")
+
+
+def test_lists_of_annotations(tmp_path):
+    """Eight million empty lists in 25 MB would take half a GB, and a file may have twenty times as many bytes."""
+    content = b"[" + b"[]," * budgets.ANNOTATION_RECORDS + b"1]"
+    file = write_folder(tmp_path / "annotations", {"instances_train2014.json": content}) / "instances_train2014.json"
+    sentence = refusal_within_budget(coco.read_photos, tmp_path, coco.RULES["mlperf_tiny"])
+    assert sentence == f"{file} must have at most 8,388,608 lists and objects. Received: 8,388,609"
+
+
+def test_entries_of_a_zip_file(tmp_path):
+    """Entries of 46 bytes, of which Python would make objects of 600, are counted first."""
+    whole = zip_of(tmp_path / "a.zip", "a", b"", 0).read_bytes()
+    start = whole.index(b"PK\1\2")
+    entry = whole[start : whole.index(b"PK\5\6")] * (budgets.MEMBERS + 1)
+    end = struct.pack("<HHHHLLH", 0, 0, 1, 1, len(entry), start, 0)
+    (tmp_path / "a.zip").write_bytes(whole[:start] + entry + b"PK\5\6" + end)
+    for read in (Archive, lambda path: extract(path, tmp_path / "out")):
+        assert "it has more than 262144 members" in refusal_within_budget(read, tmp_path / "a.zip")
+
+
 def test_long_annotations(tmp_path):
     """Annotations of COCO beyond their budget are refused unread."""
     folder = write_folder(tmp_path, {"annotations/instances_train2014.json": ""})
@@ -432,6 +457,7 @@ def test_limits_hold_what_is_published():
     """Every limit leaves room for the largest official file of its kind."""
     assert budgets.MEMBER_BYTES > 10_000 * 3074 and budgets.MEMBERS > 109_619 + 105_835
     assert budgets.ARCHIVE_BYTES > 4e9 and budgets.ARCHIVE_IN_MEMORY_BYTES / persons.OFFICIAL.size_bytes > 2
+    assert budgets.ANNOTATION_RECORDS > 5 * 860_001 + 118_287
     assert budgets.ANNOTATION_BYTES > 469_785_474 and budgets.PHOTO_PIXELS > 640 * 640
     assert budgets.FEATURE_BYTES > 2 * 480 * 200 * 128 * 2 and budgets.ALL_NOISE_SECONDS > 400
     assert budgets.CLIP_SECONDS > 2 * 12 and budgets.NOISE_SECONDS > 95.2
