@@ -17,7 +17,6 @@ from po2quant.files import replaced_whole, write_json
 from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
-from po2quant.runs.weight_files import is_quantized_checkpoint
 from po2quant.training.fit import FitState, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
@@ -29,6 +28,7 @@ from po2quant.training.prepare import (
 )
 from po2quant.training.progress import progress_line
 from po2quant.training.reusable import ReusableNetwork
+from po2quant.weight_files import is_quantized_checkpoint
 
 Observer = Callable[[keras.Model, Path], Callable[[int], None]]
 

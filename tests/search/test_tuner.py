@@ -8,7 +8,6 @@ import search_process
 
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ACTIVATION, ForgivingFactor, network_size, reference_config
-from po2quant.runs.weight_files import load_weights
 from po2quant.search import SearchSettings, SearchSpace, run_search, trial
 from po2quant.search.oracle import SeededOracle
 from po2quant.search.strategies import BAYESIAN, INFORMED, RANDOM
@@ -16,6 +15,7 @@ from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.fit import compile_model, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import calibration_inputs, prepare_network
+from po2quant.weight_files import load_weights
 
 
 def search(digits, data, weights, folder, trials=3, **changes):

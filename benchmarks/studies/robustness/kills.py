@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from po2quant.files import read_csv, write_csv
-from po2quant.runs.weight_files import read_weight_file
+from po2quant.weight_files import read_weight_file
 
 WEIGHTS, MODULE = "float.weights.h5", "tiny.py"
 TASK = '''"""A task of seconds, so that a run is killed in its own work."""
