@@ -17,8 +17,8 @@ from po2quant.export.c.run import Executable
 from po2quant.integer.comparison import Comparer, Comparison, Mismatch
 from po2quant.integer.interpreter import quantize_inputs, results, run
 from po2quant.integer.program import Program
+from po2quant.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.prepare import EVALUATION_BATCH_SIZE, network_inputs
-from po2quant.training.progress import SILENT, ProgressLine, progress_line
 
 C = "C"
 SCORE_BATCH_SIZE = 512
