@@ -35,12 +35,12 @@ LARGEST_DEPTH = 32
 BIT_WIDTH, FROZEN, FROZEN_SCALE, MINIMUM, MAXIMUM = "bit_width", "frozen", "frozen_scale", "minimum", "maximum"
 """A quantizer's state."""
 
-_WEIGHTS_MEMBER, _CONFIG_MEMBER = "model.weights.h5", "config.json"
+_WEIGHTS_MEMBER, _CONFIG_MEMBER, _METADATA_MEMBER = "model.weights.h5", "config.json", "metadata.json"
 _CONFIG_ATTRIBUTE = "model_config"
 _VARIABLES = "vars"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class WeightFile:
     """What a weight file holds: numbers, within a memory budget, and quantizer states that make sense.
 
@@ -142,6 +142,29 @@ def load_weights(model: Any, path: Path) -> None:
         ValueError: where the file is missing, damaged, of another network, or holds NaN or infinity.
     """
     read_weight_file(path).load_into(model)
+
+
+def write_checked_model(path: Path, target: Path) -> None:
+    """Write a copy of a ``.keras`` file that holds the model's description and those arrays alone that were checked.
+
+    Args:
+        path: the file.
+        target: where the copy goes, a name that ends in ``.keras``.
+
+    Raises:
+        ValueError: as :func:`read_weight_file` does.
+    """
+    weights = read_weight_file(path)
+    try:
+        with open_zip(path, memory_budget(path)) as archive:
+            parts = {name: read_member(archive, name) for name in (_CONFIG_MEMBER, _METADATA_MEMBER)}
+    except DAMAGES as error:
+        raise ValueError(f"{path} must be a .keras file. Received: {reason(error)}") from None
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(target, "w") as archive:
+        _write_arrays(weights, Path(folder) / _WEIGHTS_MEMBER)
+        archive.write(Path(folder) / _WEIGHTS_MEMBER, _WEIGHTS_MEMBER)
+        for name, content in parts.items():
+            archive.writestr(name, content)
 
 
 def _read_archive(path: Path) -> tuple[bytes, str]:
@@ -246,15 +269,19 @@ def _load_keras3(model: Any, weights: WeightFile) -> None:
     """Let Keras read a file of those arrays alone that were checked."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _WEIGHTS_MEMBER
-        with h5py.File(path, "w") as file:
-            for place, arrays in weights.groups.items():
-                group = file.create_group(f"{place}/{_VARIABLES}" if place else _VARIABLES)
-                for name, values in arrays.items():
-                    group[name] = values
+        _write_arrays(weights, path)
         try:
             model.load_weights(path)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise _misfit(model, weights, _why_not_loaded(error)) from None
+
+
+def _write_arrays(weights: WeightFile, path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for place, arrays in weights.groups.items():
+            group = file.create_group(f"{place}/{_VARIABLES}" if place else _VARIABLES)
+            for name, values in arrays.items():
+                group[name] = values
 
 
 def _why_not_loaded(error: Exception) -> str:

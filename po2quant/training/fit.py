@@ -213,9 +213,10 @@ def save_weights(model: keras.Model, path: Path) -> None:
 
 
 def _save_checkpoint(model: keras.Model, state: FitState, path: Path) -> None:
-    arrays = {f"variable_{index}": variable.numpy() for index, variable in enumerate(_variables(model))}
+    arrays: dict[str, Any] = {f"variable_{index}": variable.numpy() for index, variable in enumerate(_variables(model))}
+    arrays[STATE] = np.array(json.dumps(dataclasses.asdict(state)))
     with replaced_whole(path) as temporary:
-        np.savez(temporary, **{STATE: np.array(json.dumps(dataclasses.asdict(state)))}, **arrays)
+        np.savez(temporary, **arrays)
 
 
 def _load_checkpoint(model: keras.Model, path: Path) -> FitState:
