@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import io
 import itertools
@@ -10,6 +11,7 @@ import mmap
 import os
 import re
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -46,6 +48,16 @@ def memory_budget(path: Path) -> int:
     return min(max(EXPANSION * os.path.getsize(path), SMALL_BYTES), LARGEST_BYTES)
 
 
+def check_member_count(path: Path, most: int) -> None:
+    """Raise ValueError where a zip archive has more members than ``most``; ``zipfile`` would list them all first."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        entries = re.finditer(re.escape(_ENTRY_SIGNATURE), content)
+        count = sum(1 for _ in itertools.islice(entries, most + 1))
+        del entries  # it holds the map open
+    if count > most:
+        raise ValueError(f"it has more than {most} members")
+
+
 @contextlib.contextmanager
 def open_zip(path: Path, budget: int) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive of at most :data:`LARGEST_MEMBERS` differently named members, within a budget in bytes.
@@ -53,16 +65,11 @@ def open_zip(path: Path, budget: int) -> Iterator[zipfile.ZipFile]:
     Raises:
         ValueError: for another one; what :data:`DAMAGES` lists for a damaged file.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        entries = re.finditer(re.escape(_ENTRY_SIGNATURE), content)
-        count = sum(1 for _ in itertools.islice(entries, LARGEST_MEMBERS + 1))
-        del entries  # it holds the map open
-    if count > LARGEST_MEMBERS:
-        raise ValueError(f"it has more than {LARGEST_MEMBERS} members")
+    check_member_count(path, LARGEST_MEMBERS)
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(set(names)) != len(names):
-            raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is in it twice")
+        name, count = max(collections.Counter(archive.namelist()).items(), key=lambda item: item[1], default=("", 0))
+        if count > 1:
+            raise ValueError(f"{name!r} is in it twice")
         claimed = sum(info.file_size for info in archive.infolist())
         if claimed > budget:
             raise ValueError(f"its members claim {claimed} bytes, more than the {budget} that they may take")
@@ -88,13 +95,16 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 Check = Callable[[str, tuple[int, ...], np.dtype], None]
 
 
-def read_npz(path: Path, check: Check | None = None, budget: int | None = None) -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path, check: Check | None = None, budget: int | None = None, what: str | None = None
+) -> dict[str, np.ndarray]:
     """Return the arrays of a ``.npz`` file; nothing in it is unpickled.
 
     Args:
         path: the file.
         check: is given name, shape and dtype of each array before it is read, and raises ValueError for a wrong one.
         budget: bytes that all arrays together may take; by default :func:`memory_budget`.
+        what: what an error says before the reason, with the file's name; by default that it must be such a file.
 
     Returns:
         booleans, numbers or text by name.
@@ -107,7 +117,8 @@ def read_npz(path: Path, check: Check | None = None, budget: int | None = None) 
             members = {name: read_member(archive, name) for name in archive.namelist()}
         return {name: _array(name, members.pop(f"{name}.npy"), check) for name in map(_stem, list(members))}
     except DAMAGES as error:
-        raise ValueError(f"{path} must be a .npz file of arrays. Received: {reason(error)}") from None
+        what = what or f"{path} must be a .npz file of arrays"
+        raise ValueError(f"{what}: {reason(error)}") from None
 
 
 def reason(error: BaseException) -> str:
@@ -125,15 +136,21 @@ def _stem(name: str) -> str:
 
 def _array(name: str, data: bytes, check: Check | None) -> np.ndarray:
     file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    if version not in _HEADER_READERS:
-        raise ValueError(f"array {name!r} in it has format {version}")
-    shape, _, dtype = _HEADER_READERS[version](file)
+    try:
+        if (version := np.lib.format.read_magic(file)) not in _HEADER_READERS:
+            raise ValueError(f"format {version}")
+        shape, _, dtype = _HEADER_READERS[version](file)
+    except DAMAGES as error:
+        raise ValueError(f"array {name!r} in it has a header that cannot be read: {reason(error)}") from None
     if dtype.kind not in "biufU":
         raise ValueError(f"array {name!r} in it must hold numbers or text. Received: dtype={dtype}")
     if check is not None:
         check(name, shape, dtype)
     if math.prod(shape) * dtype.itemsize != len(data) - file.tell():
         raise ValueError(f"array {name!r} in it claims the shape {shape} of {dtype}, which its size contradicts")
+    if dtype.kind == "U":
+        codes = np.frombuffer(data, np.dtype(np.uint32).newbyteorder(dtype.byteorder), offset=file.tell())
+        if codes.max(initial=0) > sys.maxunicode:  # numpy would make strings of them that crash Python
+            raise ValueError(f"array {name!r} in it must hold text. Received: the character number {codes.max()}")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)

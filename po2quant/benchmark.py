@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from po2quant.network import FoldedNetwork
+
 
 ENTRY_POINT_GROUP = "po2quant.benchmarks"
 FOLDER_ATTRIBUTE = "BENCHMARK"
@@ -227,6 +229,12 @@ class NetworkSpec:
 
         reset_uids()
         return self.build()
+
+    def fold(self) -> FoldedNetwork:
+        """Return the description of a new network, untrained."""
+        from po2quant.network import fold
+
+        return fold(self.new_network(), self.placement)
 
 
 @dataclasses.dataclass(frozen=True)

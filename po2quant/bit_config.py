@@ -21,17 +21,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from po2quant.files import open_replacement
+from po2quant.files import one_line, open_replacement, read_text, unique_keys
 from po2quant.fixed_point import check_bits
 
 SCHEMA, VERSION = "po2quant.bit_config", 1
 FLAT_BIAS_BITS = 31
 LONGEST_SHOWN = 80
+LARGEST_BYTES = 4 * 2**20
+"""Most that a configuration file may hold: some 80 000 layers."""
 KEYS = ("schema", "version", "name", "provenance", "layers")
 
 AUTO, AUTO_PO2, LEARNED_PO2 = "auto", "auto_po2", "learned_po2"
 ALPHAS = (AUTO, AUTO_PO2, LEARNED_PO2)
 """Kinds of scales: real numbers, powers of two, and powers of two that are trained."""
+POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
+"""Kinds of scales that are powers of two."""
 FLOAT, MPQ, FLAT_BITS = "float", "mpq", range(4, 17)
 """Names of configurations: float, a network's own mixed precision, and ``flat4`` to ``flat16``, one width for all."""
 CONFIG_HELP = "float, mpq, flat4 to flat16, or a configuration file"
@@ -110,7 +114,9 @@ class LayerBits:
 
 @dataclasses.dataclass(frozen=True)
 class BitConfig:
-    """The bit widths of a whole network, and where its scales are of more than one kind, those.
+    """The bit widths and kinds of scales of a whole network.
+
+    A file may leave kinds of scales open; :meth:`with_alpha` makes such a configuration complete.
 
     Args:
         layers: widths by layer name, in network order.
@@ -131,8 +137,8 @@ class BitConfig:
         bits = getattr(self.layers.get(layer), part, None)
         if bits is None:
             raise ValueError(
-                f"configuration {self.name!r} has no {part} bits for layer {layer!r}. "
-                f"It names: {', '.join(self.layers)}"
+                f"configuration {_short(self.name)} has no {part} bits for layer {layer!r}. "
+                f"It names: {one_line(', '.join(self.layers))}"
             )
         return bits
 
@@ -148,18 +154,39 @@ class BitConfig:
         """Return the width of an activation quantizer."""
         return self._bits(layer, "activation")
 
-    def alphas(self, default: str) -> dict[str, str]:
+    def alphas(self) -> dict[str, str]:
         """Return the kind of scales of every layer and activation quantizer.
 
-        Args:
-            default: that of those which have none of their own.
+        Raises:
+            ValueError: where one is open.
         """
-        return {name: bits.alpha or default for name, bits in self.layers.items()}
+        alphas = {name: bits.alpha for name, bits in self.layers.items() if bits.alpha is not None}
+        missing = [name for name in self.layers if name not in alphas]
+        if missing:
+            raise ValueError(
+                f"configuration {self.name!r} must have an alpha for every layer: use with_alpha. "
+                f"Received: none for {_short(', '.join(missing))}"
+            )
+        return alphas
 
-    def scales(self, default: str) -> str:
-        """Return the kind of scales that the whole network has, or ``'mixed'``."""
-        kinds = set(self.alphas(default).values())
-        return MIXED if len(kinds) > 1 else next(iter(kinds), default)
+    @property
+    def scales(self) -> str:
+        """The kind of scales that the whole network has, or ``'mixed'``."""
+        kinds = set(self.alphas().values())
+        return MIXED if len(kinds) > 1 else kinds.pop()
+
+    def with_alpha(self, alpha: str) -> BitConfig:
+        """Return the complete configuration: layers whose kind of scales is open get ``alpha``."""
+        check_alpha(alpha)
+        return self.with_alphas({name: alpha for name, bits in self.layers.items() if bits.alpha is None})
+
+    def without_alpha(self, alpha: str) -> BitConfig:
+        """Return the configuration without kinds of scales where every layer has ``alpha``, else as it is.
+
+        So a file of a run says them only where ``alpha``, which the run knows, does not.
+        """
+        is_uniform = all(bits.alpha == alpha for bits in self.layers.values())
+        return self.with_alphas(dict.fromkeys(self.layers)) if is_uniform else self
 
     def with_alphas(self, alphas: Mapping[str, str | None]) -> BitConfig:
         """Return the configuration with the given kinds of scales, those of other layers as they are."""
@@ -180,10 +207,10 @@ class BitConfig:
         unknown = [name for name in self.layers if name not in expected]
         if missing or unknown:
             problems = [f"lacks {', '.join(missing)}"] * bool(missing) + [
-                f"has unknown layers {', '.join(unknown)}"
+                f"has unknown layers {one_line(', '.join(unknown))}"
             ] * bool(unknown)
             raise ValueError(
-                f"configuration {self.name!r} does not fit the network: it {' and '.join(problems)}. "
+                f"configuration {_short(self.name)} does not fit the network: it {' and '.join(problems)}. "
                 f"The network has: {', '.join(expected)}"
             )
 
@@ -218,9 +245,11 @@ class BitConfig:
             ValueError: where the text is not a valid configuration, naming what is wrong.
         """
         try:
-            data = json.loads(text, object_pairs_hook=_unique_keys)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{source} is not a bit configuration: {error}") from None
+            data = json.loads(text, object_pairs_hook=unique_keys)
+        except RecursionError:
+            raise ValueError(f"{source} is not a bit configuration: it is nested too deep") from None
+        except ValueError as error:
+            raise ValueError(f"{source} is not a bit configuration: {one_line(error)}") from None
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else type(data).__name__
             raise ValueError(
@@ -230,7 +259,7 @@ class BitConfig:
         if unknown:
             raise ValueError(f"{source}: keys must be among {', '.join(KEYS)}. Received: {_short(unknown[0])}")
         version = data.get("version")
-        if version != VERSION or isinstance(version, bool):
+        if type(version) is not int or version != VERSION:
             raise ValueError(f"{source}: version must be {VERSION}. Received: {_short(version)}")
         layers = data.get("layers")
         if not isinstance(layers, dict) or not layers:
@@ -239,22 +268,28 @@ class BitConfig:
             )
         if not isinstance(data.get("name", ""), str) or not isinstance(data.get("provenance", {}), dict):
             raise ValueError(f"{source}: name must be a string and provenance a dictionary")
-        return cls(
+        config = cls(
             {name: _layer_bits(name, bits, source) for name, bits in layers.items()},
             data.get("name", ""),
             data.get("provenance", {}),
         )
+        try:  # what could not be written again
+            json.dumps([config.name, config.provenance, *layers], allow_nan=False, ensure_ascii=False).encode()
+        except ValueError as error:
+            raise ValueError(f"{source}: names and provenance must be UTF-8 text and numbers: {error}") from None
+        return config
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> BitConfig:
         """Read a configuration file."""
-        path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(Path(path), LARGEST_BYTES)
         except OSError as error:
             raise ValueError(f"cannot read the configuration {path}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not a bit configuration: it is not UTF-8 text") from None
+        except ValueError as error:
+            raise ValueError(f"{path} is not a bit configuration: {error}") from None
         return cls.from_json(text, source=str(path))
 
     def save(self, path: str | os.PathLike) -> None:
@@ -270,19 +305,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
-    return result
-
-
 def _layer_bits(name: str, bits: Any, source: str) -> LayerBits:
     keys = [field.name for field in dataclasses.fields(LayerBits)]
     if not isinstance(bits, dict) or not set(bits) <= set(keys):
-        raise ValueError(f"{source}: layer {name!r} takes the keys {', '.join(keys)}. Received: {_short(bits)}")
+        raise ValueError(f"{source}: layer {_short(name)} takes the keys {', '.join(keys)}. Received: {_short(bits)}")
     try:
         return LayerBits(**bits)
     except ValueError as error:
-        raise ValueError(f"{source}: layer {name!r}: {error}") from None
+        raise ValueError(f"{source}: layer {_short(name)}: {error}") from None

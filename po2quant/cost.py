@@ -12,6 +12,7 @@ BITS_PER_KIB = 8 * 1024
 
 INPUT, WEIGHTS, ACTIVATION, SOFTMAX = "input", "weights", "activation", "softmax"
 INPUT_BITS = OUTPUT_BITS = 8
+FLOAT_BITS = 32
 REFERENCE_KERNEL_BITS, REFERENCE_BIAS_BITS, REFERENCE_ACTIVATION_BITS = 16, 31, 16
 
 
@@ -92,8 +93,12 @@ def layer_size(layer: LayerShape, config: BitConfig) -> Size:
     return Size((INPUT_BITS if layer.kind == INPUT else OUTPUT_BITS) * layer.elements, 0)
 
 
-def network_size(layers: Sequence[LayerShape], config: BitConfig) -> Size:
-    """Return the bits of a network under a configuration; folded BatchNorm costs nothing."""
+def network_size(layers: Sequence[LayerShape], config: BitConfig | None) -> Size:
+    """Return the bits of a network under a configuration; None: float, 32 bits everywhere. BatchNorm costs nothing."""
+    if config is None:
+        elements = sum(layer.elements for layer in layers if layer.kind != WEIGHTS)
+        parameters = sum(layer.kernel_parameters + layer.bias_parameters for layer in layers)
+        return Size(FLOAT_BITS * elements, FLOAT_BITS * parameters)
     sizes = [layer_size(layer, config) for layer in layers]
     return Size(sum(size.activation_bits for size in sizes), sum(size.parameter_bits for size in sizes))
 
@@ -168,15 +173,13 @@ class ForgivingFactor:
 def stats_block(
     layers: Sequence[LayerShape],
     config: BitConfig,
-    alpha: str = "auto",
     forgiving_factor: ForgivingFactor | None = None,
 ) -> str:
     """Return the statistics in the form that AutoQKeras prints, then one row per layer.
 
     Args:
         layers: the network.
-        config: its widths.
-        alpha: kind of scales of the layers that have none of their own in ``config``.
+        config: its widths and kinds of scales.
         forgiving_factor: trade of score for size.
     """
     factor = forgiving_factor or ForgivingFactor()
@@ -195,7 +198,7 @@ def stats_block(
     ]
     rows = [layer for layer in layers if layer.kind in (WEIGHTS, ACTIVATION)]
     width = max(len(layer.name) for layer in rows)
-    alphas = config.alphas(alpha)
+    alphas = config.alphas()
     return "\n".join(
         lines + [f"       {layer.name:{width}} {_quantizers(layer, config, alphas[layer.name])}" for layer in rows]
     )

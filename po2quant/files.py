@@ -113,7 +113,7 @@ def read_json(path: Path, content: str) -> dict[str, Any]:
         ValueError: where it holds another or none.
     """
     try:
-        data = parse_json(_read_text(path, JSON_BYTES))
+        data = parse_json(read_text(path, JSON_BYTES))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} must be {content}, as JSON. Received: {one_line(_reason(error))}") from None
     if not isinstance(data, dict):
@@ -130,7 +130,7 @@ def parse_json(text: str) -> Any:
     """
     try:
         data = json.loads(
-            text, object_pairs_hook=_unique_keys, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
+            text, object_pairs_hook=unique_keys, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
         )
     except RecursionError:
         raise ValueError(f"lists and objects more than {JSON_DEPTH} deep in each other") from None
@@ -142,7 +142,8 @@ def parse_json(text: str) -> Any:
     return data
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's keys and values, or raise ValueError for a key that appears twice."""
     known: dict[str, Any] = {}
     for key, value in pairs:
         if key in known:
@@ -167,10 +168,14 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _read_text(path: Path, limit: int) -> str:
-    """Return the UTF-8 text of a plain file of at most ``limit`` bytes."""
+def read_text(path: Path, limit: int) -> str:
+    """Return the UTF-8 text of a plain file of at most ``limit`` bytes.
+
+    Raises:
+        ValueError: for another file; OSError where there is none or it cannot be read.
+    """
     if path.exists() and not path.is_file():
-        raise ValueError("no plain file")
+        raise ValueError("a directory or device, no plain file")
     with open(path, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -203,7 +208,7 @@ def read_csv(path: Path, missing_ok: bool = False) -> list[dict[str, str]]:
     if missing_ok and not path.exists():
         return []
     try:
-        lines = csv.reader(io.StringIO(_read_text(path, CSV_BYTES), newline=""), strict=True)
+        lines = csv.reader(io.StringIO(read_text(path, CSV_BYTES), newline=""), strict=True)
         header, *rows = [line for line in lines if line] or [[]]
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} must be a CSV file. Received: {one_line(_reason(error))}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,15 @@ def shared() -> Callable[[str], Path]:
         return SHARED / name
 
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graphs_are_freed() -> Iterator[None]:
+    """Free what a file of tests has traced, so that a process stays small."""
+    from po2quant.graphs import graphs_released
+
+    with graphs_released():
+        yield
 
 
 @pytest.fixture(scope="session")

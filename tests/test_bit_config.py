@@ -7,10 +7,12 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import refusals
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 
 from po2quant.bit_config import ALPHAS, FLAT_BIAS_BITS, MIXED, BitConfig, LayerBits
 
@@ -95,25 +97,39 @@ MIX = BitConfig({"dense": LayerBits(4, 16, alpha="auto"), "activation": LayerBit
 
 
 def test_a_layer_without_an_alpha_has_the_networks():
-    assert MIX.alphas("auto_po2") == {"dense": "auto", "activation": "auto_po2"}
-    assert (MIX.scales("auto_po2"), MIX.scales("auto")) == (MIXED, "auto")
+    assert MIX.with_alpha("auto_po2").alphas() == {"dense": "auto", "activation": "auto_po2"}
+    assert (MIX.with_alpha("auto_po2").scales, MIX.with_alpha("auto").scales) == (MIXED, "auto")
+
+
+def test_an_incomplete_configuration_does_not_say_which_scales_it_has():
+    with pytest.raises(ValueError, match=r"'mix' must have an alpha for every layer.*Received: none for 'activation'"):
+        MIX.alphas()
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_a_file_says_the_scales_only_where_the_run_does_not(alpha):
+    open_everywhere = MIX.with_alphas(dict.fromkeys(MIX.layers))
+    assert open_everywhere.with_alpha(alpha).without_alpha(alpha) == open_everywhere
+    mixed = MIX.with_alpha("auto_po2")
+    assert mixed.without_alpha(alpha) == mixed
 
 
 def test_alphas_of_its_own_do_not_depend_on_the_networks():
     everywhere = MIX.with_alphas({"activation": "auto"})
-    assert everywhere.scales("auto_po2") == "auto"
+    assert everywhere.scales == "auto"
     assert everywhere.layers == {"dense": MIX.layers["dense"], "activation": LayerBits(activation=6, alpha="auto")}
     assert (everywhere.name, everywhere.provenance) == (MIX.name, MIX.provenance)
 
 
 def test_activations_alone_can_have_other_scales():
     mixed = MIX.with_activation_alpha("learned_po2")
-    assert mixed.alphas("auto_po2") == {"dense": "auto", "activation": "learned_po2"}
+    assert mixed.with_alpha("auto_po2").alphas() == {"dense": "auto", "activation": "learned_po2"}
 
 
 @given(configs, st.sampled_from(ALPHAS))
 def test_naming_the_default_everywhere_changes_no_scales(config, default):
-    assert config.with_alphas(config.alphas(default)).scales("auto") == config.scales(default)
+    complete = config.with_alpha(default)
+    assert complete.with_alphas(complete.alphas()) == complete.with_alpha("auto") == complete
 
 
 def test_order_of_the_file_is_kept_not_sorted():
@@ -155,7 +171,7 @@ def test_wrong_schema_is_named(schema):
     assert "'po2quant.bit_config'" in message and f"Received: {schema!r}" in message
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True, [1]])
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, [1], 1.0, 1e308])
 def test_wrong_version_is_named(version):
     message = refusal(document(version=version))
     assert "version must be 1" in message and f"Received: {version!r}" in message
@@ -260,6 +276,42 @@ def test_layer_name_with_a_line_break_does_not_break_the_message():
     assert "bad" in refusal(document(layers={"bad\nname": {"kernel": 0, "bias": 8}}))
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400", '"\\ud800"'])
+@pytest.mark.parametrize("place", ['"provenance": {"a": [%s]}', '"provenance": {"a": {"b": %s}}'])
+def test_what_could_not_be_written_again_is_refused(place, value):
+    assert "provenance" in refusal(document()[:-1] + ", " + place % value + "}")
+
+
+@pytest.mark.parametrize("text", [document(name="\ud800"), document(layers={"\ud800": {"activation": 8}})])
+def test_names_that_no_file_can_hold_are_refused(text):
+    assert "UTF-8" in refusal(text)
+
+
+def test_a_long_name_of_a_layer_is_cut():
+    refusal(document(layers={"n" * 100_000: {"kernel": 1, "bias": 8}}))
+    config = BitConfig.from_json(document(name="n" * 100_000, layers={"n" * 100_000: {"activation": 8}}))
+    assert len(refusals.refusal(config.check_covers, ["dense"], [])) <= LONGEST_SENTENCE
+    assert len(refusals.refusal(config.kernel_bits, "dense")) <= LONGEST_SENTENCE
+
+
+def test_many_keys_of_which_the_last_appears_twice_take_no_longer():
+    keys = ", ".join(f'"{index}": 0' for index in (*range(200_000), 199_999))
+    assert "key '199999' appears twice" in refusal("{" + keys + "}")
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_file_with_changed_bytes_is_read_or_refused_in_one_line(tmp_path_factory, seed):
+    path = tmp_path_factory.getbasetemp() / "changed.json"
+    path.write_bytes(mutated(CONFIG.to_json().encode(), np.random.default_rng(seed)))
+    try:
+        config = BitConfig.load(path)
+    except ValueError as error:
+        assert str(path) in str(error) and "\n" not in str(error) and len(str(error)) <= LONGEST_SENTENCE
+    else:
+        assert BitConfig.from_json(config.to_json()) == config
+
+
 def load_refusal(path: Path) -> str:
     message = refusals.refusal(BitConfig.load, path)
     assert str(path) in message
@@ -273,8 +325,9 @@ def load_refusal(path: Path) -> str:
         (bytes(4096), "is not a bit configuration"),
         (b"", "is not a bit configuration"),
         (document(version=7).encode(), "Received: 7"),
+        (b" " * (2**22 + 1), "more than 4194304 bytes"),
     ],
-    ids=["binary", "zeros", "empty", "wrong value"],
+    ids=["binary", "zeros", "empty", "wrong value", "large"],
 )
 def test_load_names_the_file_that_it_refuses(tmp_path, content, words):
     (tmp_path / "a.json").write_bytes(content)

@@ -240,7 +240,7 @@ def test_activations_may_have_scales_of_another_kind(digits_weights, tmp_path):
     assert json.loads(result.stdout.splitlines()[-1])["alpha"] == "mixed"
     config = BitConfig.load(folder / "best_config.json")
     assert {bits.alpha for bits in config.layers.values() if bits.activation} == {"learned_po2"}
-    assert {bits.alpha for bits in config.layers.values() if bits.kernel} == {None}
+    assert {bits.alpha for bits in config.layers.values() if bits.kernel} == {"auto_po2"}
     verified = run("verify", folder, "--samples", 20)
     assert verified.returncode == 0, verified.stderr
 
@@ -285,7 +285,7 @@ def test_a_configuration_of_another_network_is_refused_before_anything_is_traine
 def test_workers_leave_the_size_limit_to_their_chief(error_of, tmp_path):
     arguments = ("search", "--benchmark", "keyword_spotting", "--max-kib", 1)
     worker = ("--output-dir", tmp_path, "--role", "worker", "--oracle", "127.0.0.1:9")
-    assert "the size limit must be at least" in error_of(*arguments)
+    assert "the size limit must be at least" in error_of(*arguments, "--data", "synthetic")
     assert "needs --data-dir" in error_of(*arguments, *worker)
 
 
@@ -293,7 +293,10 @@ def test_a_task_of_ones_own_needs_no_names_of_layers_and_its_run_knows_where_it_
     (tmp_path / "mytask.py").write_text(MY_TASK)
     result = run("finetune", "--benchmark", "mytask:TASK", "--config", "flat8", "--output-dir", "run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    verified = run("verify", "run", "--samples", 20, "--json", cwd=tmp_path)
+    refused = run("verify", "run", cwd=tmp_path)
+    assert refused.returncode == 2 and "--benchmark mytask:TASK" in refused.stderr
+    arguments = ("--benchmark", "mytask:TASK", "--samples", 20, "--json")
+    verified = run("verify", "run", *arguments, cwd=tmp_path)
     assert verified.returncode == 0, verified.stderr
     assert json.loads(verified.stdout.splitlines()[-1])["mismatches"] == 0
 
@@ -338,6 +341,8 @@ def test_ctrl_c_says_how_to_go_on(digits_weights, tmp_path):
     deadline = time.monotonic() + TIMEOUT_S
     while not (folder / "epochs.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    second = run("finetune", "--output-dir", folder, "--resume")
+    assert second.returncode == 2 and f"is being worked on by process {process.pid} on" in second.stderr
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130

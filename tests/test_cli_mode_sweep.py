@@ -56,7 +56,7 @@ def test_a_run_gets_table_picture_and_configuration(run, swept):
     assert sorted(row["layer"] for row in rows) == sorted(widths.layers)
     assert {row["layer"] for row in rows if row["alpha"] == "auto"} == set(facts["real_layers"])
     assert mixed.with_alphas(dict.fromkeys(mixed.layers)).layers == widths.layers
-    assert mixed.scales("learned_po2") == (MIXED if facts["real_layers"] else "auto_po2")
+    assert mixed.scales == (MIXED if facts["real_layers"] else "auto_po2")
     assert facts["samples"] == 256 and "256 samples" in swept[0]
     assert facts["mix_loss"] <= facts["best_loss"] + 0.1 * (facts["po2_loss"] - facts["best_loss"])
     assert facts["findings"] == swept[: len(facts["findings"])]
@@ -116,6 +116,6 @@ def test_without_run_or_weights_one_sentence_says_what_is_needed(tmp_path, digit
     assert "--benchmark needs --mode-sweep" in refusal("diagnose", "--benchmark", "digits")
     assert "needs a run folder or a weight file" in refusal("diagnose")
     message = refusal("diagnose", tmp_path / "nowhere", "--mode-sweep")
-    assert "folder of a fine-tuned quantized run" in message and "has no config.json" in message
+    assert "folder of a fine-tuned quantized run" in message and "config.json" in message
     float_run = ("diagnose", "--mode-sweep", "--weights", digits_weights, "--config", "float")
     assert "Received: 'float'" in refusal(*float_run)

@@ -49,7 +49,7 @@ AUTOENCODER_LAYERS = numbered("dense", len(AUTOENCODER_DENSE))
 AUTOENCODER_SLOTS = numbered("activation", len(AUTOENCODER_ACTIVATIONS))
 
 
-def autoencoder() -> tuple[list[LayerShape], BitConfig]:
+def autoencoder(alpha: str = "auto") -> tuple[list[LayerShape], BitConfig]:
     shapes = [LayerShape("input", "InputLayer", "input", (640,))]
     shapes.append(LayerShape("activation", "Activation", "activation", (640,)))
     bits = {"activation": LayerBits(activation=AUTOENCODER_ACTIVATIONS[0])}
@@ -62,7 +62,7 @@ def autoencoder() -> tuple[list[LayerShape], BitConfig]:
         bits[dense] = LayerBits(kernel, bias)
         bits[activation] = LayerBits(activation=AUTOENCODER_ACTIVATIONS[index + 1])
         inputs = units
-    return shapes, BitConfig(bits, "autoencoder")
+    return shapes, BitConfig(bits, "autoencoder").with_alpha(alpha)
 
 
 # A network small enough to add up on paper.
@@ -276,7 +276,7 @@ def test_stats_block_has_the_printed_rows():
 
 
 def test_stats_block_prints_filters_units_and_none_for_depthwise():
-    rows = {row.split()[0]: row for row in stripped(stats_block(LAYERS, CONFIG))[4:]}
+    rows = {row.split()[0]: row for row in stripped(stats_block(LAYERS, CONFIG.with_alpha("auto")))[4:]}
     assert rows["conv"] == "conv f=2 quantized_bits(8,8,1,alpha='auto') quantized_bits(31,31,1,alpha='auto')"
     assert rows["depthwise"].startswith("depthwise f=None quantized_bits(16,16,1,alpha='auto')")
     assert rows["dense"].startswith("dense u=3 ")
@@ -284,7 +284,7 @@ def test_stats_block_prints_filters_units_and_none_for_depthwise():
 
 
 def test_stats_block_names_the_alpha_it_is_given():
-    block = stats_block(*autoencoder(), alpha="auto_po2")
+    block = stats_block(*autoencoder("auto_po2"))
     assert block.count("alpha='auto_po2'") == 11 + 2 * 10
     assert "alpha='auto'" not in block
 
@@ -300,7 +300,7 @@ def test_stats_block_of_a_larger_network_than_the_reference():
     layers, _ = autoencoder()
     dense = [layer.name for layer in layers if layer.kind == "weights"]
     slots = [layer.name for layer in layers if layer.kind == "activation"]
-    block = stripped(stats_block(layers, BitConfig.flat(dense, slots, 32)))
+    block = stripped(stats_block(layers, BitConfig.flat(dense, slots, 32).with_alpha("auto")))
     # 8 x 640 + 32 x 2312 activation bits; 32 x 264192 + 31 x 1672 parameter bits
     assert block[0].endswith("trial_size=8585080 reference_size=4321016")
     assert block[1] == f"delta={-5 * math.log2(8585080 / 4321016):.2f}%"

@@ -2,13 +2,18 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from po2quant import matrix as matrix_module
+from po2quant.cli import app
 from po2quant.files import read_csv
 from po2quant.matrix import run_matrix
 from po2quant.report.results import markdown_tables, merge_records, read_records
 from po2quant.runs.names import RESULTS_CSV
+from po2quant.runs.request import MatrixRequest, NetworkRequest, network_of_run, read_request
 from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.prepare import resolve_config
 
@@ -16,13 +21,11 @@ CONFIGS = ("mpq", "flat4")
 
 
 def run(experiment, folder, **changes):
-    arguments = {"configs": CONFIGS, "alphas": ("auto", "auto_po2"), "epochs": 1, **changes}
+    asked = {"weights": experiment.weights, "configs": CONFIGS, "alphas": ("auto", "auto_po2"), "epochs": 1}
     said = []
     results = folder / "best" / "RESULTS.csv"
     results.parent.mkdir(exist_ok=True, parents=True)
-    run_matrix(
-        experiment, folder=folder, results=results, command=lambda *cell: ["make", *cell], say=said.append, **arguments
-    )
+    run_matrix(experiment, MatrixRequest(**asked | changes), folder, results, said.append)
     return read_records(results), said
 
 
@@ -48,8 +51,21 @@ def test_every_cell_has_its_stages(matrix):
     assert list(rows[0])[:7] == ["benchmark", "model", "config", "alpha", "stage", "metric", "score"]
     assert {row["float_score"] for row in rows} == {rows[0]["score"]}
     assert {row["train_samples"] for row in rows} == {"1293"} and {row["test_samples"] for row in rows} == {"360"}
-    assert rows[-1]["command"] == "make flat4 auto_po2" and rows[-1]["epochs"] == "1"
+    cell = matrix[0] / "flat4-auto_po2"
+    assert rows[-1]["command"] == read_request(cell).command() and rows[-1]["epochs"] == "1"
     assert len(said) == 5
+
+
+def test_every_cell_says_what_it_was_asked_for(matrix, digits_weights):
+    folder, _, _ = matrix
+    shared = {"weights": digits_weights, "epochs": 1}
+    assert read_request(folder / "float") == NetworkRequest(weights=digits_weights, config="float", epochs=0)
+    for config in CONFIGS:
+        for alpha in ("auto", "auto_po2"):
+            cell = folder / f"{config}-{alpha}"
+            assert read_request(cell) == NetworkRequest(**shared, config=config, alpha=alpha)
+            network = network_of_run(cell)
+            assert (network.weights, network.config_name, network.alpha) == (cell, config, alpha)
 
 
 def test_files_that_would_share_a_cell_are_refused_before_anything_runs(experiment, tmp_path):
@@ -59,11 +75,12 @@ def test_files_that_would_share_a_cell_are_refused_before_anything_runs(experime
 
 
 def test_results_that_are_no_csv_are_refused_before_anything_runs(experiment, tmp_path):
+    request = MatrixRequest(configs=("flat8",), alphas=("auto",), epochs=1)
     with pytest.raises(ValueError, match=r"must be a \.csv file\. Received: .*results\.md"):
-        run_matrix(experiment, ["flat8"], ["auto"], 1, tmp_path / "run", tmp_path / "results.md", None, print)
+        run_matrix(experiment, request, tmp_path / "run", tmp_path / "results.md", print)
     (tmp_path / "results.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"results\.csv must be a CSV file"):
-        run_matrix(experiment, ["flat8"], ["auto"], 1, tmp_path / "run", tmp_path / "results.csv", None, print)
+        run_matrix(experiment, request, tmp_path / "run", tmp_path / "results.csv", print)
     assert not (tmp_path / "run").exists()
 
 
@@ -88,9 +105,11 @@ def test_a_cell_equals_the_run_of_its_own_command(matrix, experiment, tmp_path):
 def test_what_is_done_is_not_done_again(matrix, experiment, monkeypatch):
     folder, rows, _ = matrix
     (folder / "best" / "RESULTS.csv").unlink()
+    (folder / "flat4-auto" / "config.json").unlink()  # a cell from before version 0.2 gets what it was asked for
     monkeypatch.setattr(Workbench, "finetune_and_score", None)
     again, _ = run(experiment, folder)
     assert again == rows
+    assert read_request(folder / "flat4-auto").alpha == "auto"
 
 
 def test_a_missing_cell_alone_is_made(matrix, experiment):
@@ -101,6 +120,18 @@ def test_a_missing_cell_alone_is_made(matrix, experiment):
     again, _ = run(experiment, folder)
     assert path.exists() and trained == (folder / "flat4-auto" / "checkpoint.npz").stat().st_mtime_ns
     assert [row["score"] for row in again] == [row["score"] for row in rows]
+
+
+def test_results_go_beside_the_run_folders_unless_another_file_is_named(digits_weights, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(matrix_module, "run_matrix", lambda *arguments: seen.append(arguments[3]))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["matrix", "--weights", str(digits_weights), "--seeds", "0,1"]
+    for options in ([], ["--output-dir", "out"], ["--results", "published.csv"]):
+        assert CliRunner().invoke(app, [*arguments, *options]).exit_code == 0
+    expected = ("runs/matrix/results.csv", "out/results.csv", "published.csv")
+    assert seen == [Path(path) for path in expected for _ in range(2)]
+    assert not Path("best_configs").exists()
 
 
 def record(**changes):

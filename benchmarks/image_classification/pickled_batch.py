@@ -17,6 +17,8 @@ _ARRAY_NAMES = {
     ("numpy", "dtype"),
 }
 _NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
+OPERATIONS = 2**18
+"""What a pickle may do: a batch of 10 000 pictures takes some 60 000 operations."""
 MEMO_NUMBERS = 2**20
 """What a pickle may number for later use. A batch of 10 000 pictures numbers some 20 000."""
 
@@ -44,9 +46,11 @@ class _InertUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"the name {module}.{name}, which no batch needs")
 
 
-def _check_memo(content: bytes) -> None:
-    """Refuse a pickle that gives a number to what it keeps for which the memo would take more than 16 MB."""
-    for opcode, argument, _ in pickletools.genops(content):
+def _check_operations(content: bytes) -> None:
+    """Refuse a pickle that makes more objects, or numbers them higher, than a batch needs: both take memory."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(content), 1):
+        if count > OPERATIONS:
+            raise pickle.UnpicklingError(f"more than {OPERATIONS:,} operations")
         if opcode.name in _NUMBERING and argument >= MEMO_NUMBERS:
             raise pickle.UnpicklingError(f"number {argument:,} in the memo, of at most {MEMO_NUMBERS:,}")
 
@@ -59,7 +63,7 @@ def read_pickle(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         name: how the sentence of an error calls the batch.
     """
     try:
-        _check_memo(content)
+        _check_operations(content)
         fields = _InertUnpickler(io.BytesIO(content), encoding="bytes").load()
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in fields.items()}
         return _pixels(fields["data"]), _classes(fields["labels"])

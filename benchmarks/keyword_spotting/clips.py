@@ -17,7 +17,7 @@ from benchmarks.keyword_spotting.features import CLIP_SAMPLES, COEFFICIENTS, FRA
 from benchmarks.shared import audio
 from benchmarks.shared.archives import Archive
 from benchmarks.shared.audio import read_sound, resampled_mono
-from benchmarks.shared.budgets import NOISE_SECONDS, check_at_most
+from benchmarks.shared.budgets import ALL_NOISE_SECONDS, CLIP_SECONDS, NOISE_SECONDS, check_at_most
 from po2quant.training.progress import progress_line
 
 CLIP_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".m4a")
@@ -48,7 +48,7 @@ class LabelledClips:
     def batches(self) -> Iterator[np.ndarray]:
         """Give the sound of the clips in their order, int16 ``(batch, 16000)``, with a progress line."""
         with Archive(self.archive) as archive, ThreadPoolExecutor() as pool:
-            recording = functools.cache(lambda name: read_recording(archive.read(name), name))
+            recording = functools.cache(lambda name: read_recording(archive.read(name), name, NOISE_SECONDS))
 
             def second(clip: Clip) -> np.ndarray:
                 is_noise = clip.name.startswith(f"{NOISE_FOLDER}/")  # long, and read for many clips
@@ -85,9 +85,9 @@ class LabelledClips:
         return hashlib.sha256(repr((list(self.clips), stamps, code)).encode()).hexdigest()[:16]
 
 
-def read_recording(data: bytes, name: str) -> np.ndarray:
+def read_recording(data: bytes, name: str, limit_seconds: float = CLIP_SECONDS) -> np.ndarray:
     """Return a sound file as mono sound at 16 kHz, int16 ``(samples,)``."""
-    return int16_levels(resampled_mono(*read_sound(data, name), SAMPLE_RATE_HZ))
+    return int16_levels(resampled_mono(*read_sound(data, name, limit_seconds), SAMPLE_RATE_HZ))
 
 
 def noise_names(archive: Archive) -> list[str]:
@@ -100,7 +100,7 @@ def read_noise(archive: Archive) -> dict[str, np.ndarray]:
     recordings: dict[str, np.ndarray] = {}
     seconds = 0.0
     for name in noise_names(archive):
-        recordings[name] = read_recording(archive.read(name), name)
+        recordings[name] = read_recording(archive.read(name), name, NOISE_SECONDS)
         seconds += len(recordings[name]) / SAMPLE_RATE_HZ
-        check_at_most(f"{NOISE_FOLDER} of {archive.path}", "seconds", seconds, NOISE_SECONDS)
+        check_at_most(f"{NOISE_FOLDER} of {archive.path}", "seconds", seconds, ALL_NOISE_SECONDS)
     return recordings

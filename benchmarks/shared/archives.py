@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import numpy as np
 
 from benchmarks.shared.budgets import ARCHIVE_BYTES, MEMBER_BYTES, MEMBERS, NAME_CHARACTERS, TEXT_BYTES, check_at_most
+from po2quant.archives import check_member_count
 from po2quant.files import one_line
 from po2quant.training.progress import progress_line
 
@@ -48,14 +49,14 @@ class Archive:
     ``names`` has a key for each file inside, sorted, with ``/`` between folders; hidden files are left out.
     """
 
-    def __init__(self, path: Path) -> None:
-        """List the files of an existing folder or ``.zip`` file."""
-        self.path = path
+    def __init__(self, path: Path, member_bytes: int = MEMBER_BYTES) -> None:
+        """List the files of an existing folder or ``.zip`` file, of which none may be larger than ``member_bytes``."""
+        self.path, self.member_bytes = path, member_bytes
         try:
-            self._zip = None if path.is_dir() else zipfile.ZipFile(path)
+            self._zip = None if path.is_dir() else _opened_zip(path, path)
         except Exception as error:  # a damaged file may raise any
             raise ValueError(f"an archive must be a complete zip file. Received: {path} ({_reason(error)})") from error
-        names = _folder_files(path) if self._zip is None else _zip_files(path, self._zip)
+        names = _folder_files(path) if self._zip is None else _zip_files(path, self._zip, member_bytes)
         self.names = dict.fromkeys(sorted(name for name in names if not _HIDDEN.search(name)))
         if not self.names:
             raise ValueError(f"an archive must hold files. Received: {path}, which is empty")
@@ -69,15 +70,15 @@ class Archive:
         if self._zip:
             self._zip.close()
 
-    def read(self, name: str, limit_bytes: int = MEMBER_BYTES) -> bytes:
-        """Return the bytes of one of the ``names``, which must be no more than ``limit_bytes``."""
+    def read(self, name: str, limit_bytes: int | None = None) -> bytes:
+        """Return the bytes of one of the ``names``, of which there may be a limit below that of the archive."""
         if name not in self.names:
             raise ValueError(f"the archive must hold {one_line(name)}. Received: {self.path} without it")
         try:
             size_bytes = self._zip.getinfo(name).file_size if self._zip else (self.path / name).stat().st_size
         except OSError as error:
             raise self._unreadable(name, error) from error
-        check_at_most(f"{one_line(name)} of {self.path}", "bytes", size_bytes, limit_bytes)
+        check_at_most(f"{one_line(name)} of {self.path}", "bytes", size_bytes, limit_bytes or self.member_bytes)
         try:
             with self._zip.open(name) if self._zip else open(self.path / name, "rb") as file:
                 return file.read(size_bytes)
@@ -103,8 +104,8 @@ class Archive:
 class _Inventory:
     """The files of an archive so far; what does not belong there is refused before anything of it is read."""
 
-    def __init__(self, path: Path, limit_bytes: int) -> None:
-        self.path, self.limit_bytes = path, limit_bytes
+    def __init__(self, path: Path, limit_bytes: int, member_bytes: int = MEMBER_BYTES) -> None:
+        self.path, self.limit_bytes, self.member_bytes = path, limit_bytes, member_bytes
         self.names: set[str] = set()
         self.total_bytes = 0
 
@@ -119,7 +120,7 @@ class _Inventory:
         self.names.add(name)
         self.total_bytes += member.size_bytes
         check_at_most(str(self.path), "files", len(self.names), MEMBERS)
-        check_at_most(f"{name} of {self.path}", "bytes", member.size_bytes, MEMBER_BYTES)
+        check_at_most(f"{name} of {self.path}", "bytes", member.size_bytes, self.member_bytes)
         check_at_most(f"{self.path}, unpacked,", "bytes", self.total_bytes, self.limit_bytes)
 
 
@@ -142,13 +143,18 @@ def _folder_files(path: Path) -> list[str]:
     return names
 
 
-def _zip_files(path: Path, file: zipfile.ZipFile) -> list[str]:
-    inventory = _Inventory(path, ARCHIVE_BYTES)
+def _zip_files(path: Path, file: zipfile.ZipFile, member_bytes: int) -> list[str]:
+    inventory = _Inventory(path, ARCHIVE_BYTES, member_bytes)
     names = []
     for member in _guarded(_zip_members(file), path):
         inventory.add(member)
         names.append(member.name)
     return names
+
+
+def _opened_zip(file: Path | BinaryIO, path: Path) -> zipfile.ZipFile:
+    check_member_count(path, MEMBERS)
+    return zipfile.ZipFile(file)
 
 
 def _zip_members(file: zipfile.ZipFile) -> Iterator[_Member]:
@@ -168,11 +174,14 @@ def _zip_fault(info: zipfile.ZipInfo) -> str | None:
 
 
 def existing_path(data_dir: Path | None, task: str, forms: str) -> Path:
-    """Return ``data_dir`` if it exists; otherwise raise a ValueError that names the accepted ``forms``."""
-    if data_dir is None or not os.path.exists(data_dir):
-        received = "None" if data_dir is None else f"{one_line(data_dir)}, which does not exist"
-        raise ValueError(f"{task} needs --data-dir with {forms}. Received: {received}")
-    return Path(data_dir)
+    """Return ``data_dir`` if it is a file or folder; otherwise raise a ValueError that names the accepted ``forms``."""
+    if data_dir is not None and (os.path.isfile(data_dir) or os.path.isdir(data_dir)):
+        return Path(data_dir)
+    received = "None"
+    if data_dir is not None:
+        fault = "is neither a file nor a folder" if os.path.exists(data_dir) else "does not exist"
+        received = f"{one_line(data_dir)}, which {fault}"
+    raise ValueError(f"{task} needs --data-dir with {forms}. Received: {received}")
 
 
 def find_archive(data_dir: Path | None, task: str, names: Sequence[str], markers: Sequence[str]) -> Archive:
@@ -283,7 +292,7 @@ def _opened_members(raw: BinaryIO, limit_bytes: int) -> Iterator[_Member]:
     start = raw.read(4)
     raw.seek(0)
     if start in _ZIP_STARTS:
-        with zipfile.ZipFile(raw) as file:
+        with _opened_zip(raw, Path(raw.name)) as file:
             yield from _zip_members(file)
     else:
         yield from _tar_members(raw, _TAR_COMPRESSIONS.get(start[:2]), limit_bytes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.shared.archives import Archive
 from benchmarks.shared.budgets import FEATURE_BYTES
-from po2quant.files import one_line
+from po2quant import archives
 
 HEADER_BYTES = 2**14
 """Most that stands before the numbers of an array: numpy reads no header of more than 10000 characters."""
 _KINDS = {"f": "floats", "i": "integers", "U": "text"}
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -41,33 +38,32 @@ class Expected:
 
     def fits(self, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
         """Return whether an array of a type and a shape is expected."""
-        sizes = len(shape) == len(self.shape) and zip(shape, self.shape, strict=True)
-        return dtype.kind == self.kind and bool(sizes) and all(wanted in (None, size) for size, wanted in sizes)
+        is_wanted = len(shape) == len(self.shape) and all(map(_is_size, shape, self.shape))
+        return dtype.kind == self.kind and is_wanted and math.prod(shape) * dtype.itemsize <= self.limit_bytes
 
     def __str__(self) -> str:
-        return f"{_KINDS[self.kind]} of the shape ({', '.join('any' if n is None else str(n) for n in self.shape)})"
+        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
+        return f"{_KINDS[self.kind]} of the shape ({sizes}) in at most {self.limit_bytes:,} bytes"
+
+
+def _is_size(size: int, wanted: int | None) -> bool:
+    return size >= 0 and wanted in (None, size)
 
 
 def read_npz(path: Path, expected: Mapping[str, Expected]) -> dict[str, np.ndarray]:
-    """Return the named arrays of a ``.npz`` file, read-only; nothing is unpickled.
+    """Return the named arrays of a ``.npz`` file; nothing is unpickled.
 
     Raises:
         ValueError: where the file is damaged, or an array is absent or not as expected.
     """
-    with Archive(path) as archive:
-        return {key: _read_npy(archive, f"{key}.npy", wanted) for key, wanted in expected.items()}
 
+    def check(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        if name in expected and not expected[name].fits(dtype, shape):
+            raise ValueError(f"{name} must be {expected[name]}, not {dtype} of {shape}")
 
-def _read_npy(archive: Archive, name: str, expected: Expected) -> np.ndarray:
-    file = io.BytesIO(archive.read(name, HEADER_BYTES + expected.limit_bytes))
-    try:
-        shape, is_fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-    except Exception as error:  # a damaged header may raise any
-        reason = one_line(str(error) or type(error).__name__)
-        raise ValueError(f"{name} of {archive.path} must be an array. Received: {reason}") from error
-    content = file.getbuffer()[file.tell() :]
-    is_whole = min(shape, default=0) >= 0 and math.prod(shape) * dtype.itemsize == len(content)
-    if not expected.fits(dtype, shape) or not is_whole:
-        received = one_line(f"{dtype} of {shape}, and {len(content)} bytes")
-        raise ValueError(f"{name} of {archive.path} must be {expected}, whole. Received: {received}")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
+    budget = sum(HEADER_BYTES + wanted.limit_bytes for wanted in expected.values())
+    what = f"arrays must be {' and '.join(expected)}, whole. Received: {path}"
+    arrays = archives.read_npz(path, check, budget, what)
+    if missing := [name for name in expected if name not in arrays]:
+        raise ValueError(f"{what} without {missing[0]}")
+    return {name: arrays[name] for name in expected}

@@ -11,10 +11,10 @@ import soundfile
 
 from benchmarks.shared.budgets import (
     CHANNELS,
+    CLIP_SECONDS,
     HIGHEST_RATE_HZ,
     LOWEST_RATE_HZ,
-    SOUND_SECONDS,
-    SOUND_VALUES,
+    VALUES_PER_SECOND,
     check_at_most,
 )
 from po2quant.files import one_line
@@ -23,7 +23,7 @@ FFMPEG_FORMATS = {".m4a": "mp4", ".mp4": "mp4", ".mp3": "mp3", ".aac": "aac", ".
 """The names that ffmpeg gives to the containers that soundfile may fail to read."""
 
 
-def read_sound(data: bytes, name: str) -> tuple[np.ndarray, int]:
+def read_sound(data: bytes, name: str, limit_seconds: float = CLIP_SECONDS) -> tuple[np.ndarray, int]:
     """Return the samples of a sound file and their rate.
 
     Soundfile reads WAV, FLAC, Ogg, AIFF, MP3 and more. What it cannot read of the kinds in ``FFMPEG_FORMATS``
@@ -32,6 +32,7 @@ def read_sound(data: bytes, name: str) -> tuple[np.ndarray, int]:
     Args:
         data: content of the file.
         name: its name, for its kind and for complaints.
+        limit_seconds: most that it may last.
 
     Returns:
         Samples, float32 ``(samples, channels)``, full scale is -1..1; and the sample rate in Hz.
@@ -47,10 +48,11 @@ def read_sound(data: bytes, name: str) -> tuple[np.ndarray, int]:
         kind = PurePosixPath(name).suffix.lower()
         if kind not in FFMPEG_FORMATS:
             raise _no_sound(name, error) from error
-        samples, sample_rate_hz = _read_with_ffmpeg(data, name, FFMPEG_FORMATS[kind])
+        samples, sample_rate_hz = _read_with_ffmpeg(data, name, FFMPEG_FORMATS[kind], limit_seconds)
     else:
         with file:
-            _check_declared(name, file.frames, file.channels, sample_rate_hz := file.samplerate)
+            sample_rate_hz = file.samplerate
+            _check_declared(name, file.frames, file.channels, sample_rate_hz, limit_seconds)
             try:
                 samples = file.read(dtype="float32", always_2d=True)
             except Exception as error:  # a damaged file may raise any
@@ -61,7 +63,7 @@ def read_sound(data: bytes, name: str) -> tuple[np.ndarray, int]:
     return samples, sample_rate_hz
 
 
-def _check_declared(name: str, samples: int, channels: int, sample_rate_hz: int) -> None:
+def _check_declared(name: str, samples: int, channels: int, sample_rate_hz: int, limit_seconds: float) -> None:
     """Refuse a sound file that declares a rate, a length or a number of channels that no data set has."""
     if not LOWEST_RATE_HZ <= sample_rate_hz <= HIGHEST_RATE_HZ:
         raise ValueError(
@@ -69,8 +71,8 @@ def _check_declared(name: str, samples: int, channels: int, sample_rate_hz: int)
             f"Received: {sample_rate_hz:,}"
         )
     check_at_most(name, "channels", channels, CHANNELS)
-    check_at_most(name, "seconds", samples / sample_rate_hz, SOUND_SECONDS)
-    check_at_most(name, "samples in all its channels", samples * channels, SOUND_VALUES)
+    check_at_most(name, "seconds", samples / sample_rate_hz, limit_seconds)
+    check_at_most(name, "samples in all its channels", samples * channels, VALUES_PER_SECOND * limit_seconds)
 
 
 def _no_sound(name: str, error: Exception) -> ValueError:
@@ -88,7 +90,7 @@ def resampled_mono(samples: np.ndarray, sample_rate_hz: int, target_hz: int) -> 
     return librosa.resample(mono, orig_sr=sample_rate_hz, target_sr=target_hz)
 
 
-def _read_with_ffmpeg(data: bytes, name: str, kind: str) -> tuple[np.ndarray, int]:
+def _read_with_ffmpeg(data: bytes, name: str, kind: str, limit_seconds: float) -> tuple[np.ndarray, int]:
     if missing := [program for program in ("ffmpeg", "ffprobe") if not shutil.which(program)]:
         raise ValueError(f"reading {name} needs ffmpeg, or convert it to WAV. Received: no {missing[0]} in PATH")
     from pydub import AudioSegment, utils  # warns on import where ffmpeg is missing
@@ -99,14 +101,14 @@ def _read_with_ffmpeg(data: bytes, name: str, kind: str) -> tuple[np.ndarray, in
         channels, sample_rate_hz = int(declared["channels"]), int(declared["sample_rate"])
     except Exception as error:  # a damaged file may raise any
         raise _no_sound(name, error) from error
-    _check_declared(name, 0, channels, sample_rate_hz)
-    enough_seconds = 1 + min(SOUND_SECONDS, SOUND_VALUES // (channels * sample_rate_hz))
+    _check_declared(name, 0, channels, sample_rate_hz, limit_seconds)
+    enough_seconds = 1 + limit_seconds * min(1, VALUES_PER_SECOND / (channels * sample_rate_hz))
     try:
         sound = AudioSegment.from_file(io.BytesIO(data), kind, duration=enough_seconds)
     except Exception as error:  # a damaged file may raise any
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise ValueError(f"{name} must be a complete sound file. Received: {one_line(reason[0])}") from error
-    _check_declared(name, int(sound.frame_count()), sound.channels, sound.frame_rate)
+    _check_declared(name, int(sound.frame_count()), sound.channels, sound.frame_rate, limit_seconds)
     full_scale = 1 << (8 * sound.sample_width - 1)
     samples = np.array(sound.get_array_of_samples()).reshape(-1, sound.channels)
     return (samples / full_scale).astype(np.float32), sound.frame_rate

@@ -22,15 +22,17 @@ LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 192_000
 """Of a sound file: from telephone to studio. At 1 Hz, 16 kHz sound would be 16 000 times as long."""
 CHANNELS = 8
 """Of a sound file: 7.1 surround."""
-SOUND_SECONDS = 600
-"""Of a sound file. Recordings of machines take 11 s, the longest background noise 95 s."""
-SOUND_VALUES = 2**24
-"""Samples times channels of a sound file: 64 MB as float32, 10 minutes of 16 kHz sound or 3 of CD sound."""
-NOISE_SECONDS = 3_600
+VALUES_PER_SECOND = 96_000
+"""Samples of all channels of a sound file, for each second that it may last: 48 kHz stereo, 0.4 MB as float32."""
+CLIP_SECONDS = 60
+"""Of a clip that is a sample. Recordings of machines take 11 s, spoken words 1 s. Some threads read one each."""
+NOISE_SECONDS = 180
+"""Of a recording of background noise. The longest of Speech Commands takes 95 s."""
+ALL_NOISE_SECONDS = 3_600
 """Of all background noise together. Speech Commands has 400 s."""
 
-FEATURE_BYTES = 2**27
-"""Of an array in a feature file: 2621 clips of 200 x 128 in float16. The larger part of the subset has 480."""
+FEATURE_BYTES = 64 * 2**20
+"""Of an array in a feature file: 1310 clips of 200 x 128 in float16. The larger part of the subset has 480."""
 NAME_CHARACTERS = 200
 """Of the name of a file or clip."""
 
@@ -38,6 +40,8 @@ PHOTO_BYTES, PHOTO_PIXELS = 16 * 2**20, 4 * 2**20
 """Of a photo that is shrunk. COCO's have at most 640 x 640 = 0.4 million pixels."""
 ANNOTATION_BYTES = 2**29
 """Of a file of COCO's annotations. instances_train2017.json has 470 MB."""
+ANNOTATION_RECORDS = 2**23
+"""Lists and objects in it, each of which takes 64 bytes or more. That file has 860 001 records of some five."""
 
 
 def check_at_most(subject: str, unit: str, declared: float, limit: float) -> None:

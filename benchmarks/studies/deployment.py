@@ -33,8 +33,9 @@ from benchmarks.studies.document import table, thousands, write_results
 from benchmarks.studies.models import models_with_data
 from benchmarks.studies.provenance import command_line, versions
 from po2quant.benchmark import Dataset, load_benchmark
+from po2quant.bit_config import POWERS_OF_TWO
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.network import Origin, frozen_network, origin_of_run, spread_inputs
+from po2quant.deploy.network import frozen_network, spread_inputs
 from po2quant.deploy.verify import score, verify
 from po2quant.export.c.operations import tensor_dtype
 from po2quant.export.c.run import COMPILER, FLAGS, compile_c
@@ -45,6 +46,7 @@ from po2quant.integer.interpreter import quantize_inputs
 from po2quant.integer.program import Program
 from po2quant.runs.folder import project_commit
 from po2quant.runs.names import SCORES_FILE
+from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run
 from po2quant.training.prepare import resolve_config
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 
@@ -140,7 +142,7 @@ def times_of(source: CSource, x: np.ndarray, litert: Path | None, folder: Path, 
 
 
 def measure(
-    origin: Origin, samples: int, litert: Path | None, rounds: int, line: ProgressLine = SILENT
+    origin: NetworkRequest, samples: int, litert: Path | None, rounds: int, line: ProgressLine = SILENT
 ) -> dict[str, Any]:
     """Verify, score and time one network.
 
@@ -235,10 +237,12 @@ def run(options: argparse.Namespace, command: str) -> None:
     """Measure cell after cell; those that are done are in the output, whatever happens next."""
     known = {tuple(row[name] for name in KEY) for row in read_csv(options.output, missing_ok=True)}
     wanted = [
-        (key, path, origin_of_run(path))
+        (key, path, network_of_run(path, POWERS_OF_TWO))
         for key, path in cells(options.runs, options.models, options.configs, options.seed)
         if tuple(map(str, key.values())) not in known
     ]
+    for _, path, origin in wanted:
+        check_trusted(origin, None, path)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with progress_line("deployment", 3 * len(wanted)) as line:
         for key, path, origin in wanted:

@@ -22,8 +22,9 @@ import qkeras
 from benchmarks.studies.document import table, thousands, write_results
 from benchmarks.studies.provenance import command_line, versions
 from po2quant.benchmark import load_benchmark
+from po2quant.bit_config import POWERS_OF_TWO
 from po2quant.deploy.from_keras import integer_program
-from po2quant.deploy.network import frozen_network, origin_of_run, spread_inputs
+from po2quant.deploy.network import frozen_network, spread_inputs
 from po2quant.deploy.to_qkeras import to_qkeras
 from po2quant.export.executors import LITERT_KERNELS, run_litert, run_onnx, run_qonnx, single_operations
 from po2quant.export.litert.to_litert import to_litert
@@ -33,6 +34,7 @@ from po2quant.files import read_csv, write_csv
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.program import Program
 from po2quant.runs.folder import project_commit
+from po2quant.runs.request import check_trusted, network_of_run
 from po2quant.training.prepare import resolve_config
 
 OUTPUT = Path("benchmarks/results/exchange.csv")
@@ -131,7 +133,8 @@ def each_in_litert(program: Program, expected: Arrays, kernels: str, folder: Pat
 
 def rows(path: Path, data_dir: Path | None, samples: int, command: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a run folder."""
-    origin = origin_of_run(path)
+    origin = network_of_run(path, POWERS_OF_TWO)
+    check_trusted(origin, None, path)
     benchmark = load_benchmark(origin.benchmark)
     _, spec = benchmark.network(origin.model)
     model = frozen_network(spec, resolve_config(origin.config, spec), origin.weights, None, origin.seed)

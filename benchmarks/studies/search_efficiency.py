@@ -34,7 +34,6 @@ from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.search.strategies import BAYESIAN, INFORMED, RANDOM, Strategy, informed
 from po2quant.search.trial import TrialTraining
 from po2quant.training.finetune import Experiment
-from po2quant.training.prepare import describe_network
 from po2quant.training.progress import SILENT, ProgressLine, progress_line
 
 RESULTS = Path("benchmarks/results")
@@ -52,7 +51,7 @@ class Trials:
 
     def __init__(self, experiment: Experiment, epochs: int) -> None:
         keras.utils.set_random_seed(experiment.seed)
-        layers, self._seed = describe_network(experiment.spec), experiment.seed
+        layers, self._seed = experiment.network.layers, experiment.seed
         self._training, self._results = TrialTraining.of(experiment), {}
         problem = SearchProblem(SearchSpace(), layers, Goal.of_size(layers), max_trials=1, epochs=epochs)
         with tempfile.TemporaryDirectory() as folder:

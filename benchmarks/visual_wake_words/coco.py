@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from benchmarks.shared.budgets import ANNOTATION_BYTES, NAME_CHARACTERS, check_at_most
+from benchmarks.shared.budgets import ANNOTATION_BYTES, ANNOTATION_RECORDS, NAME_CHARACTERS, check_at_most
 from po2quant.files import one_line
 
 CLASSES = ("non_person", "person")
@@ -144,9 +144,13 @@ def _person_areas(annotations: Any, person: Any, rule: Rule, file: Path) -> Mapp
 def _read_json(file: Path) -> Any:
     check_at_most(str(file), "bytes", file.stat().st_size, ANNOTATION_BYTES)
     try:
-        with open(file, "rb") as content:
-            return json.load(content)
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file} must be readable. Received: {one_line(error)}") from error
+    check_at_most(str(file), "lists and objects", data.count(b"[") + data.count(b"{"), ANNOTATION_RECORDS)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError, MemoryError) as error:
         reason = f"{type(error).__name__}, {one_line(error)}"
         raise ValueError(f"{file} must be COCO's JSON. Received: {reason}") from error
 

@@ -112,9 +112,9 @@ class _TarArchive(Archive):
                 self._contents[name] = content
         self.names = dict.fromkeys(sorted(self._contents))
 
-    def read(self, name: str, limit_bytes: int = MEMBER_BYTES) -> bytes:
+    def read(self, name: str, limit_bytes: int | None = None) -> bytes:
         content = self._contents[name]
-        check_at_most(f"{name} of {self.path}", "bytes", len(content), limit_bytes)
+        check_at_most(f"{name} of {self.path}", "bytes", len(content), limit_bytes or MEMBER_BYTES)
         return content
 
 

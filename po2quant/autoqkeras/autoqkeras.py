@@ -29,7 +29,6 @@ from po2quant.network import Placement, fold_batch_norm, network_layers, quantiz
 from po2quant.network.quantize import STATIC
 from po2quant.runs.folder import RunFolder
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, EPOCHS_CSV, TRIALS_FOLDER
-from po2quant.runs.weight_files import load_weights
 from po2quant.search.problem import SearchProblem
 from po2quant.search.run import measured_sensitivities
 from po2quant.search.strategies import BAYESIAN, HYPERBAND, INFORMED, STRATEGIES
@@ -41,6 +40,7 @@ from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import check_fits
 from po2quant.training.progress import SILENT, progress_line
 from po2quant.training.reusable import ReusableNetwork
+from po2quant.weight_files import load_weights
 
 CHECKED_SAMPLES = 32
 """Validation samples that show before the search which logs there are."""

@@ -11,8 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from po2quant.benchmark import Benchmark
+from po2quant.bit_config import FLOAT, POWERS_OF_TWO
 from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOption
-from po2quant.cli.session import find_benchmark, import_tensorflow_quietly, load_dataset, say
+from po2quant.cli.session import RUNS, begin, load_dataset, say
+from po2quant.runs.folder import check_writable
+from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run
+from po2quant.weight_files import is_quantized_checkpoint
 
 MISMATCH = 1
 
@@ -57,27 +62,21 @@ def export(
     seed: SeedOption = None,
 ) -> None:
     """Write a network as integers and shifts."""
-    import_tensorflow_quietly()
     from po2quant.deploy.formats import TEXT, check_format, inexact_operations, write
+
+    check_format(format)
+    if output_dir is not None:
+        check_writable(output_dir)
+    given: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
+    given |= {"data": data, "data_dir": data_dir, "seed": seed}
+    subject = _subject(_request(run, given), needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
 
-    check_format(format)
-    subject = _subject(
-        run,
-        needs_data=False,
-        benchmark=benchmark,
-        model=model,
-        weights=weights,
-        config=config,
-        data=data,
-        data_dir=data_dir,
-        seed=seed,
-    )
     if format == TEXT and output_dir is None:
         say(listing(subject.program))
     else:
-        folder = output_dir or Path("runs") / f"export-{subject.name}"
+        folder = output_dir or RUNS / f"export-{subject.name}"
         for path in write(format, subject.network, subject.program, subject.name, folder):
             say(f"{format}: {path}, {path.stat().st_size} bytes")
         for name in inexact_operations(format, subject.program):
@@ -107,21 +106,14 @@ def verify(
     """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
     if samples < 1:
         raise ValueError(f"--samples must be 1 or more. Received: {samples}")
-    import_tensorflow_quietly()
+    given: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
+    given |= {"data": data, "data_dir": data_dir, "seed": seed}
+    subject = _subject(_request(run, given))
     from po2quant.deploy.network import spread_inputs
 
-    subject = _subject(
-        run,
-        benchmark=benchmark,
-        model=model,
-        weights=weights,
-        config=config,
-        data=data,
-        data_dir=data_dir,
-        seed=seed,
-    )
     x = spread_inputs(subject.dataset.test, subject.network, samples)
-    say(f"{subject.task.name} {subject.model}, {subject.config}, on {subject.dataset.describe()}")
+    request = subject.request
+    say(f"{subject.task.name} {request.model}, {request.name}, on {subject.dataset.describe()}")
     if len(x) < samples:
         say(f"the test split has {len(x)} inputs: all are compared, not {samples}")
     facts = subject.facts() | _verified(subject, x, with_score)
@@ -170,11 +162,8 @@ def _say_verification(found: Any) -> None:
 class _Subject:
     """A frozen network, its program, and what it was made from."""
 
-    task: Any
-    model: str
-    config: str
-    weights: Path
-    seed: int
+    task: Benchmark
+    request: NetworkRequest
     dataset: Any
     network: Any
     program: Any
@@ -182,44 +171,49 @@ class _Subject:
     @property
     def name(self) -> str:
         """A C identifier."""
-        return re.sub(r"\W", "_", f"{self.task.name}_{self.model}_{self.config}", flags=re.ASCII)
+        return re.sub(r"\W", "_", f"{self.task.name}_{self.request.model}_{self.request.name}", flags=re.ASCII)
 
     def facts(self) -> dict[str, Any]:
         """Return what the network was made from, as JSON has it."""
         return {
             "benchmark": self.task.name,
-            "model": self.model,
-            "config": self.config,
-            "weights": str(self.weights),
+            "model": self.request.model,
+            "config": self.request.name,
+            "weights": str(self.request.weights),
             "data": self.dataset.describe(),
-            "seed": self.seed,
+            "seed": self.request.seed,
         }
 
 
-def _subject(run: Path | None, needs_data: bool = True, **options: Any) -> _Subject:
-    """Find and freeze a network; options that were given win over what the run says."""
+def _request(run: Path | None, given: dict[str, Any]) -> NetworkRequest:
+    """Return what is asked for: what a run was, without its data where others are given, and what is given."""
+    given = {name: value for name, value in given.items() if value is not None}
+    if run is None and "weights" not in given:
+        raise ValueError("a network is needed: RUN, a run folder, or --weights, a weight file. Received: neither")
+    if run is None:
+        return NetworkRequest(**given)
+    request = network_of_run(run, POWERS_OF_TWO)
+    if "data_dir" in given or "data" in given:
+        given = {"data": None, "data_dir": None} | given
+    if "config" in given:
+        given["config_name"] = None
+    request = dataclasses.replace(request, **given)
+    check_trusted(request, given.get("benchmark"), run)
+    return request
+
+
+def _subject(request: NetworkRequest, needs_data: bool = True) -> _Subject:
+    """Freeze a network and lower it to integers."""
+    if request.config == FLOAT:
+        raise ValueError("--config must name bit widths: a float network has no integers. Received: 'float'")
+    task, request = begin(request, needs_data=needs_data)
     from po2quant.deploy.from_keras import integer_program
-    from po2quant.deploy.network import Origin, frozen_network, origin_of_run
-    from po2quant.runs.weight_files import is_quantized_checkpoint
+    from po2quant.deploy.network import frozen_network
     from po2quant.training.prepare import resolve_config
 
-    origin = Origin() if run is None else origin_of_run(run)
-    given = {name: value for name, value in options.items() if value is not None}
-    if "data_dir" in given or "data" in given:
-        origin = dataclasses.replace(origin, data=None, data_dir=None)
-    if "config" in given:
-        origin = dataclasses.replace(origin, config_name=Path(given["config"]).stem)
-    origin = dataclasses.replace(origin, **given)
-    if origin.weights is None:
-        raise ValueError("a network is needed: RUN, a run folder, or --weights, a weight file. Received: neither")
-    task = find_benchmark(origin.benchmark)
-    name, spec = task.network(origin.model)
-    widths = resolve_config(origin.config, spec)
-    is_calibrated, dataset = is_quantized_checkpoint(origin.weights), None
-    if needs_data or not is_calibrated:
-        dataset = load_dataset(task, origin.data, origin.data_dir, origin.seed)
-    network = frozen_network(spec, widths, origin.weights, dataset, origin.seed, origin.alpha)
-    program = integer_program(network)
-    return _Subject(
-        task, name, origin.config_name or origin.config, origin.weights, origin.seed, dataset, network, program
-    )
+    _, spec = task.network(request.model)
+    widths, dataset = resolve_config(request.config, spec), None
+    if needs_data or not is_quantized_checkpoint(request.weights):
+        dataset = load_dataset(task, request)
+    network = frozen_network(spec, widths, request.weights, dataset, request.seed, request.alpha)
+    return _Subject(task, request, dataset, network, integer_program(network))

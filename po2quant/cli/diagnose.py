@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from po2quant.bit_config import AUTO, AUTO_PO2, FLOAT
 from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOption
-from po2quant.cli.session import data_words, find_benchmark, import_tensorflow_quietly, load_dataset, print_table, say
+from po2quant.cli.session import RUNS, begin, import_tensorflow_quietly, load_dataset, print_table, say
+from po2quant.files import write_csv
+from po2quant.runs.folder import check_writable
+from po2quant.runs.names import FLOAT_FOLDER, PLOTS_FOLDER
+from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run, read_request
+from po2quant.weight_files import is_quantized_checkpoint
 
 SWEEP_CSV, SWEEP_PICTURE, MIXED_CONFIG = "mode_sweep.csv", "mode_sweep.png", "mixed_config.json"
-DEFAULTS = {
-    "benchmark": "digits",
-    "model": None,
-    "weights": None,
-    "config": "mpq",
-    "data": None,
-    "data_dir": None,
-    "seed": 0,
-    "preset": "published",
-}
-"""What a mode sweep works on where neither the command nor a run says so."""
 TRAINED_NOTE = (
     "note: trained weights suit the scales that they were trained with; to choose a mix for training, "
     "sweep float weights (--weights)"
@@ -79,12 +74,14 @@ def diagnose(
     as_json: JsonOption = False,
 ) -> None:
     """Say in plain words what quantization did to each tensor of a run or a weight file."""
-    import_tensorflow_quietly()
-    given = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
+    given: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
     given |= {"data": data, "data_dir": data_dir, "seed": seed}
     given = {name: value for name, value in given.items() if value is not None}
+    if output_dir is not None:
+        check_writable(output_dir)
     if mode_sweep:
-        facts = _sweep_modes(_settings_of(path, given), samples, share, max_layers, path, output_dir)
+        request, start = _request(path, given)
+        facts = _sweep_modes(request, start, samples, share, max_layers, path, output_dir)
         if as_json:
             say(json.dumps(facts))
         return
@@ -93,6 +90,9 @@ def diagnose(
         raise ValueError(f"--{option} needs --mode-sweep: a diagnosis takes the run or file alone")
     if path is None:
         raise ValueError("diagnose needs a run folder or a weight file, or --mode-sweep with --benchmark and --weights")
+    if not path.exists():
+        raise ValueError(f"diagnose needs a run folder or a weight file. There is none: {path}")
+    import_tensorflow_quietly()
     from po2quant.diagnostics.diagnose import diagnose as diagnosis_of
 
     diagnosis = diagnosis_of(path, output_dir)
@@ -105,29 +105,27 @@ def diagnose(
         say(json.dumps(diagnosis.to_dict()))
 
 
-def _settings_of(path: Path | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return what a mode sweep works on: what is given, else what the run in a folder was asked for, else defaults."""
+def _request(path: Path | None, given: dict[str, Any]) -> tuple[NetworkRequest, Path]:
+    """Return what to measure, of a run or as given, and the weights that a training of it would start from."""
+    if path is None and "weights" not in given:
+        raise ValueError("--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights")
     if path is None:
-        if "weights" not in given:
-            raise ValueError("--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights")
-        return DEFAULTS | {"start": given["weights"]} | given
-    from po2quant.files import read_json
-    from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS
-
-    missing = [name for name in ("config.json", BEST_CONFIG, BEST_WEIGHTS) if not (path / name).is_file()]
-    if missing:
-        raise ValueError(
-            f"--mode-sweep needs the folder of a fine-tuned quantized run. Received: {path}, which has no {missing[0]}"
-        )
-    run = read_json(path / "config.json", "what a run was asked for")
-    asked = {name: run[name] for name in DEFAULTS if run.get(name) is not None}
-    asked |= {name: Path(asked[name]) for name in ("weights", "data_dir") if name in asked}
-    start = asked.get("weights", path / "float")
-    return DEFAULTS | asked | {"weights": path, "start": start, "config": str(path / BEST_CONFIG)} | given
+        request, start = NetworkRequest(**given), given["weights"]
+    else:
+        try:
+            request = dataclasses.replace(network_of_run(path), **given)
+        except ValueError as error:
+            raise ValueError(f"--mode-sweep needs the folder of a fine-tuned quantized run: {error}") from None
+        start = read_request(path).weights or path / FLOAT_FOLDER
+        check_trusted(request, given.get("benchmark"), path)
+    if request.config == FLOAT:
+        raise ValueError("--mode-sweep needs the --config of a quantized network. Received: 'float'")
+    return request, start
 
 
 def _sweep_modes(
-    settings: dict[str, Any],
+    request: NetworkRequest,
+    start: Path,
     samples: int,
     share: float,
     max_layers: int | None,
@@ -135,50 +133,42 @@ def _sweep_modes(
     output_dir: Path | None,
 ) -> dict[str, Any]:
     """Measure, write and say what was found; return it as JSON has it."""
+    task, request = begin(request)
     from po2quant.diagnostics.mode_mix import propose_mix
     from po2quant.diagnostics.mode_sweep import mode_sweep
     from po2quant.diagnostics.plots import plot_mode_sweep
-    from po2quant.files import write_csv
-    from po2quant.runs.weight_files import is_quantized_checkpoint
     from po2quant.training import prepare
     from po2quant.training.finetune import require_training_data
     from po2quant.training.progress import progress_line
 
-    task = find_benchmark(settings["benchmark"])
-    name, spec = task.network(settings["model"])
-    widths, seed = prepare.resolve_config(settings["config"], spec), settings["seed"]
-    if widths is None:
-        raise ValueError("--mode-sweep needs the --config of a quantized network. Received: 'float'")
-    dataset = load_dataset(task, settings["data"], settings["data_dir"], seed)
+    _, spec = task.network(request.model)
+    folded, seed = spec.fold(), request.seed
+    widths = prepare.resolve_config(request.config, spec, folded)
+    dataset = load_dataset(task, request)
     require_training_data(dataset)
-    network = prepare.prepare_with_own_scales(spec, widths, settings["weights"], dataset, "auto", seed).model
+    real = widths.with_alphas(dict.fromkeys(widths.layers, AUTO))
+    network = prepare.prepare_with_own_scales(folded, real, request.weights, dataset, seed).model
     inputs, _ = prepare.calibration_inputs(dataset, network, seed)
     measured = dataset.train.drawn(samples, seed).without_augmentation()
     with progress_line("mode sweep", 2 * len(widths.layers)) as line:
-        loss = task.recipe_of(name, settings["preset"]).loss
+        loss = task.recipe_of(request.model, request.preset).loss
         sweep = mode_sweep(network, inputs, measured, loss, advance=line.advance)
     mix = propose_mix(sweep, network, widths, share, max_layers)
-    folder = output_dir or run or Path("runs") / f"mode-sweep-{task.name}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = output_dir or run or RUNS / f"mode-sweep-{task.name}-{request.model}-{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / SWEEP_CSV, mix.rows())
     mix.config.save(folder / MIXED_CONFIG)
     footer = f"{len(measured)} training samples of {dataset.describe()}"
-    picture = plot_mode_sweep(mix, (output_dir or folder / "plots") / SWEEP_PICTURE, footer)
-    notes = [TRAINED_NOTE] if is_quantized_checkpoint(settings["weights"]) else []
+    picture = plot_mode_sweep(mix, (output_dir or folder / PLOTS_FOLDER) / SWEEP_PICTURE, footer)
+    notes = [TRAINED_NOTE] if is_quantized_checkpoint(request.weights) else []
     files = f"table: {folder / SWEEP_CSV}", f"picture: {picture}"
-    for text in (*mix.lines(), *notes, *files, _next(settings, name, folder)):
+    for text in (*mix.lines(), *notes, *files, f"next: {_training_of(request, start, folder)}"):
         say(text)
     return mix.to_dict() | {"data": dataset.describe(), "mixed_config": str(folder / MIXED_CONFIG)}
 
 
-def _next(settings: dict[str, Any], model: str, folder: Path) -> str:
+def _training_of(request: NetworkRequest, start: Path, folder: Path) -> str:
     """Return the command that fine-tunes the mix, from float weights: a quantized network brings its own scales."""
-    from po2quant.runs.weight_files import is_quantized_checkpoint
 
-    start = settings["start"]
-    is_float = Path(start).exists() and not is_quantized_checkpoint(start)
-    words = ["po2quant", "finetune", "--benchmark", settings["benchmark"], "--model", model]
-    words += ["--weights", start if is_float else "FLOAT_WEIGHTS", "--config", folder / MIXED_CONFIG]
-    words += ["--seed", settings["seed"]]
-    words += data_words(settings["data"], settings["data_dir"], settings["preset"])
-    return f"next: {shlex.join(map(str, words))}"
+    weights = start if start.exists() and not is_quantized_checkpoint(start) else Path("FLOAT_WEIGHTS")
+    return request.cell(weights=weights, config=str(folder / MIXED_CONFIG), alpha=AUTO_PO2).command()

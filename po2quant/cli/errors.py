@@ -42,7 +42,7 @@ def _usage(error: Any, words: Sequence[str]) -> str:
     """Return what Click says about a wrong option, and what it leaves out: the value, and where to look."""
     text, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     value = _value_of(getattr(error, "param", None), words)
-    if value is not None and repr(value) not in text:
+    if value is not None and repr(value) not in text.partition(": ")[2]:
         text += f". Received: {value!r}"
     return f"{text}; see {context.command_path} --help" if context else text
 
@@ -74,9 +74,9 @@ def _place(error: BaseException) -> str:
 
 
 def _value_of(parameter: Any, words: Sequence[str]) -> str | None:
-    """Return what a command line gives an option."""
+    """Return what a command line gives an option; where it does so twice, the last counts."""
     options = getattr(parameter, "opts", ())
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in reversed([*zip(words, [*words[1:], ""], strict=True)]):
         option, equals, value = word.partition("=")
         if option in options:
             return value if equals else following

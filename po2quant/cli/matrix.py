@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from po2quant.benchmark import Benchmark
 from po2quant.cli.options import (
     BenchmarkOption,
     DataDirOption,
@@ -18,15 +19,21 @@ from po2quant.cli.options import (
 )
 from po2quant.cli.session import (
     INTERRUPTED,
-    check_seed,
-    data_words,
-    find_benchmark,
+    RUNS,
+    check,
+    experiment_of,
     import_tensorflow_quietly,
-    load_dataset,
     open_run_folder,
     say,
     whole_numbers,
 )
+from po2quant.report.results import check_results
+from po2quant.runs.folder import check_usable
+from po2quant.runs.names import RESULTS_CSV
+from po2quant.runs.request import MatrixRequest
+
+if TYPE_CHECKING:
+    from po2quant.network import FoldedNetwork
 
 
 def matrix(
@@ -46,51 +53,57 @@ def matrix(
     data_dir: DataDirOption = None,
     output_dir: Annotated[
         Path, typer.Option("--output-dir", help="Folder of the run folders; what is done in it is not done again.")
-    ] = Path("runs/matrix"),
+    ] = RUNS / "matrix",
     results: Annotated[
-        Path, typer.Option("--results", help="CSV that gets the rows; a Markdown table is written beside it.")
-    ] = Path("best_configs/RESULTS.csv"),
+        Path | None,
+        typer.Option(
+            "--results",
+            help="CSV that the rows are merged into, with a Markdown table beside it; by default results.csv in "
+            "--output-dir.",
+        ),
+    ] = None,
 ) -> None:
-    """Score a network under all configurations and scales, before and after fine-tuning; rebuild the results table."""
+    """Score a network under all configurations and scales, before and after fine-tuning, in one table."""
+    requests = [
+        MatrixRequest(
+            benchmark=benchmark,
+            model=model,
+            weights=weights,
+            configs=tuple(configs.split(",")),
+            alphas=tuple(alphas.split(",")),
+            seed=seed,
+            epochs=epochs,
+            preset=preset,
+            data=data,
+            data_dir=data_dir,
+        )
+        for seed in whole_numbers(seeds, "--seeds")
+    ]
+    results = results or output_dir / RESULTS_CSV
+    check_results(results)
+    runs = []
+    for request in requests:
+        task, request = check(request)
+        folder = output_dir / f"{task.name}-{request.model}-seed{request.seed}"
+        check_usable(folder, request, resume=True)
+        runs.append((task, request, folder))
     import_tensorflow_quietly()
+    network = task.network(requests[0].model)[1].fold()
+    for run in runs:
+        _run(*run, network, results)
+    say(f"table: {results}, {results.with_suffix('.md')}")
+
+
+def _run(task: Benchmark, request: MatrixRequest, folder: Path, network: FoldedNetwork, results: Path) -> None:
+    """Make the cells of one seed that its run folder does not have."""
     from po2quant.matrix import run_matrix
-    from po2quant.quantizers import check_alpha
-    from po2quant.training import finetune as workflow
     from po2quant.training.interrupt import insistent_interrupt
-    from po2quant.training.prepare import resolve_config
 
-    task = find_benchmark(benchmark)
-    name, spec = task.network(model)
-    for config in configs.split(","):
-        resolve_config(config, spec)
-    for alpha in alphas.split(","):
-        check_alpha(alpha)
-    workflow.require_float_weights(weights)
-    every_seed = whole_numbers(seeds, "--seeds")
-    for seed in every_seed:
-        check_seed(seed)
-    for seed in every_seed:
-        dataset = load_dataset(task, data, data_dir, seed)
-        workflow.require_training_data(dataset)
-        folder = output_dir / f"{task.name}-{name}-seed{seed}"
-        resume = (folder / "config.json").exists()
-        experiment = workflow.Experiment(task, name, dataset, weights=weights, seed=seed, preset=preset, resume=resume)
-        seed_epochs = experiment.recipe.epochs if epochs is None else epochs
-        run = open_run_folder("matrix", experiment, folder, epochs=seed_epochs, data=data, data_dir=data_dir)
-
-        def command(config: str, alpha: str, seed: int = seed) -> list[Any]:
-            words = ["po2quant", "finetune", "--benchmark", benchmark, "--model", name, "--config", config]
-            words += ["--alpha", alpha] if alpha != "float" else []
-            words += ["--weights", weights] if weights else []
-            words += ["--epochs", epochs] if epochs is not None else []
-            return [*words, *data_words(data, data_dir, preset), "--seed", seed]
-
+    experiment = experiment_of(task, request, network, resume=True)
+    with open_run_folder(request, experiment, folder) as run:
         try:
             with insistent_interrupt():
-                run_matrix(
-                    experiment, configs.split(","), alphas.split(","), seed_epochs, run.path, results, command, say
-                )
+                run_matrix(experiment, request, run.path, results, say)
         except KeyboardInterrupt:
             say("stopped; the same command goes on")
             raise typer.Exit(INTERRUPTED) from None
-    say(f"table: {results}, {results.with_suffix('.md')}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from po2quant.bit_config import FLOAT
 from po2quant.cli.options import (
     AlphaOption,
     BenchmarkOption,
@@ -25,8 +26,8 @@ from po2quant.cli.options import (
     WeightsOption,
 )
 from po2quant.cli.session import (
-    find_benchmark,
-    import_tensorflow_quietly,
+    begin,
+    experiment_of,
     load_dataset,
     open_run_folder,
     print_table,
@@ -36,6 +37,15 @@ from po2quant.cli.session import (
     warn_reconstructed,
     write_results,
 )
+from po2quant.files import read_csv
+from po2quant.runs.names import EPOCHS_CSV, FLOAT_FOLDER, PLOTS_FOLDER
+from po2quant.runs.request import NetworkRequest
+from po2quant.weight_files import is_quantized_checkpoint
+
+if TYPE_CHECKING:
+    from po2quant.benchmark import Dataset
+    from po2quant.bit_config import BitConfig
+    from po2quant.training.finetune import Experiment, Result
 
 
 def summary(
@@ -45,22 +55,20 @@ def summary(
     alpha: AlphaOption = "auto_po2",
 ) -> None:
     """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
-    import_tensorflow_quietly()
-    from po2quant.cost import reference_config, stats_block
-    from po2quant.quantizers import check_alpha
+    request = NetworkRequest(benchmark=benchmark, model=model, config=config, alpha=alpha)
+    task, request = begin(request, needs_data=False)
+    from po2quant.cost import stats_block
     from po2quant.report.tables import summary_table
-    from po2quant.training.prepare import describe_network, resolve_config
+    from po2quant.training.prepare import resolve_config
 
-    check_alpha(alpha)
-    task = find_benchmark(benchmark)
-    _, spec = task.network(model)
-    layers = describe_network(spec)
-    widths = resolve_config(config, spec)
+    _, spec = task.network(request.model)
+    network = spec.fold()
+    widths = resolve_config(config, spec, network)
     if widths is None:
         say("float has no widths; this is the reference that scores compare with (kernel 16, bias 31, activation 16)")
-    widths = widths or reference_config(layers)
-    print_table(summary_table(layers, widths, alpha))
-    say(stats_block(layers, widths, alpha))
+    widths = (widths or network.reference()).with_alpha(alpha)
+    print_table(summary_table(network.layers, widths))
+    say(stats_block(network.layers, widths))
     warn_reconstructed(widths)
 
 
@@ -86,24 +94,22 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a network on the test split, without training: float, or quantized and calibrated."""
-    import_tensorflow_quietly()
-    from po2quant.cost import BITS_PER_KIB, average_bits, network_size, reference_config
-    from po2quant.quantizers import check_alpha
-    from po2quant.training import finetune as workflow
-    from po2quant.training import prepare
-
-    check_alpha(alpha)
-    task = find_benchmark(benchmark)
-    name, spec = task.network(model)
-    widths = prepare.resolve_config(config, spec)
     if weights is None:
         raise ValueError("evaluate needs --weights: a weight file or a run folder")
-    dataset = load_dataset(task, data, data_dir, seed)
-    layers = prepare.describe_network(spec)
-    prepared = prepare.prepare_network(spec, widths, alpha, weights, dataset, seed, scale_rule)
+    shared: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "alpha": alpha, "seed": seed}
+    task, request = begin(NetworkRequest(**shared, data=data, data_dir=data_dir, config=config))
+    from po2quant.cost import BITS_PER_KIB, average_bits
+    from po2quant.training import prepare
+
+    name, spec = task.network(request.model)
+    network = spec.fold()
+    widths = prepare.resolve_config(config, spec, network)
+    widths = None if widths is None else widths.with_alpha(alpha)
+    dataset = load_dataset(task, request)
+    prepared = prepare.prepare_network(network, widths, weights, dataset, seed, scale_rule)
     score = prepare.evaluate(task, prepared.model, dataset.test)
-    size_bits = workflow.size_in_bits(layers, widths)
-    scales = "float" if widths is None else widths.scales(alpha)
+    size_bits = network.size(widths).total_bits
+    scales = FLOAT if widths is None else widths.scales
     say(f"{task.name} {name}, {config}{'' if widths is None else ' ' + scales}, on {dataset.describe()}")
     say(f"{score.metric} {score.value:.4f} on {score.samples} samples, {size_bits / BITS_PER_KIB:.1f} KiB")
     for detail, value in score.details.items():
@@ -122,7 +128,7 @@ def evaluate(
             **score.details,
             "samples": score.samples,
             "size_bits": size_bits,
-            "reference_size_bits": network_size(layers, reference_config(layers)).total_bits,
+            "reference_size_bits": network.size(network.reference()).total_bits,
             "data": dataset.describe(),
             "data_kind": dataset.kind,
             "data_fingerprint": dataset.fingerprint(),
@@ -131,7 +137,7 @@ def evaluate(
             "seed": seed,
         }
         if widths is not None:
-            average = average_bits(layers, widths)
+            average = average_bits(network.layers, widths)
             facts |= {
                 f"bits_{part}": getattr(average, part) for part in ("per_layer", "per_parameter", "per_activation")
             }
@@ -157,58 +163,73 @@ def finetune(
     as_json: JsonOption = False,
 ) -> None:
     """Retrain a network under a bit configuration, and freeze its scales."""
-    import_tensorflow_quietly()
-    from po2quant.files import read_csv
-    from po2quant.report.plots import plot_confusion, plot_epochs
-    from po2quant.report.tables import result_table
-    from po2quant.runs.weight_files import is_quantized_checkpoint
-    from po2quant.training import finetune as workflow
-    from po2quant.training.prepare import resolve_config
-
-    task = find_benchmark(benchmark)
-    name, spec = task.network(model)
-    widths = resolve_config(config, spec)
-    if activation_alpha is not None:
-        if widths is None:
-            raise ValueError(f"--activation-alpha needs a --config other than float. Received: {activation_alpha!r}")
-        widths = widths.with_activation_alpha(activation_alpha)
-    dataset = load_dataset(task, data, data_dir, seed)
-    workflow.require_training_data(dataset)
-    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
-    epochs = experiment.recipe.epochs if epochs is None else epochs
-    run = open_run_folder(
-        "finetune",
-        experiment,
-        output_dir,
+    request = NetworkRequest(
+        benchmark=benchmark,
+        model=model,
+        weights=weights,
         config=config,
+        alpha=alpha,
         activation_alpha=activation_alpha,
         epochs=epochs,
+        preset=preset,
         data=data,
         data_dir=data_dir,
+        seed=seed,
     )
-    rows = []
-    with resumable(run.path):
-        experiment = experiment.with_float_weights(run.path / "float")
-        if widths is not None and not is_quantized_checkpoint(experiment.weights):
-            rows.append(workflow.Workbench(experiment).finetune_and_score("float", None, run.path / "float", 0))
-        bench = workflow.Workbench(experiment, _recorder(experiment))
-        rows.append(bench.finetune_and_score(config, widths, run.path, epochs))
-    write_results(run.path, rows, experiment)
-    pictures = []
-    if epochs:
-        curves = [{name: float(value) for name, value in row.items()} for row in read_csv(run.path / "epochs.csv")]
-        pictures += plot_epochs(curves, run.path / "plots", dataset.describe())
-    score = rows[-1].finetuned or rows[-1].calibrated
-    if score.confusion:
-        pictures.append(plot_confusion(score, run.path / "plots" / "confusion.png", dataset.describe()))
-    print_table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
+    task, request = begin(request, output_dir, resume)
+    from po2quant.report.tables import result_table
+    from po2quant.training.prepare import resolve_config
+
+    spec = task.network(request.model)[1]
+    network = spec.fold()
+    widths = resolve_config(config, spec, network)
+    if widths is not None and activation_alpha is not None:
+        widths = widths.with_activation_alpha(activation_alpha)
+    experiment = experiment_of(task, request, network, resume)
+    dataset = experiment.dataset
+    with open_run_folder(request, experiment, output_dir) as run:
+        rows = _finetune(request, experiment, widths, run.path)
+        write_results(run.path, rows, experiment, request)
+        pictures = _draw(rows[-1], dataset, run.path)
+    print_table(result_table(rows, f"{task.name} {request.model}: {rows[0].calibrated.metric} on {dataset.describe()}"))
     warn_reconstructed(widths)
     say_paths(run.path, pictures)
     if as_json:
         typer.echo(json.dumps(rows[-1].to_dict()))
 
 
-def _recorder(experiment: Any) -> Callable[[Any, Path], Callable[[int], None]]:
+def _finetune(request: NetworkRequest, experiment: Experiment, widths: BitConfig | None, folder: Path) -> list[Result]:
+    """Train a network in its run folder, and score it; before it the float network, where that is known."""
+    from po2quant.training.finetune import Workbench
+
+    is_float_new, float_folder, rows = request.weights is None, folder / FLOAT_FOLDER, []
+    is_float_scored = widths is not None and (is_float_new or not is_quantized_checkpoint(request.weights))
+    with resumable(folder):
+        if is_float_new or is_float_scored:
+            request.cell(config=FLOAT, epochs=0).save(float_folder)
+        experiment = experiment.with_float_weights(float_folder)
+        if is_float_scored:
+            rows.append(Workbench(experiment).finetune_and_score(FLOAT, None, float_folder, 0))
+        bench = Workbench(experiment, _recorder(experiment))
+        rows.append(bench.finetune_and_score(request.config, widths, folder, request.epochs))
+    return rows
+
+
+def _draw(row: Result, dataset: Dataset, folder: Path) -> list[Path]:
+    """Draw the curves of a training, and the confusion matrix where there are classes."""
+    from po2quant.report.plots import plot_confusion, plot_epochs
+
+    pictures = []
+    if row.finetuned is not None:
+        curves = [{name: float(value) for name, value in line.items()} for line in read_csv(folder / EPOCHS_CSV)]
+        pictures += plot_epochs(curves, folder / PLOTS_FOLDER, dataset.describe())
+    score = row.finetuned or row.calibrated
+    if score.confusion:
+        pictures.append(plot_confusion(score, folder / PLOTS_FOLDER / "confusion.png", dataset.describe()))
+    return pictures
+
+
+def _recorder(experiment: Experiment) -> Callable[[Any, Path], Callable[[int], None]]:
     """Return what writes ``diagnostics.csv`` into the run folder of a quantized network between epochs."""
     from po2quant.diagnostics.probe import Probe
     from po2quant.diagnostics.recorder import Recorder

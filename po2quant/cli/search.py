@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import shlex
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from po2quant.bit_config import FLOAT, MPQ
 from po2quant.cli.options import (
     AlphaOption,
     BenchmarkOption,
@@ -22,10 +24,8 @@ from po2quant.cli.options import (
     WeightsOption,
 )
 from po2quant.cli.session import (
-    data_words,
-    find_benchmark,
-    import_tensorflow_quietly,
-    load_dataset,
+    begin,
+    experiment_of,
     open_run_folder,
     print_table,
     resumable,
@@ -35,12 +35,19 @@ from po2quant.cli.session import (
     whole_numbers,
     write_results,
 )
-from po2quant.runs.names import BEST_CONFIG
+from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
+from po2quant.runs.request import SearchRequest, check_trusted, read_request
+from po2quant.runs.roles import THIS_MACHINE, WORKER, check_options
+
+if TYPE_CHECKING:
+    from po2quant.search import SearchResult, SearchSettings
+    from po2quant.training.finetune import Experiment
 
 COMPARED_FLATS = ("flat16", "flat8", "flat4")
 
 
 def search(
+    context: typer.Context,
     benchmark: BenchmarkOption = "digits",
     model: ModelOption = None,
     max_trials: Annotated[int, typer.Option("--max-trials", min=1, help="Trials in all.")] = 20,
@@ -89,84 +96,130 @@ def search(
     ] = None,
 ) -> None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
-    import_tensorflow_quietly()
-    from po2quant.cost import BITS_PER_KIB
-    from po2quant.report.plots import plot_comparison, plot_search
-    from po2quant.report.tables import result_table
-    from po2quant.search import SearchSettings, SearchSpace, run_search
-    from po2quant.search.distributed import THIS_MACHINE, WORKER, check_options, run_distributed_search
-    from po2quant.search.strategies import BAYESIAN, INFORMED
-    from po2quant.search.worker import run_worker
-    from po2quant.training import finetune as workflow
-    from po2quant.training.prepare import describe_network, resolve_config
-
     check_options(workers, role, oracle, output_dir)
-    widths = {"--kernel-bits": kernel_bits, "--bias-bits": bias_bits, "--activation-bits": activation_bits}
-    space = SearchSpace(*(tuple(whole_numbers(text, option)) for option, text in widths.items()))
-    if max_kib is not None and not math.isfinite(max_kib * BITS_PER_KIB):
-        raise ValueError(f"--max-kib must be a finite number. Received: {max_kib}")
-    max_bits = None if max_kib is None else int(max_kib * BITS_PER_KIB)
-    settings = SearchSettings(max_trials, epochs, INFORMED if informed else BAYESIAN, space, max_bits)
-    task = find_benchmark(benchmark)
-    name, spec = task.network(model)
-    if role != WORKER:  # which runs what the chief has chosen
-        settings.check_size(describe_network(spec))
-        workflow.require_float_weights(weights)
-    dataset = load_dataset(task, data, data_dir, seed)
-    workflow.require_training_data(dataset)
-    experiment = workflow.Experiment(task, name, dataset, alpha, weights, seed, preset, resume)
-    if role == WORKER:
-        run_worker(experiment, output_dir, settings, oracle)
-        return
-    run = open_run_folder(
-        "search",
-        experiment,
-        output_dir,
+    request = SearchRequest(
+        benchmark=benchmark,
+        model=model,
+        weights=weights,
+        alpha=alpha,
+        seed=seed,
+        preset=preset,
+        data=data,
+        data_dir=data_dir,
         max_trials=max_trials,
         epochs=epochs,
         retrain_epochs=retrain_epochs,
         informed=informed,
-        kernel_bits=space.kernel,
-        bias_bits=space.bias,
-        activation_bits=space.activation,
+        kernel_bits=whole_numbers(kernel_bits, "--kernel-bits"),
+        bias_bits=whole_numbers(bias_bits, "--bias-bits"),
+        activation_bits=whole_numbers(activation_bits, "--activation-bits"),
         max_kib=max_kib,
-        data=data,
-        data_dir=data_dir,
     )
-    with resumable(run.path):
-        experiment = experiment.with_float_weights(run.path / "float")
-        if workers or role:
-            words = ["search", "--role", WORKER, "--benchmark", benchmark, *_options(experiment), "--epochs", epochs]
-            words += ["--max-kib", max_kib] if max_kib is not None else []
-            words += ["--seed", seed, "--output-dir", run.path, *data_words(data, data_dir, preset)]
-            if role:
-                say(f"a worker joins with: {shlex.join(map(str, [sys.argv[0], *words, '--oracle', oracle]))}")
-            command = [sys.executable, "-c", "from po2quant.cli import main; main()", *words]
-            address = oracle or THIS_MACHINE
-            found = run_distributed_search(experiment, run.path, settings, address, workers or 0, command)
-        else:
-            found = run_search(experiment, run.path, settings)
+    if role == WORKER:
+        _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
+        return
+    task, request = begin(request, output_dir, resume)
+    network, settings = task.network(request.model)[1].fold(), _settings(request)
+    settings.check_size(network.layers)
+    experiment = experiment_of(task, request, network, resume)
+    with open_run_folder(request, experiment, output_dir) as run:
+        with resumable(run.path):
+            experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
+            found = _find(request, experiment, run.path, settings, workers, oracle)
+        _conclude(request, experiment, run.path, found)
+
+
+def _request_of_chief(request: SearchRequest, folder: Path, context: typer.Context) -> SearchRequest:
+    """Return what the chief in a folder was asked for, with the options that the worker's command line gives."""
+    if not (folder / REQUEST_FILE).is_file():
+        return request
+    asked = read_request(folder)
+    if not isinstance(asked, SearchRequest):
+        raise ValueError(f"--output-dir must be the run folder of a search. Received: {folder}, of {asked.kind}")
+    given = {
+        field.name: getattr(request, field.name)
+        for field in dataclasses.fields(request)
+        if context.get_parameter_source(field.name).name != "DEFAULT"
+    }
+    asked = dataclasses.replace(asked, **given)
+    check_trusted(asked, given.get("benchmark"), folder)
+    return asked
+
+
+def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
+    """Run the trials that a chief hands out."""
+    task, request = begin(request)
+    from po2quant.search.worker import run_worker
+
+    run_worker(experiment_of(task, request), folder, _settings(request), oracle)
+
+
+def _settings(request: SearchRequest) -> SearchSettings:
+    from po2quant.search import SearchSettings, SearchSpace
+    from po2quant.search.strategies import BAYESIAN, INFORMED
+
+    space = SearchSpace(request.kernel_bits, request.bias_bits, request.activation_bits)
+    strategy = INFORMED if request.informed else BAYESIAN
+    return SearchSettings(request.max_trials, request.epochs, strategy, space, request.max_bits)
+
+
+def _find(
+    request: SearchRequest,
+    experiment: Experiment,
+    folder: Path,
+    settings: SearchSettings,
+    workers: int | None,
+    oracle: str | None,
+) -> SearchResult:
+    """Search in this process, or as a chief of workers."""
+    if workers is None and oracle is None:
+        from po2quant.search import run_search
+
+        return run_search(experiment, folder, settings)
+    from po2quant.search.distributed import run_distributed_search
+
+    words = request.worker_words(folder)
+    if oracle:
+        say(f"a worker joins with: {shlex.join([*words, '--oracle', oracle])}")
+    command = [sys.executable, "-c", "from po2quant.cli import main; main()", *words[1:]]
+    return run_distributed_search(experiment, folder, settings, oracle or THIS_MACHINE, workers or 0, command)
+
+
+def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, found: SearchResult) -> None:
+    """Save the best configuration, compare it with others and say what comes next."""
+    from po2quant.report.plots import plot_search
+
     if found.interrupted and found.log.best() is None:
-        raise stopped(run.path)
-    best = found.best_config(f"{task.name}-{name}")
-    best.save(run.path / BEST_CONFIG)
-    pictures = plot_search(found.log.rows, best, run.path / "plots", dataset.describe())
+        raise stopped(folder)
+    data = experiment.dataset.describe()
+    best = found.best_config(f"{experiment.benchmark.name}-{request.model}")
+    best.save(folder / BEST_CONFIG)
+    pictures = plot_search(found.log.rows, best, folder / PLOTS_FOLDER, data)
     if found.interrupted:
-        say(f"the best of {len(found.log.rows)} trials is in {run.path / BEST_CONFIG}")
-        raise stopped(run.path)
-    flats = [(flat, resolve_config(flat, spec)) for flat in COMPARED_FLATS]
-    known = [] if spec.mpq_config is None else [(spec.mpq_config.stem, resolve_config("mpq", spec))]
-    configs = [("float", None), ("mpq", best), *known, *flats]
-    with resumable(run.path):
-        rows = workflow.compare(experiment, configs, run.path / "comparison", retrain_epochs)
-    write_results(run.path, rows, experiment)
-    pictures.append(plot_comparison(rows, run.path / "plots" / "comparison.png", dataset.describe()))
-    print_table(result_table(rows, f"{task.name} {name}: {rows[0].calibrated.metric} on {dataset.describe()}"))
-    say_paths(run.path, pictures)
-    words = [sys.argv[0], "finetune", "--benchmark", benchmark, *_options(experiment)]
-    words += ["--config", run.path / BEST_CONFIG, *data_words(data, data_dir, preset), "--seed", seed]
-    say(f"next: {shlex.join(map(str, words))}")
+        say(f"the best of {len(found.log.rows)} trials is in {folder / BEST_CONFIG}")
+        raise stopped(folder)
+    pictures.append(_compare(request, experiment, folder))
+    say_paths(folder, pictures)
+    say(f"next: {request.cell(weights=experiment.weights, config=str(folder / BEST_CONFIG)).command()}")
 
 
-def _options(experiment: Any) -> list[Any]:
-    return ["--model", experiment.model, "--weights", experiment.weights, "--alpha", experiment.alpha]
+def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Path:
+    """Score what was found beside float, known and flat configurations; return the picture."""
+    from po2quant.report.plots import plot_comparison
+    from po2quant.report.tables import result_table
+    from po2quant.training.finetune import compare
+    from po2quant.training.prepare import resolve_config
+
+    known = experiment.spec.mpq_config
+    cells = {FLOAT: FLOAT, MPQ: str(folder / BEST_CONFIG)}
+    cells |= ({} if known is None else {known.stem: MPQ}) | {flat: flat for flat in COMPARED_FLATS}
+    for name, config in cells.items():
+        cell = request.cell(weights=experiment.weights, config=config, config_name=name, epochs=request.retrain_epochs)
+        cell.save(folder / COMPARISON_FOLDER / name)
+    configs = [(name, resolve_config(config, experiment.spec, experiment.network)) for name, config in cells.items()]
+    with resumable(folder):
+        rows = compare(experiment, configs, folder / COMPARISON_FOLDER, request.retrain_epochs)
+    write_results(folder, rows, experiment, request)
+    title = f"{experiment.benchmark.name} {request.model}: {rows[0].calibrated.metric}"
+    print_table(result_table(rows, f"{title} on {experiment.dataset.describe()}"))
+    return plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", experiment.dataset.describe())

@@ -1,73 +1,158 @@
-"""What the commands do alike: find a benchmark, load its data, keep a run folder, talk to the user."""
+"""What the commands do alike: check what they are asked for, load data, keep a run folder, talk to the user."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-MAX_SEED = 2**31 - 1
+from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, load_benchmark
+from po2quant.bit_config import FLOAT, BitConfig, flat_bits
+from po2quant.files import write_csv
+from po2quant.runs.folder import RunFolder, check_usable
+from po2quant.runs.names import RESULTS_CSV
+from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
+from po2quant.weight_files import is_quantized_checkpoint
+
+if TYPE_CHECKING:
+    from po2quant.network import FoldedNetwork
+    from po2quant.training.finetune import Experiment, Result
+
 INTERRUPTED = 130
+RUNS = Path("runs")
+"""Where run folders are made by default."""
+OFFICIAL, SYNTHETIC = "official", "synthetic"
+
+Request = TypeVar("Request", bound=RunRequest)
 
 
-def data_words(data: str | None, data_dir: Path | None, preset: str) -> list[Any]:
-    """Return the options that choose data and recipe as they stand on a command line."""
-    words = ["--preset", preset] if preset != "published" else []
-    words += ["--data", data] if data else []
-    return words + (["--data-dir", data_dir] if data_dir else [])
+def begin(
+    request: Request, output_dir: Path | None = None, resume: bool = False, needs_data: bool = True
+) -> tuple[Benchmark, Request]:
+    """Refuse what can be known to be wrong, which takes a moment, and then import TensorFlow, which takes many.
+
+    Arguments and results are those of :func:`check`.
+    """
+    checked = check(request, output_dir, resume, needs_data)
+    import_tensorflow_quietly()
+    return checked
 
 
-def load_dataset(task: Any, data: str | None, data_dir: Path | None, seed: int) -> Any:
-    """Load, download or generate the data of a benchmark."""
-    check_seed(seed)
-    if data is None:
-        return task.load_data(data_dir, seed)
-    sources = {"official": task.download, "synthetic": task.synthesize}
-    offered = [name for name, source in sources.items() if source]
-    if data not in offered:
-        raise ValueError(f"--data of {task.name} must be one of {', '.join(offered) or 'none'}. Received: {data!r}")
-    if data == "synthetic":
-        return task.synthesize(seed)
-    data_dir = data_dir or Path("data") / task.name
-    task.download(data_dir)
-    return task.load_data(data_dir, seed)
+def check(
+    request: Request, output_dir: Path | None = None, resume: bool = False, needs_data: bool = True
+) -> tuple[Benchmark, Request]:
+    """Refuse what can be known without TensorFlow to be wrong with a request.
+
+    Args:
+        request: what the command is asked for.
+        output_dir: run folder; None: a new one, or none at all.
+        resume: whether a run in it goes on.
+        needs_data: whether the command reads the data.
+
+    Returns:
+        the benchmark, and the request with the names of its model and the number of epochs.
+
+    Raises:
+        ValueError: for what does not exist or fit, in one sentence.
+    """
+    if resume and output_dir is None:
+        raise ValueError("--resume needs --output-dir: the folder of the run to go on with")
+    task = find_benchmark(request.benchmark)
+    model, spec = task.network(request.model)
+    known: dict[str, Any] = {"model": model}
+    recipe = task.recipe_of(model, request.preset)
+    if getattr(request, "epochs", recipe.epochs) is None:
+        known["epochs"] = recipe.epochs
+    _check_configs(request, spec)
+    _check_weights(request)
+    if needs_data:
+        _check_data(task, request)
+    request = dataclasses.replace(request, **known)
+    if output_dir is not None:
+        check_usable(output_dir, request, resume)
+    return task, request
 
 
-def find_benchmark(benchmark: str) -> Any:
+def find_benchmark(benchmark: str) -> Benchmark:
     """Return a benchmark by name, or by ``package.module:attribute`` from the current folder."""
-    from po2quant.benchmark import load_benchmark
-
     if ":" in benchmark:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())  # after what is installed, which nothing there shall replace
     return load_benchmark(benchmark)
 
 
-def open_run_folder(command: str, experiment: Any, path: Path | None, **options: Any) -> Any:
-    """Make or reopen the run folder of an experiment; ``options`` are what else the command was asked for."""
-    from po2quant.runs.folder import RunFolder
-    from po2quant.runs.request import REQUESTS
+def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
+    """Raise ValueError for bit widths that are neither a name nor a file of them."""
+    configs = request.configs if isinstance(request, MatrixRequest) else [getattr(request, "config", FLOAT)]
+    for config in configs:
+        if config != FLOAT and flat_bits(config) is None:
+            BitConfig.load(spec.config_file(config))
+    if isinstance(request, NetworkRequest) and request.activation_alpha is not None and request.config == FLOAT:
+        raise ValueError(
+            f"--activation-alpha needs a --config other than float. Received: {request.activation_alpha!r}"
+        )
 
-    task, model, dataset = experiment.benchmark, experiment.model, experiment.dataset
-    if experiment.resume and path is None:
-        raise ValueError("--resume needs --output-dir: the folder of the run to go on with")
-    path = path or Path("runs") / f"{command}-{task.name}-{model}-{datetime.now():%Y%m%d-%H%M%S}"
-    arguments = {
-        "benchmark": task.loaded_as or task.name,
-        "model": model,
-        "alpha": experiment.alpha,
-    }
-    arguments |= {"weights": experiment.weights, "seed": experiment.seed, "preset": experiment.preset, **options}
-    run = RunFolder(path, REQUESTS[command](**arguments), experiment.resume)
+
+def _check_weights(request: RunRequest) -> None:
+    """Raise ValueError for weights that cannot be read, or quantized ones where every configuration starts anew."""
+    weights = request.weights
+    if weights is not None and is_quantized_checkpoint(weights) and not isinstance(request, NetworkRequest):
+        raise ValueError(f"--weights must be of a float network here. Received: {weights}, of a quantized one")
+
+
+def _check_data(task: Benchmark, request: RunRequest) -> None:
+    """Raise ValueError for a source that the benchmark has not, or data that are not where they should be."""
+    sources = {OFFICIAL: task.download, SYNTHETIC: task.synthesize}
+    offered = [name for name, source in sources.items() if source]
+    if request.data is not None and request.data not in offered:
+        valid = ", ".join(offered) or "none"
+        raise ValueError(f"--data of {task.name} must be one of {valid}. Received: {request.data!r}")
+    if request.data is None and request.data_dir is not None and not request.data_dir.exists():
+        raise ValueError(f"--data-dir must be a file or folder with the data. There is none: {request.data_dir}")
+    if request.data is None and request.data_dir is None and task.needs_data_dir:
+        others = "".join(f", or --data {name}" for name in offered)
+        raise ValueError(f"{task.name} needs --data-dir with its data{others}. Received: None")
+
+
+def load_dataset(task: Benchmark, request: RunRequest) -> Dataset:
+    """Load, download or generate the data of a benchmark."""
+    _check_data(task, request)
+    if request.data == SYNTHETIC:
+        return task.synthesize(request.seed)
+    data_dir = request.data_dir
+    if request.data == OFFICIAL:
+        data_dir = data_dir or Path("data") / task.name
+        task.download(data_dir)
+    return task.load_data(data_dir, request.seed)
+
+
+def experiment_of(
+    task: Benchmark, request: RunRequest, network: FoldedNetwork | None = None, resume: bool = False
+) -> Experiment:
+    """Load the data to train on, and return what all runs of a request share."""
+    from po2quant.training.finetune import Experiment, require_training_data
+
+    dataset = load_dataset(task, request)
+    require_training_data(dataset)
+    return Experiment(
+        task, request.model, dataset, request.alpha, request.weights, request.seed, request.preset, resume, network
+    )
+
+
+def open_run_folder(request: RunRequest, experiment: Experiment, path: Path | None) -> RunFolder:
+    """Make or reopen the run folder of an experiment."""
+    dataset, task = experiment.dataset, experiment.benchmark.name
+    path = path or RUNS / f"{request.kind}-{task}-{request.model}-{datetime.now():%Y%m%d-%H%M%S}"
+    run = RunFolder(path, request, experiment.resume)
     run.write_environment(
         command_line=sys.argv,
-        seed=experiment.seed,
+        seed=request.seed,
         data=dataset.describe(),
         data_kind=dataset.kind,
         data_fingerprint=dataset.fingerprint(),
@@ -93,27 +178,19 @@ def stopped(folder: Path) -> typer.Exit:
     return typer.Exit(INTERRUPTED)
 
 
-def write_results(folder: Path, rows: list[Any], experiment: Any) -> None:
-    """Write ``results.csv`` with the command that was called."""
-    from po2quant.files import write_csv
+def write_results(folder: Path, rows: list[Result], experiment: Experiment, request: RunRequest) -> None:
+    """Write ``results.csv`` with the command that makes such a run."""
     from po2quant.report.results import result_records
 
-    command = shlex.join(["po2quant", *sys.argv[1:]])
-    write_csv(folder / "results.csv", result_records(rows, experiment, command))
+    write_csv(folder / RESULTS_CSV, result_records(rows, experiment, request.command()))
 
 
-def whole_numbers(text: str, option: str) -> list[int]:
+def whole_numbers(text: str, option: str) -> tuple[int, ...]:
     """Return the numbers of an option that takes several, separated by commas."""
     try:
-        return [int(number) for number in text.split(",")]
+        return tuple(int(number) for number in text.split(","))
     except ValueError:
         raise ValueError(f"{option} must be whole numbers separated by commas. Received: {text!r}") from None
-
-
-def check_seed(seed: int) -> None:
-    """Raise ValueError for a seed that numpy or TensorFlow does not take."""
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"a seed must lie in [0, {MAX_SEED}]. Received: {seed}")
 
 
 def warn_reconstructed(widths: Any) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
-
-from po2quant.deploy.to_qkeras import to_qkeras
 from po2quant.export.c.source import write_c
 from po2quant.export.exchange import inexact_in_float32
 from po2quant.export.litert.to_litert import to_litert
@@ -18,10 +17,28 @@ from po2quant.integer.listing import listing
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import settle_constant_channels
 
+if TYPE_CHECKING:
+    import keras
+
 TEXT = "text"
 
-Writer = Callable[[keras.Model, Program, str, Path], list[Path]]
+Writer = Callable[["keras.Model", Program, str, Path], list[Path]]
 """Given the frozen model, its program, a name that is a C identifier, and a folder, writes files and returns them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A form of files.
+
+    Args:
+        write: writes them.
+        package: what must be installed for it beside po2quant itself; None: nothing.
+        adds_in_float32: whether its readers do.
+    """
+
+    write: Writer
+    package: str | None = None
+    adds_in_float32: bool = False
 
 
 def _one_file(suffix: str, write_file: Callable[[keras.Model, Program, Path], object]) -> Writer:
@@ -33,29 +50,40 @@ def _one_file(suffix: str, write_file: Callable[[keras.Model, Program, Path], ob
     return write
 
 
-def _write_c(model: keras.Model, program: Program, name: str, folder: Path, pack: bool) -> list[Path]:
-    source = write_c(program, folder, name, pack)
-    return [source.header, source.source, source.main]
+def _c(pack: bool) -> Writer:
+    def write(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
+        source = write_c(program, folder, name, pack)
+        return [source.header, source.source, source.main]
+
+    return write
 
 
-FORMATS: dict[str, Writer] = {
-    TEXT: _one_file(".txt", lambda model, program, path: path.write_text(listing(program), encoding="utf-8")),
-    "program": _one_file(".npz", lambda model, program, path: program.save(path)),
-    "c": functools.partial(_write_c, pack=False),
-    "c-packed": functools.partial(_write_c, pack=True),
-    "qonnx": _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)),
-    "onnx": _one_file(".onnx", lambda model, program, path: to_onnx(program, path)),
-    "litert": _one_file(".tflite", lambda model, program, path: to_litert(program, path)),
-    "qkeras": _one_file(".keras", lambda model, program, path: to_qkeras(model, path)),
+def _write_qkeras(model: keras.Model, program: Program, path: Path) -> None:
+    from po2quant.deploy.to_qkeras import to_qkeras
+
+    to_qkeras(model, path)
+
+
+FORMATS: dict[str, Format] = {
+    TEXT: Format(_one_file(".txt", lambda model, program, path: path.write_text(listing(program), encoding="utf-8"))),
+    "program": Format(_one_file(".npz", lambda model, program, path: program.save(path))),
+    "c": Format(_c(pack=False)),
+    "c-packed": Format(_c(pack=True)),
+    "qonnx": Format(_one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", True),
+    "onnx": Format(_one_file(".onnx", lambda model, program, path: to_onnx(program, path)), "onnx", True),
+    "litert": Format(_one_file(".tflite", lambda model, program, path: to_litert(program, path)), "ai_edge_litert"),
+    "qkeras": Format(_one_file(".keras", _write_qkeras), adds_in_float32=True),
 }
-FLOAT32_FORMATS = ("qonnx", "onnx", "qkeras")
-"""Formats whose readers add in float32."""
 
 
 def check_format(format: str) -> None:
-    """Raise ValueError unless a format is known."""
+    """Raise ValueError unless a format is known and what it needs is installed."""
     if format not in FORMATS:
         raise ValueError(f"--format must be one of {', '.join(FORMATS)}. Received: {format!r}")
+    package = FORMATS[format].package
+    if package and importlib.util.find_spec(package) is None:
+        name = package.replace("_", "-")
+        raise ValueError(f"--format {format} needs {name}: pip install 'po2quant[exchange]'. Received: no {name}")
 
 
 def write(format: str, model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
@@ -66,9 +94,9 @@ def write(format: str, model: keras.Model, program: Program, name: str, folder: 
     """
     check_format(format)
     folder.mkdir(parents=True, exist_ok=True)
-    return FORMATS[format](model, program, name, folder)
+    return FORMATS[format].write(model, program, name, folder)
 
 
 def inexact_operations(format: str, program: Program) -> tuple[str, ...]:
     """Return the names of the operations whose sums the readers of a format may round."""
-    return inexact_in_float32(settle_constant_channels(program)) if format in FLOAT32_FORMATS else ()
+    return inexact_in_float32(settle_constant_channels(program)) if FORMATS[format].adds_in_float32 else ()

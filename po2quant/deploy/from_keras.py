@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -16,17 +15,20 @@ from keras import layers
 from po2quant.deploy.frozen import activation_format, integer_weights
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer import operations as ops
-from po2quant.integer.operations import LINEAR, RELU6, Operation, Padding, Tensor, Weights, weighted_limits
+from po2quant.integer.operations import LINEAR, RELU6, Operation, Tensor, Weights, weighted_limits
 from po2quant.integer.program import Output, Program
-from po2quant.network import QuantizedWeight, weight_quantizers
+from po2quant.network import weight_quantizers
 from po2quant.network.graph import Node, read_graph
-from po2quant.network.kinds import FUNCTIONS, Form, Role, activation_name, activation_of, kernel_of, kind_of
+from po2quant.network.kinds import FUNCTIONS, Form, Kind, Role, activation_name, activation_of, find_kind
 
 MAX_TABLE_BITS = 16
 """Widest input of a look-up table: 65536 entries, 128 KiB for an output of 16 bits."""
 
 FLOAT64_PRECISION = 53
 """Bits of a float64's significand."""
+
+OPERATIONS = {operation.__name__: operation for operation in ops.OPERATIONS}
+"""The classes that :data:`po2quant.network.kinds.KINDS` names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ class _Function:
     input: Tensor
 
 
-State = Tensor | Operation | _Function | Output | layers.InputLayer
+State: TypeAlias = Tensor | Operation | _Function | Output | layers.InputLayer
 """What a layer call gives: integers; an operation or function that waits for its quantizer; a result of the host; the
 model's floats."""
 
@@ -100,7 +102,7 @@ class _Builder:
 
     def _state(self, node: Node) -> State:
         layer = node.layer
-        kind = kind_of(layer)
+        kind = find_kind(layer)
         is_known = kind is not None and kind.role is not Role.NORMALIZATION and type(layer) is kind.quantized
         if not is_known and type(layer) is not qkeras.QActivation:  # a subclass may compute something else
             raise ValueError(
@@ -109,21 +111,22 @@ class _Builder:
             )
         if isinstance(layer, layers.InputLayer):
             return layer
-        if None in node.shape:
-            raise ValueError(f"layer {layer.name!r} must have a fixed output shape. Received: {node.shape}")
+        shape = node.fixed_shape
         if getattr(layer, "data_format", "channels_last") != "channels_last":
             raise ValueError(f"layer {layer.name!r} must have its channels last. Received: {layer.data_format}")
         if kind is None:
             return self._quantized(node)
-        if kind.role is Role.FUNCTION:
-            return self._activated(node, activation_of(layer))
+        function = activation_of(layer)
+        if function is not None:
+            return self._activated(node, function)
         if kind.role is Role.TRANSPARENT:
             return self._states[node.inputs[0]]
         inputs = tuple(self._integers(parent, layer.name) for parent in node.inputs)
+        operation = self._operation(node, kind, inputs)
         if kind.role is not Role.MOVING:
-            return BUILDERS[kind.operation](Call(node, inputs, self._weights))
-        output = self._new_tensor(self._free_name(layer.name), node, inputs[0].format)
-        self.operations.append(BUILDERS[kind.operation](Call(node, inputs, self._weights, output.name)))
+            return operation
+        output = self._new_tensor(self._free_name(layer.name), shape, inputs[0].format)
+        self.operations.append(dataclasses.replace(operation, output=output.name))
         return output
 
     def _integers(self, node: Node, reader: str) -> Tensor:
@@ -135,8 +138,8 @@ class _Builder:
             )
         return state
 
-    def _new_tensor(self, name: str, node: Node, format: FixedPointFormat) -> Tensor:
-        tensor = Tensor(name, node.shape, format)
+    def _new_tensor(self, name: str, shape: tuple[int, ...], format: FixedPointFormat) -> Tensor:
+        tensor = Tensor(name, shape, format)
         self.tensors[name] = tensor
         return tensor
 
@@ -145,7 +148,7 @@ class _Builder:
         name, state = node.layer.name, self._states[node.inputs[0]]
         if name in self.tensors:
             raise ValueError(f"quantizer {name!r} must be called once: use one for each tensor. Received: more calls")
-        tensor = self._new_tensor(name, node, activation_format(name, node.layer.activation))
+        tensor = self._new_tensor(name, node.fixed_shape, activation_format(name, node.layer.activation))
         if isinstance(state, layers.InputLayer):
             if state.name in self._inputs:
                 raise ValueError(f"input {state.name!r} must have one quantizer. Received: also {name!r}")
@@ -185,79 +188,30 @@ class _Builder:
             )
         return _Function(node.layer, function, tensor)
 
+    def _operation(self, node: Node, kind: Kind, inputs: tuple[Tensor, ...]) -> Operation:
+        """Return the operation of a layer call; the layer's name stands for its output's, which is not known yet."""
+        weights = () if kind.kernel is None else self._integer_weights(node.layer, inputs[0].format)
+        names, name = tuple(tensor.name for tensor in inputs), node.layer.name
+        return OPERATIONS[kind.operation](name, names, name, *weights, **kind.attributes(node))
+
+    def _integer_weights(self, layer: keras.layers.Layer, x: FixedPointFormat) -> tuple[Weights, Weights]:
+        """Return kernel and bias of a layer whose input has format ``x``."""
+        name, weights = layer.name, self._weights
+        if (name, "kernel") not in weights or (layer.use_bias and (name, "bias") not in weights):
+            raise ValueError(f"layer {name!r} must have po2quant's weight quantizers: use quantize_model")
+        if activation_name(layer.activation, name) != LINEAR or layer.get_config().get("mask") is not None:
+            raise ValueError(f"layer {name!r} must have neither activation nor mask inside: use quantize_model")
+        kernel = integer_weights(weights[name, "kernel"])
+        channels = kernel.exponents.size
+        nothing = Weights(np.zeros(channels, np.int64), np.zeros(channels, np.int64), kernel.bit_width)
+        bias = integer_weights(weights[name, "bias"]) if layer.use_bias else nothing
+        return _without_absorbed(kernel, bias, x), bias
+
     def _free_name(self, name: str) -> str:
         """Return the name, or the first of ``<name>_1``, ``<name>_2``, ... that no tensor has or will have."""
         taken = self._quantizer_names | set(self.tensors)
         candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
         return next(candidate for candidate in candidates if candidate not in taken)
-
-
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """A layer call that becomes an operation.
-
-    Args:
-        node: the call.
-        inputs: the tensors that it reads.
-        weights: kernels and biases of the network, by layer and part.
-        output: name of the tensor that it writes; empty: not known yet, the layer's name stands for it.
-    """
-
-    node: Node
-    inputs: tuple[Tensor, ...]
-    weights: Mapping[tuple[str, str], QuantizedWeight]
-    output: str = ""
-
-    @property
-    def head(self) -> tuple[str, tuple[str, ...], str]:
-        """The arguments of every operation."""
-        return self.node.layer.name, tuple(tensor.name for tensor in self.inputs), self.output or self.node.layer.name
-
-
-def _convolution(call: Call) -> Operation:
-    layer, image = call.node.layer, call.inputs[0].shape
-    padding = _padding(layer, image[:2], kernel_of(layer).shape[:2], layer.dilation_rate)
-    groups = image[2] if kind_of(layer).kernel.is_depthwise else layer.groups
-    return ops.Conv2D(
-        *call.head, *_integer_weights(call), tuple(layer.strides), tuple(layer.dilation_rate), padding, groups
-    )
-
-
-def _pooling(operation: type[ops.AveragePooling | ops.MaxPooling], call: Call) -> Operation:
-    layer, image = call.node.layer, call.inputs[0].shape[:2]
-    if not hasattr(layer, "pool_size"):
-        return operation(*call.head, image, (1, 1))
-    padding = _padding(layer, image, layer.pool_size, (1, 1))
-    return operation(*call.head, tuple(layer.pool_size), tuple(layer.strides), padding)
-
-
-BUILDERS: dict[str, Callable[[Call], Operation]] = {
-    "convolution": _convolution,
-    "dense": lambda call: ops.Dense(*call.head, *_integer_weights(call)),
-    "average_pooling": functools.partial(_pooling, ops.AveragePooling),
-    "max_pooling": functools.partial(_pooling, ops.MaxPooling),
-    "add": lambda call: ops.Add(*call.head),
-    "multiply": lambda call: ops.Multiply(*call.head),
-    "concatenate": lambda call: ops.Concatenate(*call.head, call.node.layer.axis % (len(call.node.shape) + 1) - 1),
-    "reshape": lambda call: ops.Reshape(*call.head),
-    "zero_padding": lambda call: ops.ZeroPadding(*call.head, tuple(map(tuple, call.node.layer.padding))),
-}
-"""What makes the operations that the table of :mod:`po2quant.network.kinds` names."""
-
-
-def _integer_weights(call: Call) -> tuple[Weights, Weights]:
-    """Return kernel and bias of a layer as integers."""
-    layer, weights = call.node.layer, call.weights
-    name = layer.name
-    if (name, "kernel") not in weights or (layer.use_bias and (name, "bias") not in weights):
-        raise ValueError(f"layer {name!r} must have po2quant's weight quantizers: use quantize_model")
-    if activation_name(layer.activation, name) != LINEAR or layer.get_config().get("mask") is not None:
-        raise ValueError(f"layer {name!r} must have neither activation nor mask inside: use quantize_model")
-    kernel = integer_weights(weights[name, "kernel"])
-    channels = kernel.exponents.size
-    nothing = Weights(np.zeros(channels, np.int64), np.zeros(channels, np.int64), kernel.bit_width)
-    bias = integer_weights(weights[name, "bias"]) if layer.use_bias else nothing
-    return _without_absorbed(kernel, bias, call.inputs[0].format), bias
 
 
 def _without_absorbed(kernel: Weights, bias: Weights, x: FixedPointFormat) -> Weights:
@@ -281,16 +235,3 @@ def _table(function: _Function, output: FixedPointFormat) -> np.ndarray:
     x = function.input.format
     values = x.to_float(np.arange(x.min_int, x.max_int + 1))
     return output.to_int(function.layer.call(tf.constant(values)).numpy())  # called so, it does not cast to float32
-
-
-def _padding(
-    layer: keras.layers.Layer, image: tuple[int, ...], window: tuple[int, ...], dilation: tuple[int, ...]
-) -> Padding:
-    """Return the rows and columns that TensorFlow adds around an image; of an odd number, the most after it."""
-    if layer.padding == "valid":
-        return ops.NO_PADDING
-    totals = [
-        max((-(-size // stride) - 1) * stride + (taps - 1) * step + 1 - size, 0)
-        for size, stride, taps, step in zip(image, layer.strides, window, dilation, strict=True)
-    ]
-    return tuple((total // 2, total - total // 2) for total in totals)

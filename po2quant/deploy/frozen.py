@@ -10,7 +10,7 @@ import tensorflow as tf
 from po2quant.fixed_point import FixedPointFormat, scale_exponents
 from po2quant.integer.operations import Weights
 from po2quant.network import QuantizedWeight
-from po2quant.network.kinds import kind_of
+from po2quant.network.kinds import kernel_facts
 from po2quant.quantizers import POWERS_OF_TWO, Quantizer, quantized_bits, quantized_bits_featuremap
 
 
@@ -68,7 +68,7 @@ def integer_weights(weight: QuantizedWeight) -> Weights:
         exponents = np.broadcast_to(_exponents(name, quantizer.get_config()["post_training_scale"]), shape)
     values = quantizer.call(tf.constant(np.asarray(weight.variable), tf.float64)).numpy()  # not cast to float32
     integers = np.ldexp(values, -exponents).astype(np.int64)
-    if weight.part == "kernel" and kind_of(weight.layer).kernel.is_depthwise:
+    if weight.part == "kernel" and kernel_facts(weight.layer).is_depthwise:
         shape = (*shape[:2], 1, shape[2] * shape[3])
     by_channel = exponents.reshape(-1, shape[-1])
     if np.any(by_channel != by_channel[:1]):

@@ -14,10 +14,10 @@ from po2quant.deploy.from_keras import integer_program
 from po2quant.export.exchange import inexact_in_float32
 from po2quant.files import replaced_whole
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.integer.operations import Conv2D, Dense, Operation, Weights
+from po2quant.integer.operations import Weighted, Weights
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import jammed_bias, on_one_grid, settle_constant_channels
-from po2quant.network.kinds import kernel_of, kind_of
+from po2quant.network.kinds import kernel_facts, kernel_of
 
 
 def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
@@ -47,7 +47,9 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
     """
     program = settle_constant_channels(integer_program(model))
     weights = {
-        operation.name: _weights(program, operation) for operation in program.operations if _is_weighted(operation)
+        operation.name: _weights(program, operation)
+        for operation in program.operations
+        if isinstance(operation, Weighted)
     }
     calls = collections.Counter(operation.name for operation in program.operations)
 
@@ -72,11 +74,7 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
     return inexact_in_float32(program)
 
 
-def _is_weighted(operation: Operation) -> bool:
-    return isinstance(operation, (Conv2D, Dense))
-
-
-def _weights(program: Program, operation: Conv2D | Dense) -> tuple[Weights, Weights]:
+def _weights(program: Program, operation: Weighted) -> tuple[Weights, Weights]:
     """Return kernel and bias, each with one exponent."""
     bias = jammed_bias(operation, program.inputs_of(operation)[0].format, program.output_of(operation).format)
     return (
@@ -94,7 +92,7 @@ def _activation_quantizer(format: FixedPointFormat) -> qkeras.quantized_bits:
 
 def _weight_layer(layer: keras.layers.Layer, kernel: Weights, bias: Weights) -> keras.layers.Layer:
     """Return the same layer with plain quantizers, and always with a bias, which a constant channel may need."""
-    part = kind_of(layer).kernel.prefix
+    part = kernel_facts(layer).prefix
     of_training = {f"{name}_{kind}" for name in (part, "bias") for kind in ("constraint", "regularizer", "range")}
     config = {name: value for name, value in layer.get_config().items() if name not in of_training}
     config |= {f"{part}_quantizer": _weight_quantizer(kernel), "bias_quantizer": _weight_quantizer(bias)}

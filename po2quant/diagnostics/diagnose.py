@@ -26,7 +26,7 @@ from po2quant.runs.names import (
     MODEL_FILE,
     PLOTS_FOLDER,
 )
-from po2quant.runs.weight_files import read_weight_file
+from po2quant.weight_files import read_weight_file
 
 SHOWN_MEASURES = (
     "update_relative_mean",

@@ -12,7 +12,7 @@ import tensorflow as tf
 from po2quant.diagnostics.measurement import BIAS, KERNEL
 from po2quant.network import weight_quantizers
 from po2quant.network.graph import Graph, Node, read_graph
-from po2quant.network.kinds import is_weighted, kind_of
+from po2quant.network.kinds import is_weighted, kernel_facts
 from po2quant.quantizers import Quantizer
 
 Weights = dict[tuple[str, str], tf.Tensor]
@@ -78,7 +78,7 @@ def run_network(
 
 
 def _apply_weights(layer: keras.layers.Layer, x: tf.Tensor, weights: Weights) -> tf.Tensor:
-    return kind_of(layer).kernel.product(layer, x, weights[layer.name, KERNEL]) + weights[layer.name, BIAS]
+    return kernel_facts(layer).product(layer, x, weights[layer.name, KERNEL]) + weights[layer.name, BIAS]
 
 
 def _is_activation_quantizer(node: Node) -> bool:

@@ -160,8 +160,8 @@ def rescaling(model: keras.Model, real_layers: Iterable[str]) -> Rescaling:
     for node in read_graph(model).nodes:
         name, scales = node.layer.name, set().union(*(scales_of[parent] for parent in node.inputs))
         if name in quantizers and scales:
-            values += math.prod(node.shape)
-            multiplied += math.prod(node.shape) if real & (scales | {name}) else 0
+            values += math.prod(node.fixed_shape)
+            multiplied += math.prod(node.fixed_shape) if real & (scales | {name}) else 0
         if name in quantizers:
             scales = {name}
         elif is_weighted(node.layer):

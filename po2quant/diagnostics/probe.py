@@ -14,7 +14,7 @@ from po2quant.diagnostics.measurement import ACTIVATION, QuantizedTensor
 from po2quant.diagnostics.tensors import quantize
 from po2quant.fixed_point import integer_range
 from po2quant.network import QuantizedWeight, weight_quantizers
-from po2quant.network.graph import Node, check_fixed_shape
+from po2quant.network.graph import Node
 from po2quant.quantizers import AUTO, quantized_bits_featuremap
 
 SAMPLES, FEWEST_SAMPLES = 32, 4
@@ -46,10 +46,8 @@ class Probe:
         self._graph = quantized_graph(model)
         self._weights = list(weight_quantizers(model))
         self._activations = activation_nodes(self._graph)
-        for node in self._activations:
-            check_fixed_shape(node)
+        values_per_sample = sum(math.prod(node.fixed_shape) for node in self._activations)
         tensors = input_tensors(self._graph, inputs)
-        values_per_sample = sum(math.prod(node.shape) for node in self._activations)
         most = max(FEWEST_SAMPLES, min(SAMPLES, MOST_VALUES // max(values_per_sample, 1)))
         self.samples = min(most, len(tensors[0]))
         self._inputs = [tensor[: self.samples] for tensor in tensors]

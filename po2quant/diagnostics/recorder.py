@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import zipfile
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from po2quant.archives import read_npz
 from po2quant.diagnostics.measurement import (
     ACTIVATION,
     MEASURES,
@@ -67,14 +68,14 @@ class Recorder:
         """
         tensors = self._probe()
         if not self._before:
-            self._start(epoch)
+            self._start(epoch, tensors)
         if not self._rows or self._rows[-1].epoch != epoch:
             self._append(epoch, tensors)
         self._before = tensors
         weights = [tensor.levels for tensor in tensors if tensor.part != ACTIVATION]
         self._levels = dict(sorted((self._levels | {epoch: weights}).items())[-REMEMBERED_EPOCHS:])
 
-    def _start(self, epoch: int) -> None:
+    def _start(self, epoch: int, tensors: list[QuantizedTensor]) -> None:
         """Take over what an earlier part of the run wrote, up to ``epoch``."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._writer = tf.summary.create_file_writer(str(self._folder / TENSORBOARD_FOLDER / "diagnostics"))
@@ -82,7 +83,8 @@ class Recorder:
         if epoch and table.exists():
             self._rows = [row for row in load_measurements(table) if row.epoch <= epoch]
         if epoch and state.exists():
-            self._levels = {known: levels for known, levels in _load_levels(state).items() if known < epoch}
+            shapes = [tensor.levels.shape for tensor in tensors if tensor.part != ACTIVATION]
+            self._levels = {known: levels for known, levels in _load_levels(state, shapes).items() if known < epoch}
 
     def _append(self, epoch: int, tensors: list[QuantizedTensor]) -> None:
         before = self._before or itertools.repeat(None)
@@ -104,14 +106,23 @@ def _save_levels(path: Path, levels: dict[int, Levels]) -> None:
         np.savez(temporary, **arrays)
 
 
-def _load_levels(path: Path) -> dict[int, Levels]:
+def _load_levels(path: Path, shapes: Sequence[tuple[int, ...]]) -> dict[int, Levels]:
+    """Return the levels of weights of these shapes, by epoch."""
+    what = f"{path} is damaged, delete it to go on without oscillations"
+
+    def check(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        known = re.fullmatch(r"[0-9]{1,9}\.([0-9]{1,9})", name)
+        index = int(known[1]) if known else len(shapes)
+        if index >= len(shapes) or shape != shapes[index] or dtype.kind not in "fi":
+            raise ValueError(f"{name!r} must be levels of a weight. Received: {(shape, dtype)}")
+
+    arrays = read_npz(path, check, what=what)
     levels: dict[int, Levels] = {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in file.files:
-                levels.setdefault(int(name.split(".")[0]), []).append(file[name])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged, delete it to go on without oscillations: {error}") from None
+    for epoch in {int(name.split(".")[0]) for name in arrays}:
+        known = [arrays.get(f"{epoch}.{index}") for index in range(len(shapes))]
+        if any(array is None for array in known):
+            raise ValueError(f"{what}: it lacks levels of epoch {epoch}")
+        levels[epoch] = [array for array in known if array is not None]
     return levels
 
 

@@ -21,6 +21,9 @@ from po2quant.files import one_line, parse_json, replaced_whole
 MAX_INTEGERS = 2**25
 """Integers in all arrays of a file, at most: 33 million weights, far beyond a microcontroller."""
 
+MAX_ARRAYS = 2**14
+"""Arrays of a file, at most: four of each of 4096 operations."""
+
 MAX_JSON_BYTES = 8 * 2**20
 MAX_HEADER_BYTES = 2**10
 """Largest head of an array, which numpy pads to 64 or 128 bytes."""
@@ -49,7 +52,7 @@ def write_archive(path: Path, data: Any, arrays: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, json=np.frombuffer(text, JSON_TYPE), **stored)
 
 
-def read_archive(path: str | os.PathLike, content: str) -> tuple[Any, dict[str, np.ndarray]]:
+def read_archive(path: str | os.PathLike[str], content: str) -> tuple[Any, dict[str, np.ndarray]]:
     """Return the JSON data and the integer arrays of a file.
 
     Args:
@@ -62,8 +65,11 @@ def read_archive(path: str | os.PathLike, content: str) -> tuple[Any, dict[str, 
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            if len(members) != len(archive.infolist()) or JSON not in members:
-                raise ValueError(f"arrays must have different names, and one be {JSON!r}")
+            if len(members) != len(archive.infolist()) or JSON not in members or len(members) > MAX_ARRAYS + 1:
+                raise ValueError(
+                    f"arrays must be at most {MAX_ARRAYS}, have different names, and be accompanied by {JSON!r}. "
+                    f"Received: {len(archive.infolist())} members"
+                )
             if (declared := sum(member.file_size for member in members.values())) > MAX_FILE_BYTES:
                 raise ValueError(f"arrays must have at most {MAX_FILE_BYTES} bytes in all. Received: {declared}")
             heads = {name: _head(archive, member) for name, member in members.items()}
@@ -78,7 +84,7 @@ def read_archive(path: str | os.PathLike, content: str) -> tuple[Any, dict[str, 
         raise damaged(path, content, error) from None
 
 
-def damaged(path: str | os.PathLike, content: str, error: Exception) -> ValueError:
+def damaged(path: str | os.PathLike[str], content: str, error: Exception) -> ValueError:
     """Return the error of a file that is not what it should be."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ValueError(f"{one_line(path)} is not {content}: {one_line(reason)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Collection
 from typing import Any
@@ -79,7 +80,7 @@ def checked_shape(subject: str, shape: Any) -> Shape:
 
 def check_elements(subject: str, *shapes: Shape) -> None:
     """Raise ValueError unless shapes have fewer than 2**31 elements in all."""
-    elements = sum(int(np.prod(shape, dtype=object)) for shape in shapes)
+    elements = sum(map(math.prod, shapes))
     if elements > INT32_MAX:
         raise invalid(subject, f"at most {INT32_MAX} elements", elements)
 

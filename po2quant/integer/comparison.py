@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from po2quant.integer.checks import shown
 from po2quant.integer.program import Program
 
 
@@ -90,8 +91,8 @@ class Comparer:
             if name not in computed or computed[name].shape != integers.shape:
                 received = computed[name].shape if name in computed else "none"
                 raise ValueError(
-                    f"{self._by[0]} must compute tensor {name!r} of shape {integers.shape}, as {self._by[1]} does. "
-                    f"Received: {received}"
+                    f"{self._by[0]} must compute tensor {shown(name)} of shape {integers.shape}, as {self._by[1]} "
+                    f"does. Received: {received}"
                 )
             differs = np.argwhere(computed[name] != integers)
             self._integers += integers.size

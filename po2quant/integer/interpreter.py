@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from po2quant.integer.checks import shown
 from po2quant.integer.program import SOFTMAX, Program
 
 Arrays = np.ndarray | Sequence[np.ndarray]
@@ -81,10 +82,10 @@ def _checked(program: Program, name: str, array: np.ndarray) -> np.ndarray:
     tensor = program.tensor[name]
     if array.dtype.kind not in "iu" or array.shape[1:] != tensor.shape:
         raise ValueError(
-            f"input {name!r} must be integers of shape (samples, {', '.join(map(str, tensor.shape))}). "
+            f"input {shown(name)} must be integers of shape (samples, {', '.join(map(str, tensor.shape))}). "
             f"Received: {array.dtype.name} {array.shape}"
         )
     low, high = tensor.format.min_int, tensor.format.max_int
     if array.min(initial=0) < low or array.max(initial=0) > high:
-        raise ValueError(f"input {name!r} must be in [{low}, {high}]. Received: {array.min()} to {array.max()}")
+        raise ValueError(f"input {shown(name)} must be in [{low}, {high}]. Received: {array.min()} to {array.max()}")
     return array.astype(np.int64)

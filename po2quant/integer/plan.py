@@ -2,7 +2,7 @@
 
 Every operation is one formula::
 
-    a = sum of products (Conv2D, Dense), sum or largest of a window (pooling), product (Multiply),
+    a = sum of products (weighted), sum or largest of a window (pooling), product (Multiply),
         sum of inputs << input_shift (Add), or the input itself
     s = align(a, align_shift) + bias
     y = clip(round(s / 2**output_shift / count), low, high)
@@ -48,7 +48,7 @@ class Plan:
         input_shifts: of a sum, places to the left of each input; of others, none.
         align_shifts: ``(C,)``, one an output channel, or ``(1,)``. Positive: jam to the right; negative: to the left.
         bias: ``(C,)`` or ``(1,)``, added after the alignment.
-        output_shifts: ``(C,)`` or ``(1,)``; for Concatenate one an input. Positive: to the right.
+        output_shifts: ``(C,)`` or ``(1,)``; for a concatenation one an input. Positive: to the right.
         low: smallest output integer.
         high: largest output integer.
         accumulator_limits: smallest and largest a, and partial sum in any order, that any input can make.
@@ -149,7 +149,7 @@ def plan_of_channels(
 
     Args:
         name: of the operation, for errors.
-        channels: of each output channel, or one for all; for Concatenate one an input.
+        channels: of each output channel, or one for all; for a concatenation one an input.
         output: format of the output.
         limits: smallest and largest output integer.
         input_shifts: as in :class:`Plan`.

@@ -119,7 +119,7 @@ class Program:
         """Return what an operation costs on one sample."""
         return operation.counts(self.output_of(operation))
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program to one ``.npz`` file, which is either the old or the new one, never half of it.
 
         Raises:
@@ -130,7 +130,7 @@ class Program:
         write_archive(Path(path), head, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Program:
+    def load(cls, path: str | os.PathLike[str]) -> Program:
         """Read a program.
 
         Sizes that the file declares are checked before memory is taken, and every field where it is made. What this
@@ -158,7 +158,10 @@ def _program(head: Any, arrays: dict[str, np.ndarray]) -> Program:
             f"schema and version must be {SCHEMA!r} and {VERSION}, beside the program. "
             f"Received: {shown(found[0])} and {shown(found[1])}"
         )
-    return checked_type("it", _decode(head["program"], arrays), Program)
+    program = checked_type("it", _decode(head["program"], arrays), Program)
+    if arrays:
+        raise invalid("arrays", "read by some field", sorted(arrays))
+    return program
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from po2quant.fixed_point import MAX_BITS, MAX_EXPONENT, FixedPointFormat, shift_right
 from po2quant.integer.operations import Weighted, Weights, channel_terms, output_limits
-from po2quant.integer.plan import jam
+from po2quant.integer.plan import jam, signed_bits
 from po2quant.integer.program import Program
 
 SIGN_BIT = 1
@@ -84,8 +84,7 @@ def jammed_bias(operation: Weighted, x: FixedPointFormat, y: FixedPointFormat) -
     integers = [
         jam(integer, place) if integer else 0 for integer, place in zip(bias.integers.tolist(), places, strict=True)
     ]
-    width = max(integer.bit_length() for integer in integers) + 1
-    return Weights(np.array(integers, np.int64), exponents, max(width, 2))
+    return Weights(np.array(integers, np.int64), exponents, max(signed_bits((min(integers), max(integers))), 2))
 
 
 def on_one_grid(name: str, weights: Weights) -> Weights:

@@ -1,29 +1,29 @@
-"""From a float Keras model to a quantized one."""
+"""From a float Keras model to its description, and to a quantized one."""
 
+from po2quant.network.folding import FoldedNetwork, flat_config, fold, quantize_model
 from po2quant.network.lowering import fold_batch_norm
 from po2quant.network.placement import Slot, network_layers, place_quantizers
-from po2quant.network.quantize import (
+from po2quant.network.quantized import (
     QuantizedWeight,
     activation_quantizers,
     calibrate,
-    flat_config,
     freeze_scales,
-    quantize_model,
     set_bits,
     slot_quantizers,
-    weight_layer_names,
     weight_quantizers,
 )
 from po2quant.network.walk import walk
 from po2quant.placement import Placement
 
 __all__ = [
+    "FoldedNetwork",
     "Placement",
     "QuantizedWeight",
     "Slot",
     "activation_quantizers",
     "calibrate",
     "flat_config",
+    "fold",
     "fold_batch_norm",
     "freeze_scales",
     "network_layers",
@@ -32,6 +32,5 @@ __all__ = [
     "set_bits",
     "slot_quantizers",
     "walk",
-    "weight_layer_names",
     "weight_quantizers",
 ]

@@ -12,6 +12,8 @@ from typing import Any
 
 import keras
 
+from po2quant.network.kinds import is_weighted
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
@@ -30,6 +32,18 @@ class Node:
     takes_list: bool
     kwargs: dict[str, Any]
     shape: tuple[int | None, ...]
+
+    @property
+    def fixed_shape(self) -> tuple[int, ...]:
+        """The output shape, where it is fixed.
+
+        Raises:
+            ValueError: where it is not.
+        """
+        fixed = tuple(size for size in self.shape if size is not None)
+        if len(fixed) != len(self.shape):
+            raise ValueError(f"layer {self.layer.name!r} must have an output of fixed shape. Received: {self.shape}")
+        return fixed
 
     def call(self, layer: Callable, inputs: Sequence[Any], **overrides: Any) -> Any:
         """Call ``layer`` as this node calls its own."""
@@ -73,6 +87,11 @@ class Graph:
     def calls(self) -> Counter[str]:
         """How many times each layer is called."""
         return Counter(node.layer.name for node in self.nodes)
+
+    @functools.cached_property
+    def weighted(self) -> dict[str, keras.layers.Layer]:
+        """The layers with a kernel by name, in network order."""
+        return {node.layer.name: node.layer for node in self.nodes if is_weighted(node.layer)}
 
     def only_reader(self, node: Node) -> Node | None:
         """Return the one node that reads a node's output, None where there are more or it is a model output."""
@@ -157,12 +176,6 @@ def _node(call: Any, operation: Any, inputs: tuple[Node, ...]) -> Node:
             f"layer {operation.name!r} must be called with one tensor or one list of tensors and return one tensor"
         )
     return Node(operation, inputs, takes_list, dict(arguments.kwargs), tuple(call.outputs[0].shape[1:]))
-
-
-def check_fixed_shape(node: Node) -> None:
-    """Raise ValueError where the output of a layer has no fixed shape."""
-    if None in node.shape:
-        raise ValueError(f"layer {node.layer.name!r} must have an output of fixed shape. Received: {node.shape}")
 
 
 def rebuild(graph: Graph, call: Callable[[Node, list[keras.KerasTensor]], keras.KerasTensor]) -> keras.Model:

@@ -1,7 +1,7 @@
 """The core vocabulary: one table of the layer kinds that a lowered network consists of, a row a kind.
 
 Placement, accounting, folding, quantization, diagnostics and the building of integer programs all read it. To add a
-kind is to add a row, and a builder of its integer operation in :mod:`po2quant.deploy.from_keras`.
+kind is to add a row.
 """
 
 from __future__ import annotations
@@ -9,12 +9,19 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 import qkeras
 from keras import layers
 
 from po2quant.cost import INPUT, SOFTMAX, WEIGHTS
+
+if TYPE_CHECKING:
+    from po2quant.network.graph import Node
+
+Size2D = tuple[int, ...]
+"""Rows and columns."""
 
 COMPUTE_DTYPES = ("float32", "float64")
 
@@ -68,18 +75,20 @@ class Kind:
     Args:
         layer: Keras class, and no subclass: it may compute something else.
         role: what it is for placement.
-        operation: key of the integer operation that it becomes; None where there is none.
+        operation: class in :mod:`po2quant.integer.operations` of what it becomes; empty where it becomes none.
         keeps_sign: whether its output is negative only where an input is. Otherwise it can always be negative.
         counted: what the bit accounting counts it as, see :class:`~po2quant.cost.LayerShape`; None: not at all.
         kernel: of weighted kinds.
+        attributes: given a call of the layer, returns what the operation is made with, beside its weights.
     """
 
     layer: type[keras.layers.Layer]
     role: Role
-    operation: str | None = None
+    operation: str = ""
     keeps_sign: bool = True
     counted: str | None = None
     kernel: Kernel | None = None
+    attributes: Callable[[Node], dict[str, Any]] = lambda node: {}
 
     @property
     def quantized(self) -> type[keras.layers.Layer]:
@@ -91,7 +100,9 @@ def _convolution(layer: keras.layers.Layer, x: keras.KerasTensor, kernel: keras.
     return layer.convolution_op(x, kernel)
 
 
-def _depthwise(layer: keras.layers.Layer, x: keras.KerasTensor, kernel: keras.KerasTensor) -> keras.KerasTensor:
+def _depthwise_convolution(
+    layer: keras.layers.Layer, x: keras.KerasTensor, kernel: keras.KerasTensor
+) -> keras.KerasTensor:
     return keras.ops.depthwise_conv(x, kernel, layer.strides, layer.padding, layer.data_format, layer.dilation_rate)
 
 
@@ -99,34 +110,74 @@ def _matrix_product(layer: keras.layers.Layer, x: keras.KerasTensor, kernel: ker
     return keras.ops.matmul(x, kernel)
 
 
+def _padding(layer: keras.layers.Layer, image: Size2D, window: Size2D, dilation: Size2D) -> tuple[Size2D, ...]:
+    """Return the rows and columns that TensorFlow adds around an image; of an odd number, the most after it."""
+    if layer.padding == "valid":
+        return (0, 0), (0, 0)
+    totals = [
+        max((-(-size // stride) - 1) * stride + (taps - 1) * step + 1 - size, 0)
+        for size, stride, taps, step in zip(image, layer.strides, window, dilation, strict=True)
+    ]
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def _of_convolution(node: Node) -> dict[str, Any]:
+    layer, (rows, columns, channels) = node.layer, node.inputs[0].fixed_shape
+    return {
+        "strides": tuple(layer.strides),
+        "dilation": tuple(layer.dilation_rate),
+        "padding": _padding(layer, (rows, columns), layer.kernel_size, layer.dilation_rate),
+        "groups": channels if kernel_facts(layer).is_depthwise else layer.groups,
+    }
+
+
+def _of_pooling(node: Node) -> dict[str, Any]:
+    layer, image = node.layer, node.inputs[0].fixed_shape[:2]
+    if not hasattr(layer, "pool_size"):
+        return {"window": image, "strides": (1, 1)}
+    padding = _padding(layer, image, layer.pool_size, (1, 1))
+    return {"window": tuple(layer.pool_size), "strides": tuple(layer.strides), "padding": padding}
+
+
+def _of_concatenation(node: Node) -> dict[str, Any]:
+    return {"axis": node.layer.axis % (len(node.shape) + 1) - 1}
+
+
+def _of_zero_padding(node: Node) -> dict[str, Any]:
+    return {"padding": tuple(map(tuple, node.layer.padding))}
+
+
 _WINDOW = ("kernel_size", "strides", "padding", "data_format", "dilation_rate")
+
+_FULL = Kernel(qkeras.QConv2D, "kernel", (3,), (*_WINDOW, "filters", "groups"), "filters", "f", _convolution)
+_DEPTHWISE = Kernel(
+    qkeras.QDepthwiseConv2D, "depthwise", (2, 3), (*_WINDOW, "depth_multiplier"), None, "f", _depthwise_convolution
+)
+_DENSE = Kernel(qkeras.QDense, "kernel", (1,), ("units",), "units", "u", _matrix_product)
 
 KINDS = (
     Kind(layers.InputLayer, Role.INPUT, counted=INPUT),
-    Kind(layers.Conv2D, Role.WEIGHTED, "convolution", False, WEIGHTS, Kernel(
-        qkeras.QConv2D, "kernel", (3,), (*_WINDOW, "filters", "groups"), "filters", "f", _convolution)),
-    Kind(layers.DepthwiseConv2D, Role.WEIGHTED, "convolution", False, WEIGHTS, Kernel(
-        qkeras.QDepthwiseConv2D, "depthwise", (2, 3), (*_WINDOW, "depth_multiplier"), None, "f", _depthwise)),
-    Kind(layers.Dense, Role.WEIGHTED, "dense", False, WEIGHTS, Kernel(
-        qkeras.QDense, "kernel", (1,), ("units",), "units", "u", _matrix_product)),
+    Kind(layers.Conv2D, Role.WEIGHTED, "Conv2D", False, WEIGHTS, _FULL, _of_convolution),
+    Kind(layers.DepthwiseConv2D, Role.WEIGHTED, "Conv2D", False, WEIGHTS, _DEPTHWISE, _of_convolution),
+    Kind(layers.Dense, Role.WEIGHTED, "Dense", False, WEIGHTS, _DENSE),
     Kind(layers.BatchNormalization, Role.NORMALIZATION),
     Kind(layers.Activation, Role.FUNCTION, counted=SOFTMAX),  # QKeras charges a softmax of this class alone
     Kind(layers.ReLU, Role.FUNCTION),
     Kind(layers.Softmax, Role.FUNCTION),
-    Kind(layers.Add, Role.SUM, "add"),
-    Kind(layers.Multiply, Role.JOIN, "multiply"),
-    Kind(layers.Concatenate, Role.JOIN, "concatenate"),
-    Kind(layers.AveragePooling2D, Role.POOLING, "average_pooling"),
-    Kind(layers.MaxPooling2D, Role.POOLING, "max_pooling"),
-    Kind(layers.GlobalAveragePooling2D, Role.POOLING, "average_pooling"),
-    Kind(layers.GlobalMaxPooling2D, Role.POOLING, "max_pooling"),
-    Kind(layers.Flatten, Role.MOVING, "reshape"),
-    Kind(layers.Reshape, Role.MOVING, "reshape"),
-    Kind(layers.ZeroPadding2D, Role.MOVING, "zero_padding"),
+    Kind(layers.Add, Role.SUM, "Add"),
+    Kind(layers.Multiply, Role.JOIN, "Multiply"),
+    Kind(layers.Concatenate, Role.JOIN, "Concatenate", attributes=_of_concatenation),
+    Kind(layers.AveragePooling2D, Role.POOLING, "AveragePooling", attributes=_of_pooling),
+    Kind(layers.MaxPooling2D, Role.POOLING, "MaxPooling", attributes=_of_pooling),
+    Kind(layers.GlobalAveragePooling2D, Role.POOLING, "AveragePooling", attributes=_of_pooling),
+    Kind(layers.GlobalMaxPooling2D, Role.POOLING, "MaxPooling", attributes=_of_pooling),
+    Kind(layers.Flatten, Role.MOVING, "Reshape"),
+    Kind(layers.Reshape, Role.MOVING, "Reshape"),
+    Kind(layers.ZeroPadding2D, Role.MOVING, "ZeroPadding", attributes=_of_zero_padding),
     Kind(layers.Dropout, Role.TRANSPARENT),
     Kind(layers.SpatialDropout2D, Role.TRANSPARENT),
     Kind(layers.Identity, Role.TRANSPARENT),
-)  # fmt: skip
+)
 
 
 class Form(enum.Enum):
@@ -164,15 +215,31 @@ ALIASES = {"swish": "silu"}
 _KIND_OF_CLASS = {cls: kind for kind in KINDS for cls in (kind.layer, kind.quantized)}
 
 
-def kind_of(layer: keras.layers.Layer) -> Kind | None:
+def find_kind(layer: keras.layers.Layer) -> Kind | None:
     """Return the kind of a layer, as it is in a float or in a quantized network; None for a layer outside the core."""
     return _KIND_OF_CLASS.get(type(layer))
 
 
+def kind_of(layer: keras.layers.Layer) -> Kind:
+    """Return the kind of a layer of the core, or raise ValueError."""
+    kind = find_kind(layer)
+    if kind is None:
+        raise ValueError(f"layer {layer.name!r} must be of a core kind. Received: {type(layer).__name__}")
+    return kind
+
+
 def is_weighted(layer: keras.layers.Layer) -> bool:
     """Return whether a layer has a kernel that is quantized."""
-    kind = kind_of(layer)
-    return kind is not None and kind.role is Role.WEIGHTED
+    kind = find_kind(layer)
+    return kind is not None and kind.kernel is not None
+
+
+def kernel_facts(layer: keras.layers.Layer) -> Kernel:
+    """Return what the table says of a layer's kernel, or raise ValueError for a layer without one."""
+    kernel = kind_of(layer).kernel
+    if kernel is None:
+        raise ValueError(f"layer {layer.name!r} must have a kernel. Received: {type(layer).__name__}")
+    return kernel
 
 
 def class_names(*roles: Role) -> str:
@@ -226,7 +293,7 @@ def check_supported(layer: keras.layers.Layer) -> None:
         raise ValueError(
             f"layer {layer.name!r} must compute in {' or '.join(COMPUTE_DTYPES)}. Received: {layer.compute_dtype}"
         )
-    kind = kind_of(layer)
+    kind = find_kind(layer)
     if kind is None or type(layer) is not kind.layer:
         supported = ", ".join(kind.layer.__name__ for kind in KINDS if kind.role is not Role.INPUT)
         raise ValueError(

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import keras
 
 from po2quant.cost import ACTIVATION, SOFTMAX, WEIGHTS, LayerShape
-from po2quant.network.graph import Graph, Node, check_fixed_shape, read_graph
+from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.kinds import Form, Kind, Role, activation_of, check_supported, function_of, kernel_of, kind_of
 from po2quant.placement import Placement
 
@@ -34,14 +34,14 @@ class Slot:
         layer: the layer whose output is quantized.
         consumer: the Add that alone reads the quantized tensor, or None for every reader.
         signed: whether the tensor has negative values.
-        shape: shape of the tensor without the batch.
+        shape: shape of the tensor without the batch; None where it is not fixed.
     """
 
     name: str
     layer: str
     consumer: str | None
     signed: bool
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +82,8 @@ def count_layers(entries: Sequence[Node | PlacedSlot]) -> list[LayerShape]:
     """Return what the accounting counts of a graph with its slots."""
     layers: list[LayerShape] = []
     for entry in entries:
-        node = entry.node if isinstance(entry, PlacedSlot) else entry
-        check_fixed_shape(node)
         if isinstance(entry, PlacedSlot):
-            layers.append(LayerShape(entry.slot.name, "Activation", ACTIVATION, entry.slot.shape))
+            layers.append(LayerShape(entry.slot.name, "Activation", ACTIVATION, entry.node.fixed_shape))
         else:
             is_repeated = any(layer.name == entry.layer.name for layer in layers)
             layers += _counted(entry, kind_of(entry.layer), is_repeated)
@@ -146,21 +144,21 @@ def _is_signed(node: Node, signed: dict[Node, bool], placement: Placement) -> bo
 
 
 def _counted(node: Node, kind: Kind, is_repeated: bool) -> list[LayerShape]:
-    layer, class_name = node.layer, type(node.layer).__name__
+    layer, class_name, shape = node.layer, type(node.layer).__name__, node.fixed_shape
     if kind.counted is None or (kind.counted == SOFTMAX and activation_of(layer) != SOFTMAX):
         return []
     if kind.kernel is None:
-        return [LayerShape(layer.name, class_name, kind.counted, node.shape)]
+        return [LayerShape(layer.name, class_name, kind.counted, shape)]
     kernel_parameters, biases = math.prod(kernel_of(layer).shape), math.prod(layer.bias.shape)
     return [
         LayerShape(
             layer.name,
             class_name,
             WEIGHTS,
-            node.shape,
+            shape,
             0 if is_repeated else kernel_parameters,
             0 if is_repeated else biases,
-            kernel_parameters * math.prod(node.shape[:-1]),
+            kernel_parameters * math.prod(shape[:-1]),
             None if kind.kernel.units is None else getattr(layer, kind.kernel.units),
             kind.kernel.unit_label,
         )

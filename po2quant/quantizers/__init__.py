@@ -16,8 +16,8 @@ the object, a layer names it differently before and after a ``.keras`` reload, s
 one of the two; the serialized form, which :func:`po2quant.network.quantize_model` uses, has no such difference.
 """
 
-from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2, check_alpha
-from po2quant.quantizers.base import POWERS_OF_TWO, Quantizer
+from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO, check_alpha
+from po2quant.quantizers.base import Quantizer
 from po2quant.quantizers.featuremap import quantized_bits_featuremap
 from po2quant.quantizers.formats import SCALE_RULES
 from po2quant.quantizers.functional import affine_scale, fake_quantize

@@ -9,18 +9,53 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import ALPHAS, AUTO_PO2, LEARNED_PO2
+from po2quant.bit_config import ALPHAS, LEARNED_PO2
+from po2quant.files import one_line
 from po2quant.fixed_point import MAX_BITS, check_bits
 from po2quant.quantizers.formats import Format
-
-POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
-"""Kinds of scales that are powers of two."""
 
 LOG2_THRESHOLD = "log2_threshold"
 """What the trained variable of a quantizer with ``alpha='learned_po2'`` is called."""
 
 INTEGER_RANGE = range(po2.MIN_EXPONENT + MAX_BITS, po2.MAX_EXPONENT + 1)
 """Positions of the binary point whose step is a normal number at every width."""
+
+
+LONGEST_SHOWN = 100
+"""Characters of an argument that an error shows."""
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return an argument that is 0 or 1, or raise ValueError."""
+    if not isinstance(value, (int, float, np.bool_, np.number)) or value not in (0, 1):
+        raise ValueError(f"{name} must be 0 or 1. Received: {name}={shown(value)}")
+    return bool(value)
+
+
+def check_numbers(name: str, value: Any, low: float = -np.inf, high: float = np.inf, is_one: bool = False) -> Any:
+    """Return a number, or lists of numbers, as floats, or raise ValueError.
+
+    Args:
+        name: of the argument.
+        value: what must be finite numbers.
+        low: the least that is valid.
+        high: the largest that is valid.
+        is_one: whether lists are refused.
+    """
+    try:
+        numbers = np.asarray(value, float)
+        is_valid = bool(numbers.size) and np.asarray(value).dtype.kind in "biuf" and not (is_one and numbers.ndim)
+    except (ValueError, OverflowError):
+        is_valid = False
+    if not is_valid or not np.all(np.isfinite(numbers) & (low <= numbers) & (numbers <= high)):
+        limits = "finite numbers" if np.isinf([low, high]).all() else f"in [{low:g}, {high:g}]"
+        raise ValueError(f"{name} must be {limits}. Received: {name}={shown(value)}")
+    return numbers.tolist()
+
+
+def shown(value: Any) -> str:
+    """Return an argument as an error shows it: in one line, and cut where it is long."""
+    return one_line(repr(value), LONGEST_SHOWN)
 
 
 class Quantizer(keras.layers.Layer):
@@ -42,16 +77,18 @@ class Quantizer(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if isinstance(alpha, str) and alpha not in ALPHAS:
-            raise ValueError(f"alpha must be None, a number or one of {', '.join(ALPHAS)}. Received: alpha={alpha!r}")
+            raise ValueError(
+                f"alpha must be None, a number or one of {', '.join(ALPHAS)}. Received: alpha={shown(alpha)}"
+            )
         if isinstance(integer, bool) or not isinstance(integer, (int, np.integer)) or integer not in INTEGER_RANGE:
             limits = f"[{INTEGER_RANGE.start}, {INTEGER_RANGE.stop - 1}]"
-            raise ValueError(f"integer must be an integer in {limits}. Received: integer={integer!r}")
+            raise ValueError(f"integer must be an integer in {limits}. Received: integer={shown(integer)}")
         self.supports_jit = False
         self.integer = int(integer)
-        self.symmetric = bool(symmetric)
-        self.keep_negative = bool(keep_negative)
-        self.alpha = alpha if alpha is None or isinstance(alpha, str) else np.asarray(alpha, float).tolist()
-        self.clipped_gradient = bool(clipped_gradient)
+        self.symmetric = check_flag("symmetric", symmetric)
+        self.keep_negative = check_flag("keep_negative", keep_negative)
+        self.alpha = alpha if alpha is None or isinstance(alpha, str) else check_numbers("alpha", alpha)
+        self.clipped_gradient = check_flag("clipped_gradient", clipped_gradient)
         self._bit_width = self.add_weight(
             shape=(),
             dtype="int32",

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO_PO2
+from po2quant.bit_config import AUTO_PO2, POWERS_OF_TWO
 from po2quant.graphs import shared_graph
-from po2quant.quantizers.base import POWERS_OF_TWO, Quantizer
+from po2quant.quantizers.base import Quantizer, shown
 from po2quant.quantizers.formats import Format
 from po2quant.quantizers.functional import before_relu, fake_quantize_per_tensor
 from po2quant.quantizers.learned import learned_quantize_per_tensor
@@ -87,12 +87,13 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         clipped_gradient: bool = True,
         **kwargs: Any,
     ) -> None:
-        if scale_axis not in (None, 0):
+        if scale_axis is not None and (not isinstance(scale_axis, (int, np.integer)) or scale_axis != 0):
             raise ValueError(
-                f"scale_axis must be None (one static scale) or 0 (one per sample). Received: scale_axis={scale_axis!r}"
+                "scale_axis must be None (one static scale) or 0 (one per sample). "
+                f"Received: scale_axis={shown(scale_axis)}"
             )
-        if not 0.0 <= momentum < 1.0:
-            raise ValueError(f"momentum must be in [0, 1). Received: momentum={momentum}")
+        if not isinstance(momentum, (int, float, np.number)) or not 0.0 <= momentum < 1.0:
+            raise ValueError(f"momentum must be in [0, 1). Received: momentum={shown(momentum)}")
         super().__init__(bits, integer, symmetric, keep_negative, alpha, clipped_gradient, **kwargs)
         if self.is_learned and scale_axis is not None:
             raise ValueError(f"scale_axis must be None with alpha='learned_po2'. Received: scale_axis={scale_axis}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from po2quant.files import LONGEST_SHOWN, one_line
 from po2quant.quantizers.base import Quantizer
 from po2quant.quantizers.featuremap import quantized_bits_featuremap
 from po2quant.quantizers.weights import quantized_bits
 
+LONGEST_CALL = 2000
+"""Characters of a quantizer's text, at most."""
 QUANTIZERS: dict[str, type[Quantizer]] = {
     "quantized_bits": quantized_bits,
     "quantized_bits_featuremap": quantized_bits_featuremap,
@@ -26,7 +30,9 @@ def parse_quantizer_call(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any
     Raises:
         ValueError: where the text is not such a call.
     """
-    explanation = f"a quantizer must read like quantized_bits(8,8,1,1,alpha='auto_po2'). Received: {text!r}"
+    explanation = f"a quantizer must read like quantized_bits(8,8,1,1,alpha='auto_po2'). Received: {_shown(text)}"
+    if len(text) > LONGEST_CALL:
+        raise ValueError(f"{explanation}, of more than {LONGEST_CALL} characters")
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if isinstance(call, ast.Name):
@@ -64,8 +70,16 @@ def get_quantizer(identifier: str | dict | Callable | None) -> Quantizer | Calla
         raise ValueError(f"a quantizer must be a string, a dictionary or a callable. Received: {identifier!r}")
     name, arguments, keywords = parse_quantizer_call(identifier)
     if name not in QUANTIZERS:
-        raise ValueError(f"quantizer must be one of {', '.join(QUANTIZERS)}. Received: {name!r}")
+        raise ValueError(f"quantizer must be one of {', '.join(QUANTIZERS)}. Received: {_shown(name)}")
+    known = [name for name in inspect.signature(QUANTIZERS[name]).parameters if name != "kwargs"]
+    if unknown := [keyword for keyword in keywords if keyword not in known]:
+        raise ValueError(f"arguments of {name} must be among {', '.join(known)}. Received: {_shown(unknown[0])}")
     try:
         return QUANTIZERS[name](*arguments, **keywords)
     except TypeError as error:
-        raise ValueError(f"{identifier!r} has arguments that {name} does not take: {error}") from None
+        raise ValueError(f"{_shown(identifier)} has arguments that {name} does not take: {one_line(error)}") from None
+
+
+def _shown(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= LONGEST_SHOWN else one_line(shown)

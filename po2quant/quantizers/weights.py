@@ -10,18 +10,21 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2
+from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO
 from po2quant.fixed_point import check_scales
 from po2quant.graphs import shared_graph
-from po2quant.quantizers.base import POWERS_OF_TWO, Quantizer
+from po2quant.quantizers.base import Quantizer, check_flag, check_numbers, shown
 from po2quant.quantizers.formats import MSE_RULE, SCALE_RULES, STOCK_RULE, Format
 from po2quant.quantizers.functional import fake_quantize_per_channel
 from po2quant.quantizers.learned import learned_quantize
 
+AXES = range(-8, 8)
+"""Axes of the largest tensors that TensorFlow computes with."""
+
 
 def _is_axis(scale_axis: Any) -> bool:
     axes = scale_axis if isinstance(scale_axis, (tuple, list)) else (scale_axis,)
-    return scale_axis is None or all(isinstance(axis, int) and not isinstance(axis, bool) for axis in axes)
+    return scale_axis is None or all(type(axis) is int and axis in AXES for axis in axes)
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -100,26 +103,33 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         log2_threshold: Any = None,
         **kwargs: Any,
     ) -> None:
-        if scale_rule not in SCALE_RULES:
-            raise ValueError(f"scale_rule must be one of {', '.join(SCALE_RULES)}. Received: scale_rule={scale_rule!r}")
+        if not isinstance(scale_rule, str) or scale_rule not in SCALE_RULES:
+            raise ValueError(
+                f"scale_rule must be one of {', '.join(SCALE_RULES)}. Received: scale_rule={shown(scale_rule)}"
+            )
+        if var_name is not None and not isinstance(var_name, str):
+            raise ValueError(f"var_name must be None or a name. Received: var_name={shown(var_name)}")
         if elements_per_scale is not None:
             raise ValueError(
                 "elements_per_scale is not supported, use scale_axis. "
-                f"Received: elements_per_scale={elements_per_scale}"
+                f"Received: elements_per_scale={shown(elements_per_scale)}"
             )
         if post_training_scale is not None and not isinstance(alpha, str):
             raise ValueError(
                 f"post_training_scale needs alpha='auto', 'auto_po2' or 'learned_po2'. Received: alpha={alpha!r}"
             )
         for name, exponent in (("min_po2_exponent", min_po2_exponent), ("max_po2_exponent", max_po2_exponent)):
-            if exponent is not None and exponent not in range(po2.MIN_EXPONENT, po2.MAX_EXPONENT + 1):
+            is_integer = isinstance(exponent, (int, np.integer)) and not isinstance(exponent, bool)
+            if exponent is not None and not (is_integer and po2.MIN_EXPONENT <= exponent <= po2.MAX_EXPONENT):
                 limits = f"[{po2.MIN_EXPONENT}, {po2.MAX_EXPONENT}]"
-                raise ValueError(f"{name} must be None or an integer in {limits}. Received: {name}={exponent!r}")
+                raise ValueError(f"{name} must be None or an integer in {limits}. Received: {name}={shown(exponent)}")
         if None not in (min_po2_exponent, max_po2_exponent) and min_po2_exponent > max_po2_exponent:
             raise ValueError(
                 "min_po2_exponent must not exceed max_po2_exponent. "
                 f"Received: min_po2_exponent={min_po2_exponent}, max_po2_exponent={max_po2_exponent}"
             )
+        if post_training_scale is not None:
+            post_training_scale = check_numbers("post_training_scale", post_training_scale, 0.0)
         is_real = post_training_scale is not None and np.any(np.frexp(post_training_scale)[0] != 0.5)
         if is_real and alpha in POWERS_OF_TWO:
             raise ValueError(
@@ -137,25 +147,22 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         if log2_threshold is not None and alpha != LEARNED_PO2:
             raise ValueError(f"log2_threshold needs alpha='learned_po2'. Received: alpha={alpha!r}")
         if not _is_axis(scale_axis):
-            raise ValueError(f"scale_axis must be None, an axis or several. Received: scale_axis={scale_axis!r}")
-        super().__init__(
-            bits, integer, symmetric or isinstance(alpha, str), keep_negative, alpha, clipped_gradient, **kwargs
-        )
-        self.use_stochastic_rounding = bool(use_stochastic_rounding)
+            raise ValueError(f"scale_axis must be None, an axis or several. Received: scale_axis={shown(scale_axis)}")
+        symmetric = check_flag("symmetric", symmetric) or isinstance(alpha, str)
+        super().__init__(bits, integer, symmetric, keep_negative, alpha, clipped_gradient, **kwargs)
+        self.use_stochastic_rounding = check_flag("use_stochastic_rounding", use_stochastic_rounding)
         self.scale_axis = scale_axis
-        self.qnoise_factor = float(qnoise_factor)
+        self.qnoise_factor = check_numbers("qnoise_factor", qnoise_factor, 0.0, 1.0, is_one=True)
         self.var_name = var_name
-        self.use_ste = bool(use_ste)
-        self.use_variables = bool(use_variables)
+        self.use_ste = check_flag("use_ste", use_ste)
+        self.use_variables = check_flag("use_variables", use_variables)
         self.elements_per_scale = elements_per_scale
         self.min_po2_exponent = min_po2_exponent
         self.max_po2_exponent = max_po2_exponent
-        self.post_training_scale = (
-            None if post_training_scale is None else np.asarray(post_training_scale, float).tolist()
-        )
+        self.post_training_scale = post_training_scale
         self.scale_rule = scale_rule
         self._keeps_exponents = False
-        self.log2_threshold = None if log2_threshold is None else np.asarray(log2_threshold, float).tolist()
+        self.log2_threshold = None if log2_threshold is None else check_numbers("log2_threshold", log2_threshold)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the stored scale: one per channel, used once it is frozen."""
@@ -340,7 +347,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
 
     def update_qnoise_factor(self, qnoise_factor: float) -> None:
         """Set the share of the quantized value, as QKeras' callbacks do; traced graphs keep the old one."""
-        self.qnoise_factor = float(qnoise_factor)
+        self.qnoise_factor = check_numbers("qnoise_factor", float(qnoise_factor), 0.0, 1.0)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the input's shape."""

@@ -6,13 +6,15 @@ import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from po2quant.bit_config import AUTO, AUTO_PO2
 from po2quant.cost import BITS_PER_KIB
 from po2quant.files import locked, open_replacement, read_csv, write_csv
-from po2quant.runs.folder import project_commit
-from po2quant.training.finetune import Experiment, Result
+from po2quant.runs.folder import check_writable, project_commit
+
+if TYPE_CHECKING:
+    from po2quant.training.finetune import Experiment, Result
 
 CALIBRATED, FINETUNED = "calibrated", "finetuned"
 KEY = ("benchmark", "model", "config", "alpha", "stage", "seed")
@@ -88,6 +90,14 @@ def read_records(path: Path) -> list[dict[str, str]]:
         if missing := [column for column in KEY if not record.get(column)]:
             raise ValueError(f"a row of results needs {', '.join(KEY)}. Received: {path} without {', '.join(missing)}")
     return records
+
+
+def check_results(path: Path) -> None:
+    """Raise ValueError for what is no results file, and not the place for a new one."""
+    if path.suffix != ".csv":
+        raise ValueError(f"the results must be a .csv file. Received: {path}")
+    check_writable(path.parent)
+    read_records(path)
 
 
 def merge_records(path: Path, records: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from po2quant.bit_config import AUTO_PO2, MIXED, BitConfig
+from po2quant.bit_config import MIXED, BitConfig
 from po2quant.cost import BITS_PER_KIB, SUMMARY_COLUMNS, LayerShape, summary_rows
 from po2quant.training.finetune import Result
 
@@ -22,18 +22,17 @@ RESULT_COLUMNS = (
 )
 
 
-def summary_table(layers: Sequence[LayerShape], config: BitConfig, alpha: str = AUTO_PO2) -> Table:
+def summary_table(layers: Sequence[LayerShape], config: BitConfig) -> Table:
     """Return the layer table of a configuration, with a total, and the kind of scales of each layer where they differ.
 
     Args:
         layers: the network.
-        config: its widths.
-        alpha: kind of scales of the layers that have none of their own.
+        config: its widths and kinds of scales.
     """
     columns: tuple[str, ...] = SUMMARY_COLUMNS
     rows = summary_rows(layers, config)
-    if config.scales(alpha) == MIXED:
-        alphas = config.alphas(alpha)
+    if config.scales == MIXED:
+        alphas = config.alphas()
         columns, rows = (*columns, "scales"), [(*row, alphas.get(row[0], "")) for row in rows]
     return _table(columns, rows, last_is_total=True)
 

@@ -105,25 +105,25 @@ def optional(check: Check) -> Check:
 
 
 def several(check: Check) -> Check:
-    """Return the check of a list of values, at least one."""
+    """Return the check of a list of values."""
 
     def check_all(name: str, value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list | tuple) or not value:
-            raise _wrong(name, "a list that is not empty", value)
+        if not isinstance(value, list | tuple):
+            raise _wrong(name, "a list", value)
         return tuple(check(name, item) for item in value)
 
     return check_all
 
 
-def asked(default: Any, check: Check, *, shown: bool = False, may_grow: bool = False, option: str | None = "") -> Any:
+def asked(default: Any, check: Check, *, shown: bool = False, may_change: bool = False, option: str | None = "") -> Any:
     """Return a field of a request.
 
     Args:
         default: its value where nothing is said.
         check: of its value.
         shown: whether the command names it also where it is the default.
-        may_grow: whether a run that goes on may be asked for another value.
+        may_change: whether a run that goes on may be asked for another value.
         option: of the command line, where it is not the field's name; None: there is none.
     """
-    metadata = {"check": check, "shown": shown, "may_grow": may_grow, "option": option}
+    metadata = {"check": check, "shown": shown, "may_change": may_change, "option": option}
     return dataclasses.field(default=default, metadata=metadata)

@@ -48,11 +48,12 @@ class RunFolder:
 
     def __init__(self, path: Path, asked: RunRequest | Mapping[str, Any], resume: bool = False) -> None:
         self.path = path
-        check_usable(path, resume)
+        check_usable(path, asked, resume)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(path)
         try:
-            self._keep(asked)
+            _check_same(path, asked)
+            write_json(path / REQUEST_FILE, _as_json(asked))
         except BaseException:
             self._lock.release()
             raise
@@ -65,27 +66,9 @@ class RunFolder:
         """Let other processes work in the folder."""
         self._lock.release()
 
-    def _keep(self, asked: RunRequest | Mapping[str, Any]) -> None:
-        """Write what the run was asked for, unless the folder holds a run that was asked for something else."""
-        config = self.path / REQUEST_FILE
-        if isinstance(asked, RunRequest):
-            new, may_change = asked.to_dict(), asked.may_grow()
-            old = read_request(self.path).to_dict() if config.exists() else new
-        else:
-            new, may_change = json.loads(json.dumps(asked, default=str)), frozenset({"max_trials"})
-            old = read_json(config, CONTENT) if config.exists() else new
-        changed = [
-            f"{key} was {one_line(repr(old.get(key)))} and is {one_line(repr(value))}"
-            for key, value in new.items()
-            if key not in may_change and old.get(key) != value
-        ]
-        if changed:
-            raise ValueError(f"{self.path} holds another run: {'; '.join(changed)}")
-        write_json(config, new)
-
     def write_environment(self, **facts: Any) -> None:
         """Write ``env.json``: versions, commit, machine and ``facts`` such as seed and data."""
-        versions = {}
+        versions: dict[str, str | None] = {}
         for package in PACKAGES:
             try:
                 versions[package] = importlib.metadata.version(package)
@@ -106,35 +89,58 @@ class RunFolder:
         )
 
 
-def check_usable(path: Path, resume: bool = False) -> None:
+def check_usable(path: Path, asked: RunRequest | Mapping[str, Any], resume: bool = False) -> None:
     """Raise ValueError where a run could neither begin nor go on in a folder, which is left as it is.
 
     Args:
         path: the folder, or where one would be made.
-        resume: whether a run that it holds may go on.
+        asked: what the run is asked for.
+        resume: whether a run that the folder holds may go on.
     """
-    check_encodable(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"--output-dir must be a folder. Received a file: {path}")
+    check_writable(path)
+    check_free(path)
     if (path / REQUEST_FILE).exists():
         if not resume:
             raise ValueError(
                 f"{path} already holds a run: add --resume to go on with it, or choose another --output-dir"
             )
+        _check_same(path, asked)
     elif path.exists() and not all(_is_left_over(entry) for entry in path.iterdir()):
         raise ValueError(f"{path} is not empty and holds no run: choose another --output-dir")
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"a run needs a folder where files can be written. Received: {path}; {existing} is none")
-    check_free(path)
 
 
-def check_encodable(path: Path) -> None:
-    """Raise ValueError for a path that a text file could not hold."""
+def _check_same(path: Path, asked: RunRequest | Mapping[str, Any]) -> None:
+    """Raise ValueError where a folder holds a run that was asked for something else."""
+    if not (path / REQUEST_FILE).exists():
+        return
+    if isinstance(asked, RunRequest):
+        old, may_change = read_request(path).to_dict(), asked.may_change()
+    else:
+        old, may_change = read_json(path / REQUEST_FILE, CONTENT), frozenset({"max_trials"})
+    changed = [
+        f"{key} was {one_line(repr(old.get(key)))} and is {one_line(repr(value))}"
+        for key, value in _as_json(asked).items()
+        if key not in may_change and old.get(key) != value
+    ]
+    if changed:
+        raise ValueError(f"{path} holds another run: {'; '.join(changed)}")
+
+
+def _as_json(asked: RunRequest | Mapping[str, Any]) -> dict[str, Any]:
+    return asked.to_dict() if isinstance(asked, RunRequest) else json.loads(json.dumps(asked, default=str))
+
+
+def check_writable(path: Path) -> None:
+    """Raise ValueError where a folder is not, and cannot be made, or has a name that no text file can hold."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError(f"a path must be text that UTF-8 can encode. Received: {str(path)!r}") from None
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output-dir must be a folder. Received a file: {path}")
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"files need a folder where they can be written. Received: {path}; {existing} is none")
 
 
 def _is_left_over(entry: Path) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from po2quant.benchmark import PUBLISHED, is_module_attribute
-from po2quant.bit_config import AUTO, AUTO_PO2, MPQ
+from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, MPQ
 from po2quant.cost import BITS_PER_KIB
 from po2quant.files import one_line, read_json, write_json
 from po2quant.runs import fields
 from po2quant.runs.fields import asked, optional, several
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
+from po2quant.runs.roles import WORKER
 
 SCHEMA, VERSION = "po2quant.run", 1
 CONTENT = "what a run was asked for"
@@ -54,9 +56,9 @@ class RunRequest:
             object.__setattr__(self, field.name, field.metadata["check"](field.name, getattr(self, field.name)))
 
     @classmethod
-    def may_grow(cls) -> frozenset[str]:
+    def may_change(cls) -> frozenset[str]:
         """Return the names of what a run that goes on may be asked for anew."""
-        return frozenset(field.name for field in dataclasses.fields(cls) if field.metadata["may_grow"])
+        return frozenset(field.name for field in dataclasses.fields(cls) if field.metadata["may_change"])
 
     def command(self) -> str:
         """Return the command line that asks for such a run.
@@ -111,7 +113,7 @@ class NetworkRequest(RunRequest):
     config: str = asked(MPQ, fields.config, shown=True)
     config_name: str | None = asked(None, optional(fields.text), option=None)
     activation_alpha: str | None = asked(None, optional(fields.alpha))
-    epochs: int | None = asked(None, optional(fields.count(0)), may_grow=True)
+    epochs: int | None = asked(None, optional(fields.count(0)), may_change=True)
 
     @property
     def name(self) -> str:
@@ -136,7 +138,7 @@ class SearchRequest(RunRequest):
 
     kind: ClassVar[str] = "search"
 
-    max_trials: int = asked(20, fields.count(1), shown=True, may_grow=True)
+    max_trials: int = asked(20, fields.count(1), shown=True, may_change=True)
     epochs: int = asked(3, fields.count(1), shown=True)
     retrain_epochs: int = asked(0, fields.count(0))
     informed: bool = asked(True, fields.yes_or_no)
@@ -149,6 +151,11 @@ class SearchRequest(RunRequest):
     def max_bits(self) -> int | None:
         """Largest size in bits."""
         return None if self.max_kib is None else int(self.max_kib * BITS_PER_KIB)
+
+    def worker_words(self, folder: Path) -> list[str]:
+        """Return the command of a worker of a search, which reads the rest in the run folder, without ``--oracle``."""
+        words = ["po2quant", self.kind, "--role", WORKER, "--output-dir", str(folder)]
+        return [*words, "--benchmark", self.benchmark] if is_module_attribute(self.benchmark) else words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,9 +173,9 @@ class MatrixRequest(RunRequest):
     alpha: str = asked(AUTO_PO2, fields.alpha, option=None)
     seed: int = asked(0, fields.seed, shown=True, option="seeds")
     configs: tuple[str, ...] = asked(
-        (MPQ, "flat16", "flat8", "flat4"), several(fields.config), shown=True, may_grow=True
+        (MPQ, "flat16", "flat8", "flat4"), several(fields.config), shown=True, may_change=True
     )
-    alphas: tuple[str, ...] = asked((AUTO, AUTO_PO2), several(fields.alpha), shown=True, may_grow=True)
+    alphas: tuple[str, ...] = asked((AUTO, AUTO_PO2), several(fields.alpha), shown=True, may_change=True)
     epochs: int | None = asked(None, optional(fields.count(0)))
 
 
@@ -213,11 +220,15 @@ def read_request(folder: Path) -> RunRequest:
     return kind(**values)
 
 
-def network_of_run(folder: Path) -> NetworkRequest:
+def network_of_run(folder: Path, alphas: Sequence[str] = ALPHAS) -> NetworkRequest:
     """Return the request for the quantized network that a run folder of ``finetune`` or ``search``, or a cell, holds.
 
+    Args:
+        folder: the run folder.
+        alphas: kinds of scales that the network may have.
+
     Raises:
-        ValueError: for another folder, or one without a quantized network that was trained.
+        ValueError: for another folder, one without a quantized network that was trained, or one of another kind.
     """
     request = read_request(folder)
     for name in (BEST_CONFIG, BEST_WEIGHTS):
@@ -226,6 +237,11 @@ def network_of_run(folder: Path) -> NetworkRequest:
                 f"RUN must hold a quantized network that was trained: {BEST_CONFIG} and {BEST_WEIGHTS}. "
                 f"Received: {folder}, without {name}"
             )
+    if request.alpha not in alphas:
+        raise ValueError(
+            f"RUN must have scales that are powers of two, alpha={' or '.join(alphas)}: others are no shifts. "
+            f"Received: {folder}, made with alpha={request.alpha!r}"
+        )
     name = request.name if isinstance(request, NetworkRequest) else MPQ
     return request.cell(weights=folder, config=str(folder / BEST_CONFIG), config_name=name)
 

@@ -12,7 +12,6 @@ import contextlib
 import math
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -27,6 +26,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from po2quant.compat import keras_tuner_service
 from po2quant.files import write_json
 from po2quant.runs.folder import THREAD_VARIABLES
+from po2quant.runs.roles import THIS_MACHINE, WORKER
 from po2quant.search.authentication import TokenCheck, make_token, worker_of
 from po2quant.search.oracle import end_trial, unfinished
 from po2quant.search.run import SearchResult, run_search
@@ -39,15 +39,9 @@ from po2quant.search.worker import (
     SILENCE_SECONDS,
     TRIAL_CSV,
     WORKERS_FOLDER,
-    parse_address,
     search_identity,
 )
 from po2quant.training.finetune import Experiment
-
-CHIEF, WORKER = "chief", "worker"
-ROLES = (CHIEF, WORKER)
-THIS_MACHINE = "127.0.0.1:0"
-"""A free port, which other machines do not reach."""
 
 FILES_SECONDS = 60
 """A shared file system may show the files of another machine that late."""
@@ -60,36 +54,6 @@ REQUEST_BYTES = 2**20
 _REQUESTS_AT_ONCE = 64
 _POLL_SECONDS = 0.5
 _messages, _service = keras_tuner_service()
-
-
-def check_options(workers: int | None, role: str | None, oracle: str | None, output_dir: Path | None) -> None:
-    """Raise ValueError for options of ``po2quant search`` that do not go together."""
-    if workers is not None and workers < 1:
-        raise ValueError(f"--workers must be at least 1. Received: {workers}")
-    if workers is not None and (role or oracle):
-        raise ValueError("--workers runs a chief and its workers here: it must stand without --role and --oracle")
-    if role is not None and role not in ROLES:
-        raise ValueError(f"--role must be one of {', '.join(ROLES)}. Received: {role!r}")
-    if (role is None) != (oracle is None):
-        raise ValueError("--role chief or worker and --oracle host:port, where the chief listens, must stand together")
-    if oracle is not None:
-        parse_address(oracle)
-    if role == CHIEF:
-        _check_can_listen(oracle)
-    if role == WORKER and output_dir is None:
-        raise ValueError("--role worker needs --output-dir: the chief's run folder, on a file system that both share")
-
-
-def _check_can_listen(address: str) -> None:
-    """Raise ValueError where nothing can listen at an address, before hours are spent on a float network."""
-    host, port = parse_address(address)
-    try:
-        family, *_, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        socket.create_server(place, family=family).close()
-    except OSError as error:
-        raise ValueError(
-            f"--oracle of a chief must be a free port of this machine. Received: {address} ({error})"
-        ) from None
 
 
 def run_distributed_search(

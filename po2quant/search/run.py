@@ -23,7 +23,6 @@ from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment
 from po2quant.training.interrupt import insistent_interrupt
-from po2quant.training.prepare import describe_network
 from po2quant.training.progress import SILENT, progress_line
 
 SENSITIVITY_SAMPLES = 128
@@ -62,7 +61,7 @@ def run_search(
         run_trials: runs the trials that the tuner's oracle chooses; by default here, one after the other.
     """
     keras.utils.set_random_seed(experiment.seed)
-    layers = describe_network(experiment.spec)
+    layers = experiment.network.layers
     settings.check_size(layers)
     training, problem = TrialTraining.of(experiment), settings.problem(layers, experiment.seed)
     problem = dataclasses.replace(

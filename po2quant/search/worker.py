@@ -19,6 +19,7 @@ import keras_tuner
 
 from po2quant.compat import keras_tuner_service
 from po2quant.files import read_json
+from po2quant.runs.roles import parse_address
 from po2quant.search.authentication import TOKEN_FILE, read_token, signed_stub
 from po2quant.search.oracle import OBJECTIVE
 from po2quant.search.settings import SearchSettings
@@ -26,7 +27,6 @@ from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment
-from po2quant.training.prepare import describe_network
 
 FLOAT_FOLDER, WORKERS_FOLDER = "float", "workers"
 SEARCH_FILE, TRIAL_CSV = "search.json", "trial.csv"
@@ -40,14 +40,6 @@ PARENT = "PO2QUANT_CHIEF_PID"
 
 _messages, _ = keras_tuner_service()
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``host:port``."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ValueError(f"--oracle must be host:port, such as 192.168.0.10:7777. Received: {address!r}")
-    return host, int(port)
 
 
 def search_identity(experiment: Experiment, settings: SearchSettings) -> dict[str, Any]:
@@ -82,11 +74,11 @@ def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, a
     host, port = parse_address(address)
     _wait_for_chief(address)
     if experiment.weights is None:
-        experiment = dataclasses.replace(experiment, weights=folder / FLOAT_FOLDER)
+        experiment = dataclasses.replace(experiment, weights=folder / FLOAT_FOLDER, folded=experiment.network)
     _check_same_search(folder, search_identity(experiment, settings))
     token = read_token(folder / WORKERS_FOLDER)
     keras.utils.set_random_seed(experiment.seed)
-    problem = settings.problem(describe_network(experiment.spec), experiment.seed)
+    problem = settings.problem(experiment.network.layers, experiment.seed)
     training = TrialTraining.of(experiment)
     own_id = uuid.uuid4().hex[:8]
     os.environ.setdefault("KERASTUNER_TUNER_ID", own_id)

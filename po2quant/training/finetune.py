@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score
+from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score, Split
 from po2quant.bit_config import BitConfig
-from po2quant.cost import WEIGHTS, AverageBits, LayerShape, average_bits, network_size, reference_config
+from po2quant.cost import AverageBits, average_bits
 from po2quant.files import replaced_whole, write_json
-from po2quant.network import freeze_scales, quantize_model
+from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
-from po2quant.runs.weight_files import is_quantized_checkpoint
 from po2quant.training.fit import FitState, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
     calibration_inputs,
     check_fits,
-    describe_network,
     evaluate,
     load_float_network,
     prepare_network,
 )
 from po2quant.training.progress import progress_line
 from po2quant.training.reusable import ReusableNetwork
+from po2quant.weight_files import is_quantized_checkpoint
 
-FLOAT_BITS = 32
 Observer = Callable[[keras.Model, Path], Callable[[int], None]]
 
 
@@ -48,6 +47,7 @@ class Experiment:
         seed: of calibration and training.
         preset: name of the recipe.
         resume: whether runs go on where their folders stand.
+        folded: description of the network, whose weights are then the experiment's. None: it is made when it is needed.
 
     Raises:
         ValueError: for an unknown model or alpha, or a weight file that is missing or damaged.
@@ -61,6 +61,7 @@ class Experiment:
     seed: int = 0
     preset: str = PUBLISHED
     resume: bool = False
+    folded: FoldedNetwork | None = None
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
@@ -73,6 +74,11 @@ class Experiment:
         """The network."""
         return self.benchmark.network(self.model)[1]
 
+    @functools.cached_property
+    def network(self) -> FoldedNetwork:
+        """The network's description."""
+        return self.folded or self.spec.fold()
+
     @property
     def recipe(self) -> Recipe:
         """How it is trained."""
@@ -83,13 +89,18 @@ class Experiment:
         if self.weights is not None:
             return self
         train_float(self, folder)
-        return dataclasses.replace(self, weights=folder)
+        return dataclasses.replace(self, weights=folder, folded=self.network)
 
 
-def require_training_data(dataset: Dataset) -> None:
-    """Raise ValueError where there is nothing to train on."""
+def _ignore(epoch: int) -> None:
+    """Observe nothing."""
+
+
+def require_training_data(dataset: Dataset) -> tuple[Split, Split]:
+    """Return the training and validation split, or raise ValueError where there is nothing to train on."""
     if dataset.train is None or dataset.validation is None:
         raise ValueError(f"{dataset.describe()} has no training split: --data-dir must name data to train on")
+    return dataset.train, dataset.validation
 
 
 def train_float(experiment: Experiment, folder: Path) -> keras.Model:
@@ -112,21 +123,20 @@ def _fit(
     folder: Path,
     epochs: int,
     title: str,
-    observe: Callable[[int], None] = lambda epoch: None,
+    observe: Callable[[int], None] = _ignore,
 ) -> FitState:
-    dataset = experiment.dataset
-    require_training_data(dataset)
+    train, validation = require_training_data(experiment.dataset)
     keras.utils.set_random_seed(experiment.seed)
 
     def test_score() -> dict[str, float]:
-        score = evaluate(experiment.benchmark, model, dataset.test)
+        score = evaluate(experiment.benchmark, model, experiment.dataset.test)
         return {f"test_{score.metric}": score.value}
 
     with progress_line(title, epochs) as line:
         return fit(
             model,
-            dataset.train,
-            dataset.validation,
+            train,
+            validation,
             recipe,
             experiment.benchmark.selection,
             folder,
@@ -173,19 +183,13 @@ class Result:
         return dataclasses.asdict(self)
 
 
-def require_float_weights(weights: Path | None) -> None:
-    """Raise ValueError for weights of a quantized network, where every configuration starts from float ones."""
-    if weights is not None and is_quantized_checkpoint(weights):
-        raise ValueError(f"--weights must be of a float network here. Received: {weights}, of a quantized one")
-
-
 def finetune(
     experiment: Experiment,
     prepared: Prepared,
     folder: Path,
     epochs: int,
     title: str,
-    observe: Callable[[int], None] = lambda epoch: None,
+    observe: Callable[[int], None] = _ignore,
 ) -> FitState:
     """Train a prepared network, freeze its scales and save it; ``observe`` as in :func:`~po2quant.training.fit.fit`.
 
@@ -196,11 +200,11 @@ def finetune(
     folder.mkdir(parents=True, exist_ok=True)
     config, config_file = prepared.config, folder / BEST_CONFIG
     if config is not None:
-        is_same = config_file.exists() and BitConfig.load(config_file).layers == config.layers
+        is_same = config_file.exists() and _load_complete(config_file, experiment).layers == config.layers
         if not is_same:
             (folder / CHECKPOINT).unlink(missing_ok=True)  # that of another configuration
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
-        config.save(config_file)
+        config.without_alpha(experiment.alpha).save(config_file)
     state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title, observe)
     if config is not None:
         freeze_scales(prepared.model)
@@ -208,6 +212,10 @@ def finetune(
     with replaced_whole(folder / MODEL_FILE) as temporary:
         prepared.model.save(temporary)
     return state
+
+
+def _load_complete(path: Path, experiment: Experiment) -> BitConfig:
+    return BitConfig.load(path).with_alpha(experiment.alpha)
 
 
 class Workbench:
@@ -225,7 +233,6 @@ class Workbench:
     def __init__(self, experiment: Experiment, observer: Observer | None = None) -> None:
         self.experiment = experiment
         self._observer = observer
-        self.layers = describe_network(experiment.spec)
         self._network: ReusableNetwork | None = None
         self._alphas: dict[str, str] = {}
 
@@ -235,13 +242,12 @@ class Workbench:
         A quantized network is valid until the next one is prepared.
         """
         experiment = self.experiment
+        config = None if config is None else config.with_alpha(experiment.alpha)
         is_trained = isinstance(experiment.weights, Path) and is_quantized_checkpoint(experiment.weights)
         if config is None or is_trained:
             keras.utils.set_random_seed(experiment.seed)
-            return prepare_network(
-                experiment.spec, config, experiment.alpha, experiment.weights, experiment.dataset, experiment.seed
-            )
-        alphas = config.alphas(experiment.alpha)
+            return prepare_network(experiment.network, config, experiment.weights, experiment.dataset, experiment.seed)
+        alphas = config.alphas()
         if self._network is None or alphas != self._alphas:
             keras.utils.set_random_seed(experiment.seed)
             self._network, self._alphas = reusable_network(experiment, alphas), alphas
@@ -259,20 +265,19 @@ class Workbench:
             epochs: epochs of fine-tuning; 0 only calibrates.
         """
         experiment, test = self.experiment, self.experiment.dataset.test
-        scales = "float" if config is None else config.scales(experiment.alpha)
         prepared = self.prepare(config)
+        scales = "float" if prepared.config is None else prepared.config.scales
         calibrated = evaluate(experiment.benchmark, prepared.model, test)
         finetuned, state = None, FitState()
         if epochs:
-            is_observed = self._observer is not None and config is not None
-            observe = self._observer(prepared.model, folder) if is_observed else lambda epoch: None
+            observe = _ignore if self._observer is None or config is None else self._observer(prepared.model, folder)
             state = finetune(experiment, prepared, folder, epochs, f"{name} {scales}", observe)
             finetuned = evaluate(experiment.benchmark, prepared.model, test)
         result = Result(
             name,
             scales,
-            size_in_bits(self.layers, config),
-            None if config is None else average_bits(self.layers, config),
+            experiment.network.size(config).total_bits,
+            None if config is None else average_bits(experiment.network.layers, config),
             calibrated,
             finetuned,
             state.epoch,
@@ -292,11 +297,10 @@ def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = 
         experiment: network, weights and kind of scales.
         alphas: kind of scales by layer, where it is not the experiment's.
     """
-    spec = experiment.spec
-    float_network = load_float_network(spec, experiment.weights)
-    check_fits(experiment.dataset, float_network)
-    widths = reference_config(describe_network(spec)).with_alphas(alphas or {})
-    return ReusableNetwork(quantize_model(float_network, widths, experiment.alpha, spec.placement), experiment.recipe)
+    network = load_float_network(experiment.network, experiment.weights)
+    check_fits(experiment.dataset, network.model)
+    widths = network.reference().with_alphas(alphas or {}).with_alpha(experiment.alpha)
+    return ReusableNetwork(network.quantize(widths), experiment.recipe)
 
 
 def compare(
@@ -311,11 +315,3 @@ def compare(
         bench.finetune_and_score(name, config, folder / name, epochs if config is not None else 0)
         for name, config in configs
     ]
-
-
-def size_in_bits(layers: Sequence[LayerShape], config: BitConfig | None) -> int:
-    """Return a network's size; a float one has 32 bits everywhere."""
-    if config is not None:
-        return network_size(layers, config).total_bits
-    elements = sum(layer.elements for layer in layers if layer.kind != WEIGHTS)
-    return FLOAT_BITS * (elements + sum(layer.kernel_parameters + layer.bias_parameters for layer in layers))

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from po2quant.archives import read_npz
 from po2quant.benchmark import Recipe, Split
 from po2quant.compat import build_loss_and_metrics
-from po2quant.files import replaced_whole, write_csv
+from po2quant.files import one_line, replaced_whole, write_csv
+from po2quant.fixed_point import check_scales
 from po2quant.network import slot_quantizers, weight_quantizers
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.runs.names import BEST_WEIGHTS, CHECKPOINT, EPOCHS_CSV, TENSORBOARD_FOLDER
@@ -25,7 +26,10 @@ from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_ex
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.schedules import rising_cosine
+from po2quant.weight_files import BIT_WIDTH, FROZEN_SCALE, load_weights
 
+STATE, LARGEST_STATE = "state", 64 * 2**20
+"""What a checkpoint calls a run's state, and how many bytes it takes beside the variables, at most."""
 DAMPED_BITS = 4
 """Widest weights whose oscillations are damped."""
 
@@ -198,7 +202,7 @@ def fit(
         writer.flush()
     line.update(epochs)
     if (folder / BEST_WEIGHTS).exists():
-        model.load_weights(folder / BEST_WEIGHTS)
+        load_weights(model, folder / BEST_WEIGHTS)
     return state
 
 
@@ -211,20 +215,61 @@ def save_weights(model: keras.Model, path: Path) -> None:
 def _save_checkpoint(model: keras.Model, state: FitState, path: Path) -> None:
     arrays = {f"variable_{index}": variable.numpy() for index, variable in enumerate(_variables(model))}
     with replaced_whole(path) as temporary:
-        np.savez(temporary, state=np.array(json.dumps(dataclasses.asdict(state))), **arrays)
+        np.savez(temporary, **{STATE: np.array(json.dumps(dataclasses.asdict(state)))}, **arrays)
 
 
 def _load_checkpoint(model: keras.Model, path: Path) -> FitState:
-    variables = _variables(model)
+    """Return the state in a checkpoint, and give the model its values once all of them are known to fit."""
+    what = f"checkpoint {path} is damaged or of another network"
+    variables = {f"variable_{index}": variable for index, variable in enumerate(_variables(model))}
+    declared = {name: (tuple(variable.shape), np.dtype(variable.dtype)) for name, variable in variables.items()}
+
+    def check(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        if name != STATE and declared.get(name) != (shape, dtype):
+            raise ValueError(f"{name!r} must be {declared.get(name, 'absent')}. Received: {(shape, dtype)}")
+
+    expected = sum(dtype.itemsize * math.prod(shape) for shape, dtype in declared.values())
+    arrays = read_npz(path, check, expected + LARGEST_STATE, what)
+    if missing := [name for name in (STATE, *variables) if name not in arrays]:
+        raise ValueError(f"{what}: it lacks {missing[0]!r}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            state = FitState(**json.loads(str(file["state"])))
-            arrays = [file[f"variable_{index}"] for index in range(len(variables))]
-        for variable, array in zip(variables, arrays, strict=True):
-            variable.assign(array)
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"checkpoint {path} is damaged or of another network: {error}") from None
+        state = _parse_state(str(arrays[STATE]))
+        for name, variable in variables.items():
+            _check_value(variable, arrays[name])
+    except ValueError as error:
+        raise ValueError(f"{what}: {one_line(error)}") from None
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
     return state
+
+
+def _parse_state(text: str) -> FitState:
+    try:
+        state = FitState(**json.loads(text))
+        is_valid = all(isinstance(row, dict) and all(map(_is_number, row.values())) for row in state.rows)
+        is_valid &= isinstance(state.rows, list) and _is_number(state.best_value) and type(state.best_epoch) is int
+    except (TypeError, RecursionError):
+        is_valid = False
+    if not is_valid or not -1 <= state.best_epoch < max(len(state.rows), 1):
+        raise ValueError(f"{STATE!r} must be rows of numbers and the best of them. Received: {text}")
+    return state
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_value(variable: keras.Variable, value: np.ndarray) -> None:
+    """Raise ValueError for a value that no run leaves in a variable."""
+    try:
+        if not np.all(np.isfinite(value)):
+            raise ValueError("values must be finite. Received: NaN or infinity")
+        if variable.name == BIT_WIDTH and value != variable.numpy():
+            raise ValueError(f"the width must be {variable.numpy()}. Received: {value}")
+        if variable.name == FROZEN_SCALE:
+            check_scales(value)
+    except ValueError as error:
+        raise ValueError(f"{variable.path}: {error}") from None
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:

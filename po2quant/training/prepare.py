@@ -10,21 +10,19 @@ import numpy as np
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score, Split
 from po2quant.bit_config import FLOAT, BitConfig, flat_bits
-from po2quant.cost import LayerShape, check_covers
+from po2quant.cost import check_covers
 from po2quant.fixed_point import integer_range
 from po2quant.network import (
+    FoldedNetwork,
     QuantizedWeight,
     activation_quantizers,
     calibrate,
-    flat_config,
-    fold_batch_norm,
-    network_layers,
-    quantize_model,
+    fold,
     set_bits,
     weight_quantizers,
 )
 from po2quant.quantizers import AUTO, AUTO_PO2
-from po2quant.runs.weight_files import is_quantized_checkpoint, load_weights
+from po2quant.weight_files import is_quantized_checkpoint, load_weights
 
 CALIBRATION_SAMPLES = 256
 EVALUATION_BATCH_SIZE = 128
@@ -32,8 +30,13 @@ SCALE_TOLERANCE = 1e-6
 """Relative: scales are float32 numbers."""
 
 
-def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
+def resolve_config(name: str, spec: NetworkSpec, network: FoldedNetwork | None = None) -> BitConfig | None:
     """Return the configuration that a name or path stands for; None stands for float.
+
+    Args:
+        name: ``"float"``, ``"mpq"``, ``"flat8"`` or a file.
+        spec: the network.
+        network: its description; None: it is made here if it is needed.
 
     Raises:
         ValueError: for an unknown name, a width outside 4 to 16, a bad file or one of another network.
@@ -42,15 +45,10 @@ def resolve_config(name: str, spec: NetworkSpec) -> BitConfig | None:
         return None
     bits = flat_bits(name)
     if bits is not None:
-        return flat_config(spec.new_network(), bits, spec.placement)
+        return (network or spec.fold()).flat(bits)
     config = BitConfig.load(spec.config_file(name))
-    check_covers(config, describe_network(spec))
+    check_covers(config, (network or spec.fold()).layers)
     return config
-
-
-def describe_network(spec: NetworkSpec) -> list[LayerShape]:
-    """Return the layers that the bit accounting counts."""
-    return network_layers(fold_batch_norm(spec.new_network()), spec.placement)
 
 
 def calibration_inputs(
@@ -106,9 +104,8 @@ class Prepared:
 
 
 def prepare_network(
-    spec: NetworkSpec,
+    network: FoldedNetwork,
     config: BitConfig | None,
-    alpha: str,
     weights: Path | keras.Model,
     dataset: Dataset,
     seed: int = 0,
@@ -117,9 +114,8 @@ def prepare_network(
     """Return a network with weights: float, or quantized and calibrated.
 
     Args:
-        spec: the network.
-        config: widths, None for float.
-        alpha: kind of scales where ``config`` gives none; float networks ignore it.
+        network: the float network.
+        config: widths and kinds of scales of every layer, None for float.
         weights: float weights, or the checkpoint of a quantized run of the same configuration, which
             brings its calibration along; or a float model.
         dataset: calibrates the activations.
@@ -132,54 +128,58 @@ def prepare_network(
     if not isinstance(weights, keras.Model) and is_quantized_checkpoint(weights):
         if config is None:
             raise ValueError(f"{weights} holds a quantized network: --config must name its configuration, not float")
-        model = quantize_model(spec.new_network(), config, alpha, spec.placement, scale_rule=scale_rule)
-        check_fits(dataset, model)
-        load_weights(model, weights)
+        model = _load_quantized(network, config, weights, dataset, scale_rule)
         _check_bits(model, config, weights)
         _check_scales(model, weights)
         return Prepared(model, config, "weights file")
-    model = load_float_network(spec, weights)
-    check_fits(dataset, model)
+    network = load_float_network(network, weights)
+    check_fits(dataset, network.model)
     if config is None:
-        return Prepared(model, None, "none")
-    model = quantize_model(model, config, alpha, spec.placement, scale_rule=scale_rule)
-    x, source = calibration_inputs(dataset, model, seed)
-    calibrate(model, x)
-    return Prepared(model, config, source)
+        return Prepared(network.model, None, "none")
+    return _calibrated(network.quantize(config, scale_rule=scale_rule), config, dataset, seed)
 
 
 def prepare_with_own_scales(
-    spec: NetworkSpec, config: BitConfig, weights: Path | keras.Model, dataset: Dataset, alpha: str, seed: int = 0
+    network: FoldedNetwork, config: BitConfig, weights: Path | keras.Model, dataset: Dataset, seed: int = 0
 ) -> Prepared:
     """Return a calibrated network with float weights, or those of any quantized run whose scales are then left out.
 
     Args:
-        spec: the network.
-        config: widths.
+        network: the float network.
+        config: widths and kinds of scales of every layer.
         weights: a float model, or float or quantized weights.
         dataset: calibrates the activations.
-        alpha: kind of scales of every layer.
         seed: of the calibration samples.
     """
-    config = config.with_alphas(dict.fromkeys(config.layers, alpha))
     if isinstance(weights, keras.Model) or not is_quantized_checkpoint(weights):
-        return prepare_network(spec, config, alpha, weights, dataset, seed)
-    model = quantize_model(spec.new_network(), config, alpha, spec.placement)
+        return prepare_network(network, config, weights, dataset, seed)
+    model = _load_quantized(network, config, weights, dataset)
+    set_bits(model, config)
+    return _calibrated(model, config, dataset, seed)
+
+
+def _load_quantized(
+    network: FoldedNetwork, config: BitConfig, weights: Path, dataset: Dataset, scale_rule: str = "mse"
+) -> keras.Model:
+    model = network.quantize(config, scale_rule=scale_rule)
     check_fits(dataset, model)
     load_weights(model, weights)
-    set_bits(model, config)
+    return model
+
+
+def _calibrated(model: keras.Model, config: BitConfig, dataset: Dataset, seed: int) -> Prepared:
     x, source = calibration_inputs(dataset, model, seed)
     calibrate(model, x)
     return Prepared(model, config, source)
 
 
-def load_float_network(spec: NetworkSpec, weights: Path | keras.Model) -> keras.Model:
-    """Return the folded float network with its weights."""
+def load_float_network(network: FoldedNetwork, weights: Path | keras.Model) -> FoldedNetwork:
+    """Return the network itself, with the weights of a file, or the description of a float model in its place."""
     if isinstance(weights, keras.Model):
-        return fold_batch_norm(weights)
-    model = spec.new_network()
-    load_weights(model, weights)
-    return fold_batch_norm(model)
+        return fold(weights, network.placement)
+    load_weights(network.source, weights)
+    network.take_weights()
+    return network
 
 
 def _check_bits(model: keras.Model, config: BitConfig, path: Path) -> None:
@@ -224,7 +224,7 @@ def _is_close(a: np.ndarray | float, b: np.ndarray | float) -> bool:
     return np.allclose(a, b, rtol=SCALE_TOLERANCE, atol=0.0)
 
 
-def _refuse_scales(path: Path, part: str, alpha: str, stored: np.ndarray) -> None:
+def _refuse_scales(path: Path, part: str, alpha: str | None, stored: np.ndarray) -> None:
     is_power_of_two = np.frexp(stored)[0] == 0.5
     kind, shown = ("powers of two", stored) if alpha == AUTO else ("real numbers", stored[~is_power_of_two])
     raise ValueError(

@@ -102,11 +102,10 @@ def test_the_published_goal_gives_the_published_factor(shared):
     import json
 
     from po2quant.benchmark import load_benchmark
-    from po2quant.training.prepare import describe_network
 
     published = json.loads(shared("published_configs/autoqkeras_run_config.json").read_text())["goal"]
     spec = load_benchmark("anomaly_detection").network()[1]
-    layers = describe_network(spec)
+    layers = spec.fold().layers
     of_network = BitsGoal.from_dict(published).of_network(layers)
     known = SearchSpace().values_of_config(BitConfig.load(spec.mpq_config), layers)
     trial_bits = of_network.cost(known)

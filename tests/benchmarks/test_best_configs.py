@@ -115,7 +115,7 @@ def test_totals_are_as_printed(network, totals):
 
 def test_statistics_are_as_printed(network):
     trial, reference = network.expected.trial, network.expected.reference
-    block = " ".join(stats_block(network.layers, network.config).split())
+    block = " ".join(stats_block(network.layers, network.config.with_alpha("auto")).split())
     assert f"trial_size={trial.total_bits} reference_size={reference.total_bits}" in block
     assert f"a_bits={trial.activation_bits}/{reference.activation_bits} (-" in block
     assert f"p_bits={trial.parameter_bits}/{reference.parameter_bits} (-" in block

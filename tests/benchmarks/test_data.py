@@ -1,6 +1,7 @@
 """What the data loaders share: splits of the real archives, and one clear sentence for each wrong path."""
 
 import functools
+import os
 import zipfile
 
 import numpy as np
@@ -104,6 +105,8 @@ def test_missing_path(loader, tmp_path):
     """No path, a missing path, an empty folder and a foreign archive name the accepted files."""
     assert "needs --data-dir with" in complaint(loader.load, None)
     assert "nowhere, which does not exist" in complaint(loader.load, tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe, which is neither a file nor a folder" in complaint(loader.load, tmp_path / "pipe")
     assert "needs --data-dir with" in complaint(loader.load, tmp_path)
     assert "needs --data-dir with" in complaint(loader.load, write_zip(tmp_path / "a.zip", {"a.txt": "a"}))
 

@@ -19,7 +19,9 @@ def task(shared):
 def accuracy(task, config, alpha="auto_po2", **options):
     benchmark, weights, data = task
     _, spec = benchmark.network()
-    prepared = prepare_network(spec, resolve_config(config, spec), alpha, weights, data, **options)
+    widths = resolve_config(config, spec)
+    widths = None if widths is None else widths.with_alpha(alpha)
+    prepared = prepare_network(spec.fold(), widths, weights, data, **options)
     return evaluate(benchmark, prepared.model, data.test).value
 
 

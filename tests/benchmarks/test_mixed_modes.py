@@ -29,14 +29,14 @@ def test_the_mix_is_the_one_that_its_sweep_proposes(benchmark, config):
     mix, rows = BitConfig.load(path), read_csv(path.with_name("mode_sweep.csv"))
     base = resolve_config(config, load_benchmark(benchmark).network()[1])
     assert mix.with_alphas(dict.fromkeys(mix.layers)).layers == base.layers
-    assert mix.alphas("") == {row["layer"]: row["alpha"] for row in rows}
+    assert mix.alphas() == {row["layer"]: row["alpha"] for row in rows}
     rule = mix.provenance["mode_sweep"]
     po2_loss = rule["loss"]["auto_po2"]
     losses = [po2_loss, *(float(row["mix_loss"]) for row in sorted(rows, key=lambda row: int(row["rank"])))]
     limit = min(losses) + rule["share"] * (po2_loss - min(losses))
     count = next(count for count, loss in enumerate(losses) if loss <= limit)
     assert {row["layer"] for row in rows if int(row["rank"]) <= count} == {
-        name for name, alpha in mix.alphas("").items() if alpha == "auto"
+        name for name, alpha in mix.alphas().items() if alpha == "auto"
     }
 
 

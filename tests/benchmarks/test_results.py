@@ -10,8 +10,7 @@ import typer
 from po2quant.benchmark import load_benchmark
 from po2quant.cli import app
 from po2quant.report.results import markdown_tables, read_records
-from po2quant.training.finetune import size_in_bits
-from po2quant.training.prepare import describe_network, resolve_config
+from po2quant.training.prepare import resolve_config
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "best_configs" / "RESULTS.csv"
@@ -62,10 +61,10 @@ def test_scores_stand_beside_the_float_score_of_their_seed(rows):
 @pytest.mark.parametrize(("benchmark", "model"), MODELS)
 def test_sizes_are_those_of_the_configurations(rows, benchmark, model):
     spec = load_benchmark(benchmark).network(model)[1]
-    layers = describe_network(spec)
+    network = spec.fold()
     for config in ("float", *CONFIGS):
         sizes = {row["size_bits"] for row in rows if (row["model"], row["config"]) == (model, config)}
-        assert sizes == {str(size_in_bits(layers, resolve_config(config, spec)))}
+        assert sizes == {str(network.size(resolve_config(config, spec, network)).total_bits)}
 
 
 def test_commands_are_commands_of_today(rows):

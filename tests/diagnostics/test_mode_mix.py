@@ -39,9 +39,9 @@ def mix(network, config):
 def test_the_configuration_names_the_scales_of_every_layer(mix, config):
     real = ["conv", "activation_1"]
     assert mix.real_layers == tuple(real)
-    assert mix.config.alphas("learned_po2") == {name: AUTO if name in real else PO2 for name in config.layers}
+    assert mix.config.alphas() == {name: AUTO if name in real else PO2 for name in config.layers}
     assert mix.config.with_alphas(dict.fromkeys(config.layers)).layers == config.layers
-    assert mix.config.scales(PO2) == MIXED
+    assert mix.config.scales == MIXED
     assert (mix.config.name, mix.config.provenance["note"]) == ("flat4-mixed", "kept")
     assert BitConfig.from_json(mix.config.to_json()) == mix.config
 
@@ -58,7 +58,7 @@ def test_lines_say_what_was_found(mix):
 
 def test_powers_of_two_everywhere_where_nothing_else_is_better(network, config):
     mix = propose_mix(sweep(config, {}, (0.1,)), network, config)
-    assert mix.real_layers == () and mix.config.scales(AUTO) == PO2
+    assert mix.real_layers == () and mix.config.scales == PO2
     assert mix.rescaling.multiplied_values == 0
     assert mix.lines()[-1] == "proposed: powers of two everywhere, since real scales win nothing"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from refusals import complaint
 
@@ -73,6 +73,7 @@ def test_settling_finds_channels_of_any_size():
 
 
 @given(programs, st.integers(0, 999))
+@example(layer(25710222, "linear"), 0)  # a bias of the smallest integer of its width
 def test_jammed_biases_give_the_same_outputs(program, seed):
     operation = program.operations[0]
     bias = jammed_bias(operation, program.tensor["x"].format, program.tensor["y"].format)

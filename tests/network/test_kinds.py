@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 from networks import noise, randomize
 
-from po2quant.deploy.from_keras import BUILDERS
+from po2quant.deploy.from_keras import OPERATIONS
 from po2quant.network import fold_batch_norm
 from po2quant.network.kinds import ALIASES, FUNCTIONS, KINDS, Form, Kind, Role, activation_of, is_weighted, kernel_of
 
@@ -36,12 +36,13 @@ def one_layer(kind: Kind) -> keras.Model:
     return randomize(keras.Model(inputs, layer([inputs, inputs] if kind.role in (Role.SUM, Role.JOIN) else inputs)))
 
 
-def test_every_integer_operation_of_the_table_has_a_builder_and_every_builder_a_row():
-    assert {kind.operation for kind in KINDS} - {None} == set(BUILDERS)
+def test_every_integer_operation_is_in_the_table_unless_an_activation_or_a_second_quantizer_makes_it():
+    made_otherwise = {"LookUpTable", "Requantize"}
+    assert {kind.operation for kind in KINDS} - {""} == set(OPERATIONS) - made_otherwise
 
 
 def test_kinds_without_an_operation_are_inputs_functions_or_gone():
-    without = {kind.role for kind in KINDS if kind.operation is None}
+    without = {kind.role for kind in KINDS if not kind.operation}
     assert without == {Role.INPUT, Role.FUNCTION, Role.NORMALIZATION, Role.TRANSPARENT}
 
 

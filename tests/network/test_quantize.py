@@ -28,9 +28,9 @@ from po2quant.network import (
     place_quantizers,
     quantize_model,
     set_bits,
-    weight_layer_names,
     weight_quantizers,
 )
+from po2quant.network.graph import read_graph
 from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
 
 SIXTEEN_BITS_TOLERANCE = 1e-3
@@ -74,7 +74,7 @@ def small_net(activation: str | None = None) -> keras.Model:
 def random_config(model: keras.Model, seed: int, kernels=(2, 4, 7, 8, 16), biases=(8, 16, 31)) -> BitConfig:
     rng = np.random.default_rng(seed)
     folded = fold_batch_norm(model)
-    bits = {name: LayerBits(int(rng.choice(kernels)), int(rng.choice(biases))) for name in weight_layer_names(folded)}
+    bits = {name: LayerBits(int(rng.choice(kernels)), int(rng.choice(biases))) for name in read_graph(folded).weighted}
     bits |= {slot.name: LayerBits(activation=int(rng.choice(kernels))) for slot in place_quantizers(folded)}
     return BitConfig(bits, f"random {seed}")
 
@@ -174,7 +174,7 @@ def test_small_widths_are_exact_in_float32_too():
     model = residual_net()
     folded = fold_batch_norm(model)
     slots = [slot.name for slot in place_quantizers(folded)]
-    config = BitConfig.flat(weight_layer_names(folded), slots, 4, bias_bits=8)
+    config = BitConfig.flat(read_graph(folded).weighted, slots, 4, bias_bits=8)
     check_against_evaluation_by_hand(quantized(model, config), config, noise(model, seed=2), requantized=False)
 
 

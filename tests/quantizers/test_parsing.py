@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 from refusals import refusal
 
 from po2quant.quantizers import get_quantizer, parse_quantizer_call, quantized_bits, quantized_bits_featuremap
@@ -111,6 +112,43 @@ REFUSED_ARGUMENTS = [
     ("quantized_bits(8,8,1,1,alpha='auto_po2',min_po2_exponent='a')", "min_po2_exponent"),
 ]
 
+REFUSED_ARGUMENTS += [
+    (f"quantized_bits(8,0,{name}={value})", f"{name}=")
+    for name, values in {
+        "qnoise_factor": ("1e400", "-1e400", "-0.1", "1.5", "'1'", "None", "[1.0]", "[]"),
+        "keep_negative": ("'no'", "''", "2", "-1", "None", "0.5", "[]", "(1,)"),
+        "symmetric": ("'no'", "2", "None", "[]"),
+        "use_stochastic_rounding": ("'no'", "2", "None"),
+        "use_ste": ("'no'", "2", "None"),
+        "use_variables": ("'no'", "2", "None"),
+        "clipped_gradient": ("'no'", "2", "None"),
+        "integer": ("0.5", "1e400", "10000", "9" * 300),
+        "alpha": ("1e400", "-1e400", "[1.0, 1e999]", "['1']", "[]", "[[1], [2, 3]]", "1" + "0" * 400),
+        "scale_axis": ("10", "-9", "0.0", "True", "[0, 'a']", "1" + "0" * 100),
+        "var_name": ("1", "['a']"),
+        "min_po2_exponent": ("0.0", "True", "[1]", "200"),
+        "max_po2_exponent": ("0.0", "True", "-200"),
+        "scale_rule": ("'best'", "1", "['mse']"),
+        "elements_per_scale": ("1", "'a'"),
+    }.items()
+    for value in values
+]
+REFUSED_ARGUMENTS += [
+    (f"quantized_bits(8,0,alpha='{alpha}',{name}={value})", f"{name}=")
+    for alpha, name, value in (
+        ("auto", "post_training_scale", "1e400"),
+        ("auto", "post_training_scale", "-1.0"),
+        ("auto", "post_training_scale", "['a']"),
+        ("learned_po2", "log2_threshold", "1e400"),
+        ("learned_po2", "log2_threshold", "'a'"),
+    )
+]
+REFUSED_ARGUMENTS += [
+    (f"quantized_bits_featuremap(8,{name}={value})", f"{name}=")
+    for name, value in (("momentum", "'a'"), ("momentum", "1e400"), ("momentum", "None"), ("scale_axis", "0.0"))
+]
+REFUSED_ARGUMENTS += [(f"quantized_bits(8,{name}=1)", f"'{name}'") for name in ("name", "dtype", "trainable", "kwargs")]
+
 ATTACKS = [
     "__import__('os').system('touch evaluated')",
     "quantized_bits(bits=open('evaluated','w'))",
@@ -206,6 +244,16 @@ def test_any_text_is_read_or_refused_in_one_line(text):
         assert "\n" not in str(error)
     else:
         assert isinstance(quantizer, (quantized_bits, quantized_bits_featuremap))
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), text=st.sampled_from([text for text, *_ in PRINTED]))
+def test_a_changed_text_is_read_or_refused_in_one_line(seed, text):
+    changed = mutated(text.encode(), np.random.default_rng(seed)).decode("utf-8", "surrogateescape")
+    try:
+        assert isinstance(get_quantizer(changed), (quantized_bits, quantized_bits_featuremap))
+    except ValueError as error:
+        assert "\n" not in str(error) and len(str(error)) < 700
 
 
 def test_none_and_callables_pass():

@@ -82,7 +82,7 @@ def test_a_folder_that_text_cannot_name_is_refused_before_it_is_made(tmp_path, p
 
 def test_a_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"needs a folder where files can be written\. Received: .*file is none"):
+    with pytest.raises(ValueError, match=r"a folder where they can be written\. Received: .*file is none"):
         RunFolder(tmp_path / "file" / "run", ASKED)
 
 
@@ -110,7 +110,7 @@ def holder(tmp_path):
 def test_a_second_process_is_told_who_works_in_the_folder(holder, tmp_path):
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     expected = rf"is being worked on by process {holder.pid} on .* since 20.* \(-c .*run\)"
-    for attempt in (RunFolder, lambda *arguments: check_usable(tmp_path / "run", resume=True)):
+    for attempt in (RunFolder, check_usable):
         with pytest.raises(ValueError, match=expected):
             attempt(tmp_path / "run", {"command": "finetune"}, True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from refusals import complaint, refusal
+from typer.testing import CliRunner
 
+from po2quant import cli
+from po2quant.bit_config import POWERS_OF_TWO
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS
 from po2quant.runs.request import (
     MatrixRequest,
@@ -28,7 +32,7 @@ WIDTHS = {"kernel_bits": (3, 4), "bias_bits": (8,), "activation_bits": (6, 9)}
 FULL = {
     "finetune": NetworkRequest(**SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3),
     "search": SearchRequest(**SHARED, **WIDTHS, max_trials=5, epochs=2, retrain_epochs=4, informed=False, max_kib=61.5),
-    "matrix": MatrixRequest(**SHARED, configs=("mpq", "flat5"), alphas=("auto",), epochs=1),
+    "matrix": MatrixRequest(**SHARED | {"alpha": "auto_po2"}, configs=("mpq", "flat5"), alphas=("auto",), epochs=1),
 }
 """Every field has another value than its default."""
 
@@ -39,7 +43,35 @@ def test_a_request_is_read_as_it_was_written(command, tmp_path):
     for name, request in (("full", full), ("plain", plain)):
         request.save(tmp_path / name)
         assert read_request(tmp_path / name) == request
-    assert all(getattr(full, field.name) != getattr(plain, field.name) for field in dataclasses.fields(full))
+    same = {field.name for field in dataclasses.fields(full) if getattr(full, field.name) == getattr(plain, field.name)}
+    assert same == ({"alpha"} if command == "matrix" else set())  # a matrix has alphas
+
+
+@pytest.mark.parametrize("command", FULL)
+def test_its_command_asks_for_the_same(command, monkeypatch):
+    """What only a record says, the name of a cell's configuration, is no part of a command."""
+    asked = dataclasses.replace(FULL[command], **({"config_name": None} if command == "finetune" else {}))
+    seen = []
+
+    def check(request, *arguments):
+        seen.append(request)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(cli.networks, "begin", check)
+    monkeypatch.setattr(cli.search, "begin", check)
+    monkeypatch.setattr(cli.matrix, "check", check)
+    for request in (asked, type(asked)()):
+        program, *words = shlex.split(request.command())
+        assert program == "po2quant"
+        CliRunner().invoke(cli.app, words)
+        assert seen.pop() == request
+
+
+def test_the_command_of_a_worker_names_code_and_leaves_the_rest_to_the_record(tmp_path):
+    words = ["po2quant", "search", "--role", "worker", "--output-dir", str(tmp_path)]
+    assert FULL["search"].worker_words(tmp_path) == words
+    mine = dataclasses.replace(FULL["search"], benchmark="mine:TASK")
+    assert mine.worker_words(tmp_path) == [*words, "--benchmark", "mine:TASK"]
 
 
 def test_a_file_without_a_version_is_read_as_before_there_were_any(tmp_path):
@@ -56,7 +88,8 @@ RIGHT = {
     "retrain_epochs": [3],
     "max_kib": [3, 1.5],
     "informed": [True],
-    "configs": [["a"]],
+    "configs": [[], ["a"]],
+    "alphas": [[]],
 }
 
 
@@ -121,7 +154,8 @@ def test_a_damaged_file_is_named(text, tmp_path):
 
 
 def test_a_folder_without_a_request_is_told_since_when_there_is_one(tmp_path):
-    assert "since version 0.2" in complaint(read_request, tmp_path)
+    message = complaint(read_request, tmp_path)
+    assert "must be a run folder" in message and "since version 0.2" in message
 
 
 @pytest.mark.parametrize("command", ["finetune", "search"])
@@ -135,6 +169,15 @@ def test_a_run_says_all_of_the_network_in_it(command, tmp_path):
     config_name = {"finetune": "b", "search": "mpq"}[command]
     changes = {"weights": tmp_path, "config": str(tmp_path / BEST_CONFIG), "config_name": config_name}
     assert found == NetworkRequest(**shared | changes)
+    assert network_of_run(tmp_path, POWERS_OF_TWO) == found
+
+
+def test_real_scales_are_refused_where_there_must_be_shifts(tmp_path):
+    NetworkRequest(alpha="auto").save(tmp_path)
+    for name in (BEST_CONFIG, BEST_WEIGHTS):
+        (tmp_path / name).touch()
+    assert network_of_run(tmp_path).alpha == "auto"
+    assert "made with alpha='auto'" in complaint(network_of_run, tmp_path, POWERS_OF_TWO)
 
 
 def test_code_that_a_file_alone_names_is_not_trusted(tmp_path):
@@ -149,6 +192,6 @@ def test_code_that_a_file_alone_names_is_not_trusted(tmp_path):
 def test_a_request_is_made_and_read_without_tensorflow(tmp_path):
     FULL["search"].save(tmp_path)
     code = "import sys; from pathlib import Path; from po2quant.runs.folder import check_usable, read_request; "
-    code += f"read_request(Path({str(tmp_path)!r})); check_usable(Path({str(tmp_path)!r}), True); "
+    code += f"folder = Path({str(tmp_path)!r}); check_usable(folder, read_request(folder), resume=True); "
     code += "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,6 +15,7 @@ from keras_tuner.engine.trial import TrialStatus
 from search_chief import leave, tuner_at
 
 from po2quant.compat import keras_tuner_service
+from po2quant.runs.roles import THIS_MACHINE
 from po2quant.search import distributed
 from po2quant.search.authentication import TokenCheck, make_token, read_token, signed_stub
 from po2quant.search.distributed import REQUEST_BYTES, ChiefService
@@ -46,7 +47,7 @@ class Search:
         self.chief, self._processes = ChiefService(self.tuner, folder / "workers"), NoProcesses()
         (folder / "workers").mkdir()
         self.token = make_token(folder / "workers")
-        arguments = (self.chief, distributed.THIS_MACHINE, self.token, self._processes)
+        arguments = (self.chief, THIS_MACHINE, self.token, self._processes)
         self.thread = threading.Thread(target=distributed._serve, args=arguments, daemon=True)
         self.thread.start()
         while not hasattr(self._processes, "address"):

@@ -20,9 +20,10 @@ from search_chief import leave, tuner_at
 from search_process import EPOCHS, KILL_FILE, command, experiment, search_settings
 
 from po2quant.compat import keras_tuner_service
+from po2quant.runs.roles import check_options
 from po2quant.search import distributed, worker
 from po2quant.search.authentication import make_token, read_token, signed_stub
-from po2quant.search.distributed import ChiefService, LocalWorkers, check_options, run_distributed_search
+from po2quant.search.distributed import ChiefService, LocalWorkers, run_distributed_search
 from po2quant.search.oracle import SeededOracle
 from po2quant.search.run import run_search
 from po2quant.search.settings import SearchSettings
@@ -111,7 +112,9 @@ def test_the_best_configuration_and_its_weights_are_those_of_the_best_row(finish
     assert best.provenance["trial"] == row["trial_id"]
     assert len(list((folder / "trials").glob("*/best.weights.h5"))) == 3
     of_tiny = experiment(weights)
-    model = prepare_network(of_tiny.spec, best, "auto_po2", folder / "best.weights.h5", of_tiny.dataset).model
+    model = prepare_network(
+        of_tiny.network, best.with_alpha("auto_po2"), folder / "best.weights.h5", of_tiny.dataset
+    ).model
     compile_model(model, of_tiny.recipe)
     logs = validation_logs(model, Pipeline(of_tiny.dataset.validation), of_tiny.recipe)
     assert logs["accuracy"] == pytest.approx(float(row["metric"]), abs=1e-6)

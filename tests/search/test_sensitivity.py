@@ -9,7 +9,7 @@ from po2quant.benchmark import Split
 from po2quant.network import activation_quantizers, calibrate, flat_config, quantize_model, slot_quantizers
 from po2quant.search.sensitivity import load_sensitivities, save_sensitivities, sensitivity_sweep
 from po2quant.search.space import SearchSpace, config_from_values, parts_of
-from po2quant.training.prepare import calibration_inputs, describe_network, load_float_network
+from po2quant.training.prepare import calibration_inputs, load_float_network
 
 LOSS = "sparse_categorical_crossentropy"
 SPACE = SearchSpace(kernel=(3, 8), bias=(4, 16), activation=(3, 4, 8))
@@ -22,8 +22,8 @@ class Setting:
 
     def __init__(self, digits, data, weights):
         self.spec = digits.network("ds_cnn")[1]
-        self.float_network = load_float_network(self.spec, weights)
-        self.layers = describe_network(self.spec)
+        self.float_network = load_float_network(self.spec.fold(), weights).model
+        self.layers = self.spec.fold().layers
         self.choices = {
             f"{layer.name}.{part}": getattr(SPACE, part) for layer in self.layers for part in parts_of(layer)
         }

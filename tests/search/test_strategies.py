@@ -1,6 +1,7 @@
 """The table of strategies: each one searches by the problem alone, the same trials for the same seed."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,18 @@ def test_hyperband_refuses_a_limit_that_it_would_not_heed():
     limited = dataclasses.replace(PROBLEM, goal=Goal.of_size(LAYERS, max_bits=10**6))
     with pytest.raises(ValueError, match=r"hyperband must have no limit of the cost\. Received: limit=1000000"):
         STRATEGIES[HYPERBAND](limited)
+
+
+def test_the_strategy_of_the_documentation_searches(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
+    example = text.partition("```python\n")[2].partition("\nrun_search(")[0]
+    monkeypatch.setitem(STRATEGIES, "narrow_first", None)  # which is undone
+    exec(example, {})
+    assert SearchSettings(7, 1, "narrow_first").strategy == "narrow_first"
+    trials = trials_of("narrow_first", tmp_path)
+    costs = [PROBLEM.goal.cost(values) for values in trials]
+    assert trials[:3] == SPACE.flat_values(LAYERS)
+    assert costs[3:] == sorted(costs[3:]) and len(trials) == 7
 
 
 def test_an_unknown_strategy_is_refused():

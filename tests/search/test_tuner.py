@@ -8,14 +8,14 @@ import search_process
 
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ACTIVATION, ForgivingFactor, network_size, reference_config
-from po2quant.runs.weight_files import load_weights
 from po2quant.search import SearchSettings, SearchSpace, run_search, trial
 from po2quant.search.oracle import SeededOracle
 from po2quant.search.strategies import BAYESIAN, INFORMED, RANDOM
 from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.fit import compile_model, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
-from po2quant.training.prepare import calibration_inputs, describe_network, prepare_network
+from po2quant.training.prepare import calibration_inputs, prepare_network
+from po2quant.weight_files import load_weights
 
 
 def search(digits, data, weights, folder, trials=3, **changes):
@@ -43,7 +43,7 @@ def finished(digits, digits_data, digits_weights, tmp_path_factory):
 
 
 def test_the_score_is_the_metric_times_the_forgiving_factor(digits, finished):
-    layers = describe_network(digits.network()[1])
+    layers = digits.network()[1].fold().layers
     reference = network_size(layers, reference_config(layers)).total_bits
     folder, result = finished
     assert [row.status for row in result.log.rows] == ["completed"] * 3
@@ -65,12 +65,16 @@ def test_a_trial_in_the_shared_graph_equals_a_freshly_built_network(digits, digi
     spec = digits.network()[1]
     last = result.log.rows[-1]
     config = BitConfig.load(folder / "trials" / last.trial_id / "config.json")
-    fresh = prepare_network(spec, config, "auto_po2", digits_weights, digits_data).model
+    fresh = prepare_network(spec.fold(), config.with_alpha("auto_po2"), digits_weights, digits_data).model
     compile_model(fresh, digits.recipe)
     train_epoch(fresh, Pipeline(digits_data.train), digits.recipe, 0, seed=0)
     assert validation_logs(fresh, Pipeline(digits_data.validation), digits.recipe)["accuracy"] == last.metric
     for got, want in zip(_network_weights(result.tuner._training.network.model), _network_weights(fresh), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def _prepare(digits, config, weights, data):
+    return prepare_network(digits.network()[1].fold(), config.with_alpha("auto_po2"), weights, data).model
 
 
 def _network_weights(model):
@@ -81,7 +85,7 @@ def test_the_best_configuration_and_its_weights_are_kept(digits, digits_data, fi
     folder, result = finished
     best = result.best_config("digits-ds_cnn")
     assert best.provenance["trial"] == result.log.best().trial_id
-    model = prepare_network(digits.network()[1], best, "auto_po2", folder / "best.weights.h5", digits_data).model
+    model = _prepare(digits, best, folder / "best.weights.h5", digits_data)
     compile_model(model, digits.recipe)
     logs = validation_logs(model, Pipeline(digits_data.validation), digits.recipe)
     assert logs["accuracy"] == pytest.approx(result.log.best().metric, abs=1e-6)
@@ -108,7 +112,7 @@ def test_a_trial_is_calibrated_with_fewer_inputs_where_activations_are_large(
     digits, digits_data, digits_weights, monkeypatch, shrinkage, count
 ):
     network = reusable_network(Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)).model
-    layers = describe_network(digits.network()[1])
+    layers = digits.network()[1].fold().layers
     elements = sum(layer.elements for layer in layers if layer.kind == ACTIVATION)
     monkeypatch.setattr(trial, "CALIBRATION_VALUES", int(256 * elements / shrinkage))
     inputs = trial.trial_inputs(digits_data, network, seed=0)
@@ -150,20 +154,9 @@ def test_a_logged_trial_is_not_run_again_though_the_oracle_had_not_heard_of_it(t
 def test_a_trial_that_breaks_off_leaves_the_weights_of_the_best(digits, digits_data, digits_weights, tmp_path):
     selection = scripted(0.5, np.nan, 0.01)
     search(digits, digits_data, digits_weights, tmp_path, selection=selection)
-    model = prepare_network(
-        digits.network()[1],
-        BitConfig.load(tmp_path / "trials" / "0" / "config.json"),
-        "auto_po2",
-        tmp_path / "best.weights.h5",
-        digits_data,
-    ).model
-    first = prepare_network(
-        digits.network()[1],
-        BitConfig.load(tmp_path / "trials" / "0" / "config.json"),
-        "auto_po2",
-        tmp_path / "trials" / "0" / "best.weights.h5",
-        digits_data,
-    ).model
+    config = BitConfig.load(tmp_path / "trials" / "0" / "config.json")
+    model = _prepare(digits, config, tmp_path / "best.weights.h5", digits_data)
+    first = _prepare(digits, config, tmp_path / "trials" / "0" / "best.weights.h5", digits_data)
     for got, want in zip(_network_weights(model), _network_weights(first), strict=True):
         np.testing.assert_array_equal(got, want)
     assert not (tmp_path / "trials" / "1" / "best.weights.h5").exists()

@@ -33,6 +33,7 @@ from po2quant.integer.operations import (
     LookUpTable,
     MaxPooling,
     Multiply,
+    Operation,
     Requantize,
     Reshape,
     Tensor,
@@ -92,6 +93,14 @@ def every_operation() -> Program:
     return Program("every", listed, ("x",), operations, (Output("y", SOFTMAX), Output("flat")))
 
 
+def program_of(operation: Operation, x: Tensor, y: Tensor) -> Program:
+    return Program("p", (x, y), ("x",), (operation,), (Output("y"),))
+
+
+def tensor(name: str, *shape: int, format: FixedPointFormat = X) -> Tensor:
+    return Tensor(name, shape, format)
+
+
 def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the JSON data and the arrays of a program file."""
     with np.load(path) as stored:
@@ -110,6 +119,7 @@ INJECTIONS = (
     '"; system(1); //',
     "${name}$",
     "x" * 10_000,
+    "\\" * 250,
     "\x00\x1b[2J\ud800",
     "../../evil",
 )
@@ -201,7 +211,7 @@ def exercise(program: Program, folder: Path) -> None:
             work()
     for path in folder.glob("*.[ch]"):
         text = path.read_text(encoding="ascii")
-        assert "system(" not in text and "constructor" not in text
+        assert "\n    ,\n" not in text and "system(" not in text and "constructor" not in text
         assert set(re.findall(r"#include \S+", text)) <= INCLUDES
     if importlib.util.find_spec("onnx"):
         with refused():

@@ -11,9 +11,8 @@ from po2quant.search.space import config_from_values
 from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
-from po2quant.training.prepare import describe_network
 
-LAYERS = describe_network(experiment(None).spec)
+LAYERS = experiment(None).network.layers
 
 
 def tuner_at(folder, trials=3, kind=BitWidthTuner):

@@ -15,6 +15,7 @@ import numpy as np
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Recipe, Split, accuracy_score, validation_accuracy
 from po2quant.network import Placement
+from po2quant.runs.roles import CHIEF, WORKER
 from po2quant.search import SearchSettings, distributed, worker
 from po2quant.search.strategies import BAYESIAN
 from po2quant.training.finetune import Experiment
@@ -67,9 +68,9 @@ def command(role: str, weights: Path, folder: Path, *arguments: object) -> list[
 def main(role, weights, folder, *arguments):
     Path(folder).with_name(f"pid-{os.getpid()}").touch()
     weights, folder = Path(weights), Path(folder)
-    if role == distributed.CHIEF:
+    if role == CHIEF:
         trials, workers = map(int, arguments)
-        of_worker = command(distributed.WORKER, weights, folder)
+        of_worker = command(WORKER, weights, folder)
         distributed.run_distributed_search(
             experiment(weights), folder, search_settings(trials), workers=workers, worker_command=of_worker
         )

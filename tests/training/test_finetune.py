@@ -1,15 +1,18 @@
 """Fine-tuning a configuration: what a run folder may be resumed with."""
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from po2quant.benchmark import Dataset
-from po2quant.network import weight_quantizers
+from po2quant.benchmark import Dataset, NetworkSpec
+from po2quant.cli import app
+from po2quant.network import folding, graph, weight_quantizers
 from po2quant.runs.names import BEST_CONFIG
-from po2quant.training.finetune import Experiment, compare, size_in_bits, train_float
-from po2quant.training.prepare import describe_network, resolve_config
+from po2quant.training.finetune import Experiment, compare, train_float
+from po2quant.training.prepare import resolve_config
 
 
 @pytest.fixture
@@ -58,8 +61,8 @@ def test_the_saved_network_is_frozen(experiment, tmp_path):
 
 
 def test_a_float_network_has_32_bits_everywhere(experiment):
-    layers = describe_network(experiment.spec)
-    assert size_in_bits(layers, None) == 32 * sum(
+    layers = experiment.network.layers
+    assert experiment.network.size(None).total_bits == 32 * sum(
         layer.kernel_parameters + layer.bias_parameters + (layer.elements if layer.kind != "weights" else 0)
         for layer in layers
     )
@@ -75,3 +78,37 @@ def test_an_unknown_alpha_or_model_is_named(digits, digits_data):
         Experiment(digits, "ds_cnn", digits_data, alpha="po2")
     with pytest.raises(ValueError, match="must be one of ds_cnn"):
         Experiment(digits, "vgg", digits_data)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count what making a network costs: builds of the float model, foldings and readings of a graph."""
+    calls = Counter()
+
+    def count(owner, name):
+        function = getattr(owner, name)
+
+        def counting(*arguments):
+            calls[name] += 1
+            return function(*arguments)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    for owner, name in ((NetworkSpec, "new_network"), (folding, "lower"), (graph, "_read")):
+        count(owner, name)
+    return calls
+
+
+@pytest.mark.parametrize("epochs", ["0", "1"])
+def test_the_command_builds_folds_and_reads_a_network_once(counted, digits_weights, tmp_path, epochs):
+    options = ["--weights", str(digits_weights), "--epochs", epochs, "--output-dir", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, ["finetune", "--benchmark", "digits", *options])
+    assert result.exit_code == 0, result.output
+    assert counted == {"new_network": 1, "lower": 1, "_read": 3}  # the float, the folded and the quantized network
+
+
+def test_a_float_network_that_is_trained_first_is_built_once_more(counted, tmp_path):
+    options = ["--config", "flat8", "--epochs", "1", "--output-dir", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, ["finetune", "--benchmark", "search_process:TASK", *options])
+    assert result.exit_code == 0, result.output
+    assert counted == {"new_network": 2, "lower": 1, "_read": 3}

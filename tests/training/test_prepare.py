@@ -10,7 +10,6 @@ from po2quant.benchmark import Dataset, Split
 from po2quant.network import activation_quantizers, freeze_scales, weight_quantizers
 from po2quant.training.prepare import (
     calibration_inputs,
-    describe_network,
     evaluate,
     load_float_network,
     prepare_network,
@@ -23,9 +22,13 @@ def spec(digits):
     return digits.network()[1]
 
 
+def of_width(name, spec):
+    return resolve_config(name, spec).with_alpha("auto_po2")
+
+
 def test_flat_configurations_have_one_width_and_31_bit_biases(spec):
     config = resolve_config("flat6", spec)
-    names = {layer.name for layer in describe_network(spec) if layer.kind in ("weights", "activation")}
+    names = {layer.name for layer in spec.fold().layers if layer.kind in ("weights", "activation")}
     assert set(config.layers) == names
     assert {bits.kernel or bits.activation for bits in config.layers.values()} == {6}
     assert {bits.bias for bits in config.layers.values()} == {31, None}
@@ -78,11 +81,11 @@ def test_calibration_draws_on_training_data_and_says_where_there_are_none(spec, 
 
 
 def test_a_trained_checkpoint_brings_its_calibration_along(digits, spec, digits_data, digits_weights, tmp_path):
-    config = resolve_config("flat8", spec)
-    fresh = prepare_network(spec, config, "auto_po2", digits_weights, digits_data)
+    config = of_width("flat8", spec)
+    fresh = prepare_network(spec.fold(), config, digits_weights, digits_data)
     fresh.model.save_weights(tmp_path / "q.weights.h5")
     test_only = Dataset("digits", "subset", digits_data.test)
-    loaded = prepare_network(spec, config, "auto_po2", tmp_path / "q.weights.h5", test_only)
+    loaded = prepare_network(spec.fold(), config, tmp_path / "q.weights.h5", test_only)
     assert (fresh.calibration, loaded.calibration) == ("train", "weights file")
     ranges = [[quantizer.range for _, quantizer in activation_quantizers(each.model)] for each in (fresh, loaded)]
     assert ranges[0] == ranges[1]
@@ -90,39 +93,39 @@ def test_a_trained_checkpoint_brings_its_calibration_along(digits, spec, digits_
 
 
 def test_a_checkpoint_of_other_widths_is_refused(spec, digits_data, digits_weights, tmp_path):
-    prepared = prepare_network(spec, resolve_config("flat8", spec), "auto_po2", digits_weights, digits_data)
+    prepared = prepare_network(spec.fold(), of_width("flat8", spec), digits_weights, digits_data)
     prepared.model.save_weights(tmp_path / "q.weights.h5")
     with pytest.raises(ValueError, match="kernel of conv2d has 8 bits, not 4"):
-        prepare_network(spec, resolve_config("flat4", spec), "auto_po2", tmp_path / "q.weights.h5", digits_data)
+        prepare_network(spec.fold(), of_width("flat4", spec), tmp_path / "q.weights.h5", digits_data)
     with pytest.raises(ValueError, match="holds a quantized network"):
-        prepare_network(spec, None, "auto_po2", tmp_path / "q.weights.h5", digits_data)
+        prepare_network(spec.fold(), None, tmp_path / "q.weights.h5", digits_data)
 
 
 @pytest.mark.parametrize("factor", [1.0 + 2.0**-23, 1.5])
 def test_a_scale_that_is_no_power_of_two_is_refused_by_tensor_and_value(
     spec, digits_data, digits_weights, tmp_path, factor
 ):
-    config, path = resolve_config("flat8", spec), tmp_path / "q.weights.h5"
-    model = prepare_network(spec, config, "auto_po2", digits_weights, digits_data).model
+    config, path = of_width("flat8", spec), tmp_path / "q.weights.h5"
+    model = prepare_network(spec.fold(), config, digits_weights, digits_data).model
     freeze_scales(model)
     kernel = next(weight for weight in weight_quantizers(model) if weight.part == "kernel")
     scales = kernel.quantizer._frozen_scale.numpy()
     scales[..., 0] *= np.float32(factor)
     kernel.quantizer._frozen_scale.assign(scales)
     model.save_weights(path)
-    message = refusal(prepare_network, spec, config, "auto_po2", path, digits_data)
+    message = refusal(prepare_network, spec.fold(), config, path, digits_data)
     assert f"kernel of {kernel.layer.name}" in message and f"{scales.flat[0]:.9g}" in message
 
 
 def test_data_of_another_shape_are_refused(spec, digits_weights):
     other = Dataset("photos", "subset", Split(np.zeros((2, 32, 32, 3), "float32"), np.zeros(2, "int32")))
     with pytest.raises(ValueError, match=r"photos does not fit .* shape \(8, 8, 1\). Received: \(32, 32, 3\)"):
-        prepare_network(spec, None, "auto_po2", digits_weights, other)
+        prepare_network(spec.fold(), None, digits_weights, other)
 
 
 def test_16_bit_digits_predict_as_float_ones(spec, digits_data, digits_weights):
-    model = load_float_network(spec, digits_weights)
-    prepared = prepare_network(spec, resolve_config("flat16", spec), "auto_po2", digits_weights, digits_data)
+    model = load_float_network(spec.fold(), digits_weights).model
+    prepared = prepare_network(spec.fold(), of_width("flat16", spec), digits_weights, digits_data)
     expected, got = (np.argmax(each.predict(digits_data.test.x, verbose=0), 1) for each in (model, prepared.model))
     assert np.mean(expected == got) > 0.99
     assert {weight.quantizer.bits for weight in weight_quantizers(prepared.model)} == {16, 31}

@@ -107,7 +107,7 @@ def prepare(experiment: Experiment, cell: Cell) -> tuple[keras.Model, np.ndarray
     keras.utils.set_random_seed(experiment.seed)
     spec = experiment.spec
     is_random = cell.start == RANDOM_START
-    model = _random_network(experiment) if is_random else load_float_network(spec, experiment.weights)
+    model = _random_network(experiment) if is_random else load_float_network(spec.fold(), experiment.weights).model
     check_fits(experiment.dataset, model)
     inputs, _ = calibration_inputs(experiment.dataset, model, experiment.seed)
     if cell.rule.alpha is None:

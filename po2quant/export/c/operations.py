@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -242,9 +242,9 @@ class Calls:
         """Write an array, and return its type."""
         kind = kind or short_name(dtype)
         self.constant_bytes += values.size * dtype.itemsize
-        self.constants.append(
-            f"static const {kind} {name}[{values.size}] = {{\n{_lines(map(str, values.tolist()))}}};\n"
-        )
+        texts = {value: str(value) for value in np.unique(values).tolist()}
+        lines = _lines(list(map(texts.__getitem__, values.tolist())))
+        self.constants.append(f"static const {kind} {name}[{values.size}] = {{\n{lines}}};\n")
         return kind
 
 
@@ -317,7 +317,7 @@ def _contiguous(sizes: Sequence[int]) -> list[int]:
     return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
 
 
-def _index(strides: Iterable[int]) -> str:
+def _index(strides: Sequence[int]) -> str:
     parts = [f"i{axis} * {step}" if step > 1 else f"i{axis}" for axis, step in enumerate(strides) if step]
     return " + ".join(parts) or "0"
 
@@ -337,14 +337,12 @@ def _parenthesized(value: int) -> str:
     return f"({value})" if value < 0 else str(value)
 
 
-def _lines(items: Iterable[str]) -> str:
-    """Return items with commas, as many a line as fit."""
-    lines: list[list[str]] = [[]]
-    length = 0
-    for item in items:
-        if length + len(item) + 2 > LINE_LENGTH - 4:
-            lines.append([])
-            length = 0
-        lines[-1].append(item)
-        length += len(item) + 2
-    return "".join(f"    {', '.join(line)},\n" for line in lines)
+def _lines(items: Sequence[str]) -> str:
+    """Return items with commas, as many a line as fit, at least one."""
+    ends = np.cumsum(np.fromiter(map(len, items), np.int64, len(items)) + len(", "))
+    lines, start, reached = [], 0, 0
+    while start < len(items):
+        end = max(int(np.searchsorted(ends, reached + LINE_LENGTH - len("    "), "right")), start + 1)
+        lines.append(f"    {', '.join(items[start:end])},\n")
+        start, reached = end, int(ends[end - 1])
+    return "".join(lines)

@@ -14,6 +14,7 @@ import numpy as np
 
 from po2quant.export.c.operations import tensor_dtype
 from po2quant.export.c.source import TRACE_MACRO, CSource
+from po2quant.integer.checks import shown
 from po2quant.integer.interpreter import Arrays
 
 COMPILER = "gcc"
@@ -119,7 +120,7 @@ def _samples(source: CSource, names: Sequence[str], arrays: Sequence[np.ndarray]
         low, high = array.min(initial=0), array.max(initial=0)
         if array.dtype.kind not in "iu" or low < format.min_int or high > format.max_int:
             raise ValueError(
-                f"input {name!r} must be integers in [{format.min_int}, {format.max_int}]. "
+                f"input {shown(name)} must be integers in [{format.min_int}, {format.max_int}]. "
                 f"Received: {array.dtype.name} from {low} to {high}"
             )
         samples[field] = array

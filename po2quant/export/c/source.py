@@ -16,6 +16,7 @@ from string import Template
 from po2quant.export.c.arena import Buffer, plan_arena
 from po2quant.export.c.kernels import PRELUDE
 from po2quant.export.c.operations import Calls, patch_bytes, tensor_dtype
+from po2quant.files import replaced_whole
 from po2quant.integer.checks import shown
 from po2quant.integer.operations import LINEAR, Reshape, Tensor
 from po2quant.integer.program import Program
@@ -164,7 +165,8 @@ def write_c(program: Program, folder: str | os.PathLike, name: str, pack: bool =
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
-        (folder / file).write_text(text, encoding="ascii")
+        with replaced_whole(folder / file) as temporary:
+            temporary.write_text(text, encoding="ascii")
     header, source, main = (folder / file for file in texts)
     return CSource(program, name, header, source, main, network.arena.size_bytes, network.calls.constant_bytes)
 

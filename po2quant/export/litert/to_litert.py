@@ -14,6 +14,7 @@ import numpy as np
 from po2quant.export.exchange import check_8_bits
 from po2quant.export.litert.litert_file import LiteRTFile, Scale
 from po2quant.fixed_point import FixedPointFormat, magnitude_bits
+from po2quant.integer.checks import shown
 from po2quant.integer.operations import (
     LINEAR,
     NO_PADDING,
@@ -78,7 +79,7 @@ def to_litert(program: Program, path: str | os.PathLike) -> None:
     """
     program = settle_constant_channels(program)
     for tensor in program.tensors:
-        check_8_bits(f"tensor {tensor.name!r}", tensor.format.bit_width)
+        check_8_bits(f"tensor {shown(tensor.name)}", tensor.format.bit_width)
     _Writer(program).write(Path(path))
 
 
@@ -176,7 +177,7 @@ class _Writer:
             max(high + max(term, 0) for (_, high), term in terms),
         )
         if lowest < INT32.min or highest > INT32.max:
-            raise ValueError(f"sums of {name!r} must fit 32 bits for LiteRT. Received: {lowest} to {highest}")
+            raise ValueError(f"sums of {shown(name)} must fit 32 bits for LiteRT. Received: {lowest} to {highest}")
         integers = np.ascontiguousarray(kernel.integers.transpose(order).astype(np.int8))
         return (
             self._file.constant(f"{name}/kernel", integers, Scale(kernel.exponents, axis=axis)),
@@ -193,7 +194,7 @@ class _Writer:
         finer = dataclasses.replace(x.format, exponent=x.format.exponent - spare_bits)
         if format.exponent < finer.exponent:
             raise ValueError(
-                f"output of average {name!r} must have an exponent of at least {finer.exponent} for LiteRT, "
+                f"output of average {shown(name)} must have an exponent of at least {finer.exponent} for LiteRT, "
                 f"{spare_bits} below its input's. Received: {format.exponent}"
             )
         wide = self._new(f"{name}/wide", x.shape, finer, np.int16, 0)
@@ -213,7 +214,9 @@ class _Writer:
         """Add a sum or product of two tensors."""
         operation, _, places, format, shape = step
         if len(places) != 2:
-            raise ValueError(f"operation {operation.name!r} must have 2 inputs for LiteRT. Received: {len(places)}")
+            raise ValueError(
+                f"operation {shown(operation.name)} must have 2 inputs for LiteRT. Received: {len(places)}"
+            )
         activation = _fused(operation.activation, format)
         kind = "ADD" if isinstance(operation, Add) else "MUL"
         return self._operator(kind, operation.name, places, shape, format, fusedActivationFunction=activation)
@@ -318,9 +321,9 @@ def _filled(operation: Weighted) -> Weights:
     LiteRT's kernels stop at -127.
     """
     kernel = operation.kernel
-    check_8_bits(f"kernel of {operation.name!r}", kernel.bit_width)
+    check_8_bits(f"kernel of {shown(operation.name)}", kernel.bit_width)
     if kernel.integers.min(initial=0) == INT8.min:
-        raise ValueError(f"kernel of {operation.name!r} must be in [-127, 127] for LiteRT. Received: -128")
+        raise ValueError(f"kernel of {shown(operation.name)} must be in [-127, 127] for LiteRT. Received: -128")
     largest = np.abs(kernel.integers).reshape(-1, kernel.exponents.size).max(axis=0)
     places = np.array([7 - integer.bit_length() if integer else 0 for integer in largest.tolist()])
     return Weights(kernel.integers << places, kernel.exponents - places, 8)
@@ -335,13 +338,13 @@ def _rounded_bias(operation: Weighted, exponents: np.ndarray, output_exponent: i
     largest = max(map(abs, rounded))
     if largest > INT32.max:
         raise ValueError(
-            f"bias of {name!r} must fit 32 bits in units of its products for LiteRT. "
+            f"bias of {shown(name)} must fit 32 bits in units of its products for LiteRT. "
             f"Received: {largest.bit_length() + 1} bits"
         )
     if any(a != b and e > output_exponent for a, b, e in zip(exact, rounded, exponents.tolist(), strict=True)):
         raise ValueError(
-            f"bias of {name!r} must not be finer than its products for LiteRT, as the output is: use fewer bits for "
-            "the output or more for the kernel. Received: a finer bias"
+            f"bias of {shown(name)} must not be finer than its products for LiteRT, as the output is: use fewer bits "
+            "for the output or more for the kernel. Received: a finer bias"
         )
     return np.array(rounded, np.int64)
 
@@ -365,7 +368,8 @@ def _pooling_options(operation: Pooling, image: Shape) -> dict[str, int]:
     padding = _named_padding(operation.padding, image, operation.window, operation.strides)
     if padding is None:
         raise ValueError(
-            f"padding of pooling {operation.name!r} must be 'same' or 'valid' for LiteRT. Received: {operation.padding}"
+            f"padding of pooling {shown(operation.name)} must be 'same' or 'valid' for LiteRT. "
+            f"Received: {operation.padding}"
         )
     rows, columns = operation.window
     return _strides(operation.strides) | {"padding": padding, "filterHeight": rows, "filterWidth": columns}

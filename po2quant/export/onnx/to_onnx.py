@@ -10,6 +10,7 @@ import numpy as np
 
 from po2quant.export.exchange import check_8_bits, float32_scales, inexact_in_float32
 from po2quant.export.onnx.graph import OnnxGraph, channels_first, first, write_onnx
+from po2quant.integer.checks import shown
 from po2quant.integer.operations import Tensor, Weights
 from po2quant.integer.program import Program
 
@@ -54,7 +55,7 @@ class _Pairs:
     def quantize(self, graph: OnnxGraph, value: str, tensor: Tensor) -> None:
         """Add the pair of a tensor, after a ``Clip`` where its range is narrower than its type's."""
         format, name, shape = tensor.format, tensor.name, first(tensor.shape)
-        check_8_bits(f"tensor {name!r}", format.bit_width)
+        check_8_bits(f"tensor {shown(name)}", format.bit_width)
         kind: Any = np.int8 if format.signed else np.uint8
         scales = float32_scales(format.exponent, format.bit_width)
         if (format.min_int, format.max_int) != (np.iinfo(kind).min, np.iinfo(kind).max):
@@ -74,7 +75,7 @@ class _Pairs:
         scales = float32_scales(weights.exponents, weights.bit_width)
         if integers.ndim == 1:
             return graph.constant(name, (integers * scales.astype(np.float64)).astype(np.float32))
-        check_8_bits(f"weights {name!r}", weights.bit_width)
+        check_8_bits(f"weights {shown(name)}", weights.bit_width)
         inputs = [
             graph.constant(f"{name}/integers", integers.astype(np.int8)),
             graph.constant(f"{name}/scale", scales),

@@ -154,11 +154,6 @@ class Operation:
         return f"{part} of operation {shown(self.name)}"
 
     @property
-    def mean_pixels(self) -> int | None:
-        """Most pixels of a mean; None: no mean."""
-        return None
-
-    @property
     def kind(self) -> str:
         """What it is, in a word, for people."""
         return type(self).__name__
@@ -191,16 +186,11 @@ class Operation:
             ValueError: where a sum would not fit 64 bits.
         """
         limits = output_limits(output, self.activation)
-        channels = self.channels(formats, output)
-        return plan_of_channels(self.name, channels, output, limits, self.input_shifts(formats), self.mean_pixels)
+        return plan_of_channels(self.name, self.channels(formats, output), output, limits)
 
     def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
         """Return what becomes of the accumulator of each output channel, or of one for all."""
         raise unknown("the plan", self)
-
-    def input_shifts(self, formats: Formats) -> tuple[int, ...]:
-        """Return the places to the left of each input of a sum; of others, none."""
-        return ()
 
     def compute(self, arrays: Arrays, plan: Plan | None, formats: Formats) -> np.ndarray:
         """Return its output, ``(samples, ...)``, as the interpreter has it."""

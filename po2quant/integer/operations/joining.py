@@ -18,9 +18,10 @@ from po2quant.integer.operations.base import (
     Formats,
     Operation,
     Tensor,
+    output_limits,
     own_channels,
 )
-from po2quant.integer.plan import Channel, Plan, plain_channel
+from po2quant.integer.plan import Channel, Plan, plain_channel, plan_of_channels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,16 +50,14 @@ class Elementwise(Operation):
 class Add(Elementwise):
     """Sum of tensors of one rank, shifted to their smallest exponent; axes of size 1 are repeated."""
 
-    def input_shifts(self, formats: Formats) -> tuple[int, ...]:
-        """Return the places of each input to the smallest exponent of all."""
-        exponent = min(format.exponent for format in formats)
-        return tuple(format.exponent - exponent for format in formats)
-
-    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
-        """Return the sum."""
-        shifted = list(zip(formats, self.input_shifts(formats), strict=True))
-        limits = sum(x.min_int << shift for x, shift in shifted), sum(x.max_int << shift for x, shift in shifted)
-        return [plain_channel(limits, min(format.exponent for format in formats))]
+    def plan(self, formats: Formats, output: FixedPointFormat) -> Plan:
+        """Return the shifts of the inputs to their smallest exponent, and of the sum."""
+        exponent = min(x.exponent for x in formats)
+        shifts = tuple(x.exponent - exponent for x in formats)
+        low = sum(x.min_int << shift for x, shift in zip(formats, shifts, strict=True))
+        high = sum(x.max_int << shift for x, shift in zip(formats, shifts, strict=True))
+        limits = output_limits(output, self.activation)
+        return plan_of_channels(self.name, [plain_channel((low, high), exponent)], output, limits, shifts)
 
     def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return the sums."""

@@ -18,11 +18,12 @@ from po2quant.integer.operations.base import (
     Formats,
     Operation,
     Tensor,
+    output_limits,
     own_channels,
     set_fields,
 )
 from po2quant.integer.operations.windows import positions, taps
-from po2quant.integer.plan import Channel, Plan, plain_channel
+from po2quant.integer.plan import Channel, Plan, plain_channel, plan_of_channels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,15 +67,11 @@ class Pooling(Operation):
 class AveragePooling(Pooling):
     """Sum over the window's pixels inside the image, divided by their number, rounded half to even."""
 
-    @property
-    def mean_pixels(self) -> int:
-        """Most pixels of a mean."""
-        return math.prod(self.window)
-
-    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
-        """Return the sum over the whole window."""
-        (x,) = formats
-        return [plain_channel((x.min_int * self.mean_pixels, x.max_int * self.mean_pixels), x.exponent)]
+    def plan(self, formats: Formats, output: FixedPointFormat) -> Plan:
+        """Return the shift of the sum over a whole window, which is divided by its pixels."""
+        (x,), count = formats, math.prod(self.window)
+        channel = plain_channel((x.min_int * count, x.max_int * count), x.exponent)
+        return plan_of_channels(self.name, [channel], output, output_limits(output, self.activation), count=count)
 
     def rounded(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return ``clip(round(sum / 2**output_shift / count))``, half to even."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from po2quant.network.graph import Graph, Node
-from po2quant.network.kinds import Role, activation_name, class_names, is_weighted, kernel_of, kind_of
+from po2quant.network.kinds import Role, activation_name, class_names, is_weighted, kernel_facts, kernel_of
 
 if TYPE_CHECKING:
     from po2quant.network.lowering.context import Context
@@ -55,7 +55,7 @@ def fold_weights(
         ValueError: for weights that are not finite.
     """
     kernel = np.asarray(kernel_of(source), np.float64)
-    channels = kernel.shape[kind_of(source).kernel.channel_axes[0] :]
+    channels = kernel.shape[kernel_facts(source).channel_axes[0] :]
     bias = np.asarray(source.bias, np.float64) if source.use_bias else np.zeros(np.prod(channels))
     if norm is not None:
         mean, variance = (np.asarray(value, np.float64) for value in (norm.moving_mean, norm.moving_variance))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.shared.arrays import Expected
+from benchmarks.shared.budgets import MEMBER_BYTES
 from benchmarks.shared.cache import CACHE_FOLDER, cached
 
 
@@ -37,6 +38,17 @@ def test_made_once(tmp_path):
     cached(tmp_path, "other", EXPECTED, make)
     assert make.calls == 2
     assert sorted(path.name for path in (tmp_path / CACHE_FOLDER).iterdir()) == ["key.npz", "other.npz"]
+
+
+def test_larger_than_other_files(tmp_path):
+    """What is kept may be larger than a file of an archive: the features of all of Speech Commands have 167 MB."""
+    make, size = Maker(), MEMBER_BYTES + 1
+    for _ in range(2):
+        arrays = cached(
+            tmp_path, "key", {"x": Expected("i", (size,), size)}, lambda: make() | {"x": np.ones(size, "i1")}
+        )
+        assert arrays["x"].shape == (size,) and arrays["x"][-1] == 1
+    assert make.calls == 1
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])

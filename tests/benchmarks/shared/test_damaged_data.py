@@ -4,7 +4,9 @@ import functools
 import io
 import json
 import pickle
+import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +113,37 @@ def of_bytes(read):
     return lambda path: read(path.read_bytes(), path.name)
 
 
+def array(values):
+    """Return an array file."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def zip_around(files, name):
+    """Return what packs a content as a member beside others: the zip file itself stays whole."""
+
+    def pack(path, content):
+        write_zip(path, files | {name: content}, zipfile.ZIP_DEFLATED)
+
+    return pack
+
+
+def tar_header(form):
+    """Return the header of a file of a kilobyte."""
+    member = tarfile.TarInfo("a/b")
+    member.size = 1024
+    return member.tobuf(form)
+
+
+def pack_tar_header(path, content):
+    """Write a tar file of a header, with the checksum that fits, and a kilobyte of content."""
+    header = bytearray(content[:512].ljust(512, b"\0"))
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(bytes(header) + bytes(range(256)) * 4 + bytes(10_240))
+
+
 TAR = functools.partial(write_tar, files={"a/b.txt": b"text" * 300, "c" * 120: b"", "d": bytes(700)})
 NOISE = np.random.default_rng(0).integers(-9000, 9000, 4000).astype(np.int16)
 KINDS = {  # name of the file, its content, how it is read
@@ -133,8 +166,38 @@ KINDS = {  # name of the file, its content, how it is read
     "crops, tar": ("vw_coco2014_96.tar.gz", functools.partial(crops, write_tar, "x.tar.gz"), load_persons),
     "speech": ("speech_commands_v2_subset.zip", lambda tmp: speech(tmp / "x.zip").read_bytes(), load_keywords),
 }
-SLOW = {"CIFAR-10", "crops", "crops, tar", "speech"}
+SLOW = {"CIFAR-10", "crops", "crops, tar", "speech", "list of tests", "origin"}
 """Whole data sets, of which fewer damages are tried: their readers are among the others."""
+
+CLIPS = [f"{kind}_id_01_0000000{n}" for n, kind in enumerate(("normal", "anomaly", "normal", "anomaly"))]
+NAMES, FEATURES = array(np.array(CLIPS)), array(np.zeros((4, 200, 128), np.float16))
+PICTURES = {f"{label}/{n}.jpg": jpeg(96, 96, 30 * n) for n in range(4) for label in ("person", "non_person")}
+INNER_KINDS = {  # name of the file, a content in it, how it is packed, how it is read
+    "features": (TEST_FILE, FEATURES, zip_around({"names.npy": NAMES}, "log_mel_db.npy"), load_machines),
+    "names": (TEST_FILE, NAMES, zip_around({"log_mel_db.npy": FEATURES}, "names.npy"), load_machines),
+    "labels, inside": (
+        "mlperf_tiny_ic01.zip",
+        b"a.bin,10,3\nb.bin,10,9\n",
+        zip_around({"a.bin": bytes(3072), "b.bin": bytes(3072)}, "y_labels.csv"),
+        load_images,
+    ),
+    "list of tests": (
+        "person_96.zip",
+        b"person/0.jpg\nnon_person/0.jpg\n",
+        zip_around(PICTURES, "test_list.txt"),
+        load_persons,
+    ),
+    "origin": (
+        "person_96.zip",
+        b'{"rule": "mlperf_tiny", "coco_photos": 8}',
+        zip_around(PICTURES | {"test_list.txt": "person/0.jpg\nnon_person/0.jpg\n"}, "origin.json"),
+        load_persons,
+    ),
+    **{
+        f"tar header {form}": ("a.tar", tar_header(form), pack_tar_header, read_members)
+        for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT)
+    },
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,12 +205,23 @@ def test_damaged_files_end_in_data_or_one_sentence(tmp_path, kind):
     """Flipped bits, wrong sizes, cuts, repeats and noise: never another exception, never two lines."""
     name, build, read = KINDS[kind]
     (tmp_path / "whole").mkdir()
-    whole, path = build(tmp_path / "whole"), write_folder(tmp_path / "data", {name: b""}) / name
-    path.write_bytes(whole)
+    check_damages(tmp_path, kind, name, build(tmp_path / "whole"), Path.write_bytes, read)
+
+
+@pytest.mark.parametrize("kind", INNER_KINDS)
+def test_damage_inside_of_whole_archives(tmp_path, kind):
+    """The same where the checksums of the archive fit: what a hand made, not a disk."""
+    check_damages(tmp_path, kind, *INNER_KINDS[kind])
+
+
+def check_damages(tmp_path, kind, name, whole, pack, read):
+    """Damage a content again and again, pack it and read it."""
+    path = write_folder(tmp_path / "data", {name: b""}) / name
+    pack(path, whole)
     read(path)
     rng, refused = np.random.default_rng(SEED), 0
     for _ in range(DAMAGES // (4 if kind in SLOW else 1)):
-        path.write_bytes(mutated(whole, rng))
+        pack(path, mutated(whole, rng))
         try:
             found = read(path)
         except ValueError as error:

@@ -23,7 +23,9 @@ from po2quant.archives import DAMAGES, memory_budget, open_zip, read_member, rea
 from po2quant.files import one_line
 from po2quant.fixed_point import MAX_SCALE_EXPONENT, check_bits, check_scales
 from po2quant.hdf5 import Array, Group, Hdf5File
-from po2quant.runs.names import BEST_WEIGHTS
+
+BEST_WEIGHTS = "best.weights.h5"
+"""What stands for a run folder."""
 
 FORMS = "a Keras .weights.h5, .keras or .h5 file, or a run folder"
 LARGEST_DEPTH = 32

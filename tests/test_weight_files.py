@@ -13,7 +13,7 @@ from refusals import refusal
 
 from po2quant.network import calibrate, flat_config, freeze_scales, quantize_model
 from po2quant.runs.names import BEST_WEIGHTS
-from po2quant.runs.weight_files import is_quantized_checkpoint, load_weights, read_weight_file
+from po2quant.weight_files import is_quantized_checkpoint, load_weights, read_weight_file
 
 
 def network(units=3, seed=0):

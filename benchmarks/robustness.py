@@ -1,0 +1,6 @@
+"""``python -m benchmarks.robustness``, see :mod:`benchmarks.studies.robustness.command`."""
+
+from benchmarks.studies.robustness.command import main
+
+if __name__ == "__main__":
+    main()

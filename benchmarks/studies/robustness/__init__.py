@@ -1,0 +1,1 @@
+"""Wrong files, wrong options and kills: what becomes of them."""

@@ -1,0 +1,129 @@
+"""A quantized network: its quantizers, their widths, ranges and scales."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+import qkeras
+import tensorflow as tf
+
+from po2quant.bit_config import BitConfig
+from po2quant.network.graph import read_graph
+from po2quant.network.kinds import kernel_of
+from po2quant.network.walk import walk
+from po2quant.quantizers import Quantizer, quantized_bits_featuremap
+
+WEIGHT_QUANTIZERS = {
+    "kernel_quantizer_internal": "kernel",
+    "depthwise_quantizer_internal": "kernel",
+    "bias_quantizer_internal": "bias",
+}
+"""Where QKeras' layers keep the quantizers of their kernel and bias."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizedWeight:
+    """A kernel or bias and its quantizer."""
+
+    layer: keras.layers.Layer
+    part: str
+    variable: keras.Variable
+    quantizer: Quantizer
+
+
+def weight_quantizers(model: keras.Model) -> Iterator[QuantizedWeight]:
+    """Yield every quantized kernel and bias of a model, in network order; the graph of a float model is not read."""
+    if not any(_quantizers_of(layer) for layer in model.layers):
+        return
+    for layer in {node.layer.name: node.layer for node in read_graph(model).nodes}.values():
+        for part, quantizer in _quantizers_of(layer).items():
+            variable = layer.bias if part == "bias" else kernel_of(layer)
+            yield QuantizedWeight(layer, part, variable, quantizer)
+
+
+def _quantizers_of(layer: keras.layers.Layer) -> dict[str, Quantizer]:
+    found = ((part, getattr(layer, name, None)) for name, part in WEIGHT_QUANTIZERS.items())
+    return {part: quantizer for part, quantizer in found if isinstance(quantizer, Quantizer)}
+
+
+def activation_quantizers(model: keras.Model) -> Iterator[tuple[str, Quantizer]]:
+    """Yield name and quantizer of every activation quantizer of a model, in network order."""
+    for node in read_graph(model).nodes:
+        if isinstance(node.layer, qkeras.QActivation) and isinstance(node.layer.activation, Quantizer):
+            yield node.layer.name, node.layer.activation
+
+
+def slot_quantizers(model: keras.Model) -> dict[str, Quantizer]:
+    """Return every quantizer of a model by the name of its slot, weights first."""
+    weights = {f"{weight.layer.name}.{weight.part}": weight.quantizer for weight in weight_quantizers(model)}
+    return weights | {f"{name}.activation": quantizer for name, quantizer in activation_quantizers(model)}
+
+
+def set_bits(model: keras.Model, config: BitConfig) -> None:
+    """Give a quantized model the widths of a configuration; compiled graphs stay valid.
+
+    Weight scales are computed again, even where they were frozen. Static activation ranges belong to a width:
+    calibrate again afterwards.
+
+    Raises:
+        ValueError: where the configuration does not fit the network, or gives a layer another kind of scales than the
+            network has there, which no graph can change.
+    """
+    weights, activations = list(weight_quantizers(model)), dict(activation_quantizers(model))
+    config.check_covers(dict.fromkeys(weight.layer.name for weight in weights), activations)
+    for name, quantizer in [*((weight.layer.name, weight.quantizer) for weight in weights), *activations.items()]:
+        alpha = config.layers[name].alpha
+        if alpha not in (None, quantizer.alpha):
+            raise ValueError(
+                f"configuration {config.name!r} must keep alpha={quantizer.alpha!r} of layer {name!r}: quantize the "
+                f"float model anew for another. Received: alpha={alpha!r}"
+            )
+    for weight in weights:
+        bits = config.kernel_bits if weight.part == "kernel" else config.bias_bits
+        weight.quantizer.bits = bits(weight.layer.name)
+        weight.quantizer.unfreeze()
+    for name, quantizer in activations.items():
+        quantizer.bits = config.activation_bits(name)
+
+
+def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
+    """Set the range of every static activation quantizer, in one pass over ``x``.
+
+    Each quantizer gets the range of least squared error on what reaches it through the quantizers
+    before it, and keeps it (it is frozen), unless its scale is learned, which starts from there.
+
+    Args:
+        model: quantized model.
+        x: inputs, ``(samples, ...)``, one array for each model input; a few hundred samples do. Labels are not used.
+
+    Raises:
+        ValueError: for another number of arrays than the model has inputs.
+    """
+    for node, inputs in walk(model, x):
+        quantizer = getattr(node.layer, "activation", None)
+        if isinstance(quantizer, quantized_bits_featuremap):
+            quantizer.calibrate(inputs[0])
+            quantizer.frozen = not quantizer.is_learned
+
+
+def freeze_scales(model: keras.Model) -> None:
+    """Store every scale that is not stored yet, so that neither further training nor inference computes one.
+
+    A frozen model with powers of two is a fixed-point network: each tensor is integers and exponents.
+
+    Raises:
+        ValueError: for an activation that was neither calibrated nor trained, or has seen nothing but zeros.
+    """
+    for weight in weight_quantizers(model):
+        if not weight.quantizer.frozen:
+            weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))
+    for name, quantizer in activation_quantizers(model):
+        if quantizer.is_static and not quantizer.frozen and quantizer.range == (0.0, 0.0):
+            raise ValueError(
+                f"quantizer {name!r} has no range to freeze: calibrate or train the model, on values that are not all "
+                "zeros there"
+            )
+        quantizer.frozen = True
