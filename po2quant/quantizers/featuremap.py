@@ -11,11 +11,15 @@ import tensorflow as tf
 
 from po2quant import scale as po2
 from po2quant.bit_config import AUTO_PO2, POWERS_OF_TWO
-from po2quant.graphs import shared_graph
 from po2quant.quantizers.base import Quantizer, shown
+from po2quant.quantizers.computations import (
+    largest_value,
+    quantize_by_range,
+    quantize_by_sample,
+    quantize_by_threshold,
+)
 from po2quant.quantizers.formats import Format
-from po2quant.quantizers.functional import before_relu, fake_quantize_per_tensor
-from po2quant.quantizers.learned import learned_quantize_per_tensor
+from po2quant.quantizers.functional import before_relu
 
 SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
 """Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
@@ -167,8 +171,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
                 candidates=CALIBRATION_CANDIDATES,
                 small=po2.is_small(x.shape),
             )
-            largest_value = _largest_value if values.small else _largest_value.in_graph
-            maximum = float(largest_value(x, tf.convert_to_tensor(self._bit_width), values=values))
+            search = largest_value if values.small else largest_value.in_graph
+            maximum = float(search(x, tf.convert_to_tensor(self._bit_width), values=values))
             self.set_range(-maximum if self.signed else 0.0, maximum)
         else:
             minimum, maximum = tf.reduce_min(x), tf.reduce_max(x)
@@ -216,7 +220,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             return self._fixed_point(x)
         bit_width, training = tf.convert_to_tensor(self._bit_width), bool(training)
         if not self.is_static:
-            quantized = _quantize_samples(x, bit_width, values=self.format)
+            quantized = quantize_by_sample(x, bit_width, values=self.format)
         elif self.is_learned:
             quantized = self._quantize_by_threshold(x, bit_width, training)
         else:
@@ -229,7 +233,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         is_fusible = self.alpha == AUTO_PO2 and not self.signed and self.clipped_gradient
         unrectified = before_relu(x) if is_fusible else None
         rectified = unrectified is not None
-        quantized, *moved = _quantize_by_range(
+        quantized, *moved = quantize_by_range(
             unrectified if rectified else x,
             bit_width,
             *self._stored_range(x.dtype),
@@ -246,7 +250,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
 
     def _quantize_by_threshold(self, x: tf.Tensor, bit_width: tf.Tensor, training: bool) -> tf.Tensor:
         frozen, learning = tf.convert_to_tensor(self._frozen), tf.convert_to_tensor(self._learning)
-        quantized, started = _quantize_by_threshold(
+        quantized, started = quantize_by_threshold(
             x,
             bit_width,
             *self._stored_range(x.dtype),
@@ -277,78 +281,3 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             "scale_axis": self.scale_axis,
             "momentum": self.momentum,
         }
-
-
-@shared_graph
-def _largest_value(x: tf.Tensor, bit_width: tf.Tensor, *, values: Format) -> tf.Tensor:
-    """Return the largest value under the power-of-two scale that the rule gives to ``x``, 0 if ``x`` is zero."""
-    limit = values.limits(bit_width, x.dtype)[1] * values.scale_of(x, bit_width)
-    return tf.where(tf.reduce_any(x != 0.0), tf.reshape(limit, ()), 0.0)
-
-
-@shared_graph
-def _quantize_samples(x: tf.Tensor, bit_width: tf.Tensor, *, values: Format) -> tf.Tensor:
-    """Quantize each sample with the scale of its own range."""
-    seen, axes = tf.stop_gradient(x), tuple(range(1, len(x.shape)))
-    minimum, maximum = tf.reduce_min(seen, axes, keepdims=True), tf.reduce_max(seen, axes, keepdims=True)
-    scale, zero_point = values.scale_and_zero_point(minimum, maximum, bit_width)
-    return values.fake_quantize(x, scale, bit_width, zero_point)
-
-
-@shared_graph
-def _quantize_by_range(
-    x: tf.Tensor,
-    bit_width: tf.Tensor,
-    minimum: tf.Tensor,
-    maximum: tf.Tensor,
-    frozen: tf.Tensor,
-    *,
-    values: Format,
-    momentum: float,
-    rectified: bool,
-    training: bool,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return quantized values, and the range: moved towards that of ``x`` (of its ReLU) in training unless frozen."""
-    unknown = tf.equal(minimum, maximum)
-    follows = ~frozen if training else ~frozen & unknown
-    moved = _followed_range(tf.stop_gradient(x), minimum, maximum, follows, momentum, rectified)
-    scale, zero_point = values.scale_and_zero_point(*moved, bit_width)
-    if values.alpha == AUTO_PO2:
-        grid = values.grid(scale, bit_width)
-        return fake_quantize_per_tensor(x, grid, values.clipped_gradient, rectified), *moved
-    return values.fake_quantize(x, scale, bit_width, zero_point), *moved
-
-
-def _followed_range(
-    x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor, follows: tf.Tensor, momentum: float, rectified: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    def observed() -> tuple[tf.Tensor, tf.Tensor]:
-        past = tf.where(tf.equal(minimum, maximum), tf.zeros((), x.dtype), tf.constant(momentum, x.dtype))
-        seen = tf.nn.relu(x) if rectified else x
-        batch = tf.minimum(tf.reduce_min(seen), 0.0), tf.maximum(tf.reduce_max(seen), 0.0)
-        return past * minimum + (1.0 - past) * batch[0], past * maximum + (1.0 - past) * batch[1]
-
-    return tf.cond(follows, observed, lambda: (minimum, maximum))
-
-
-@shared_graph
-def _quantize_by_threshold(
-    x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return quantized values and the threshold, which training starts from the stored range."""
-    minimum, maximum, frozen, threshold, learning = state
-    follows = ~(frozen | learning) & tf.equal(minimum, maximum)
-    known = _followed_range(tf.stop_gradient(x), minimum, maximum, follows, momentum=0.0, rectified=False)
-    scale_of_range, _ = values.scale_and_zero_point(*known, bit_width)
-    started = threshold
-    if training:
-        from_range = values.threshold_of(scale_of_range, bit_width, threshold.dtype)
-        started = tf.where(frozen | learning, threshold, from_range)
-        learning |= ~frozen
-    learned_scale = po2.power_of_two(values.learned_exponent(started, bit_width), x.dtype)
-    scale = tf.where(learning, learned_scale, scale_of_range)
-    # Its value does not matter, only its gradient, which there is while it is learning.
-    threshold = tf.cast(threshold, x.dtype)
-    trained = tf.where(learning, threshold, tf.zeros_like(threshold))
-    grid = values.grid(scale, bit_width)
-    return learned_quantize_per_tensor(x, trained, grid, values.clipped_gradient), started

@@ -12,11 +12,15 @@ import tensorflow as tf
 from po2quant import scale as po2
 from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO
 from po2quant.fixed_point import check_scales
-from po2quant.graphs import shared_graph
 from po2quant.quantizers.base import Quantizer, check_flag, check_numbers, shown
+from po2quant.quantizers.computations import (
+    computed_scale,
+    dithered,
+    learned_scale,
+    quantize_learned_weights,
+    quantize_weights,
+)
 from po2quant.quantizers.formats import MSE_RULE, SCALE_RULES, STOCK_RULE, Format
-from po2quant.quantizers.functional import fake_quantize_per_channel
-from po2quant.quantizers.learned import learned_quantize
 
 AXES = range(-8, 8)
 """Axes of the largest tensors that TensorFlow computes with."""
@@ -276,10 +280,10 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         if not (self.is_learned and self.built):
             return self._scale_by_rule(x)
         threshold, learning = (tf.convert_to_tensor(state) for state in (self._log2_threshold, self._learning))
-        return _learned_scale(x, *self._state(x.dtype), threshold, learning, values=self._format_of(x.shape))
+        return learned_scale(x, *self._state(x.dtype), threshold, learning, values=self._format_of(x.shape))
 
     def _scale_by_rule(self, x: tf.Tensor) -> tf.Tensor:
-        return _computed_scale(x, tf.convert_to_tensor(self._bit_width), values=self._format_of(x.shape))
+        return computed_scale(x, tf.convert_to_tensor(self._bit_width), values=self._format_of(x.shape))
 
     def _format_of(self, shape: tuple[int, ...] | tf.TensorShape) -> Format:
         """Return the format for weights of a shape."""
@@ -311,13 +315,13 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         noise = self._noise(x) if self.use_stochastic_rounding and training else ()
         if not isinstance(self.alpha, str):
             scale = self.format.fixed_scale(tf.convert_to_tensor(self._bit_width), x.dtype)
-            return self._mix(x, self._fixed_point(_dithered(x, scale, *noise)))
+            return self._mix(x, self._fixed_point(dithered(x, scale, *noise)))
         values, state = self._format_of(x.shape), self._state(x.dtype)
         if self.is_learned:
             quantized = self._quantize_by_threshold(x, values, state, noise, bool(training))
         else:
             kept = bool(self.keeps_exponents and training)
-            quantized = _quantize(x, *state, *noise, values=values, kept=kept)
+            quantized = quantize_weights(x, *state, *noise, values=values, kept=kept)
         quantized.set_shape(x.shape)
         return self._mix(x, quantized)
 
@@ -326,7 +330,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
     ) -> tf.Tensor:
         threshold, learning = (tf.convert_to_tensor(state) for state in (self._log2_threshold, self._learning))
         damping = tf.cast(self._damping, x.dtype)
-        quantized, started = _quantize_learned(
+        quantized, started = quantize_learned_weights(
             x, *state, threshold, learning, damping, *noise, values=values, training=training
         )
         if training:
@@ -369,87 +373,3 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             "scale_rule": self.scale_rule,
             "log2_threshold": self._log2_threshold.numpy().tolist() if self.learning else self.log2_threshold,
         }
-
-
-def _dithered(x: tf.Tensor, scale: tf.Tensor, *noise: tf.Tensor) -> tf.Tensor:
-    return x + tf.stop_gradient(scale * noise[0]) if noise else x
-
-
-@shared_graph
-def _computed_scale(x: tf.Tensor, bit_width: tf.Tensor, *, values: Format) -> tf.Tensor:
-    return values.scale_of(x, bit_width)
-
-
-def _stored_or_computed(
-    x: tf.Tensor, bit_width: tf.Tensor, settled: tf.Tensor, stored: tf.Tensor, values: Format
-) -> tf.Tensor:
-    return tf.cond(settled, lambda: stored, lambda: values.scale_of(tf.stop_gradient(x), bit_width))
-
-
-@shared_graph
-def _quantize(
-    x: tf.Tensor,
-    bit_width: tf.Tensor,
-    frozen: tf.Tensor,
-    frozen_scale: tf.Tensor,
-    *noise: tf.Tensor,
-    values: Format,
-    kept: bool,
-) -> tf.Tensor:
-    """Quantize under the frozen scale, which counts even where it is not frozen if ``kept``, or a computed one."""
-    scale = frozen_scale if kept else _stored_or_computed(x, bit_width, frozen, frozen_scale, values)
-    x = _dithered(x, scale, *noise)
-    if values.alpha == AUTO:
-        return values.fake_quantize(x, scale, bit_width)
-    return fake_quantize_per_channel(x, values.grid(scale, bit_width), values.clipped_gradient)
-
-
-def _scale_of_threshold(
-    bit_width: tf.Tensor, frozen: tf.Tensor, frozen_scale: tf.Tensor, threshold: tf.Tensor, values: Format
-) -> tf.Tensor:
-    exponent = values.within_limits(values.learned_exponent(threshold, bit_width))
-    return tf.where(frozen, frozen_scale, po2.power_of_two(exponent, frozen_scale.dtype))
-
-
-@shared_graph
-def _learned_scale(
-    x: tf.Tensor,
-    bit_width: tf.Tensor,
-    frozen: tf.Tensor,
-    frozen_scale: tf.Tensor,
-    threshold: tf.Tensor,
-    learning: tf.Tensor,
-    *,
-    values: Format,
-) -> tf.Tensor:
-    """Return the scale in use outside training: that of ``x`` while none is frozen or learned."""
-    stored = _scale_of_threshold(bit_width, frozen, frozen_scale, threshold, values)
-    return _stored_or_computed(x, bit_width, frozen | learning, stored, values)
-
-
-@shared_graph
-def _quantize_learned(
-    x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return quantized values and the threshold, which training starts from the scale of ``x``."""
-    frozen, frozen_scale, threshold, learning, damping, *noise = state
-    started = threshold
-    if training:
-
-        def start() -> tf.Tensor:
-            scale = values.scale_of(tf.stop_gradient(x), bit_width)
-            return tf.broadcast_to(values.threshold_of(scale, bit_width, threshold.dtype), tf.shape(threshold))
-
-        started = tf.cond(frozen | learning, lambda: threshold, start)
-        scale = _scale_of_threshold(bit_width, frozen, frozen_scale, started, values)
-        learning |= ~frozen
-    else:
-        scale = _learned_scale(x, bit_width, frozen, frozen_scale, threshold, learning, values=values)
-    # Its value does not matter, only its gradient, which there is while it is learning.
-    threshold = tf.cast(threshold, x.dtype)
-    trained = tf.where(learning, threshold, tf.zeros_like(threshold))
-    limits = values.limits(bit_width, x.dtype)
-    quantized = learned_quantize(
-        _dithered(x, scale, *noise), trained, scale, *limits, values.clipped_gradient, damping, values.axes
-    )
-    return quantized, started
