@@ -140,8 +140,9 @@ def experiment_of(
 
     dataset = load_dataset(task, request)
     require_training_data(dataset)
+    model, _ = task.network(request.model)
     return Experiment(
-        task, request.model, dataset, request.alpha, request.weights, request.seed, request.preset, resume, network
+        task, model, dataset, request.alpha, request.weights, request.seed, request.preset, resume, network
     )
 
 

@@ -123,8 +123,11 @@ def prepare_network(
         scale_rule: how weights choose power-of-two exponents.
 
     Raises:
-        ValueError: for weights of another network, or a checkpoint of other widths or kinds of scales.
+        ValueError: for weights of another network, a checkpoint of other widths or kinds of scales, or a configuration
+            that leaves kinds of scales open.
     """
+    if config is not None:
+        config.alphas()  # raises where a kind of scales is open
     if not isinstance(weights, keras.Model) and is_quantized_checkpoint(weights):
         if config is None:
             raise ValueError(f"{weights} holds a quantized network: --config must name its configuration, not float")
