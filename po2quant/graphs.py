@@ -15,36 +15,37 @@ from po2quant.compat import gradient_registry
 
 _GRADIENTS_OF_GRAPHS = ("CustomGradient-", "PartitionedCall-")
 
-
 _shared: dict[Hashable, Callable[..., Any]] = {}
 
 
-def shared_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+class shared_graph:  # noqa: N801  a decorator
     """Make each call of a function within a graph one operation, whose own graph is traced once for all sizes.
 
     Tracing takes a third of a millisecond an operation: a network calls the hundred operations of a quantizer dozens
-    of times, on tensors of other sizes. Eager calls run the function as it is.
+    of times, on tensors of other sizes. Eager calls run the function as it is; :meth:`in_graph` does not.
 
     Args:
         function: pure; takes tensors by position, of which it knows types and ranks but no sizes, and hashable options
             by name. Returns tensors.
     """
 
-    @functools.wraps(function)
-    def call(*tensors: tf.Tensor, **options: Hashable) -> Any:
-        return function(*tensors, **options) if tf.executing_eagerly() else in_graph(*tensors, **options)
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
 
-    def in_graph(*tensors: tf.Tensor, **options: Hashable) -> Any:
-        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
-        signature = tuple(tf.TensorSpec([None] * len(tensor.shape), tensor.dtype) for tensor in tensors)
-        key = (function, signature, tuple(sorted(options.items())))
+    def __call__(self, *tensors: tf.Tensor, **options: Hashable) -> Any:
+        """Call the function in eager mode, else the shared graph."""
+        return (self._function if tf.executing_eagerly() else self.in_graph)(*tensors, **options)
+
+    def in_graph(self, *tensors: tf.Tensor, **options: Hashable) -> Any:
+        """Call the shared graph, in eager mode too: there a hundred operations take Python milliseconds."""
+        inputs = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        signature = tuple(tf.TensorSpec([None] * len(tensor.shape), tensor.dtype) for tensor in inputs)
+        key = (self._function, signature, tuple(sorted(options.items())))
         if key not in _shared:
-            traced = functools.partial(function, **options)
+            traced = functools.partial(self._function, **options)
             _shared[key] = tf.function(traced, input_signature=signature, autograph=False)
-        return _shared[key](*tensors)
-
-    call.in_graph = in_graph
-    return call
+        return _shared[key](*inputs)
 
 
 @contextmanager
