@@ -22,6 +22,7 @@ NAMES = (
     "frozen_network",
     "integer_program",
     "load_benchmark",
+    "load_model",
     "quantize_inputs",
     "quantize_model",
     "quantized_bits",
