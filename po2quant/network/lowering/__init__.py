@@ -14,6 +14,7 @@ from po2quant.network.graph import Graph, Node, read_graph, rebuild
 from po2quant.network.kinds import KINDS, Role, check_supported
 from po2quant.network.lowering.batch_norm import drop_batch_norm
 from po2quant.network.lowering.context import Context
+from po2quant.network.lowering.obstacles import Obstacle
 from po2quant.network.lowering.weighted import lower_weighted
 
 Lowering = Callable[[Node, list[keras.KerasTensor], Context], keras.KerasTensor]
@@ -59,6 +60,27 @@ def lower(graph: Graph) -> Lowered:
     for transfer in context.transfers:
         transfer()
     return Lowered(model, tuple(context.transfers))
+
+
+def obstacles_of(model: keras.Model) -> list[Obstacle]:
+    """Return why a model cannot be quantized, layer by layer; nothing where each of its layers can.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4, 2)), keras.layers.LayerNormalization(name="norm")])
+        >>> [obstacle.layer for obstacle in obstacles_of(model)]
+        ['norm']
+    """
+    try:
+        nodes = read_graph(model).nodes
+    except ValueError as error:
+        return [Obstacle.of(model, str(error))]
+    obstacles = {}
+    for node in nodes:
+        try:
+            check_supported(node.layer)
+        except ValueError as error:
+            obstacles[node.layer.name] = Obstacle.of(node.layer, str(error))
+    return list(obstacles.values())
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
