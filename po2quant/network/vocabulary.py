@@ -234,5 +234,6 @@ def _settle_dtype(config: dict[str, Any]) -> str | None:
 @functools.cache
 def _arguments(cls: type) -> frozenset[str]:
     """Return the names of all arguments that a layer's class, or one that it derives from, takes by name."""
-    signatures = (inspect.signature(base.__init__) for base in cls.__mro__ if base.__init__ is not object.__init__)
+    initializers = (vars(base).get("__init__") for base in cls.__mro__ if base is not object)
+    signatures = (inspect.signature(initializer) for initializer in initializers if initializer is not None)
     return frozenset(name for signature in signatures for name in signature.parameters) | {"input_shape", "batch_shape"}
