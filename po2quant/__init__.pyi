@@ -13,6 +13,7 @@ from .network import flat_config as flat_config
 from .network import fold as fold
 from .network import freeze_scales as freeze_scales
 from .network import quantize_model as quantize_model
+from .network.load import load_model as load_model
 from .quantizers import quantized_bits as quantized_bits
 from .quantizers import quantized_bits_featuremap as quantized_bits_featuremap
 

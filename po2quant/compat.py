@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -36,3 +38,28 @@ def build_loss_and_metrics(model: keras.Model, y_shape: tuple[int | None, ...], 
     for part in (model._compile_loss, model._compile_metrics):
         if part is not None and not part.built:
             part.build(y, predictions)
+
+
+@contextlib.contextmanager
+def without_values() -> Iterator[Callable[[], None]]:
+    """Let variables that are made in the block take no memory, and give what makes their initial values.
+
+    Variables that have got none at the end of the block are of no use.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+    from keras.src.backend.common.variables import initialize_all_variables
+
+    given = False
+
+    def give() -> None:
+        nonlocal given
+        given = True
+
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield give
+        if given:
+            initialize_all_variables()
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", [])

@@ -242,7 +242,7 @@ class Hdf5File:
         if layout[1] == _COMPACT:
             return Array(name, shape, dtype, layout[4:], 0)
         address = int.from_bytes(layout[2:10], "little")
-        if address == _UNDEFINED and math.prod(shape):
+        if address == _UNDEFINED and 0 not in shape:
             raise ValueError(f"{name!r} has no data")
         return Array(name, shape, dtype, None, min(address, self._size))
 

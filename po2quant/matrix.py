@@ -11,6 +11,7 @@ from po2quant.bit_config import FLOAT, BitConfig
 from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.report.results import check_results, merge_records, read_records, result_records
+from po2quant.runs.folder import check_same
 from po2quant.runs.names import EPOCHS_CSV, FLOAT_FOLDER, RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest
 from po2quant.training.finetune import Experiment, Workbench
@@ -33,7 +34,8 @@ def run_matrix(
 
     Raises:
         ValueError: for two configuration files of one name, or a configuration with scales of its own under several
-            alphas, which would share a row, and for results that are no CSV file.
+            alphas, which would share a row, for a cell that was made of another file, and for results that are no CSV
+            file.
     """
     _check_names(request.configs)
     widths_of = {config: resolve_config(config, experiment.spec, experiment.network) for config in request.configs}
@@ -42,14 +44,18 @@ def run_matrix(
     results.parent.mkdir(parents=True, exist_ok=True)
     experiment = dataclasses.replace(experiment, resume=True, folded=experiment.network)
     experiment = experiment.with_float_weights(folder / FLOAT_FOLDER)
+    epochs = experiment.recipe.epochs if request.epochs is None else request.epochs
 
     def run_cell(bench: Callable[[], Workbench], cell: NetworkRequest, score_of_float: float | None) -> float:
         is_float = cell.config == FLOAT
         path = folder / (FLOAT_FOLDER if is_float else f"{cell.name}-{cell.alpha}")
+        check_same(path, cell)
         cell.save(path)
         records = read_records(path / RESULTS_CSV)
         if not records:
-            result = bench().finetune_and_score(cell.config, widths_of.get(cell.config), path, cell.epochs)
+            result = bench().finetune_and_score(
+                cell.config, widths_of.get(cell.config), path, 0 if is_float else epochs
+            )
             if is_float and request.weights is None:
                 result = dataclasses.replace(result, **_training_of(path))
             write_csv(path / RESULTS_CSV, result_records([result], bench().experiment, cell.command(), score_of_float))
@@ -65,7 +71,7 @@ def run_matrix(
         with graphs_released():
             bench = _lazy_bench(dataclasses.replace(experiment, alpha=alpha, folded=experiment.network))
             for config in request.configs:
-                run_cell(bench, request.cell(config=config, alpha=alpha, epochs=request.epochs), float_score)
+                run_cell(bench, request.cell(config=config, alpha=alpha, epochs=epochs), float_score)
 
 
 def _lazy_bench(experiment: Experiment) -> Callable[[], Workbench]:

@@ -112,6 +112,13 @@ def test_what_is_done_is_not_done_again(matrix, experiment, monkeypatch):
     assert read_request(folder / "flat4-auto").alpha == "auto"
 
 
+def test_a_cell_of_another_file_of_that_name_is_not_taken_for_this_one(matrix, experiment, tmp_path):
+    folder, _, _ = matrix
+    resolve_config("flat4", experiment.spec).save(tmp_path / "mpq.json")
+    with pytest.raises(ValueError, match=r"mpq-auto holds another run: config was 'mpq' and is '.*mpq\.json'"):
+        run(experiment, folder, configs=(str(tmp_path / "mpq.json"),), alphas=("auto",))
+
+
 def test_a_missing_cell_alone_is_made(matrix, experiment):
     folder, rows, _ = matrix
     path = folder / "mpq-auto" / RESULTS_CSV

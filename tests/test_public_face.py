@@ -22,6 +22,7 @@ NAMES = (
     "frozen_network",
     "integer_program",
     "load_benchmark",
+    "load_model",
     "quantize_inputs",
     "quantize_model",
     "quantized_bits",
@@ -74,7 +75,7 @@ def saved(tmp_path_factory):
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     network = po2quant.fold(model)
-    quantized = network.quantize(network.flat(8).with_alpha("auto_po2"))
+    quantized = network.quantize(network.flat(8))
     po2quant.calibrate(quantized, keras.random.normal((16, 4), seed=0).numpy())
     po2quant.freeze_scales(quantized)
     path = tmp_path_factory.mktemp("saved") / "network.keras"

@@ -102,15 +102,15 @@ def own_dataset(x: Any, y: Any, validation_data: Any, validation_split: float) -
                 "fit must have validation_data=(x, y), or a validation_split that leaves samples on both sides: the "
                 f"search chooses by samples that it does not train on. Received: validation_split={validation_split}"
             )
-        validation, train = Split(train.x[first:], train.y[first:]), train.head(first)
+        validation, train = _split(np.asarray(x)[first:], np.asarray(y)[first:]), train.head(first)
     return Dataset("data passed to fit", "own", validation, train, validation)
 
 
 def _split(x: Any, y: Any) -> Split:
-    arrays = [np.asarray(part) for part in (x, y)]
+    inputs, targets = arrays = [np.asarray(part) for part in (x, y)]
     if any(array.dtype.kind not in "biuf" or array.ndim == 0 for array in arrays):
         raise ValueError(
             "x and y must be arrays of numbers, samples first. "
             f"Received: {type(x).__name__} and {type(y).__name__} of {', '.join(str(array.dtype) for array in arrays)}"
         )
-    return Split(*arrays)
+    return Split(inputs, targets)

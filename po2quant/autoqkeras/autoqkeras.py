@@ -29,18 +29,19 @@ from po2quant.network import Placement, fold_batch_norm, network_layers, quantiz
 from po2quant.network.quantize import STATIC
 from po2quant.runs.folder import RunFolder
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, EPOCHS_CSV, TRIALS_FOLDER
-from po2quant.runs.weight_files import load_weights
 from po2quant.search.problem import SearchProblem
 from po2quant.search.run import measured_sensitivities
 from po2quant.search.strategies import BAYESIAN, HYPERBAND, INFORMED, STRATEGIES
 from po2quant.search.trial import TrialTraining, trial_inputs
 from po2quant.search.trial_log import TrialRow
 from po2quant.search.tuner import BitWidthTuner
+from po2quant.training.finetune import require_training_data
 from po2quant.training.fit import compile_model, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import check_fits
 from po2quant.training.progress import SILENT, progress_line
 from po2quant.training.reusable import ReusableNetwork
+from po2quant.weight_files import load_weights
 
 CHECKED_SAMPLES = 32
 """Validation samples that show before the search which logs there are."""
@@ -142,7 +143,6 @@ class AutoQKeras:
         self._network_goal = self._goal.of_network(self.layers)
         self.output_dir = free_folder(Path(output_dir)) if overwrite else Path(output_dir)
         self.tuner: BitWidthTuner | None = None
-        self._recipe: Recipe | None = None
 
     def fit(self, x: Any, y: Any, **arguments: Any) -> None:
         """Run the search.
@@ -164,8 +164,9 @@ class AutoQKeras:
         check_fit_arguments(given)
         dataset = own_dataset(x, y, given["validation_data"], given["validation_split"])
         check_fits(dataset, self.model)
-        recipe = self._recipe = self._make_recipe(dataset, given["batch_size"], given["epochs"])
-        self._data = f"passed to fit: {len(dataset.train)} train, {len(dataset.validation)} validation samples"
+        train, validation = require_training_data(dataset)
+        recipe = self._make_recipe(dataset, given["batch_size"], given["epochs"])
+        self._data = f"passed to fit: {len(train)} train, {len(validation)} validation samples"
         with RunFolder(self.output_dir, self._identity(recipe, dataset), resume=True) as folder:
             folder.write_environment(seed=self.seed, data=self._data)
             self._search(dataset, recipe, bool(given["verbose"]) and self.mode != HYPERBAND)
@@ -173,7 +174,8 @@ class AutoQKeras:
     def _search(self, dataset: Dataset, recipe: Recipe, shown: bool) -> None:
         keras.utils.set_random_seed(self.seed)
         network = ReusableNetwork(self._quantize(self._start(), reference_config(self.layers)), recipe)
-        self._objective.read(validation_logs(network.model, Pipeline(dataset.validation.head(CHECKED_SAMPLES)), recipe))
+        _, validation = require_training_data(dataset)
+        self._objective.read(validation_logs(network.model, Pipeline(validation.head(CHECKED_SAMPLES)), recipe))
         samples = trial_inputs(dataset, network.model, self.seed)
         training = TrialTraining(network, dataset, samples, recipe, self._objective)
         problem = SearchProblem(
@@ -199,7 +201,8 @@ class AutoQKeras:
             return keras.models.clone_model(self.model)
 
     def _make_recipe(self, dataset: Dataset, batch_size: int, epochs: int) -> Recipe:
-        rate, steps = self._learning_rate, -(-len(dataset.train) // batch_size)
+        train, _ = require_training_data(dataset)
+        rate, steps = self._learning_rate, -(-len(train) // batch_size)
         return Recipe(
             self.model.loss,
             epochs,
@@ -273,7 +276,7 @@ class AutoQKeras:
     def get_best_config(self) -> BitConfig:
         """Return the widths of the trial of highest score."""
         tuner = self._finished()
-        found, best = tuner.best_config(self.model.name), tuner.log.best()
+        found, (best, *_) = tuner.best_config(self.model.name), tuner.log.ranked()
         facts = {
             "found_by": f"po2quant {type(self).__name__}",
             "alpha": self._quantizers.alpha,
@@ -289,6 +292,6 @@ class AutoQKeras:
         It is compiled for further training; :func:`~po2quant.network.freeze_scales` fixes its scales.
         """
         model = self._quantize(self.model, self.get_best_config())
-        compile_model(model, self._recipe)
+        compile_model(model, self._finished().training.recipe)
         load_weights(model, self.output_dir / BEST_WEIGHTS)
         return model

@@ -32,7 +32,7 @@ LOSSES = ("loss", "crossentropy", "ce")
 LOGS, UP, DOWN = "logs", "up", "down"
 
 PARAMETERS, ACTIVATIONS = "parameters", "activations"
-DEFAULT_GOAL = {
+DEFAULT_GOAL: dict[str, Any] = {
     "type": "bits",
     "params": {
         "delta_p": 8.0,
@@ -83,8 +83,7 @@ class MetricObjective:
         if isinstance(metrics, Mapping):
             raise ValueError(f"metrics must be a list: the network has one output. Received: {metrics!r}")
         listed = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics] * (metrics is not None)
-        first, *others = listed or [ACCURACY[0]]
-        others = tuple(_fresh(metric) for metric in others)
+        first, others = listed[0] if listed else ACCURACY[0], tuple(map(_fresh, listed[1:]))
         names = ["loss", *map(_log_name, others)]
         if any(_direction(metric, names) == LOGS for metric in others):
             raise ValueError(f"metrics must have a function of the logs in first place only. Received: {metrics!r}")
@@ -135,7 +134,8 @@ def _fresh(metric: Any) -> Any:
 
 
 def _log_name(metric: Any) -> str:
-    return metric if isinstance(metric, str) else getattr(metric, "name", None) or getattr(metric, "__name__", "metric")
+    named = getattr(metric, "name", None) or getattr(metric, "__name__", "metric")
+    return metric if isinstance(metric, str) else str(named)
 
 
 def _direction(metric: Any, names: Sequence[str]) -> str | None:
@@ -154,8 +154,9 @@ def _direction(metric: Any, names: Sequence[str]) -> str | None:
             ) from None
     if not callable(metric):
         raise ValueError(f"a metric must be a name, a Keras metric or a function. Received: {metric!r}")
-    if inspect.isfunction(metric) and getattr(keras.metrics, metric.__name__, None) is metric:
-        metric = keras.metrics.get(metric.__name__)
+    name = getattr(metric, "__name__", "")
+    if inspect.isfunction(metric) and getattr(keras.metrics, name, None) is metric:
+        metric = keras.metrics.get(name)
     if isinstance(metric, keras.metrics.Metric):
         return getattr(metric, "_direction", None)
     required = [
@@ -208,11 +209,11 @@ class BitsGoal:
         trade = {name: params[name] for name in ("delta_p", "delta_n", "rate", "stress")}
         if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in trade.values()):
             raise ValueError(f"delta_p, delta_n, rate and stress must be numbers. Received: {trade}")
-        return cls(
-            ForgivingFactor(params["delta_p"] / 100.0, params["delta_n"] / 100.0, params["rate"], params["stress"]),
-            *(check_bits(params[name]) for name in ("ref_bits", "ref_bias_bits", "input_bits", "output_bits")),
-            _check_counted(params["config"] or DEFAULT_GOAL["params"]["config"]),
-        )
+        factor = ForgivingFactor(params["delta_p"] / 100.0, params["delta_n"] / 100.0, params["rate"], params["stress"])
+        names = ("ref_bits", "ref_bias_bits", "input_bits", "output_bits")
+        reference, bias, inputs, outputs = (check_bits(params[name]) for name in names)
+        counted = _check_counted(params["config"] or DEFAULT_GOAL["params"]["config"])
+        return cls(factor, reference, bias, inputs, outputs, counted)
 
     @property
     def reference_widths(self) -> dict[str, int]:
@@ -246,8 +247,8 @@ class BitsGoal:
             ValueError: where nothing counts.
         """
         extra = self.extra_bits(layers)
-        names = ([layer.name for layer in layers if layer.kind == kind] for kind in (WEIGHTS, ACTIVATION))
-        reference = BitConfig.flat(*names, self.reference_bits, self.reference_bias_bits)
+        weighted, quantized = ([layer.name for layer in layers if layer.kind == kind] for kind in (WEIGHTS, ACTIVATION))
+        reference = BitConfig.flat(weighted, quantized, self.reference_bits, self.reference_bias_bits)
         reference_bits = network_size(layers, reference).total_bits + extra
         if reference_bits <= 0:
             raise ValueError(f"config of the goal must count something in this network. Received: {dict(self.counted)}")

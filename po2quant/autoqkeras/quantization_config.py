@@ -86,7 +86,8 @@ class QuantizationConfig:
                 f"quantization_config must have quantizers for {', '.join(PARTS)} and may have {LINEAR}. "
                 f"Received: {', '.join(section for section in config if config[section]) or 'none'}"
             )
-        sections, alphas = {}, {}
+        sections: dict[str, dict[str, int]] = {}
+        alphas: dict[Any, str] = {}
         for section in (*PARTS, *((LINEAR,) if config.get(LINEAR) else ())):
             sections[section] = {}
             for text, declared in config[section].items():
@@ -114,7 +115,7 @@ class QuantizationConfig:
             ValueError: where the bound leaves nothing, or lists a quantizer that the section has not.
         """
         offered = self.sections[section]
-        if isinstance(bound, (list, tuple)):
+        if isinstance(bound, Sequence):
             unknown = [text for text in bound if canonical(text) not in offered]
             if unknown or not bound:
                 raise ValueError(
@@ -153,7 +154,7 @@ def _bits_and_alpha(text: str) -> tuple[int, Any]:
         if len(arguments) > 2 or not set(given) <= {"bits", "integer"}:
             raise ValueError(f"quantized_relu must have no arguments but bits and integer. Received: {text!r}")
         return check_bits(given.get("bits", 8)), _ANY_ALPHA
-    quantizer = get_quantizer(text)
+    quantizer: Any = get_quantizer(text)
     parameters = inspect.signature(QUANTIZERS[name]).parameters
     given = inspect.signature(QUANTIZERS[name]).bind(*arguments, **keywords).arguments
     if any(key not in MEANINGFUL_ARGUMENTS and value != parameters[key].default for key, value in given.items()):
@@ -243,7 +244,7 @@ class Limits:
             raise ValueError(f"limit must be a dictionary of lists [kernel, bias, activation]. Received: {limit!r}")
         self._is_given = limit is not None
         entries = dict(limit or {})
-        default = entries.pop(DEFAULT, None)
+        default: Any = entries.pop(DEFAULT, None)
         default = DEFAULT_LIMIT if default is None else default
         self._default = list(default) if isinstance(default, (list, tuple)) else [default] * len(PARTS)
         _check_entry(DEFAULT, self._default)
@@ -268,11 +269,11 @@ class Limits:
                 if not entry:
                     raise ValueError(f"limit of {pattern!r} must have a bound for layer {site.layer!r}. Received: []")
                 return _Rule(self._bound(entry, site), pattern)
-        if site.has_weights:
-            entry = self._classes.get(site.class_name)
-            filled = None if entry is None else [*entry, *self._default[len(entry) : 2], self._default[-1]][:3]
-        else:
-            filled = self._classes.get(site.class_name) or self._classes.get("Activation")
+        filled = self._classes.get(site.class_name)
+        if not site.has_weights:
+            filled = filled or self._classes.get("Activation")
+        elif filled is not None:
+            filled = [*filled, *self._default[len(filled) : 2], self._default[-1]][:3]
         return _Rule(self._bound(filled, site)) if filled else None
 
     def _bound(self, entry: Sequence, site: Site) -> float | Sequence[str]:
@@ -332,7 +333,9 @@ def search_space(
     """
     searched = _layers_at(model, layer_indexes)
     limits = Limits(limit, [node.layer.name for node in read_graph(model).nodes])
-    slots, groups, is_searched = {}, {}, False
+    slots: dict[str, tuple[int, ...]] = {}
+    groups: dict[str, str] = {}
+    is_searched = False
     for site in find_sites(model, placement, LINEAR in config.sections):
         rule = limits.rule(site) if searched is None or site.layer in searched else None
         if rule is None:
@@ -347,7 +350,8 @@ def search_space(
             "limit and layer_indexes must leave a layer to search. "
             f"Received: limit={limit!r}, layer_indexes={layer_indexes!r}"
         )
-    return SearchSpace(*(config.widths(part) for part in PARTS), slots, groups)
+    kernel, bias, activation = map(config.widths, PARTS)
+    return SearchSpace(kernel, bias, activation, slots, groups)
 
 
 def _layers_at(model: keras.Model, indexes: Iterable[int] | None) -> set[str] | None:

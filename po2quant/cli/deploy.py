@@ -17,7 +17,7 @@ from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOpt
 from po2quant.cli.session import RUNS, begin, load_dataset, say
 from po2quant.runs.folder import check_writable
 from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run
-from po2quant.runs.weight_files import is_quantized_checkpoint
+from po2quant.weight_files import is_quantized_checkpoint
 
 MISMATCH = 1
 

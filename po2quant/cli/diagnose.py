@@ -17,7 +17,7 @@ from po2quant.files import write_csv
 from po2quant.runs.folder import check_writable
 from po2quant.runs.names import FLOAT_FOLDER, PLOTS_FOLDER
 from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run, read_request
-from po2quant.runs.weight_files import is_quantized_checkpoint
+from po2quant.weight_files import is_quantized_checkpoint
 
 SWEEP_CSV, SWEEP_PICTURE, MIXED_CONFIG = "mode_sweep.csv", "mode_sweep.png", "mixed_config.json"
 TRAINED_NOTE = (

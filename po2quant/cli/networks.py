@@ -40,7 +40,7 @@ from po2quant.cli.session import (
 from po2quant.files import read_csv
 from po2quant.runs.names import EPOCHS_CSV, FLOAT_FOLDER, PLOTS_FOLDER
 from po2quant.runs.request import NetworkRequest
-from po2quant.runs.weight_files import is_quantized_checkpoint
+from po2quant.weight_files import is_quantized_checkpoint
 
 if TYPE_CHECKING:
     from po2quant.benchmark import Dataset

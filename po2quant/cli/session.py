@@ -19,7 +19,7 @@ from po2quant.files import write_csv
 from po2quant.runs.folder import RunFolder, check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
-from po2quant.runs.weight_files import is_quantized_checkpoint
+from po2quant.weight_files import is_quantized_checkpoint
 
 if TYPE_CHECKING:
     from po2quant.network import FoldedNetwork
@@ -140,8 +140,9 @@ def experiment_of(
 
     dataset = load_dataset(task, request)
     require_training_data(dataset)
+    model, _ = task.network(request.model)
     return Experiment(
-        task, request.model, dataset, request.alpha, request.weights, request.seed, request.preset, resume, network
+        task, model, dataset, request.alpha, request.weights, request.seed, request.preset, resume, network
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from po2quant.diagnostics.measurement import BIAS, KERNEL, QuantizedTensor
 from po2quant.diagnostics.tensors import quantize, zero_ratio
 from po2quant.fixed_point import integer_range
-from po2quant.runs.weight_files import BIT_WIDTH, FROZEN, FROZEN_SCALE, WeightFile
+from po2quant.weight_files import BIT_WIDTH, FROZEN, FROZEN_SCALE, WeightFile
 
 QUANTIZER_GROUPS = {
     "kernel_quantizer_internal": KERNEL,
@@ -85,7 +85,7 @@ def summarize(file: WeightFile, layer_order: Sequence[str] = ()) -> FileSummary:
     """Return what the weights in a file are like; optimizer state is left out.
 
     Args:
-        file: read by :func:`~po2quant.runs.weight_files.read_weight_file`.
+        file: read by :func:`~po2quant.weight_files.read_weight_file`.
         layer_order: layer names in network order, for files that do not tell it.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from po2quant.runs.names import (
     MODEL_FILE,
     PLOTS_FOLDER,
 )
-from po2quant.runs.weight_files import read_weight_file
+from po2quant.weight_files import read_weight_file, write_checked_model
 
 SHOWN_MEASURES = (
     "update_relative_mean",
@@ -145,11 +146,14 @@ def _rows_of_run(folder: Path, inputs: np.ndarray | Sequence[np.ndarray] | None)
 
     from po2quant.diagnostics.probe import Probe
 
-    file = read_weight_file(folder / MODEL_FILE)
-    try:
-        model = keras.models.load_model(file.path)
-    except Exception as error:  # Keras lets whatever a wrong description causes pass
-        raise ValueError(f"{file.path} holds no network that Keras can load: {one_line(error)}") from error
+    path = folder / MODEL_FILE
+    with tempfile.TemporaryDirectory() as temporary:
+        checked = Path(temporary) / MODEL_FILE
+        write_checked_model(path, checked)
+        try:
+            model = keras.models.load_model(checked)
+        except Exception as error:  # Keras lets whatever a wrong description causes pass
+            raise ValueError(f"{path} holds no network that Keras can load: {one_line(error)}") from error
     return [measure(0, tensor) for tensor in Probe(model, inputs)()]
 
 

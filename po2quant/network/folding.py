@@ -63,14 +63,22 @@ class FoldedNetwork:
         """Return the network with QKeras layers and activation quantizers, and the weights of ``model``.
 
         Args:
-            config: widths and kinds of scales of every layer with weights and every slot.
+            config: widths and kinds of scales of every layer with weights and every slot; where a kind is left open,
+                scales are powers of two.
             activation_scale: as for :func:`quantize_model`.
             scale_rule: as for :func:`quantize_model`.
+
+        Raises:
+            ValueError: where the configuration does not fit the network.
         """
-        return quantize_graph(self.graph, self.slots, config, activation_scale, scale_rule)
+        return quantize_graph(self.graph, self.slots, config.with_alpha(AUTO_PO2), activation_scale, scale_rule)
 
     def take_weights(self) -> None:
-        """Fold the weights that ``source`` has now into ``model``."""
+        """Fold the weights that ``source`` has now into ``model``.
+
+        Raises:
+            ValueError: for weights that are not finite.
+        """
         for transfer in self.transfers:
             transfer()
 

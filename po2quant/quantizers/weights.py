@@ -22,6 +22,11 @@ AXES = range(-8, 8)
 """Axes of the largest tensors that TensorFlow computes with."""
 
 
+def _is_exponent(value: Any) -> bool:
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return is_integer and po2.MIN_EXPONENT <= value <= po2.MAX_EXPONENT
+
+
 def _is_axis(scale_axis: Any) -> bool:
     axes = scale_axis if isinstance(scale_axis, (tuple, list)) else (scale_axis,)
     return scale_axis is None or all(type(axis) is int and axis in AXES for axis in axes)
@@ -119,8 +124,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
                 f"post_training_scale needs alpha='auto', 'auto_po2' or 'learned_po2'. Received: alpha={alpha!r}"
             )
         for name, exponent in (("min_po2_exponent", min_po2_exponent), ("max_po2_exponent", max_po2_exponent)):
-            is_integer = isinstance(exponent, (int, np.integer)) and not isinstance(exponent, bool)
-            if exponent is not None and not (is_integer and po2.MIN_EXPONENT <= exponent <= po2.MAX_EXPONENT):
+            if exponent is not None and not _is_exponent(exponent):
                 limits = f"[{po2.MIN_EXPONENT}, {po2.MAX_EXPONENT}]"
                 raise ValueError(f"{name} must be None or an integer in {limits}. Received: {name}={shown(exponent)}")
         if None not in (min_po2_exponent, max_po2_exponent) and min_po2_exponent > max_po2_exponent:

@@ -52,7 +52,7 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(path)
         try:
-            _check_same(path, asked)
+            check_same(path, asked)
             write_json(path / REQUEST_FILE, _as_json(asked))
         except BaseException:
             self._lock.release()
@@ -104,12 +104,12 @@ def check_usable(path: Path, asked: RunRequest | Mapping[str, Any], resume: bool
             raise ValueError(
                 f"{path} already holds a run: add --resume to go on with it, or choose another --output-dir"
             )
-        _check_same(path, asked)
+        check_same(path, asked)
     elif path.exists() and not all(_is_left_over(entry) for entry in path.iterdir()):
         raise ValueError(f"{path} is not empty and holds no run: choose another --output-dir")
 
 
-def _check_same(path: Path, asked: RunRequest | Mapping[str, Any]) -> None:
+def check_same(path: Path, asked: RunRequest | Mapping[str, Any]) -> None:
     """Raise ValueError where a folder holds a run that was asked for something else."""
     if not (path / REQUEST_FILE).exists():
         return

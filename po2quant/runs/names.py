@@ -1,10 +1,12 @@
 """Names of the files and folders of a run."""
 
+from po2quant.weight_files import BEST_WEIGHTS as BEST_WEIGHTS
+
 REQUEST_FILE, LOCK_FILE, ENVIRONMENT_FILE = "config.json", "run.lock", "env.json"
 """What was asked for, who works on it, and on which machine and data."""
 
 EPOCHS_CSV, DIAGNOSTICS_CSV, CHECKPOINT = "epochs.csv", "diagnostics.csv", "checkpoint.npz"
-BEST_WEIGHTS, BEST_CONFIG, MODEL_FILE = "best.weights.h5", "best_config.json", "model.keras"
+BEST_CONFIG, MODEL_FILE = "best_config.json", "model.keras"
 SCORES_FILE, RESULTS_CSV = "scores.json", "results.csv"
 TRIALS_CSV, SENSITIVITY_CSV, TRIAL_CONFIG = "trials.csv", "sensitivity.csv", "config.json"
 FLOAT_FOLDER, COMPARISON_FOLDER = "float", "comparison"

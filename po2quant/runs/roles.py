@@ -31,8 +31,8 @@ def check_options(workers: int | None, role: str | None, oracle: str | None, out
         raise ValueError("--role chief or worker and --oracle host:port, where the chief listens, must stand together")
     if oracle is not None:
         parse_address(oracle)
-    if role == CHIEF:
-        _check_can_listen(oracle)
+        if role == CHIEF:
+            _check_can_listen(oracle)
     if role == WORKER and output_dir is None:
         raise ValueError("--role worker needs --output-dir: the chief's run folder, on a file system that both share")
 

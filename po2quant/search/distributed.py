@@ -28,7 +28,7 @@ from po2quant.files import write_json
 from po2quant.runs.folder import THREAD_VARIABLES
 from po2quant.runs.roles import THIS_MACHINE, WORKER
 from po2quant.search.authentication import TokenCheck, make_token, worker_of
-from po2quant.search.oracle import end_trial, unfinished
+from po2quant.search.oracle import end_trial, release, unfinished
 from po2quant.search.run import SearchResult, run_search
 from po2quant.search.settings import SearchSettings
 from po2quant.search.trial_log import TrialLog
@@ -118,7 +118,7 @@ def _serve(chief: ChiefService, address: str, token: str, workers: LocalWorkers)
         server.stop(grace=1).wait()
 
 
-class ChiefService(_service.OracleServicer):
+class ChiefService(_service.OracleServicer):  # type: ignore[name-defined]
     """Keras Tuner's service, for workers that may die at any moment.
 
     A running trial belongs to the worker that was given it last, and a request for a trial that is another's is
@@ -132,11 +132,12 @@ class ChiefService(_service.OracleServicer):
     def __init__(self, tuner: BitWidthTuner, workers_folder: Path) -> None:
         self.oracle, self._tuner, self._workers_folder = tuner.oracle, tuner, workers_folder
         self._is_exhausted, self._ends_without_files = False, 0
-        self._lock, self._is_closed, self._error = threading.Lock(), False, None
+        self._lock, self._is_closed = threading.Lock(), False
+        self._error: Exception | None = None
         self._last_sign: dict[str, float] = {}
         for trial_id in unfinished(self.oracle):
-            if self._attempt(trial_id):
-                self._finish(trial_id)
+            if attempt := self._attempt(trial_id):
+                self._finish(trial_id, attempt)
 
     @property
     def ended(self) -> int:
@@ -197,8 +198,8 @@ class ChiefService(_service.OracleServicer):
             time.sleep(_POLL_SECONDS)
         with self._alone(context):
             if self._runs(trial_id):
-                if self._attempt(trial_id):
-                    self._finish(trial_id)
+                if attempt := self._attempt(trial_id):
+                    self._finish(trial_id, attempt)
                 else:
                     self._run_again(trial_id, worker_of(context))
         return _messages.EndTrialResponse()
@@ -224,9 +225,9 @@ class ChiefService(_service.OracleServicer):
         own, others = self._tuner.trial_folder(trial_id), self._workers_folder.glob(f"*/{TRIALS_FOLDER}/{trial_id}")
         return next((folder for folder in (own, *others) if (folder / TRIAL_CSV).exists()), None)
 
-    def _finish(self, trial_id: str) -> None:
+    def _finish(self, trial_id: str, attempt: Path) -> None:
         """Move the folder of a trial that has ended to its place, log it and tell the oracle, in this order."""
-        attempt, folder = self._attempt(trial_id), self._tuner.trial_folder(trial_id)
+        folder = self._tuner.trial_folder(trial_id)
         rows = TrialLog(attempt / TRIAL_CSV, [trial_id]).rows
         if len(rows) != 1:
             raise ValueError(
@@ -252,14 +253,15 @@ class ChiefService(_service.OracleServicer):
                 f"trials ended {RESTARTS + 1} times, at last trial {trial_id}, but their files did not come to "
                 f"{self._workers_folder}: chief and workers must have the run folder on a file system that they share"
             )
-        self.oracle.release(worker_id)
+        release(self.oracle, worker_id)
 
     def is_over(self) -> bool:
         """Return whether every trial has ended; raise the error that ended the search."""
         with self._lock:
             if self._error:
                 raise self._error
-            is_all = self._is_exhausted or len(self.oracle.trials) >= self.oracle.max_trials
+            max_trials = self.oracle.max_trials  # None: the oracle says when it has no more
+            is_all = self._is_exhausted or bool(max_trials and len(self.oracle.trials) >= max_trials)
             return is_all and not unfinished(self.oracle)
 
     def release_lost_trials(self) -> None:
@@ -267,7 +269,7 @@ class ChiefService(_service.OracleServicer):
         with self._lock:
             for tuner_id, trial in list(self.oracle.ongoing_trials.items()):
                 if time.monotonic() - self._last_sign[trial.trial_id] > SILENCE_SECONDS:
-                    self.oracle.release(tuner_id)
+                    release(self.oracle, tuner_id)
 
     def say_goodbye(self) -> None:
         """Wait for the workers to ask for a trial once more, and to hear that there is none."""

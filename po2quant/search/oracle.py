@@ -153,12 +153,6 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
             narrowed[choice.name] = max(bits for bits in choice.values if bits < narrowed[choice.name])
         return narrowed
 
-    def release(self, tuner_id: str) -> None:
-        """Take the trial of a worker that is gone, for the next worker that asks."""
-        self._retry_queue.append(self.ongoing_trials.pop(tuner_id).trial_id)
-        self.tuner_ids.discard(tuner_id)
-        self.save()
-
     def save(self) -> None:
         """Write the state, all or nothing."""
         write_json(Path(self._get_oracle_fname()), self.get_state())
@@ -182,6 +176,13 @@ def first_seed(problem: SearchProblem) -> int:
 def unfinished(oracle: keras_tuner.Oracle) -> list[str]:
     """Return the ids of the trials that run or wait to run again."""
     return [trial_id for trial_id, trial in oracle.trials.items() if trial.status == TrialStatus.RUNNING]
+
+
+def release(oracle: keras_tuner.Oracle, tuner_id: str) -> None:
+    """Take the trial of a worker that is gone, for the next worker that asks."""
+    oracle._retry_queue.append(oracle.ongoing_trials.pop(tuner_id).trial_id)
+    oracle.tuner_ids.discard(tuner_id)
+    oracle.save()
 
 
 def end_trial(oracle: keras_tuner.Oracle, row: TrialRow) -> None:

@@ -21,7 +21,7 @@ from po2quant.search.strategies import STRATEGIES
 from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
-from po2quant.training.finetune import Experiment
+from po2quant.training.finetune import Experiment, require_training_data
 from po2quant.training.interrupt import insistent_interrupt
 from po2quant.training.progress import SILENT, progress_line
 
@@ -94,10 +94,10 @@ def measured_sensitivities(
     path, choices = folder / SENSITIVITY_CSV, problem.space.choices(problem.layers)
     if not path.exists():
         steps = sum(len(widths) - 1 for widths in choices.values())
-        model, samples = training.network.model, training.dataset.train.head(SENSITIVITY_SAMPLES)
+        model, (train, _) = training.network.model, require_training_data(training.dataset)
         with progress_line("sensitivities", steps) if is_shown else contextlib.nullcontext(SILENT) as line:
-            inputs, loss = training.calibration_inputs, training.recipe.loss
-            rows = sensitivity_sweep(model, choices, inputs, samples, loss, line=line)
+            inputs, samples = training.calibration_inputs, train.head(SENSITIVITY_SAMPLES)
+            rows = sensitivity_sweep(model, choices, inputs, samples, training.recipe.loss, line=line)
         folder.mkdir(parents=True, exist_ok=True)
         save_sensitivities(path, rows)
     return load_sensitivities(path)

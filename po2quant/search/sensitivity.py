@@ -150,13 +150,13 @@ def _calibrate_every_width(
         quantizer.bits = max(choices[slot])
     ranges: Ranges = {}
     for node, inputs in walk(model, x):
-        quantizer, slot = getattr(node.layer, "activation", None), f"{node.layer.name}.activation"
-        if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
+        activation, slot = getattr(node.layer, "activation", None), f"{node.layer.name}.activation"
+        if isinstance(activation, quantized_bits_featuremap) and activation.is_static:
             for bits in sorted(set(choices[slot])):
-                quantizer.bits = bits
-                quantizer.calibrate(inputs[0])
-                ranges[slot, bits] = quantizer.range
-            quantizer.frozen = True
+                activation.bits = bits
+                activation.calibrate(inputs[0])
+                ranges[slot, bits] = activation.range
+            activation.frozen = True
     return ranges
 
 

@@ -133,14 +133,13 @@ def parts_of(layer: LayerShape) -> tuple[str, ...]:
 def config_from_values(values: Mapping[str, int], layers: Sequence[LayerShape], name: str = "") -> BitConfig:
     """Return the configuration that hyperparameter values stand for."""
     widths = {slot: bits for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS)}
-    return BitConfig(
-        {
-            layer.name: LayerBits(**{part: int(widths[f"{layer.name}.{part}"]) for part in parts_of(layer)})
-            for layer in layers
-            if parts_of(layer)
-        },
-        name,
-    )
+    return BitConfig({layer.name: _layer_bits(layer, widths) for layer in layers if parts_of(layer)}, name)
+
+
+def _layer_bits(layer: LayerShape, widths: Mapping[str, int]) -> LayerBits:
+    own = parts_of(layer)
+    kernel, bias, activation = (int(widths[f"{layer.name}.{part}"]) if part in own else None for part in PARTS)
+    return LayerBits(kernel, bias, activation)
 
 
 def size_of_values(values: Mapping[str, int], layers: Sequence[LayerShape]) -> int:

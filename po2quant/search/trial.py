@@ -13,7 +13,7 @@ import numpy as np
 from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.network import activation_quantizers
-from po2quant.training.finetune import Experiment, reusable_network
+from po2quant.training.finetune import Experiment, require_training_data, reusable_network
 from po2quant.training.fit import DivergedError, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs
@@ -50,7 +50,8 @@ class TrialTraining:
 
     @functools.cached_property
     def _pipelines(self) -> tuple[Pipeline, Pipeline]:
-        return Pipeline(self.dataset.train.without_augmentation()), Pipeline(self.dataset.validation)
+        train, validation = require_training_data(self.dataset)
+        return Pipeline(train.without_augmentation()), Pipeline(validation)
 
     def run(self, config: BitConfig, epochs: int, seed: int) -> Iterator[tuple[dict[str, float], float]]:
         """Train a configuration, and yield the logs of each epoch with the value to maximise.

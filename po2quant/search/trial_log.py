@@ -36,6 +36,11 @@ class TrialRow:
     seconds: float
     error: str = ""
 
+    @property
+    def rank(self) -> float:
+        """The score, below all others where there is none."""
+        return -math.inf if self.score is None else self.score
+
 
 class TrialLog:
     """The rows of ``trials.csv``; the file is rewritten whole after each trial, so it is never half a row.
@@ -57,7 +62,7 @@ class TrialLog:
     def ranked(self) -> list[TrialRow]:
         """Return the completed trials, highest score first, the earliest of equals first."""
         completed = [row for row in self.rows if row.status == COMPLETED]
-        return sorted(completed, key=lambda row: row.score, reverse=True)
+        return sorted(completed, key=lambda row: row.rank, reverse=True)
 
     def best(self) -> TrialRow | None:
         """Return the completed trial of highest score."""

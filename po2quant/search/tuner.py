@@ -66,7 +66,7 @@ class BitWidthTuner(keras_tuner.Tuner):
         line: ProgressLine = SILENT,
         kept_trials: int = KEPT_TRIALS,
     ) -> None:
-        self._problem, self._training, self._folder = problem, training, folder
+        self._problem, self.training, self._folder = problem, training, folder
         self._line, self._kept_trials = line, kept_trials
         with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it resumes
             super().__init__(oracle=oracle, directory=str(folder), project_name=TUNER_FOLDER, overwrite=False)
@@ -90,7 +90,7 @@ class BitWidthTuner(keras_tuner.Tuner):
         self.record(row, values)
         if row.status == FAILED:
             raise keras_tuner.errors.FailedTrialError(row.error)
-        return {OBJECTIVE.name: row.score}
+        return {OBJECTIVE.name: row.rank}
 
     def _try(self, trial_id: str, values: Mapping[str, Any]) -> TrialRow:
         """Return what comes out of a trial; its files are in its folder."""
@@ -132,14 +132,14 @@ class BitWidthTuner(keras_tuner.Tuner):
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / TRIAL_CONFIG)
         kept = self.log.ranked()[: self._kept_trials]
-        least_score = kept[-1].score if len(kept) == self._kept_trials else -np.inf
+        least_score = kept[-1].rank if len(kept) == self._kept_trials else -np.inf
         rows, metric = [], -np.inf
-        for row, value in self._training.run(config, epochs, self._problem.seed):
+        for row, value in self.training.run(config, epochs, self._problem.seed):
             rows.append(row)
             if value > metric:
                 metric = value
                 if metric * factor > least_score:
-                    save_weights(self._training.network.model, self._weights(trial_id))
+                    save_weights(self.training.network.model, self._weights(trial_id))
         write_csv(folder / EPOCHS_CSV, rows)
         return float(metric)
 
@@ -187,6 +187,6 @@ class BitWidthTuner(keras_tuner.Tuner):
             "metric": best.metric,
             "size_bits": best.size_bits,
             "reference_size_bits": self._problem.goal.reference,
-            "data": self._training.dataset.describe(),
+            "data": self.training.dataset.describe(),
         }
         return BitConfig(found.layers, name, provenance)

@@ -52,7 +52,7 @@ def search_identity(experiment: Experiment, settings: SearchSettings) -> dict[st
         "preset": experiment.preset,
         "epochs": settings.epochs,
         "max_bits": settings.max_bits,
-        "weights": experiment.weights.name,
+        "weights": getattr(experiment.weights, "name", None),
         "data": experiment.dataset.fingerprint(),
     }
 

@@ -17,7 +17,6 @@ from po2quant.files import replaced_whole, write_json
 from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
-from po2quant.runs.weight_files import is_quantized_checkpoint
 from po2quant.training.fit import FitState, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
@@ -29,6 +28,7 @@ from po2quant.training.prepare import (
 )
 from po2quant.training.progress import progress_line
 from po2quant.training.reusable import ReusableNetwork
+from po2quant.weight_files import WeightFile, read_weight_file
 
 Observer = Callable[[keras.Model, Path], Callable[[int], None]]
 
@@ -48,6 +48,7 @@ class Experiment:
         preset: name of the recipe.
         resume: whether runs go on where their folders stand.
         folded: description of the network, whose weights are then the experiment's. None: it is made when it is needed.
+        stored: what the file ``weights`` holds; it is read where that is not given.
 
     Raises:
         ValueError: for an unknown model or alpha, or a weight file that is missing or damaged.
@@ -62,12 +63,23 @@ class Experiment:
     preset: str = PUBLISHED
     resume: bool = False
     folded: FoldedNetwork | None = None
+    stored: WeightFile | None = None
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
         self.benchmark.recipe_of(self.model, self.preset)
-        if isinstance(self.weights, Path):
-            is_quantized_checkpoint(self.weights)
+        if isinstance(self.weights, Path) and self.stored is None:
+            object.__setattr__(self, "stored", read_weight_file(self.weights))
+
+    @property
+    def start(self) -> WeightFile | keras.Model | None:
+        """The weights to start from, opened."""
+        return self.stored if isinstance(self.weights, Path) else self.weights
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it starts from a quantized network's state."""
+        return isinstance(self.start, WeightFile) and self.start.is_quantized
 
     @property
     def spec(self) -> NetworkSpec:
@@ -243,10 +255,9 @@ class Workbench:
         """
         experiment = self.experiment
         config = None if config is None else config.with_alpha(experiment.alpha)
-        is_trained = isinstance(experiment.weights, Path) and is_quantized_checkpoint(experiment.weights)
-        if config is None or is_trained:
+        if config is None or experiment.is_quantized:
             keras.utils.set_random_seed(experiment.seed)
-            return prepare_network(experiment.network, config, experiment.weights, experiment.dataset, experiment.seed)
+            return prepare_network(experiment.network, config, experiment.start, experiment.dataset, experiment.seed)
         alphas = config.alphas()
         if self._network is None or alphas != self._alphas:
             keras.utils.set_random_seed(experiment.seed)
@@ -297,7 +308,7 @@ def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = 
         experiment: network, weights and kind of scales.
         alphas: kind of scales by layer, where it is not the experiment's.
     """
-    network = load_float_network(experiment.network, experiment.weights)
+    network = load_float_network(experiment.network, experiment.start)
     check_fits(experiment.dataset, network.model)
     widths = network.reference().with_alphas(alphas or {}).with_alpha(experiment.alpha)
     return ReusableNetwork(network.quantize(widths), experiment.recipe)

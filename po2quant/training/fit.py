@@ -22,11 +22,11 @@ from po2quant.fixed_point import check_scales
 from po2quant.network import slot_quantizers, weight_quantizers
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.runs.names import BEST_WEIGHTS, CHECKPOINT, EPOCHS_CSV, TENSORBOARD_FOLDER
-from po2quant.runs.weight_files import BIT_WIDTH, FROZEN_SCALE, load_weights
 from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_exponents
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.schedules import rising_cosine
+from po2quant.weight_files import BIT_WIDTH, FROZEN_SCALE, load_weights
 
 STATE, LARGEST_STATE = "state", 64 * 2**20
 """What a checkpoint calls a run's state, and how many bytes it takes beside the variables, at most."""
@@ -213,9 +213,10 @@ def save_weights(model: keras.Model, path: Path) -> None:
 
 
 def _save_checkpoint(model: keras.Model, state: FitState, path: Path) -> None:
-    arrays = {f"variable_{index}": variable.numpy() for index, variable in enumerate(_variables(model))}
+    arrays: dict[str, Any] = {f"variable_{index}": variable.numpy() for index, variable in enumerate(_variables(model))}
+    arrays[STATE] = np.array(json.dumps(dataclasses.asdict(state)))
     with replaced_whole(path) as temporary:
-        np.savez(temporary, **{STATE: np.array(json.dumps(dataclasses.asdict(state)))}, **arrays)
+        np.savez(temporary, **arrays)
 
 
 def _load_checkpoint(model: keras.Model, path: Path) -> FitState:

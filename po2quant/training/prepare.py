@@ -22,7 +22,7 @@ from po2quant.network import (
     weight_quantizers,
 )
 from po2quant.quantizers import AUTO, AUTO_PO2
-from po2quant.runs.weight_files import is_quantized_checkpoint, load_weights
+from po2quant.weight_files import WeightFile, read_weight_file
 
 CALIBRATION_SAMPLES = 256
 EVALUATION_BATCH_SIZE = 128
@@ -106,7 +106,7 @@ class Prepared:
 def prepare_network(
     network: FoldedNetwork,
     config: BitConfig | None,
-    weights: Path | keras.Model,
+    weights: Path | WeightFile | keras.Model,
     dataset: Dataset,
     seed: int = 0,
     scale_rule: str = "mse",
@@ -116,21 +116,26 @@ def prepare_network(
     Args:
         network: the float network.
         config: widths and kinds of scales of every layer, None for float.
-        weights: float weights, or the checkpoint of a quantized run of the same configuration, which
-            brings its calibration along; or a float model.
+        weights: a file, opened or not, of float weights, or of a quantized run of the same configuration, which brings
+            its calibration along; or a float model.
         dataset: calibrates the activations.
         seed: of the calibration samples.
         scale_rule: how weights choose power-of-two exponents.
 
     Raises:
-        ValueError: for weights of another network, or a checkpoint of other widths or kinds of scales.
+        ValueError: for weights of another network, a checkpoint of other widths or kinds of scales, or a configuration
+            that leaves kinds of scales open.
     """
-    if not isinstance(weights, keras.Model) and is_quantized_checkpoint(weights):
+    if config is not None:
+        config.alphas()  # raises where a kind of scales is open
+    weights = _opened(weights)
+    if isinstance(weights, WeightFile) and weights.is_quantized:
+        path = weights.path
         if config is None:
-            raise ValueError(f"{weights} holds a quantized network: --config must name its configuration, not float")
+            raise ValueError(f"{path} holds a quantized network: --config must name its configuration, not float")
         model = _load_quantized(network, config, weights, dataset, scale_rule)
-        _check_bits(model, config, weights)
-        _check_scales(model, weights)
+        _check_bits(model, config, path)
+        _check_scales(model, path)
         return Prepared(model, config, "weights file")
     network = load_float_network(network, weights)
     check_fits(dataset, network.model)
@@ -140,7 +145,7 @@ def prepare_network(
 
 
 def prepare_with_own_scales(
-    network: FoldedNetwork, config: BitConfig, weights: Path | keras.Model, dataset: Dataset, seed: int = 0
+    network: FoldedNetwork, config: BitConfig, weights: Path | WeightFile | keras.Model, dataset: Dataset, seed: int = 0
 ) -> Prepared:
     """Return a calibrated network with float weights, or those of any quantized run whose scales are then left out.
 
@@ -151,7 +156,8 @@ def prepare_with_own_scales(
         dataset: calibrates the activations.
         seed: of the calibration samples.
     """
-    if isinstance(weights, keras.Model) or not is_quantized_checkpoint(weights):
+    weights = _opened(weights)
+    if isinstance(weights, keras.Model) or not weights.is_quantized:
         return prepare_network(network, config, weights, dataset, seed)
     model = _load_quantized(network, config, weights, dataset)
     set_bits(model, config)
@@ -159,12 +165,16 @@ def prepare_with_own_scales(
 
 
 def _load_quantized(
-    network: FoldedNetwork, config: BitConfig, weights: Path, dataset: Dataset, scale_rule: str = "mse"
+    network: FoldedNetwork, config: BitConfig, weights: WeightFile, dataset: Dataset, scale_rule: str = "mse"
 ) -> keras.Model:
     model = network.quantize(config, scale_rule=scale_rule)
     check_fits(dataset, model)
-    load_weights(model, weights)
+    weights.load_into(model)
     return model
+
+
+def _opened(weights: Path | WeightFile | keras.Model) -> WeightFile | keras.Model:
+    return weights if isinstance(weights, (WeightFile, keras.Model)) else read_weight_file(weights)
 
 
 def _calibrated(model: keras.Model, config: BitConfig, dataset: Dataset, seed: int) -> Prepared:
@@ -173,11 +183,12 @@ def _calibrated(model: keras.Model, config: BitConfig, dataset: Dataset, seed: i
     return Prepared(model, config, source)
 
 
-def load_float_network(network: FoldedNetwork, weights: Path | keras.Model) -> FoldedNetwork:
+def load_float_network(network: FoldedNetwork, weights: Path | WeightFile | keras.Model) -> FoldedNetwork:
     """Return the network itself, with the weights of a file, or the description of a float model in its place."""
+    weights = _opened(weights)
     if isinstance(weights, keras.Model):
         return fold(weights, network.placement)
-    load_weights(network.source, weights)
+    weights.load_into(network.source)
     network.take_weights()
     return network
 

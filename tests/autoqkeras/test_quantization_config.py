@@ -78,7 +78,7 @@ def test_quantizers_that_one_graph_cannot_hold_are_refused(text):
         ("quantized_bits(4,0,1,alpha='auto_po2')", 8, "must be listed with its 4 bits. Received: 8"),
         ("quantized_bits(99,0,1,alpha='auto_po2')", 99, "bits=99"),
         ("quantized_bits(4,0,1,alpha='auto_po2',use_stochastic_rounding=True)", 4, "no arguments but bits"),
-        ("quantized_bits(4,0,1,alpha='auto_po2',colour=1)", 4, "Unrecognized keyword"),
+        ("quantized_bits(4,0,1,alpha='auto_po2',colour=1)", 4, "must be among .* Received: 'colour'"),
         ("quantized_relu(4,0,1)", 4, "no arguments but bits and integer"),
     ],
 )

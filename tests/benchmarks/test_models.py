@@ -17,6 +17,8 @@ import keras
 import numpy as np
 import pytest
 
+from po2quant import load_model
+
 REFERENCES = {  # configuration: (folder, builder, parameters with BatchNormalization)
     "ad_autoencoder": ("anomaly_detection", "autoencoder", 269_992),
     "kws_ds_cnn": ("keyword_spotting", "ds_cnn", 24_908),
@@ -171,18 +173,10 @@ def test_layer_settings_equal_the_reference(shared, name):
         assert (regularizer.l2 if regularizer else 0.0) == pytest.approx(decay), layer.name
 
 
-class _OldDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Reads configurations that still hold ``groups``."""
-
-    def __init__(self, groups: int = 1, **kwargs):
-        super().__init__(**kwargs)
-
-
 @pytest.mark.parametrize("name", REFERENCES)
 def test_outputs_equal_the_reference(shared, trained, name):
     """The same outputs as the reference network on the same random inputs."""
-    old = {"DepthwiseConv2D": _OldDepthwiseConv2D}
-    reference = keras.models.load_model(shared(f"pretrained/{name}.h5"), custom_objects=old, compile=False)
+    reference = load_model(shared(f"pretrained/{name}.h5"))
     x = np.random.default_rng(0).uniform(0.0, 1.0, (8, *reference.inputs[0].shape[1:])).astype("float32")
     expected = reference.predict_on_batch(x)
     assert np.ptp(expected, axis=0).max() > 1e-3, "the outputs do not depend on the inputs"

@@ -36,7 +36,7 @@ from po2quant.network import (
     weight_quantizers,
 )
 from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
-from po2quant.runs.weight_files import load_weights
+from po2quant.weight_files import load_weights
 
 BEST_CONFIGS = Path(__file__).resolve().parents[2] / "best_configs"
 REQUANTIZED = Placement(requantize_shortcuts=True)

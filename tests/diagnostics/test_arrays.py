@@ -15,7 +15,7 @@ from po2quant.diagnostics.arrays import summarize
 from po2quant.diagnostics.measurement import measure
 from po2quant.diagnostics.probe import Probe
 from po2quant.network import freeze_scales
-from po2quant.runs.weight_files import read_weight_file
+from po2quant.weight_files import read_weight_file
 
 
 def summaries(path):

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from networks import noise
@@ -75,6 +76,30 @@ def test_inputs_bring_its_activations_too(finished_run, tmp_path):
     assert len(ratios) > 4 and all(ratio is not None for ratio in ratios)
     weights = [row for row in diagnosis.rows if row.part != "activation"]
     assert weights == list(diagnose(folder, tmp_path).rows)
+
+
+@pytest.mark.parametrize(
+    ("description", "named"),
+    [
+        ("{}", "holds no network that Keras can load"),
+        ('{"module": "os", "class_name": "system", "config": {"command": "touch ran"}}', "holds no network that Keras"),
+        ("[" * 100_000, "nested too deep"),
+        (" " * (65 * 2**20), "more than the 67108864"),
+    ],
+    ids=["empty", "another module", "deep", "large"],
+)
+def test_a_saved_network_of_another_kind_is_refused_in_one_line(
+    finished_run, tmp_path, monkeypatch, description, named
+):
+    folder, model = finished_run
+    shutil.copytree(folder, tmp_path / "run")
+    path = tmp_path / "run" / "model.keras"
+    with zipfile.ZipFile(folder / "model.keras") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, description if name == "config.json" else old.read(name))
+    monkeypatch.chdir(tmp_path)
+    message = refusal(diagnose, tmp_path / "run", tmp_path / "pictures", noise(model))
+    assert str(path) in message and named in message and not (tmp_path / "ran").exists()
 
 
 def test_a_weight_file_alone_has_no_pictures_unless_a_folder_is_given(finished_run, tmp_path):

@@ -24,7 +24,7 @@ from po2quant.runs.roles import check_options
 from po2quant.search import distributed, worker
 from po2quant.search.authentication import make_token, read_token, signed_stub
 from po2quant.search.distributed import ChiefService, LocalWorkers, run_distributed_search
-from po2quant.search.oracle import SeededOracle
+from po2quant.search.oracle import SeededOracle, release
 from po2quant.search.run import run_search
 from po2quant.search.settings import SearchSettings
 from po2quant.search.trial_log import TrialLog
@@ -155,8 +155,8 @@ class Context:
 class Client:
     """Asks a chief in this process as a worker does over the network."""
 
-    def __init__(self, folder, trials=3):
-        self.tuner = tuner_at(folder, trials)
+    def __init__(self, folder, trials=3, **arguments):
+        self.tuner = tuner_at(folder, trials, **arguments)
         self.chief = ChiefService(self.tuner, folder / "workers")
 
     def create(self, tuner_id="worker0"):
@@ -236,7 +236,7 @@ def test_a_worker_without_work_waits_and_takes_over_the_trial_of_a_silent_one(tm
 def test_of_two_workers_with_the_same_trial_the_first_is_heard(tmp_path):
     client = Client(tmp_path)
     trial, _ = client.create("slow")
-    client.tuner.oracle.release("slow")
+    release(client.tuner.oracle, "slow")
     assert client.create("fast")[0] is trial
     row = leave(tmp_path, trial, "slow", score=0.5)
     client.end(trial, "slow")
@@ -245,6 +245,16 @@ def test_of_two_workers_with_the_same_trial_the_first_is_heard(tmp_path):
     assert client.tuner.log.rows == [row]
     assert (trial.score, client.tuner.oracle.ongoing_trials) == (0.5, {})
     assert client.create("fast")[0].trial_id == "1"
+
+
+def test_a_chief_of_an_oracle_with_its_own_number_of_trials_ends_when_it_has_no_more(tmp_path):
+    client = Client(tmp_path, strategy="hyperband")
+    while (created := client.create())[1] == TrialStatus.RUNNING:
+        assert not client.chief.is_over()
+        leave(tmp_path, created[0])
+        client.end(created[0])
+    assert client.chief.is_over()
+    assert [row.trial_id for row in client.tuner.log.rows] == ["0000", "0001"]
 
 
 def test_a_trial_that_fails_at_once_is_recorded_with_its_error(tmp_path):
@@ -265,7 +275,7 @@ def test_a_trial_whose_files_do_not_arrive_runs_again_until_that_is_the_rule(tmp
     for _ in range(distributed.RESTARTS):
         client.end(trial)
         assert client.create("another") == (trial, TrialStatus.RUNNING)
-        client.tuner.oracle.release("another")
+        release(client.tuner.oracle, "another")
         assert client.create() == (trial, TrialStatus.RUNNING)
     assert not client.chief.is_over()
     with pytest.raises(RuntimeError, match="INTERNAL"):

@@ -8,7 +8,6 @@ import search_process
 
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ACTIVATION, ForgivingFactor, network_size, reference_config
-from po2quant.runs.weight_files import load_weights
 from po2quant.search import SearchSettings, SearchSpace, run_search, trial
 from po2quant.search.oracle import SeededOracle
 from po2quant.search.strategies import BAYESIAN, INFORMED, RANDOM
@@ -16,6 +15,7 @@ from po2quant.training.finetune import Experiment, reusable_network
 from po2quant.training.fit import compile_model, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import calibration_inputs, prepare_network
+from po2quant.weight_files import load_weights
 
 
 def search(digits, data, weights, folder, trials=3, **changes):
@@ -69,7 +69,7 @@ def test_a_trial_in_the_shared_graph_equals_a_freshly_built_network(digits, digi
     compile_model(fresh, digits.recipe)
     train_epoch(fresh, Pipeline(digits_data.train), digits.recipe, 0, seed=0)
     assert validation_logs(fresh, Pipeline(digits_data.validation), digits.recipe)["accuracy"] == last.metric
-    for got, want in zip(_network_weights(result.tuner._training.network.model), _network_weights(fresh), strict=True):
+    for got, want in zip(_network_weights(result.tuner.training.network.model), _network_weights(fresh), strict=True):
         np.testing.assert_array_equal(got, want)
 
 
@@ -132,7 +132,7 @@ def test_ctrl_c_ends_with_the_trials_so_far(digits, digits_data, digits_weights,
     result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
     assert result.interrupted
     assert len(result.log.rows) == 1
-    load_weights(result.tuner._training.network.model, tmp_path / "best.weights.h5")
+    load_weights(result.tuner.training.network.model, tmp_path / "best.weights.h5")
     resumed = search(digits, digits_data, digits_weights, tmp_path)
     assert resumed.log.rows[0] == result.log.rows[0]
     assert len(resumed.log.rows) == 3

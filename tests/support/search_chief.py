@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 from search_process import experiment, search_settings
 
-from po2quant.search.oracle import SeededOracle
 from po2quant.search.space import config_from_values
+from po2quant.search.strategies import BAYESIAN, STRATEGIES
 from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import TrialLog, TrialRow
 from po2quant.search.tuner import BitWidthTuner
@@ -15,12 +15,12 @@ from po2quant.search.tuner import BitWidthTuner
 LAYERS = experiment(None).network.layers
 
 
-def tuner_at(folder, trials=3, kind=BitWidthTuner):
+def tuner_at(folder, trials=3, kind=BitWidthTuner, strategy=BAYESIAN):
     """Return a tuner as a process has it that starts or starts again; it has no network."""
     of_tiny, network = experiment(None), SimpleNamespace(model=None)
     training = TrialTraining(network, of_tiny.dataset, None, of_tiny.recipe, of_tiny.benchmark.selection)
     problem = search_settings(trials).problem(LAYERS, seed=0)
-    tuner = kind(problem, training, SeededOracle(problem), folder)
+    tuner = kind(problem, training, STRATEGIES[strategy](problem), folder)
     tuner.on_search_begin()
     return tuner
 

@@ -129,3 +129,8 @@ def test_16_bit_digits_predict_as_float_ones(spec, digits_data, digits_weights):
     expected, got = (np.argmax(each.predict(digits_data.test.x, verbose=0), 1) for each in (model, prepared.model))
     assert np.mean(expected == got) > 0.99
     assert {weight.quantizer.bits for weight in weight_quantizers(prepared.model)} == {16, 31}
+
+
+def test_a_configuration_that_leaves_scales_open_is_refused(spec, digits_data, digits_weights):
+    message = refusal(prepare_network, spec.fold(), resolve_config("flat8", spec), digits_weights, digits_data)
+    assert "'flat8' must have an alpha for every layer: use with_alpha" in message

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.robustness.classes import NAMES, input_class
 from benchmarks.studies.robustness.judge import Finding
-from benchmarks.studies.robustness.kills import COMMANDS, Round, run_kills
+from benchmarks.studies.robustness.kills import COMMANDS, run_kills
 from benchmarks.studies.robustness.runner import run_class
 from po2quant.files import locked, one_line, read_csv, write_csv
 from po2quant.runs.folder import project_commit
@@ -89,7 +89,7 @@ def _run_all(options: argparse.Namespace, command: str) -> None:
 
 
 def _kill_all(options: argparse.Namespace, command: str) -> None:
-    def tell(done: Round) -> None:
+    def tell(done: object) -> None:
         sys.stdout.write(f"{done}\n")
         sys.stdout.flush()
 

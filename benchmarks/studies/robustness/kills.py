@@ -13,13 +13,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from po2quant.files import read_csv, write_csv
-from po2quant.runs.weight_files import read_weight_file
+from po2quant.weight_files import read_weight_file
 
 WEIGHTS, MODULE = "float.weights.h5", "tiny.py"
 TASK = '''"""A task of seconds, so that a run is killed in its own work."""
@@ -109,11 +109,11 @@ class Runs:
         self._context.set_forkserver_preload(list(PRELOADED))
 
     def start(self, words: tuple[str, ...], folder: Path) -> BaseProcess:
-        """Start a command in a folder, which gets its output."""
+        """Start a command in a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         for file in (self._made(), self._folder / MODULE):
             shutil.copy(file, folder)
-        process = self._context.Process(target=_run, args=(words, str(folder)))
+        process = self._context.Process(target=_run, args=(words, str(folder), str(output_of(folder))))
         process.start()
         return process
 
@@ -134,7 +134,7 @@ class Runs:
             self._made()  # and with it the process that all others come from
             start = time.monotonic()
             if code := self.finish(COMMANDS[name], folder):
-                raise RuntimeError(f"{name} ends with exit code {code} undisturbed, see {folder / 'output.txt'}")
+                raise RuntimeError(f"{name} ends with exit code {code} undisturbed, see {output_of(folder)}")
             done.write_text(json.dumps(time.monotonic() - start))
         return folder / "run", self.seconds.setdefault(name, float(json.loads(done.read_text())))
 
@@ -159,11 +159,16 @@ def _save_weights(folder: str, file: str) -> None:
     load_benchmark("tiny:TASK").network()[1].new_network().save_weights(file)
 
 
-def _run(words: tuple[str, ...], folder: str) -> None:
+def output_of(folder: Path) -> Path:
+    """Return the file beside a folder that gets what commands in it write, as a terminal would."""
+    return folder.with_name(f"{folder.name}.txt")
+
+
+def _run(words: tuple[str, ...], folder: str, written: str) -> None:
     """Be a process that a user started in a folder."""
     os.setsid()
     os.chdir(folder)
-    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    output = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
     sys.argv = ["po2quant", *words]
@@ -206,7 +211,7 @@ def disturb(runs: Runs, name: str, seed: int, number: int, folder: Path, commit:
         seen.append(tables(folder / "run"))
     else:
         result.found += _complaint(runs.finish(COMMANDS[name], folder))
-    return _compared(result, folder, reference, seen, start)
+    return compared(result, folder, reference, seen, start)
 
 
 def _end(process: BaseProcess, number: int, rng: random.Random) -> None:
@@ -216,6 +221,7 @@ def _end(process: BaseProcess, number: int, rng: random.Random) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(rng.choice(workers), signal.SIGKILL)
         process.join(rng.uniform(0.0, 10.0))
+        workers += children(process.pid)  # those that it has started again
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, number)
     process.join(END_SECONDS)
@@ -234,9 +240,10 @@ def fill_disk(runs: Runs, name: str, seed: int, number: int, folder: Path, commi
     reference, _ = runs.reference(name)
     rng, result, start = random.Random(f"{seed}/{name}/{number}"), Round(name, number, seed, commit), time.monotonic()
     need = sum(path.stat().st_size for path in reference.rglob("*") if path.is_file())
-    with small_disk(folder, int(need * rng.uniform(0.05, 0.9))):
+    before = sum(path.stat().st_size for path in reference.parent.iterdir() if path.is_file())
+    with small_disk(folder, before + int(need * rng.uniform(0.05, 0.9))):
         code = runs.finish(COMMANDS[name], folder)
-        said = (folder / "output.txt").read_text(errors="replace").splitlines() if code else []
+        said = output_of(folder).read_text(errors="replace").splitlines() if code else []
         result.kills += 1
         is_named = bool(said) and said[-1].startswith("error: ") and "No space left" in said[-1] and "run" in said[-1]
         if code != 0 and not is_named:
@@ -244,7 +251,17 @@ def fill_disk(runs: Runs, name: str, seed: int, number: int, folder: Path, commi
         seen = [tables(folder / "run")]
         subprocess.run(["mount", "-o", "remount,size=256m", str(folder)], check=True)
         result.found += _complaint(runs.finish(COMMANDS[name], folder))
-        return _compared(result, folder, reference, seen, start)
+        return compared(result, folder, reference, seen, start)
+
+
+def can_mount(work: Path, tell: Callable[[str], None]) -> bool:
+    """Return whether a small disk can be made, and say why not where that is so."""
+    try:
+        with small_disk(work / "disk", 2**16):
+            return True
+    except OSError as error:
+        tell(f"disk_full is left out: {error}")
+        return False
 
 
 @contextlib.contextmanager
@@ -264,7 +281,7 @@ def _complaint(code: int | None) -> str:
     return "" if code == 0 else f"exit code {code} where it should be done; "
 
 
-def _compared(result: Round, folder: Path, reference: Path, seen: list[Mapping[str, list[Row]]], start: float) -> Round:
+def compared(result: Round, folder: Path, reference: Path, seen: list[Mapping[str, list[Row]]], start: float) -> Round:
     """Fill in what was lost and what differs."""
     end = tables(folder / "run")
     for before in seen:
@@ -288,7 +305,7 @@ def tables(folder: Path) -> dict[str, list[Row]]:
             tuple((name, value) for name, value in row.items() if name not in TIMES) for row in read_csv(path)
         ]
         for path in files
-        if "workers" not in path.parts
+        if "workers" not in path.relative_to(folder).parts  # which have folders of their own
     }
 
 
@@ -318,7 +335,9 @@ def _untimed(path: Path) -> Any:
     return {key: value for key, value in data.items() if key not in TIMES} if isinstance(data, dict) else data
 
 
-def run_kills(names: list[str], kills: int, seed: int, work: Path, commit: str, tell: Any) -> list[dict[str, Any]]:
+def run_kills(
+    names: list[str], kills: int, seed: int, work: Path, commit: str, tell: Callable[[Round], None]
+) -> list[dict[str, Any]]:
     """Disturb commands until each was killed often enough; rounds that an earlier call has done are not repeated.
 
     Returns:
@@ -328,6 +347,7 @@ def run_kills(names: list[str], kills: int, seed: int, work: Path, commit: str, 
     work.mkdir(parents=True, exist_ok=True)
     rounds = [Round(**_typed(row)) for row in read_csv(file, missing_ok=True)]
     rounds = [known for known in rounds if known.seed == seed]
+    names = [name for name in names if name != "disk_full" or can_mount(work, tell)]
     while missing := [name for name in names if _count(rounds, name) < kills]:
         name = min(missing, key=lambda name: _count(rounds, name))
         number = sum(known.command == name for known in rounds)

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.studies.robustness.cases import Case, InputClass
 from po2quant.network import calibrate, flat_config, freeze_scales, quantize_model
-from po2quant.runs.weight_files import load_weights, read_weight_file
+from po2quant.weight_files import load_weights, read_weight_file
 
 FLOAT, WHOLE, KERAS2, CHECKPOINT = "float.weights.h5", "model.keras", "keras2.h5", "best.weights.h5"
 

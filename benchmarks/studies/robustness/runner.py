@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.studies.robustness.cases import InputClass
 from benchmarks.studies.robustness.judge import ACCEPTED, OVER_BUDGET, REFUSED, TRACEBACK, VERDICTS, Finding
 
-START_SECONDS, PATIENCE = 300, 15
+START_SECONDS, PATIENCE = 900, 15
 """Wall time until a process is ready, and how many times its processor time an input may take of it."""
 
 MEMORY_DISK = Path("/dev/shm")

@@ -1,7 +1,8 @@
 """The reader of weight files: nothing that they hold is run, and all of it is checked before it is used.
 
 Known forms: Keras 3 ``.weights.h5`` and the one inside ``.keras``, and the ``.h5`` of Keras 2 (MLPerf
-Tiny's reference networks). Only arrays are read; of a model description inside, the order of the layers.
+Tiny's reference networks). Only arrays are read. A model's description inside tells the order of its layers, and is
+handed on as text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from po2quant.archives import DAMAGES, memory_budget, open_zip, read_member, rea
 from po2quant.files import one_line
 from po2quant.fixed_point import MAX_SCALE_EXPONENT, check_bits, check_scales
 from po2quant.hdf5 import Array, Group, Hdf5File
-from po2quant.runs.names import BEST_WEIGHTS
+
+BEST_WEIGHTS = "best.weights.h5"
+"""What stands for a run folder."""
 
 FORMS = "a Keras .weights.h5, .keras or .h5 file, or a run folder"
 LARGEST_DEPTH = 32
@@ -32,11 +35,12 @@ LARGEST_DEPTH = 32
 BIT_WIDTH, FROZEN, FROZEN_SCALE, MINIMUM, MAXIMUM = "bit_width", "frozen", "frozen_scale", "minimum", "maximum"
 """A quantizer's state."""
 
-_WEIGHTS_MEMBER, _CONFIG_MEMBER = "model.weights.h5", "config.json"
+_WEIGHTS_MEMBER, _CONFIG_MEMBER, _METADATA_MEMBER = "model.weights.h5", "config.json", "metadata.json"
+_CONFIG_ATTRIBUTE = "model_config"
 _VARIABLES = "vars"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class WeightFile:
     """What a weight file holds: numbers, within a memory budget, and quantizer states that make sense.
 
@@ -47,6 +51,7 @@ class WeightFile:
         names: names of layers by group, where they are another.
         layer_order: names of the layers in network order, where the file tells it.
         is_keras2: whether the form is that of Keras 2.
+        description: JSON text that describes the model, where the file has one; it is not checked.
     """
 
     path: Path
@@ -54,6 +59,12 @@ class WeightFile:
     names: Mapping[str, str]
     layer_order: tuple[str, ...] = ()
     is_keras2: bool = False
+    description: str | None = None
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it holds."""
+        return sum(array.size for arrays in self.groups.values() for array in arrays.values())
 
     @property
     def is_quantized(self) -> bool:
@@ -100,16 +111,19 @@ def read_weight_file(path: Path) -> WeightFile:
         raise ValueError(f"weights must be {FORMS}. There is no file {path}")
     try:
         is_archive = zipfile.is_zipfile(path)
-        content, layer_order = _read_archive(path) if is_archive else (None, ())
+        content, description = _read_archive(path) if is_archive else (None, None)
+        layer_order = () if description is None else _layer_order(description)
         with open(path, "rb") if content is None else io.BytesIO(content) as opened:
             file = Hdf5File(opened, memory_budget(path))
+            if _CONFIG_ATTRIBUTE in file.root.attributes:
+                description = file.texts(file.root, _CONFIG_ATTRIBUTE)[0]
             root = _descend(file, file.root, ["model_weights"] if "model_weights" in file.root.members else [])
             if "layer_names" in root.attributes:
-                return WeightFile(path, _keras2_groups(file, root), {}, layer_order, is_keras2=True)
+                return WeightFile(path, _keras2_groups(file, root), {}, layer_order, True, description)
             groups, names = _keras3_groups(file)
     except DAMAGES as error:
         raise ValueError(f"weights must be {FORMS}. {path} is damaged or something else: {reason(error)}") from None
-    return WeightFile(path, groups, names, layer_order)
+    return WeightFile(path, groups, names, layer_order, description=description)
 
 
 def is_quantized_checkpoint(path: Path) -> bool:
@@ -130,14 +144,37 @@ def load_weights(model: Any, path: Path) -> None:
     read_weight_file(path).load_into(model)
 
 
-def _read_archive(path: Path) -> tuple[bytes, tuple[str, ...]]:
-    """Return the weights in a ``.keras`` archive, and the names of its layers in order."""
+def write_checked_model(path: Path, target: Path) -> None:
+    """Write a copy of a ``.keras`` file that holds the model's description and those arrays alone that were checked.
+
+    Args:
+        path: the file.
+        target: where the copy goes, a name that ends in ``.keras``.
+
+    Raises:
+        ValueError: as :func:`read_weight_file` does.
+    """
+    weights = read_weight_file(path)
+    try:
+        with open_zip(path, memory_budget(path)) as archive:
+            parts = {name: read_member(archive, name) for name in (_CONFIG_MEMBER, _METADATA_MEMBER)}
+    except DAMAGES as error:
+        raise ValueError(f"{path} must be a .keras file. Received: {reason(error)}") from None
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(target, "w") as archive:
+        _write_arrays(weights, Path(folder) / _WEIGHTS_MEMBER)
+        archive.write(Path(folder) / _WEIGHTS_MEMBER, _WEIGHTS_MEMBER)
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def _read_archive(path: Path) -> tuple[bytes, str]:
+    """Return the weights in a ``.keras`` archive, and the text that describes its model."""
     with open_zip(path, memory_budget(path)) as archive:
-        order = _layer_order(read_member(archive, _CONFIG_MEMBER))
-        return read_member(archive, _WEIGHTS_MEMBER), order
+        description = read_member(archive, _CONFIG_MEMBER).decode()
+        return read_member(archive, _WEIGHTS_MEMBER), description
 
 
-def _layer_order(model_config: bytes) -> tuple[str, ...]:
+def _layer_order(model_config: str) -> tuple[str, ...]:
     """Return the names of a model's layers in order; none for a model that is no list of layers."""
     try:
         return tuple(str(layer["config"]["name"]) for layer in json.loads(model_config)["config"]["layers"])
@@ -232,15 +269,19 @@ def _load_keras3(model: Any, weights: WeightFile) -> None:
     """Let Keras read a file of those arrays alone that were checked."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _WEIGHTS_MEMBER
-        with h5py.File(path, "w") as file:
-            for place, arrays in weights.groups.items():
-                group = file.create_group(f"{place}/{_VARIABLES}" if place else _VARIABLES)
-                for name, values in arrays.items():
-                    group[name] = values
+        _write_arrays(weights, path)
         try:
             model.load_weights(path)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise _misfit(model, weights, _why_not_loaded(error)) from None
+
+
+def _write_arrays(weights: WeightFile, path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for place, arrays in weights.groups.items():
+            group = file.create_group(f"{place}/{_VARIABLES}" if place else _VARIABLES)
+            for name, values in arrays.items():
+                group[name] = values
 
 
 def _why_not_loaded(error: Exception) -> str:
@@ -263,11 +304,17 @@ def _load_keras2(model: Any, weights: WeightFile) -> None:
             f"its layers {_names(set(stored) - set(layers))} are not in the model",
         )
     for name, arrays in stored.items():
-        shapes, expected = [array.shape for array in arrays], [tuple(weight.shape) for weight in layers[name].weights]
+        shapes, expected = [array.shape for array in arrays], [tuple(weight.shape) for weight in _weights(layers[name])]
         if expected != shapes:
             raise _misfit(model, weights, f"layer {name!r} has shapes {one_line(shapes)}, the model's has {expected}")
     for name, arrays in stored.items():
-        layers[name].set_weights(arrays)
+        for weight, values in zip(_weights(layers[name]), arrays, strict=True):
+            weight.assign(values)
+
+
+def _weights(layer: Any) -> list[Any]:
+    """Return the weights of a layer, or of a model inside the model, in the order of Keras 2's files."""
+    return layer.trainable_weights + layer.non_trainable_weights
 
 
 def _misfit(model: Any, weights: WeightFile, why: str) -> ValueError:

@@ -8,30 +8,19 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from keras2_files import write_keras2
 from mutations import mutated
 from refusals import refusal
 
 from po2quant.network import calibrate, flat_config, freeze_scales, quantize_model
 from po2quant.runs.names import BEST_WEIGHTS
-from po2quant.runs.weight_files import is_quantized_checkpoint, load_weights, read_weight_file
+from po2quant.weight_files import is_quantized_checkpoint, load_weights, read_weight_file
 
 
 def network(units=3, seed=0):
     keras.utils.set_random_seed(seed)
     layers = [keras.Input((4,), name="input"), keras.layers.Dense(units, name="dense")]
     return keras.Sequential([*layers, keras.layers.BatchNormalization(name="norm")], name="small")
-
-
-def write_keras2(path, model, under="model_weights"):
-    """Write the layout of Keras 2's HDF5 files."""
-    with h5py.File(path, "w") as file:
-        root = file.create_group(under) if under else file
-        root.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
-        for layer in model.layers:
-            group = root.create_group(layer.name)
-            group.attrs["weight_names"] = [f"{layer.name}/{weight.name}:0".encode() for weight in layer.weights]
-            for weight in layer.weights:
-                group[f"{layer.name}/{weight.name}:0"] = weight.numpy()
 
 
 @pytest.mark.parametrize("under", ["model_weights", None])
