@@ -17,7 +17,7 @@ import qkeras
 from keras import layers
 
 from po2quant.cost import INPUT, SOFTMAX, WEIGHTS
-from po2quant.network.layers import Rearrange
+from po2quant.layers import Rearrange
 
 if TYPE_CHECKING:
     from po2quant.network.graph import Node

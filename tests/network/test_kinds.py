@@ -9,6 +9,7 @@ from keras import layers
 from networks import noise, randomize
 
 from po2quant.deploy.from_keras import OPERATIONS
+from po2quant.layers import Rearrange
 from po2quant.network import fold_batch_norm
 from po2quant.network.kinds import (
     ALIASES,
@@ -23,7 +24,6 @@ from po2quant.network.kinds import (
     is_weighted,
     kernel_of,
 )
-from po2quant.network.layers import Rearrange
 
 ARGUMENTS = {
     layers.Conv2D: (2, 3),

@@ -15,11 +15,9 @@ import keras
 
 from po2quant.files import one_line
 from po2quant.network.graph import Graph, read_graph
-from po2quant.network.lowering.batch_norm import fold_norms, norm_obstacles
+from po2quant.network.lowering.batch_norm import fold_norms
 from po2quant.network.lowering.expansion import expand
-from po2quant.network.lowering.obstacles import Obstacle, check_model, end_obstacles, raise_for
-
-LONGEST_REASON = 400
+from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, check_model, end_obstacles, raise_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,4 +95,4 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 def _expanded(graph: Graph) -> tuple[Graph, list[Callable[[], None]], list[Obstacle]]:
     """Return the network of core kinds and BatchNormalization, what fills it, and what stands in the way."""
     expanded, transfers, obstacles = expand(graph)
-    return expanded, transfers, obstacles or [*norm_obstacles(expanded), *end_obstacles(expanded)]
+    return expanded, transfers, obstacles or end_obstacles(expanded)

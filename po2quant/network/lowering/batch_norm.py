@@ -22,7 +22,6 @@ from po2quant.network.kinds import (
     kind_of,
 )
 from po2quant.network.lowering.context import Context
-from po2quant.network.lowering.obstacles import Obstacle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +59,6 @@ def fold_norms(graph: Graph) -> tuple[keras.Model, list[Callable[[], None]]]:
         return node.call(context.copied(layer), inputs)
 
     return rebuild(graph, call), context.transfers
-
-
-def norm_obstacles(graph: Graph) -> list[Obstacle]:
-    """Return each BatchNormalization that is over another axis than the last."""
-    norms = [node for node in graph.nodes if kind_of(node.layer).role is Role.NORMALIZATION]
-    return [
-        Obstacle.of(
-            node.layer,
-            f"BatchNormalization {node.layer.name!r} must normalize the last axis. Received: axis={node.layer.axis}",
-        )
-        for node in norms
-        if node.layer.axis not in (-1, len(node.shape))
-    ]
 
 
 def folds_of(graph: Graph) -> Folds:

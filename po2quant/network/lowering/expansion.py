@@ -26,10 +26,8 @@ from po2quant.network.kinds import (
 )
 from po2quant.network.lowering import arithmetic, convolutions, functions, gone, rearranging, sequences
 from po2quant.network.lowering.context import Context
-from po2quant.network.lowering.obstacles import Obstacle, check_node
+from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, check_node, check_norm
 from po2quant.network.lowering.operators import OPERATORS, operator
-
-LONGEST_REASON = 400
 
 Expansion = Callable[[Node, list[Any], Context], Any]
 """Given a call of a layer, its new inputs and the context, returns its new output."""
@@ -53,6 +51,8 @@ def expand(graph: Graph) -> tuple[Graph, list[Callable[[], None]], list[Obstacle
     obstacles: dict[int, Obstacle] = {}
 
     def call(node: Node, inputs: list[Any], expansion: Expansion) -> Any:
+        if any(None in parent.shape for parent in node.inputs):
+            return keras.Input(node.shape)  # what made it so is the obstacle
         try:
             check_node(node)
             return expansion(node, inputs, context)
@@ -62,8 +62,7 @@ def expand(graph: Graph) -> tuple[Graph, list[Callable[[], None]], list[Obstacle
 
     if not graph.is_flattened and not any(is_outside(node, graph) for node in graph.nodes):
         for node in graph.nodes:
-            if not any(None in parent.shape for parent in node.inputs):
-                call(node, [None], checked)
+            call(node, [None], checked)
         return graph, [], list(obstacles.values())
     inputs, tensors = replay(graph, lambda node, inputs: call(node, inputs, expansion_of))
     if obstacles:
@@ -90,6 +89,8 @@ def is_outside(node: Node, graph: Graph) -> bool:
 def checked(node: Node, inputs: list[Any], context: Context) -> Any:
     """Raise ValueError, saying what to do, for a layer that is not of the core."""
     check_supported(node.layer)
+    if isinstance(node.layer, layers.BatchNormalization):
+        check_norm(node)
     if is_weighted(node.layer):
         activation_name(node.layer.activation, node.layer.name)
     return inputs[0]
@@ -121,18 +122,17 @@ def kept(node: Node, inputs: list[Any], context: Context) -> Any:
         return context.reshaped(node, inputs[0])
     if _is_softmax(layer):
         return context.softmax(context.name(layer), inputs[0], getattr(layer, "axis", -1))
-    copy = context.copied(layer) if inner is None else context.copied(layer, activation=None)
-    if len(inputs) > 1 or not context.has_image(inputs[0]) or _depends_on_rank(node):
-        output = node.call(copy, inputs)
-    else:
+    copy = context.copied(layer, **_last_axis(node), **({} if inner is None else {"activation": None}))
+    if len(inputs) == 1 and context.has_image(inputs[0]):
         output = context.of_image(copy(context.image(inputs[0], node)), node)
+    else:
+        output = node.call(copy, inputs)
     return context.activated(output, inner, node)
 
 
-def _depends_on_rank(node: Node) -> bool:
-    """Return whether a layer of one input does another thing to an image than to the sequence or vector in it."""
-    layer = node.layer
-    return isinstance(layer, layers.BatchNormalization) and layer.axis not in (-1, len(node.shape))
+def _last_axis(node: Node) -> dict[str, int]:
+    """Return the argument that makes a BatchNormalization one over the last axis of whatever rank."""
+    return {"axis": -1} if isinstance(node.layer, layers.BatchNormalization) else {}
 
 
 def _is_layer_or_softmax(activation: Any) -> bool:

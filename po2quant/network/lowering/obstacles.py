@@ -13,6 +13,9 @@ from po2quant.network.kinds import Form, Role, function_of, kind_of
 
 _STATISTICS = "it must be another layer: its mean and variance change with each input; use BatchNormalization"
 _ATTENTION = "it must be another layer: products of two activations along an axis are not supported yet"
+LONGEST_REASON = 800
+"""Characters of a reason: the longest lists everything that is supported."""
+
 REFUSED = {
     "LayerNormalization": _STATISTICS,
     "RMSNormalization": _STATISTICS,
@@ -71,8 +74,9 @@ def check_model(model: Any) -> None:
 
 
 def check_node(node: Node) -> None:
-    """Raise ValueError where no layers can stand for a layer call, whatever they are."""
-    _ = node.fixed_shape
+    """Raise ValueError where no layers whatever can stand for a layer call."""
+    if not node.fixed_shape:
+        raise ValueError(f"layer {node.layer.name!r} must have an output of one axis or more. Received: a number")
     if getattr(node.layer, "data_format", None) == "channels_first":
         raise ValueError(
             f"layer {node.layer.name!r} must have its channels last. Received: data_format='channels_first'"
@@ -80,6 +84,13 @@ def check_node(node: Node) -> None:
     reason = REFUSED.get(type(node.layer).__name__)
     if reason is not None:
         raise ValueError(f"layer {node.layer.name!r} ({type(node.layer).__name__}) cannot be quantized: {reason}")
+
+
+def check_norm(node: Node) -> None:
+    """Raise ValueError for a BatchNormalization over another axis than the last."""
+    name, axis = node.layer.name, node.layer.axis
+    if axis not in (-1, len(node.shape)):
+        raise ValueError(f"BatchNormalization {name!r} must normalize the last axis. Received: axis={axis}")
 
 
 def end_obstacles(graph: Graph) -> list[Obstacle]:

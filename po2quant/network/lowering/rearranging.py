@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from po2quant.layers import Rearrange
 from po2quant.network.graph import Node
-from po2quant.network.layers import Rearrange
 from po2quant.network.lowering.context import Context
 
 View = Callable[[np.ndarray], np.ndarray]
@@ -19,7 +19,7 @@ View = Callable[[np.ndarray], np.ndarray]
 def rearranged(
     node: Node, x: Any, context: Context, view: View, shape: tuple[int, ...] | None = None, part: str | None = None
 ) -> Any:
-    """Return a tensor after a :class:`~po2quant.network.layers.Rearrange` that does to it what ``view`` does.
+    """Return a tensor after a :class:`~po2quant.layers.Rearrange` that does to it what ``view`` does.
 
     Args:
         node: what it is for.
@@ -31,6 +31,8 @@ def rearranged(
     """
     base = np.arange(int(np.prod(x.shape[1:]))).reshape(x.shape[1:])
     seen = view(base)
+    if not np.may_share_memory(seen, base):
+        raise ValueError("elements must be chosen by slices of constant steps. Received: a list of places")
     return context.add(Rearrange.of, node, x, seen, base, seen.shape if shape is None else shape, part=part)
 
 
