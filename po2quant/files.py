@@ -16,7 +16,7 @@ from typing import Any, TextIO
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 LONGEST_SHOWN = 200
 """Characters of a value that an error shows."""

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from po2quant.bit_config import FLOAT, BitConfig
 from po2quant.files import read_csv, write_csv
@@ -97,6 +98,6 @@ def _check_names(configs: Sequence[str]) -> None:
             )
 
 
-def _training_of(folder: Path) -> dict[str, float]:
+def _training_of(folder: Path) -> dict[str, Any]:
     rows = read_csv(folder / EPOCHS_CSV)
     return {"epochs": len(rows), "seconds": round(sum(float(row["seconds"]) for row in rows), 1)}

@@ -16,7 +16,7 @@ from benchmarks.anomaly_detection import features
 from benchmarks.shared.archives import Archive
 from benchmarks.shared.audio import read_sound, resampled_mono
 from po2quant.files import one_line
-from po2quant.training.progress import progress_line
+from po2quant.progress import progress_line
 
 DEFAULT_MACHINE_TYPE = "ToyCar"
 PARTS = ("train", "test")

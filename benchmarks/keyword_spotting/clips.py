@@ -18,7 +18,7 @@ from benchmarks.shared import audio
 from benchmarks.shared.archives import Archive
 from benchmarks.shared.audio import read_sound, resampled_mono
 from benchmarks.shared.budgets import ALL_NOISE_SECONDS, CLIP_SECONDS, NOISE_SECONDS, check_at_most
-from po2quant.training.progress import progress_line
+from po2quant.progress import progress_line
 
 CLIP_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".m4a")
 NOISE_FOLDER = "_background_noise_"

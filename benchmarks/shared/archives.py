@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.shared.budgets import ARCHIVE_BYTES, MEMBER_BYTES, MEMBERS, NAME_CHARACTERS, TEXT_BYTES, check_at_most
 from po2quant.archives import check_member_count
 from po2quant.files import one_line
-from po2quant.training.progress import progress_line
+from po2quant.progress import progress_line
 
 CHUNK_BYTES = 1 << 20
 LARGEST_READ_BYTES = 2 * CHUNK_BYTES

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from po2quant.files import one_line, replaced_whole
-from po2quant.training.progress import progress_line
+from po2quant.progress import progress_line
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.shared.archives import Archive
-from po2quant.training.progress import progress_line
+from po2quant.progress import progress_line
 
 COLOURS = 3
 _FILES_PER_TASK = 256

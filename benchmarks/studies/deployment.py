@@ -44,11 +44,11 @@ from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.integer.interpreter import quantize_inputs
 from po2quant.integer.program import Program
+from po2quant.progress import SILENT, ProgressLine, progress_line
 from po2quant.runs.folder import project_commit
 from po2quant.runs.names import SCORES_FILE
 from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run
 from po2quant.training.prepare import resolve_config
-from po2quant.training.progress import SILENT, ProgressLine, progress_line
 
 MODELS = models_with_data()
 CONFIGS = ("mpq", "flat8")

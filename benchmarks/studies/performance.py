@@ -39,13 +39,13 @@ from po2quant.network import (
     quantize_model,
     weight_quantizers,
 )
+from po2quant.progress import SILENT, ProgressLine, progress_line
 from po2quant.quantizers import AUTO, AUTO_PO2, LEARNED_PO2
 from po2quant.runs.folder import project_commit
 from po2quant.search.trial import trial_input_count
 from po2quant.training.exponents import search_exponents
 from po2quant.training.fit import compile_model
 from po2quant.training.prepare import CALIBRATION_SAMPLES
-from po2quant.training.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.reusable import ReusableNetwork
 
 MODELS = models_with_data()

@@ -26,6 +26,7 @@ from benchmarks.studies.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv, write_csv
+from po2quant.progress import SILENT, ProgressLine, progress_line
 from po2quant.runs.folder import project_commit
 from po2quant.search.oracle import OBJECTIVE, first_seed
 from po2quant.search.problem import Goal, SearchProblem
@@ -34,7 +35,6 @@ from po2quant.search.space import SearchSpace, config_from_values
 from po2quant.search.strategies import BAYESIAN, INFORMED, RANDOM, Strategy, informed
 from po2quant.search.trial import TrialTraining
 from po2quant.training.finetune import Experiment
-from po2quant.training.progress import SILENT, ProgressLine, progress_line
 
 RESULTS = Path("benchmarks/results")
 COLORS = {INFORMED: "tab:blue", BAYESIAN: "tab:orange", RANDOM: "tab:green"}

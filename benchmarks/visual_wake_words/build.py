@@ -21,7 +21,7 @@ from benchmarks.shared.pictures import declared_size, decode_picture
 from benchmarks.shared.splits import validation_indices
 from benchmarks.visual_wake_words.coco import CLASSES, RULES, Photo, in_hashed_test, photo_number, read_photos
 from po2quant.files import one_line, open_replacement, replaced_whole
-from po2quant.training.progress import progress_line
+from po2quant.progress import progress_line
 
 IMAGE_SHAPE = (96, 96)
 JPEG_QUALITY = 75

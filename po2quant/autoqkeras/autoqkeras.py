@@ -27,6 +27,7 @@ from po2quant.cost import ForgivingFactor, LayerShape, reference_config
 from po2quant.files import read_csv
 from po2quant.network import Placement, fold_batch_norm, network_layers, quantize_model
 from po2quant.network.quantize import STATIC
+from po2quant.progress import SILENT, progress_line
 from po2quant.runs.folder import RunFolder
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, EPOCHS_CSV, TRIALS_FOLDER
 from po2quant.search.problem import SearchProblem
@@ -39,7 +40,6 @@ from po2quant.training.finetune import require_training_data
 from po2quant.training.fit import compile_model, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import check_fits
-from po2quant.training.progress import SILENT, progress_line
 from po2quant.training.reusable import ReusableNetwork
 from po2quant.weight_files import load_weights
 

@@ -128,7 +128,7 @@ def _verified(subject: _Subject, x: Any, with_score: bool) -> dict[str, Any]:
     from po2quant.deploy.verify import score, verify
     from po2quant.export.c.run import compile_c
     from po2quant.export.c.source import write_c
-    from po2quant.training.progress import progress_line
+    from po2quant.progress import progress_line
 
     with tempfile.TemporaryDirectory() as folder:
         source = write_c(subject.program, folder, "network")

@@ -12,8 +12,9 @@ import typer
 
 from po2quant.bit_config import AUTO, AUTO_PO2, FLOAT
 from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOption
-from po2quant.cli.session import RUNS, begin, import_tensorflow_quietly, load_dataset, print_table, say
+from po2quant.cli.session import RUNS, begin, load_dataset, print_table, say
 from po2quant.files import write_csv
+from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import check_writable
 from po2quant.runs.names import FLOAT_FOLDER, PLOTS_FOLDER
 from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run, read_request
@@ -137,9 +138,9 @@ def _sweep_modes(
     from po2quant.diagnostics.mode_mix import propose_mix
     from po2quant.diagnostics.mode_sweep import mode_sweep
     from po2quant.diagnostics.plots import plot_mode_sweep
+    from po2quant.progress import progress_line
     from po2quant.training import prepare
     from po2quant.training.finetune import require_training_data
-    from po2quant.training.progress import progress_line
 
     _, spec = task.network(request.model)
     folded, seed = spec.fold(), request.seed

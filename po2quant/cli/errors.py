@@ -64,11 +64,11 @@ def _explanation(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """Return the innermost line of this package, or else of another, that an exception went through."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(traceback.extract_tb(error.__traceback__))
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
-    frame = (own or list(frames) or [None])[-1]
-    if frame is None:
+    if not frames:
         return "an unknown place"
+    frame = (own or frames)[-1]
     path = Path(frame.filename)
     return f"{path.relative_to(PACKAGE.parent) if own else path.name}:{frame.lineno}"
 

@@ -22,11 +22,11 @@ from po2quant.cli.session import (
     RUNS,
     check,
     experiment_of,
-    import_tensorflow_quietly,
     open_run_folder,
     say,
     whole_numbers,
 )
+from po2quant.quiet import import_tensorflow_quietly
 from po2quant.report.results import check_results
 from po2quant.runs.folder import check_usable
 from po2quant.runs.names import RESULTS_CSV

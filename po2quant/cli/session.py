@@ -16,6 +16,7 @@ import typer
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, load_benchmark
 from po2quant.bit_config import FLOAT, BitConfig, flat_bits
 from po2quant.files import write_csv
+from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import RunFolder, check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
@@ -218,18 +219,3 @@ def say_paths(folder: Path, pictures: list[Path]) -> None:
     for picture in pictures:
         say(f"picture: {picture}")
     say(f"run folder: {folder}")
-
-
-def import_tensorflow_quietly() -> None:
-    """Import TensorFlow without the notices that it writes before its log level counts."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with open(os.devnull, "wb") as devnull:
-        os.dup2(devnull.fileno(), 2)
-    try:
-        import tensorflow
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-    tensorflow.get_logger().setLevel("ERROR")

@@ -184,7 +184,7 @@ class _Builder:
                 return ops.Requantize(name, (state.name,), name, activation=function)
             if isinstance(state, Operation):
                 both = RELU6 if RELU6 in (function, state.activation) else function
-                return dataclasses.replace(state, activation=both)
+                return dataclasses.replace(state, activation=both)  # type: ignore[call-arg]
         tensor = self._integers(parent, name)
         if form is Form.HOST:
             axis = getattr(node.layer, "axis", -1)

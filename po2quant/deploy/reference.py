@@ -101,7 +101,7 @@ def batches(x: Arrays, size: int = BATCH_SIZE) -> list[list[np.ndarray]]:
     Raises:
         ValueError: for no samples.
     """
-    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
+    arrays = list(x) if isinstance(x, (list, tuple)) else [np.asarray(x)]
     if not len(arrays[0]):
         raise ValueError("x must have samples to compare. Received: none")
     return [[array[start : start + size] for array in arrays] for start in range(0, len(arrays[0]), size)]

@@ -14,11 +14,11 @@ import numpy as np
 from po2quant.benchmark import Benchmark, Score, Split
 from po2quant.deploy.reference import KERAS, PROGRAM, Arrays, Float64Network, batches, inexact_operations
 from po2quant.export.c.run import Executable
-from po2quant.integer.comparison import Comparer, Comparison
+from po2quant.integer.comparison import Comparer, Comparison, Mismatch
 from po2quant.integer.interpreter import quantize_inputs, results, run
 from po2quant.integer.program import Program
+from po2quant.progress import SILENT, ProgressLine, progress_line
 from po2quant.training.prepare import EVALUATION_BATCH_SIZE, network_inputs
-from po2quant.training.progress import SILENT, ProgressLine, progress_line
 
 C = "C"
 SCORE_BATCH_SIZE = 512
@@ -54,20 +54,21 @@ class Verification:
             "tensors": self.keras.tensors,
             "integers": sum(comparison.integers for comparison in comparisons),
             "mismatches": self.mismatches,
-            "first": next((_first(comparison) for comparison in comparisons if comparison.first), None),
+            "first": next(
+                (_shown(comparison, comparison.first) for comparison in comparisons if comparison.first), None
+            ),
             "inexact": list(self.inexact),
             "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
         }
 
 
-def _first(comparison: Comparison) -> dict[str, Any]:
-    first = comparison.first
+def _shown(comparison: Comparison, mismatch: Mismatch) -> dict[str, Any]:
     return {
-        "layer": first.layer,
-        "tensor": first.tensor,
-        "index": list(first.index),
-        comparison.computed_by: first.computed,
-        comparison.expected_by: first.expected,
+        "layer": mismatch.layer,
+        "tensor": mismatch.tensor,
+        "index": list(mismatch.index),
+        comparison.computed_by: mismatch.computed,
+        comparison.expected_by: mismatch.expected,
     }
 
 

@@ -40,10 +40,10 @@ def parse_quantizer_call(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             raise ValueError(explanation)
         arguments = tuple(ast.literal_eval(argument) for argument in call.args)
-        keywords = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
         raise ValueError(explanation) from None
-    if None in keywords:
+    if any(keyword.arg is None for keyword in call.keywords):
         raise ValueError(explanation)
     return call.func.id, arguments, keywords
 

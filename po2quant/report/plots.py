@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,17 @@ def plot_search(rows: Sequence[TrialRow], best: BitConfig, folder: Path, data: s
 def pareto_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Return the trials that no other beats in both size and metric, by size."""
     front: list[TrialRow] = []
-    for row in sorted(rows, key=lambda row: (row.size_bits, -row.metric)):
-        if not front or row.metric > front[-1].metric:
+    largest = -math.inf
+    for metric, row in sorted(((row.metric or 0.0, row) for row in rows), key=lambda one: (one[1].size_bits, -one[0])):
+        if metric > largest:
             front.append(row)
+            largest = metric
     return front
 
 
 def _plot_pareto(rows: Sequence[TrialRow], path: Path, data: str) -> Path:
     figure, axes = _figure("metric against size", data)
-    front, chosen = pareto_front(rows), max(rows, key=lambda row: row.score)
+    front, chosen = pareto_front(rows), max(rows, key=lambda row: row.score or 0.0)
     axes.plot([row.size_ratio for row in rows], [row.metric for row in rows], "o", label="trial")
     axes.step([row.size_ratio for row in front], [row.metric for row in front], where="post", label="Pareto front")
     axes.plot(chosen.size_ratio, chosen.metric, "*", markersize=14, label="best score")

@@ -16,7 +16,7 @@ from po2quant.runs.names import LOCK_FILE
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 LONGEST_HOLDER = 4096
 """Bytes of a lock file that are read."""

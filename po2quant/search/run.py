@@ -12,6 +12,7 @@ import keras
 from po2quant.benchmark import NetworkSpec
 from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape
+from po2quant.progress import SILENT, progress_line
 from po2quant.runs.names import SENSITIVITY_CSV
 from po2quant.search.problem import SearchProblem
 from po2quant.search.sensitivity import Sensitivity, load_sensitivities, save_sensitivities, sensitivity_sweep
@@ -23,7 +24,6 @@ from po2quant.search.trial_log import TrialLog
 from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import Experiment, require_training_data
 from po2quant.training.interrupt import insistent_interrupt
-from po2quant.training.progress import SILENT, progress_line
 
 SENSITIVITY_SAMPLES = 128
 

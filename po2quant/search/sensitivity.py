@@ -13,8 +13,8 @@ import tensorflow as tf
 from po2quant.benchmark import Split
 from po2quant.files import read_csv, write_csv
 from po2quant.network import slot_quantizers, walk
+from po2quant.progress import SILENT, ProgressLine
 from po2quant.quantizers import Quantizer, quantized_bits_featuremap
-from po2quant.training.progress import SILENT, ProgressLine
 
 BATCH_SIZE = 128
 

@@ -18,6 +18,7 @@ from tensorboard.plugins.hparams import api as hparams
 from po2quant.bit_config import BitConfig
 from po2quant.cost import network_size
 from po2quant.files import replaced_whole, write_csv
+from po2quant.progress import SILENT, ProgressLine
 from po2quant.runs.names import (
     BEST_WEIGHTS,
     EPOCHS_CSV,
@@ -33,7 +34,6 @@ from po2quant.search.space import config_from_values
 from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import COMPLETED, FAILED, TrialLog, TrialRow
 from po2quant.training.fit import save_weights
-from po2quant.training.progress import SILENT, ProgressLine
 
 KEPT_TRIALS = 3
 EPOCHS_VALUE = "tuner/epochs"

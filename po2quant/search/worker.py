@@ -108,14 +108,21 @@ def _connect(address: str) -> grpc.Channel:
 
 
 def _wait_for_chief(address: str) -> None:
+    deadline = time.monotonic() + CHIEF_WAIT_SECONDS
     with _connect(address) as channel:
-        try:
-            grpc.channel_ready_future(channel).result(CHIEF_WAIT_SECONDS)
-        except grpc.FutureTimeoutError:
-            raise OSError(
-                f"no chief has answered at {address} within {CHIEF_WAIT_SECONDS} s: "
-                "it must run there with --role chief, and be through with its float network and sensitivities"
-            ) from None
+        ready = grpc.channel_ready_future(channel)
+        while True:
+            try:
+                ready.result(min(BEAT_SECONDS, CHIEF_WAIT_SECONDS))
+                return
+            except grpc.FutureTimeoutError:
+                if _is_orphan():
+                    raise OSError(f"the chief at {address}, which started this worker, is gone") from None
+                if time.monotonic() >= deadline:
+                    raise OSError(
+                        f"no chief has answered at {address} within {CHIEF_WAIT_SECONDS} s: "
+                        "it must run there with --role chief, and be through with its float network and sensitivities"
+                    ) from None
 
 
 def _check_same_search(folder: Path, identity: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from po2quant.bit_config import BitConfig
 from po2quant.cost import AverageBits, average_bits
 from po2quant.files import replaced_whole, write_json
 from po2quant.network import FoldedNetwork, freeze_scales
+from po2quant.progress import progress_line
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
 from po2quant.training.fit import FitState, fit, save_weights
@@ -26,7 +27,6 @@ from po2quant.training.prepare import (
     load_float_network,
     prepare_network,
 )
-from po2quant.training.progress import progress_line
 from po2quant.training.reusable import ReusableNetwork
 from po2quant.weight_files import WeightFile, read_weight_file
 

@@ -20,11 +20,11 @@ from po2quant.compat import build_loss_and_metrics
 from po2quant.files import one_line, replaced_whole, write_csv
 from po2quant.fixed_point import check_scales
 from po2quant.network import slot_quantizers, weight_quantizers
+from po2quant.progress import SILENT, ProgressLine
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.runs.names import BEST_WEIGHTS, CHECKPOINT, EPOCHS_CSV, TENSORBOARD_FOLDER
 from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_exponents
 from po2quant.training.pipeline import Pipeline
-from po2quant.training.progress import SILENT, BatchProgress, ProgressLine
 from po2quant.training.schedules import rising_cosine
 from po2quant.weight_files import BIT_WIDTH, FROZEN_SCALE, load_weights
 
@@ -54,6 +54,18 @@ class FitState:
     def should_stop(self, patience: int | None) -> bool:
         """Return whether the best epoch lies more than ``patience`` epochs back."""
         return patience is not None and self.epoch - 1 - self.best_epoch >= patience
+
+
+class BatchProgress(keras.callbacks.Callback):
+    """Moves a progress line by one epoch over the steps of an epoch."""
+
+    def __init__(self, line: ProgressLine) -> None:
+        super().__init__()
+        self._line = line
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Move the line by one step."""
+        self._line.advance(1.0 / max(self.params.get("steps") or 1, 1))
 
 
 def compile_model(model: keras.Model, recipe: Recipe) -> None:
@@ -188,7 +200,7 @@ def fit(
         validation_values = validation_logs(model, validation_pipeline, recipe)
         value = selection(validation_values)
         row = {"epoch": epoch + 1, "learning_rate": recipe.learning_rate(epoch), **logs}
-        row |= {f"val_{name}": result for name, result in validation_values.items()} | watch()
+        row |= {f"val_{name}": result for name, result in validation_values.items()} | dict(watch())
         state.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
         observe(epoch + 1)
         if value > state.best_value:

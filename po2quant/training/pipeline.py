@@ -18,9 +18,11 @@ class Pipeline:
     """
 
     def __init__(self, split: Split) -> None:
-        self._split = split
+        self._split, augmented = split, split.augmented
         self._plain = tf.function(lambda samples: self._with_targets(self._inputs(samples), samples))
-        self._changed = tf.function(lambda samples, seed: self._with_targets(split.augmented(samples, seed), samples))
+        self._changed = None
+        if augmented is not None:
+            self._changed = tf.function(lambda samples, seed: self._with_targets(augmented(samples, seed), samples))
 
     def __len__(self) -> int:
         return len(self._split)
@@ -42,7 +44,7 @@ class Pipeline:
         """Return batches of inputs and targets in the order, and with the changes, that ``(seed, epoch)`` gives."""
         rng = np.random.default_rng((seed, epoch))
         samples = tf.data.Dataset.from_tensor_slices(rng.permutation(len(self._split))).batch(batch_size)
-        if self._split.augmented is None:
+        if self._changed is None:
             batches = samples.map(self._plain, tf.data.AUTOTUNE)
         else:
             seeds = rng.integers(2**31, size=(-(-len(self._split) // batch_size), 2), dtype=np.int32)

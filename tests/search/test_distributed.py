@@ -370,6 +370,15 @@ def test_a_worker_without_a_chief_says_so(weights, tmp_path, monkeypatch):
         run_worker(experiment(weights), tmp_path, search_settings(), free_address())
 
 
+def test_a_worker_whose_chief_dies_before_it_answers_ends(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "BEAT_SECONDS", 0.1)
+    monkeypatch.setenv(worker.PARENT, "0")
+    start = time.monotonic()
+    with pytest.raises(OSError, match=r"the chief at 127\.0\.0\.1:\d+, which started this worker, is gone"):
+        run_worker(experiment(weights), tmp_path, search_settings(), free_address())
+    assert time.monotonic() - start < TIMEOUT_S / 2
+
+
 @pytest.mark.parametrize(("wait_seconds", "parent"), [(0.2, None), (TIMEOUT_S, "0")], ids=["silent", "orphan"])
 def test_a_worker_whose_chief_is_gone_ends(wait_seconds, parent, monkeypatch):
     monkeypatch.setattr(worker, "CHIEF_WAIT_SECONDS", wait_seconds)

@@ -16,12 +16,12 @@ from po2quant.diagnostics.probe import Probe
 from po2quant.diagnostics.recorder import Recorder
 from po2quant.files import read_csv
 from po2quant.network import calibrate, fold_batch_norm, weight_quantizers
+from po2quant.progress import progress_line
 from po2quant.runs.folder import RunFolder, project_commit
 from po2quant.runs.names import BEST_WEIGHTS, EPOCHS_CSV
 from po2quant.training.finetune import Experiment
 from po2quant.training.fit import DivergedError, fit
 from po2quant.training.prepare import calibration_inputs, check_fits, evaluate, load_float_network, resolve_config
-from po2quant.training.progress import progress_line
 
 TRAINED_START, RANDOM_START = "trained", "random"
 STARTS = (TRAINED_START, RANDOM_START)
