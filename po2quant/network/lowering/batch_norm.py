@@ -71,13 +71,12 @@ def folds_of(graph: Graph) -> Folds:
         norm = nodes[0].layer
         if not (isinstance(norm, layers.Rescaling) or kind_of(norm).role is Role.NORMALIZATION):
             continue
-        source, reader = nodes[0].inputs[0].layer, graph.only_reader(nodes[0])
+        source, readers = nodes[0].inputs[0].layer, {graph.only_reader(node) for node in nodes}
         if _is_linear(source) and {graph.only_reader(call) for call in calls[id(source)]} == set(nodes):
             folds.after[source.name] = norm
             continue
-        if reader is None or not _takes_before(reader.layer):
-            continue
-        if {call.inputs[0] for call in calls[id(reader.layer)]} == set(nodes):
+        reader = graph.only_reader(nodes[0])
+        if reader is not None and _takes_before(reader.layer) and readers == set(calls[id(reader.layer)]):
             folds.before[reader.layer.name] = norm
     return folds
 
