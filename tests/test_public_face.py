@@ -15,6 +15,7 @@ NAMES = (
     "BitConfig",
     "Program",
     "calibrate",
+    "check",
     "compare",
     "flat_config",
     "fold",

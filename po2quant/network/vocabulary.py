@@ -173,8 +173,10 @@ def modernise(config: dict[str, Any], cls: type, is_keras_2: bool) -> str | None
     if "dtype" in config and (obstacle := _settle_dtype(config)):
         return obstacle
     for argument in [name for name in config if name not in _arguments(cls)]:
-        value = config.pop(argument)
-        if argument not in WITHOUT_MEANING and value not in IGNORED_IN_KERAS_2.get(argument, ()):
+        value = config[argument]
+        if argument in WITHOUT_MEANING or value in IGNORED_IN_KERAS_2.get(argument, ()):
+            del config[argument]
+        elif is_keras_2:  # of its own arguments Keras 3 is the judge
             return f"has {argument}={one_line(repr(value), 60)}, which Keras 3 does not know: build it without"
     return None
 
