@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -54,8 +54,8 @@ class Aligned(Elementwise):
     A class says what becomes of the ends of the inputs' ranges, and of the inputs.
     """
 
-    ends: ClassVar[Callable[[Iterable[int]], int]]
-    combine: ClassVar[Callable[[np.ndarray, np.ndarray], np.ndarray]]
+    ends: ClassVar[Callable[..., int]]
+    combine: ClassVar[Callable[..., np.ndarray]]
 
     def plan(self, formats: Formats, output: FixedPointFormat) -> Plan:
         """Return the shifts of the inputs to their smallest exponent, and of the result."""
@@ -76,24 +76,24 @@ class Aligned(Elementwise):
 class Add(Aligned):
     """Sum of tensors of one rank, shifted to their smallest exponent; axes of size 1 are repeated."""
 
-    ends = sum
-    combine = np.add
+    ends: ClassVar[Callable[..., int]] = sum
+    combine: ClassVar[Callable[..., np.ndarray]] = np.add
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Maximum(Aligned):
     """Larger of tensors of one rank, shifted to their smallest exponent; axes of size 1 are repeated."""
 
-    ends = max
-    combine = np.maximum
+    ends: ClassVar[Callable[..., int]] = max
+    combine: ClassVar[Callable[..., np.ndarray]] = np.maximum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Minimum(Aligned):
     """Smaller of tensors of one rank, shifted to their smallest exponent; axes of size 1 are repeated."""
 
-    ends = min
-    combine = np.minimum
+    ends: ClassVar[Callable[..., int]] = min
+    combine: ClassVar[Callable[..., np.ndarray]] = np.minimum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

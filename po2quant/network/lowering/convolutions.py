@@ -96,7 +96,8 @@ def transposed(node: Node, image: Any, context: Context, size: tuple[int, int], 
 
 
 def _image_shape(node: Node) -> tuple[int, int]:
-    return node.shape[:2] if len(node.shape) == 3 else (node.shape[0], 1)
+    rows, *columns, _ = node.fixed_shape
+    return rows, (columns[0] if columns else 1)
 
 
 def _padded(node: Node, x: Any, context: Context, pads: list[tuple[int, int]]) -> Any:

@@ -94,7 +94,7 @@ def _flipped(node: Node, context: Context, x: Any, axis: Any = None) -> Any:
     axes = range(1, len(x.shape)) if axis is None else np.ravel(axis) % len(x.shape)
     if 0 in axes:
         raise ValueError("samples cannot be flipped. Received: axis=0")
-    return rearranged(node, x, context, lambda values: np.flip(values, [axis - 1 for axis in axes]))
+    return rearranged(node, x, context, lambda values: np.flip(values, tuple(int(axis) - 1 for axis in axes)))
 
 
 def _split(node: Node, context: Context, x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
@@ -102,7 +102,7 @@ def _split(node: Node, context: Context, x: Any, indices_or_sections: Any, axis:
     if axis == 0:
         raise ValueError("samples cannot be split. Received: axis=0")
     return rearranged(
-        node, x, context, lambda values: np.split(values, indices_or_sections, axis - 1)[node.place], node.shape
+        node, x, context, lambda values: np.split(values, indices_or_sections, axis - 1)[node.place], node.fixed_shape
     )
 
 
@@ -111,7 +111,7 @@ def _item(node: Node, context: Context, x: Any, key: Any) -> Any:
     if not (key and (key[0] is Ellipsis or key[0] == slice(None))):
         raise ValueError(f"a slice must leave the samples as they are. Received: {key}")
     inner = key if key[0] is Ellipsis else key[1:]
-    return rearranged(node, x, context, lambda values: values[inner], node.shape)
+    return rearranged(node, x, context, lambda values: values[inner], node.fixed_shape)
 
 
 def _repeated(node: Node, context: Context, x: Any, repeats: int, axis: int | None = None) -> Any:
@@ -125,7 +125,7 @@ def _repeated(node: Node, context: Context, x: Any, repeats: int, axis: int | No
         lambda values: np.broadcast_to(
             np.expand_dims(values, place), (*values.shape[:place], repeats, *values.shape[place:])
         ),
-        node.shape,
+        node.fixed_shape,
     )
 
 

@@ -86,7 +86,7 @@ def repeated(node: Node, x: Any, context: Context, sizes: Sequence[int]) -> Any:
             shape += [values.shape[2 * axis], size]
         return np.broadcast_to(values, (*shape, *values.shape[2 * len(sizes) :]))
 
-    return rearranged(node, x, context, repeat, node.shape)
+    return rearranged(node, x, context, repeat, node.fixed_shape)
 
 
 def repetition(node: Node, inputs: list[Any], context: Context) -> Any:
