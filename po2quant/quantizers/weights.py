@@ -131,7 +131,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             if exponent is not None and not _is_exponent(exponent):
                 limits = f"[{po2.MIN_EXPONENT}, {po2.MAX_EXPONENT}]"
                 raise ValueError(f"{name} must be None or an integer in {limits}. Received: {name}={shown(exponent)}")
-        if None not in (min_po2_exponent, max_po2_exponent) and min_po2_exponent > max_po2_exponent:
+        if min_po2_exponent is not None and max_po2_exponent is not None and min_po2_exponent > max_po2_exponent:
             raise ValueError(
                 "min_po2_exponent must not exceed max_po2_exponent. "
                 f"Received: min_po2_exponent={min_po2_exponent}, max_po2_exponent={max_po2_exponent}"
@@ -176,7 +176,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         """Create the stored scale: one per channel, used once it is frozen."""
         if isinstance(self.alpha, str):
             reduced = self._format_of(tuple(input_shape)).axes
-            shape = tuple(1 if axis in reduced else size for axis, size in enumerate(input_shape))
+            shape: Any = tuple(1 if axis in reduced else size for axis, size in enumerate(input_shape))
             given = self.post_training_scale
             self._frozen_scale = self.add_weight(
                 shape=shape,
