@@ -1,6 +1,7 @@
 from .autoqkeras import AutoQKeras as AutoQKeras
 from .benchmark import load_benchmark as load_benchmark
 from .bit_config import BitConfig as BitConfig
+from .deploy.check import check as check
 from .deploy.from_keras import integer_program as integer_program
 from .deploy.network import frozen_network as frozen_network
 from .deploy.reference import compare as compare

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +38,13 @@ def build_loss_and_metrics(model: keras.Model, y_shape: tuple[int | None, ...], 
     for part in (model._compile_loss, model._compile_metrics):
         if part is not None and not part.built:
             part.build(y, predictions)
+
+
+def gradient_registry() -> dict[str, Any]:
+    """Return TensorFlow's gradients of operations and graphs by name, which may be changed."""
+    from tensorflow.python.framework import ops
+
+    return ops.gradient_registry._registry
 
 
 @contextlib.contextmanager

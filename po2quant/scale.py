@@ -20,13 +20,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from po2quant.fixed_point import MAX_BITS
+from po2quant.graphs import shared_graph
 
 MIN_EXPONENT, MAX_EXPONENT = -126, 126
 """Exponents are kept where both ``2**e`` and ``2**-e`` are normal float32 numbers."""
@@ -184,7 +184,12 @@ def exact_reciprocal(scale: tf.Tensor) -> tf.Tensor:
 
 
 def round_to_multiples(
-    x: tf.Tensor, scale: tf.Tensor, magnitude_bits: tf.Tensor, signed: bool = True, narrow_range: bool = True
+    x: tf.Tensor,
+    scale: tf.Tensor,
+    magnitude_bits: tf.Tensor,
+    signed: bool = True,
+    narrow_range: bool = True,
+    small: bool | None = None,
 ) -> tf.Tensor:
     """Return the nearest multiples of a power of two that a format holds.
 
@@ -199,6 +204,7 @@ def round_to_multiples(
         magnitude_bits: bits of the integer without its sign, a number or an int32 scalar.
         signed: whether negative values are represented.
         narrow_range: whether the most negative integer is unused.
+        small: whether ``x`` is a small tensor; None looks at its shape.
 
     Returns:
         Tensor of the shape of ``x``. In large ones, inputs below the smallest normal number count as zero.
@@ -220,16 +226,16 @@ def round_to_multiples(
     def in_five_passes() -> tf.Tensor:
         return tf.clip_by_value(tf.round(x * exact_reciprocal(scale)), low, high) * scale
 
-    if is_small(x):
+    if is_small(x.shape) if small is None else small:
         return in_five_passes()
     if significand_bits(x.dtype) >= MAX_BITS:
         return in_one_pass()
     return tf.cond(bit_width <= significand_bits(x.dtype), in_one_pass, in_five_passes)
 
 
-def is_small(x: tf.Tensor) -> bool:
-    """Return whether passes over the tensor cost less than a branch in a graph."""
-    return (x.shape.num_elements() or SMALL_SIZE) < SMALL_SIZE
+def is_small(shape: Sequence[int | None]) -> bool:
+    """Return whether passes over a tensor of a shape, as far as it is known, cost less than a branch in a graph."""
+    return (tf.TensorShape(shape).num_elements() or SMALL_SIZE) < SMALL_SIZE
 
 
 def integer_limits(
@@ -242,38 +248,13 @@ def integer_limits(
     return (-high if narrow_range else -power_of_two(magnitude_bits, dtype)), high
 
 
-def as_one_graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make eager calls of a function one graph where values are large: a hundred operations take Python milliseconds.
-
-    Args:
-        function: takes values, magnitude bits and options.
-    """
-
-    @functools.cache
-    def graph_of(dtype: tf.DType, rank: int, options: tuple, named_options: tuple) -> Callable[..., Any]:
-        return tf.function(
-            lambda x, magnitude_bits: function(x, magnitude_bits, *options, **dict(named_options)),
-            input_signature=[tf.TensorSpec([None] * rank, dtype), tf.TensorSpec([], tf.int32)],
-            autograph=False,
-        )
-
-    @functools.wraps(function)
-    def call(x: tf.Tensor, magnitude_bits: tf.Tensor, *options: Any, **named_options: Any) -> Any:
-        x = tf.convert_to_tensor(x)
-        if not tf.executing_eagerly() or is_small(x):
-            return function(x, magnitude_bits, *options, **named_options)
-        return graph_of(x.dtype, len(x.shape), options, tuple(named_options.items()))(x, magnitude_bits)
-
-    return call
-
-
-@as_one_graph
 def mse_exponent(
     x: tf.Tensor,
     magnitude_bits: tf.Tensor,
     axes: tuple[int, ...],
     signed: bool = True,
     candidates: int = MSE_CANDIDATES,
+    small: bool | None = None,
 ) -> tf.Tensor:
     """Return the exponent of least squared error among the ``max`` rule's and those below it.
 
@@ -283,18 +264,29 @@ def mse_exponent(
         axes: axes that share one exponent.
         signed: whether negative values are represented (symmetrically) or clipped to 0.
         candidates: how many exponents are tried.
+        small: whether ``x`` is a small tensor; None looks at its shape.
 
     Returns:
         int32, the shape of ``x`` with 1 at ``axes``: ``(1, 1, 1, C)`` for a kernel with one exponent per output
         channel. The larger of equally good exponents.
     """
+    x = tf.convert_to_tensor(x)
+    small = is_small(x.shape) if small is None else small
+    search = _least_error_exponent if small or not tf.executing_eagerly() else _least_error_exponent.in_graph
+    return search(x, magnitude_bits, axes=axes, signed=signed, candidates=candidates, small=small)
+
+
+@shared_graph
+def _least_error_exponent(
+    x: tf.Tensor, magnitude_bits: tf.Tensor, *, axes: tuple[int, ...], signed: bool, candidates: int, small: bool
+) -> tf.Tensor:
     if not signed:
         x = tf.nn.relu(x)
     magnitude = tf.abs(x) if signed else x
     largest_exponent = max_exponent(tf.reduce_max(magnitude, axis=axes, keepdims=True), magnitude_bits)
     # In units of the largest candidate's step, so that squares neither overflow nor vanish.
     scaled = x * power_of_two(-largest_exponent, x.dtype)
-    best_offset = _best_offset_at_once if is_small(x) else _best_offset_in_turn
+    best_offset = _best_offset_at_once if small else _best_offset_in_turn
     return tf.maximum(largest_exponent - best_offset(scaled, magnitude_bits, axes, signed, candidates), MIN_EXPONENT)
 
 
@@ -312,11 +304,10 @@ def _best_offset_at_once(
 
 
 @functools.cache
-def _winning_candidates(channel_size: float, candidates: int) -> np.ndarray:
-    """Return how many candidates can win, by magnitude bits; see :data:`MSE_CANDIDATES`."""
+def _values_needed(candidates: int) -> np.ndarray:
+    """Return the channel sizes that a candidate needs to win, by magnitude bits; see :data:`MSE_CANDIDATES`."""
     clipped_share = np.maximum(0.5 - np.ldexp(1.0, -np.arange(candidates)), 0.0)
-    values_needed = 4.0 * np.square(np.outer(largest_integers(tf.float64), clipped_share))
-    return np.sum(channel_size > values_needed, axis=1, dtype=np.int32)
+    return 4.0 * np.square(np.outer(largest_integers(tf.float64), clipped_share))
 
 
 def _best_offset_in_turn(
@@ -331,7 +322,8 @@ def _best_offset_in_turn(
         return tf.reduce_sum(tf.math.squared_difference(scaled, approximation), axis=axes, keepdims=True)
 
     def try_one(offset: tf.Tensor, best_offset: tf.Tensor, best_error: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        error = error_of(round_to_multiples(scaled, power_of_two(-offset, scaled.dtype), magnitude_bits, signed))
+        step = power_of_two(-offset, scaled.dtype)
+        error = error_of(round_to_multiples(scaled, step, magnitude_bits, signed, small=False))
         return offset + 1, tf.where(error < best_error, offset, best_offset), tf.minimum(error, best_error)
 
     def may_win(offset: tf.Tensor, best_offset: tf.Tensor, best_error: tf.Tensor) -> tf.Tensor:
@@ -343,9 +335,9 @@ def _best_offset_in_turn(
     best_offset = tf.zeros_like(error, tf.int32)
     if candidates == 1:
         return best_offset
-    sizes = [scaled.shape[axis] for axis in axes]
-    channel_size = math.inf if None in sizes else math.prod(sizes)
-    count = tf.gather(_winning_candidates(channel_size, candidates), magnitude_bits)
+    channel_size = tf.size(scaled) // tf.maximum(tf.size(error), 1)
+    can_win = tf.cast(channel_size, tf.float64) > tf.gather(_values_needed(candidates), magnitude_bits)
+    count = tf.reduce_sum(tf.cast(can_win, tf.int32))
     state = try_one(tf.ones((), tf.int32), best_offset, error)
     return tf.cond(count > 2, lambda: tf.while_loop(may_win, try_one, state)[1], lambda: state[1])
 

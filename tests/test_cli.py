@@ -42,7 +42,7 @@ def trained(digits_weights, tmp_path_factory):
 def test_help_names_the_commands():
     result = run("--help")
     assert result.returncode == 0
-    for command in ("summary", "evaluate", "search", "finetune", "matrix", "diagnose"):
+    for command in ("check", "summary", "evaluate", "search", "finetune", "matrix", "diagnose"):
         assert command in result.stdout
 
 

@@ -87,6 +87,7 @@ CASES = {
     "export to a file": (("export", "finetune", "--output-dir", "file"), "must be a folder. Received a file: file"),
     "samples": (("verify", "finetune", "--samples", "0"), "--samples must be 1 or more. Received: 0"),
     "float": (("verify", "finetune", "--config", "float"), "a float network has no integers"),
+    "no network": (("check", "nowhere.h5"), "FILE must be a file of a Keras model. There is none: nowhere.h5"),
     "no run": (("verify", "folder"), "RUN must be a run folder, which holds config.json"),
     "real scales": (("export", "real"), "made with alpha='auto'"),
     "nothing to diagnose": (("diagnose", "nowhere"), "There is none: nowhere"),

@@ -15,6 +15,7 @@ NAMES = (
     "BitConfig",
     "Program",
     "calibrate",
+    "check",
     "compare",
     "flat_config",
     "fold",
@@ -73,10 +74,12 @@ def saved(tmp_path_factory):
     """Return the file of a quantized network."""
     import keras
 
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model = keras.Sequential(
+        [keras.Input((2, 2)), keras.layers.Permute((2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
     network = po2quant.fold(model)
     quantized = network.quantize(network.flat(8))
-    po2quant.calibrate(quantized, keras.random.normal((16, 4), seed=0).numpy())
+    po2quant.calibrate(quantized, keras.random.normal((16, 2, 2), seed=0).numpy())
     po2quant.freeze_scales(quantized)
     path = tmp_path_factory.mktemp("saved") / "network.keras"
     quantized.save(path)

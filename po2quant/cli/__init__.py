@@ -1,4 +1,4 @@
-"""The command line: ``po2quant summary | evaluate | search | finetune | matrix | diagnose | export | verify``."""
+"""The command line: ``po2quant check``, ``summary``, ``search``, ``export`` and others, see :data:`COMMANDS`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import traceback
 
 import typer
 
-from po2quant.cli import deploy, diagnose, matrix, networks, search
+from po2quant.cli import check, deploy, diagnose, matrix, networks, search
 from po2quant.cli.errors import TRACEBACK_VARIABLE, drop_unwritten, sentence
 from po2quant.cli.session import INTERRUPTED
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS = (
+    check.check,
     networks.summary,
     networks.evaluate,
     search.search,

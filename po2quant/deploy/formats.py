@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import write_c
 from po2quant.export.exchange import inexact_in_float32
-from po2quant.export.litert.to_litert import to_litert
+from po2quant.export.litert.to_litert import OPERATORS, to_litert
+from po2quant.export.onnx.graph import NODES
 from po2quant.export.onnx.to_onnx import to_onnx
 from po2quant.export.onnx.to_qonnx import to_qonnx
 from po2quant.integer.listing import listing
+from po2quant.integer.operations import Handlers
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import settle_constant_channels
 
@@ -34,11 +37,13 @@ class Format:
         write: writes them.
         package: what must be installed for it beside po2quant itself; None: nothing.
         adds_in_float32: whether its readers do.
+        handlers: the operations that it can take; None: all.
     """
 
     write: Writer
     package: str | None = None
     adds_in_float32: bool = False
+    handlers: Handlers | None = None
 
 
 def _one_file(suffix: str, write_file: Callable[[keras.Model, Program, Path], object]) -> Writer:
@@ -67,11 +72,15 @@ def _write_qkeras(model: keras.Model, program: Program, path: Path) -> None:
 FORMATS: dict[str, Format] = {
     TEXT: Format(_one_file(".txt", lambda model, program, path: path.write_text(listing(program), encoding="utf-8"))),
     "program": Format(_one_file(".npz", lambda model, program, path: program.save(path))),
-    "c": Format(_c(pack=False)),
-    "c-packed": Format(_c(pack=True)),
-    "qonnx": Format(_one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", True),
-    "onnx": Format(_one_file(".onnx", lambda model, program, path: to_onnx(program, path)), "onnx", True),
-    "litert": Format(_one_file(".tflite", lambda model, program, path: to_litert(program, path)), "ai_edge_litert"),
+    "c": Format(_c(pack=False), handlers=CALLS),
+    "c-packed": Format(_c(pack=True), handlers=CALLS),
+    "qonnx": Format(
+        _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", True, NODES
+    ),
+    "onnx": Format(_one_file(".onnx", lambda model, program, path: to_onnx(program, path)), "onnx", True, NODES),
+    "litert": Format(
+        _one_file(".tflite", lambda model, program, path: to_litert(program, path)), "ai_edge_litert", False, OPERATORS
+    ),
     "qkeras": Format(_one_file(".keras", _write_qkeras), adds_in_float32=True),
 }
 

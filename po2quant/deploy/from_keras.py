@@ -13,13 +13,23 @@ import tensorflow as tf
 from keras import layers
 
 from po2quant.deploy.frozen import activation_format, integer_weights
+from po2quant.deploy.reference import float64_copy
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer import operations as ops
 from po2quant.integer.operations import LINEAR, RELU6, Operation, Tensor, Weights, weighted_limits
 from po2quant.integer.program import Output, Program
 from po2quant.network import weight_quantizers
 from po2quant.network.graph import Node, read_graph
-from po2quant.network.kinds import FUNCTIONS, Form, Kind, Role, activation_name, activation_of, find_kind
+from po2quant.network.kinds import (
+    FUNCTIONS,
+    LAYER_FUNCTIONS,
+    Form,
+    Kind,
+    Role,
+    activation_name,
+    activation_of,
+    find_kind,
+)
 
 MAX_TABLE_BITS = 16
 """Widest input of a look-up table: 65536 entries, 128 KiB for an output of 16 bits."""
@@ -118,7 +128,7 @@ class _Builder:
             return self._quantized(node)
         function = activation_of(layer)
         if function is not None:
-            return self._activated(node, function)
+            return self._activated(node, function, (FUNCTIONS | LAYER_FUNCTIONS)[function].form)
         if kind.role is Role.TRANSPARENT:
             return self._states[node.inputs[0]]
         inputs = tuple(self._integers(parent, layer.name) for parent in node.inputs)
@@ -164,8 +174,8 @@ class _Builder:
             self._integers(node.inputs[0], name)
         return tensor
 
-    def _activated(self, node: Node, function: str) -> State:
-        parent, name, form = node.inputs[0], node.layer.name, FUNCTIONS[function].form
+    def _activated(self, node: Node, function: str, form: Form) -> State:
+        parent, name = node.inputs[0], node.layer.name
         state = self._states[parent]
         if form is Form.NOTHING:
             return state
@@ -234,4 +244,4 @@ def _table(function: _Function, output: FixedPointFormat) -> np.ndarray:
     """Return the output integer of every input integer, from the Keras layer itself in float64."""
     x = function.input.format
     values = x.to_float(np.arange(x.min_int, x.max_int + 1))
-    return output.to_int(function.layer.call(tf.constant(values)).numpy())  # called so, it does not cast to float32
+    return output.to_int(float64_copy(function.layer)(tf.constant(values)).numpy())

@@ -30,7 +30,8 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
 
     Args:
         model: as for :func:`~po2quant.deploy.from_keras.integer_program`.
-        path: of the file; its name must end in ``.keras``. To load it, import qkeras first.
+        path: of the file; its name must end in ``.keras``. To load it, import qkeras first; where the network has a
+            :class:`~po2quant.layers.Rearrange`, po2quant, too.
 
     Returns:
         The names of the layers that float32 may compute inexactly, because their sums can need more than the 24 bits of

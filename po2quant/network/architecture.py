@@ -165,7 +165,7 @@ class _Checker:
         if self._layers_left < 0:
             raise ValueError(f"a model must have at most {MAX_LAYERS} layers")
         names = _Names(inner["layers"], self._is_keras_2)
-        known = {
+        known: dict[str, Any] = {
             "name": str(inner.get("name", "model")).replace("/", "_"),
             "layers": [self._layer(layer, names) for layer in inner["layers"]],
         }
@@ -230,8 +230,8 @@ class _Checker:
             obstacle = modernise(inner, cls, self._is_keras_2)
             if is_keras_layer(cls) and isinstance(inner.get("name"), str):
                 inner["name"] = inner["name"].replace("/", "_")
-        if obstacle is not None:
-            self._refuse(place, obstacle)
+        if obstacle is not None or cls is None:
+            self._refuse(place, obstacle or "")
             return parts | {"config": inner if isinstance(inner, dict) else {}}
         known = {"module": cls.__module__, "class_name": cls.__name__}
         return parts | known | {"registered_name": keras.saving.get_registered_name(cls)}

@@ -100,7 +100,7 @@ def fold(model: keras.Model, placement: Placement = Placement()) -> FoldedNetwor
         >>> network.size(network.flat(8))
         Size(activation_bits=80, parameter_bits=126)
     """
-    lowered = lower(read_graph(model))
+    lowered = lower(model)
     graph = read_graph(lowered.model)
     entries = tuple(place_in_graph(graph, placement))
     return FoldedNetwork(model, placement, lowered.model, graph, entries, lowered.transfers)

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from po2quant.network.kinds import is_weighted
+from po2quant.network.kinds import find_kind, is_weighted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +25,9 @@ class Node:
         takes_list: whether the layer is called with a list of tensors.
         kwargs: keyword arguments of the call, e.g. ``training``.
         shape: output shape without the batch.
+        arguments: of an operator, or a layer that is called otherwise, what it is called with, as Keras keeps it:
+            tensors and constants, by place and name.
+        place: which output of an operator with several this is.
     """
 
     layer: keras.layers.Layer
@@ -32,6 +35,8 @@ class Node:
     takes_list: bool
     kwargs: dict[str, Any]
     shape: tuple[int | None, ...]
+    arguments: Any = None
+    place: int = 0
 
     @property
     def fixed_shape(self) -> tuple[int, ...]:
@@ -48,6 +53,11 @@ class Node:
     def call(self, layer: Callable, inputs: Sequence[Any], **overrides: Any) -> Any:
         """Call ``layer`` as this node calls its own."""
         return layer(list(inputs) if self.takes_list else inputs[0], **(self.kwargs | overrides))
+
+    def arguments_with(self, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what an operator is called with, its tensors replaced by new ones."""
+        old = self.arguments.keras_tensors
+        return self.arguments.fill_in({id(tensor): new for tensor, new in zip(old, inputs, strict=True)})
 
     def infer(self, inputs: Sequence[Any], layer: keras.layers.Layer | None = None) -> Any:
         """Call the node's layer, or one that stands for it, as in inference."""
@@ -67,12 +77,14 @@ class Graph:
         inputs: the input layers, in the model's order.
         outputs: the calls that make the model's outputs, in the model's order.
         name: name of the model.
+        is_flattened: whether models inside the model stand with their own layers here.
     """
 
     nodes: tuple[Node, ...]
     inputs: tuple[keras.layers.InputLayer, ...]
     outputs: tuple[Node, ...]
     name: str
+    is_flattened: bool = False
 
     @functools.cached_property
     def readers(self) -> dict[Node, list[Node]]:
@@ -107,8 +119,7 @@ def read_graph(model: keras.Model) -> Graph:
     """Return the layer calls of a Sequential or functional model, which are read once.
 
     Raises:
-        ValueError: for a model without a static graph, a nested model, an operation that is no layer, or inputs or
-            outputs in a dictionary.
+        ValueError: for a model without a static graph, or inputs or outputs in a dictionary.
     """
     outputs = getattr(model, "outputs", None)
     if not outputs:
@@ -125,76 +136,116 @@ def read_graph(model: keras.Model) -> Graph:
     return graph
 
 
+Key = tuple[Any, int, int]
+"""A tensor: the operation that made it, in which of its calls, and which of its outputs it is."""
+
+
 def _read(model: keras.Model, outputs: Sequence[keras.KerasTensor]) -> Graph:
-    nodes: dict[tuple[int, int], Node] = {}
+    nodes: dict[Key, Node] = {}
+    flattened: list[Node] = []
     keys = [_key(tensor) for tensor in outputs]
-    stack = list(reversed(keys))
+    stack, is_flattened = list(reversed(keys)), False
     while stack:
-        key = stack[-1]
-        operation, index = key
+        operation, index, place = stack[-1]
         call = operation._inbound_nodes[index]
         parents = [_key(tensor) for tensor in call.input_tensors]
         unread = [parent for parent in parents if _identity(parent) not in nodes]
         if unread:
             stack.extend(reversed(unread))
             continue
-        stack.pop()
-        if _identity(key) not in nodes:
-            nodes[_identity(key)] = _node(call, operation, tuple(nodes[_identity(parent)] for parent in parents))
+        key = _identity(stack.pop())
+        if key in nodes:
+            continue
+        inputs = tuple(nodes[_identity(parent)] for parent in parents)
+        if isinstance(operation, keras.Model):
+            is_flattened = True
+            inner, ends = _inlined(operation, inputs)
+            flattened += inner
+            nodes |= {(*key[:2], end): node for end, node in enumerate(ends)}
+        else:
+            nodes[key] = _node(call, operation, inputs, place)
+            flattened.append(nodes[key])
     return Graph(
-        tuple(nodes.values()),
+        tuple(flattened),
         tuple(_key(tensor)[0] for tensor in model.inputs),
         tuple(nodes[_identity(key)] for key in keys),
         model.name,
+        is_flattened,
     )
 
 
-def _key(tensor: keras.KerasTensor) -> tuple[Any, int]:
-    history = tensor._keras_history
-    return history.operation, history.node_index
-
-
-def _identity(key: tuple[Any, int]) -> tuple[int, int]:
-    return id(key[0]), key[1]
-
-
-def _node(call: Any, operation: Any, inputs: tuple[Node, ...]) -> Node:
-    if isinstance(operation, keras.Model):
-        raise ValueError(f"layer {operation.name!r} is a model inside the model: call its layers one by one instead")
-    if not isinstance(operation, keras.layers.Layer):
+def _inlined(model: keras.Model, inputs: tuple[Node, ...]) -> tuple[list[Node], list[Node]]:
+    """Return the calls of a model inside a model, with its inputs replaced, and those that make its outputs."""
+    graph = read_graph(model)
+    if len(graph.inputs) != len(inputs):
         raise ValueError(
-            f"operation {operation.name!r} ({type(operation).__name__}) is not a layer: "
-            "use a Keras layer instead, e.g. keras.layers.Add for x + y"
+            f"model {model.name!r} inside the model must be called with {len(graph.inputs)} tensors. "
+            f"Received: {len(inputs)}"
         )
+    fed = dict(zip((id(layer) for layer in graph.inputs), inputs, strict=True))
+    copies: dict[Node, Node] = {}
+    for node in graph.nodes:
+        if isinstance(node.layer, keras.layers.InputLayer):
+            copies[node] = fed[id(node.layer)]
+        else:
+            copies[node] = dataclasses.replace(node, inputs=tuple(copies[parent] for parent in node.inputs))
+    inner = [copies[node] for node in graph.nodes if not isinstance(node.layer, keras.layers.InputLayer)]
+    return inner, [copies[node] for node in graph.outputs]
+
+
+def _key(tensor: keras.KerasTensor) -> Key:
+    history = tensor._keras_history
+    return history.operation, history.node_index, history.tensor_index
+
+
+def _identity(key: Key) -> Key:
+    return id(key[0]), *key[1:]
+
+
+def _node(call: Any, operation: Any, inputs: tuple[Node, ...], place: int) -> Node:
     if isinstance(operation, keras.layers.InputLayer):
         return Node(operation, (), False, {}, tuple(operation.output.shape[1:]))
-    arguments = call.arguments
+    arguments, shape = call.arguments, tuple(call.outputs[place].shape[1:])
+    if not isinstance(operation, keras.layers.Layer):
+        return Node(operation, inputs, False, {}, shape, arguments, place)
     takes_list = isinstance(arguments.args[0], (list, tuple)) if arguments.args else False
     in_first = list(arguments.args[0]) if takes_list else [arguments.args[0] if arguments.args else None]
     if len(arguments.args) != 1 or len(in_first) != len(inputs) or len(call.outputs) != 1:
+        if find_kind(operation) is None:
+            return Node(operation, inputs, False, {}, shape, arguments, place)
         raise ValueError(
             f"layer {operation.name!r} must be called with one tensor or one list of tensors and return one tensor"
         )
-    return Node(operation, inputs, takes_list, dict(arguments.kwargs), tuple(call.outputs[0].shape[1:]))
+    # Inference is meant: a layer that is always to behave as in training does not here.
+    kwargs = {name: value for name, value in arguments.kwargs.items() if name != "training" or not value}
+    return Node(operation, inputs, takes_list, kwargs, shape)
 
 
-def rebuild(graph: Graph, call: Callable[[Node, list[keras.KerasTensor]], keras.KerasTensor]) -> keras.Model:
-    """Build a new functional model, one node at a time.
+Call = Callable[[Node, list[keras.KerasTensor]], keras.KerasTensor]
+"""Given a node and its new input tensors (for an input layer: the new input itself), returns the new output tensor."""
 
-    Args:
-        graph: the model to rebuild.
-        call: given a node and its new input tensors (for an input layer: the new input itself),
-            returns the new output tensor.
-    """
-    new_inputs = {
+
+def rebuild(graph: Graph, call: Call) -> keras.Model:
+    """Build a new functional model, one node at a time."""
+    return connected(graph, *replay(graph, call))
+
+
+def replay(graph: Graph, call: Call) -> tuple[list[keras.KerasTensor], dict[Node, keras.KerasTensor]]:
+    """Return new inputs of a graph, and what ``call`` makes of each node."""
+    inputs = {
         layer.name: keras.Input(layer.output.shape[1:], dtype=layer.dtype, name=layer.name) for layer in graph.inputs
     }
     tensors: dict[Node, keras.KerasTensor] = {}
     for node in graph.nodes:
         is_input = isinstance(node.layer, keras.layers.InputLayer)
-        arguments = [new_inputs[node.layer.name]] if is_input else [tensors[parent] for parent in node.inputs]
+        arguments = [inputs[node.layer.name]] if is_input else [tensors[parent] for parent in node.inputs]
         tensors[node] = call(node, arguments)
-    inputs, outputs = list(new_inputs.values()), [tensors[node] for node in graph.outputs]
+    return list(inputs.values()), tensors
+
+
+def connected(graph: Graph, inputs: list[keras.KerasTensor], tensors: dict[Node, keras.KerasTensor]) -> keras.Model:
+    """Return the model of new inputs and of what was made of each node."""
+    outputs = [tensors[node] for node in graph.outputs]
     return keras.Model(
         inputs if len(inputs) > 1 else inputs[0], outputs if len(outputs) > 1 else outputs[0], name=graph.name
     )

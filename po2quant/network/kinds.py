@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import qkeras
 from keras import layers
 
 from po2quant.cost import INPUT, SOFTMAX, WEIGHTS
+from po2quant.layers import Rearrange
 
 if TYPE_CHECKING:
     from po2quant.network.graph import Node
@@ -143,6 +145,10 @@ def _of_concatenation(node: Node) -> dict[str, Any]:
     return {"axis": node.layer.axis % (len(node.shape) + 1) - 1}
 
 
+def _of_rearranging(node: Node) -> dict[str, Any]:
+    return {name: getattr(node.layer, name) for name in ("sizes", "strides", "offset")}
+
+
 def _of_zero_padding(node: Node) -> dict[str, Any]:
     return {"padding": tuple(map(tuple, node.layer.padding))}
 
@@ -163,9 +169,14 @@ KINDS = (
     Kind(layers.BatchNormalization, Role.NORMALIZATION),
     Kind(layers.Activation, Role.FUNCTION, counted=SOFTMAX),  # QKeras charges a softmax of this class alone
     Kind(layers.ReLU, Role.FUNCTION),
+    Kind(layers.LeakyReLU, Role.FUNCTION),
+    Kind(layers.ELU, Role.FUNCTION),
+    Kind(layers.Rescaling, Role.FUNCTION),
     Kind(layers.Softmax, Role.FUNCTION),
     Kind(layers.Add, Role.SUM, "Add"),
     Kind(layers.Multiply, Role.JOIN, "Multiply"),
+    Kind(layers.Maximum, Role.JOIN, "Maximum"),
+    Kind(layers.Minimum, Role.JOIN, "Minimum"),
     Kind(layers.Concatenate, Role.JOIN, "Concatenate", attributes=_of_concatenation),
     Kind(layers.AveragePooling2D, Role.POOLING, "AveragePooling", attributes=_of_pooling),
     Kind(layers.MaxPooling2D, Role.POOLING, "MaxPooling", attributes=_of_pooling),
@@ -173,6 +184,7 @@ KINDS = (
     Kind(layers.GlobalMaxPooling2D, Role.POOLING, "MaxPooling", attributes=_of_pooling),
     Kind(layers.Flatten, Role.MOVING, "Reshape"),
     Kind(layers.Reshape, Role.MOVING, "Reshape"),
+    Kind(Rearrange, Role.MOVING, "Rearrange", attributes=_of_rearranging),
     Kind(layers.ZeroPadding2D, Role.MOVING, "ZeroPadding", attributes=_of_zero_padding),
     Kind(layers.Dropout, Role.TRANSPARENT),
     Kind(layers.SpatialDropout2D, Role.TRANSPARENT),
@@ -196,10 +208,12 @@ class Function:
     Args:
         form: what it becomes in integers.
         is_nonnegative: whether no output is negative, whatever the input.
+        keeps_sign: whether its output is negative only where the input is.
     """
 
     form: Form
     is_nonnegative: bool = False
+    keeps_sign: bool = False
 
 
 FUNCTIONS = {
@@ -209,7 +223,30 @@ FUNCTIONS = {
     "silu": Function(Form.TABLE),
     "sigmoid": Function(Form.TABLE, is_nonnegative=True),
     "softmax": Function(Form.HOST, is_nonnegative=True),
+    "leaky_relu": Function(Form.TABLE, keeps_sign=True),
+    "elu": Function(Form.TABLE, keeps_sign=True),
+    "celu": Function(Form.TABLE, keeps_sign=True),
+    "selu": Function(Form.TABLE, keeps_sign=True),
+    "gelu": Function(Form.TABLE, keeps_sign=True),
+    "mish": Function(Form.TABLE, keeps_sign=True),
+    "tanh": Function(Form.TABLE, keeps_sign=True),
+    "hard_tanh": Function(Form.TABLE, keeps_sign=True),
+    "softsign": Function(Form.TABLE, keeps_sign=True),
+    "hard_silu": Function(Form.TABLE, keeps_sign=True),
+    "hard_sigmoid": Function(Form.TABLE, is_nonnegative=True),
+    "softplus": Function(Form.TABLE, is_nonnegative=True),
+    "exponential": Function(Form.TABLE, is_nonnegative=True),
 }
+"""Activation functions by Keras' names."""
+
+LAYER_FUNCTIONS = {
+    "clipped_relu": Function(Form.TABLE, is_nonnegative=True),
+    "sloped_relu": Function(Form.TABLE, keeps_sign=True),
+    "scaling": Function(Form.TABLE, keeps_sign=True),
+    "rescaling": Function(Form.TABLE),
+}
+"""Functions that only layers with parameters have, by names of our own."""
+
 ALIASES = {"swish": "silu"}
 
 _KIND_OF_CLASS = {cls: kind for kind in KINDS for cls in (kind.layer, kind.quantized)}
@@ -253,21 +290,33 @@ def activation_of(layer: keras.layers.Layer) -> str | None:
     Raises:
         ValueError: for a function that is not known.
     """
-    if isinstance(layer, layers.Softmax):
-        return "softmax"
-    if isinstance(layer, layers.ReLU):
-        if layer.negative_slope or layer.threshold:
-            raise ValueError(
-                f"layer {layer.name!r}: a ReLU with a slope or a threshold is not supported, use ReLU or ReLU6"
-            )
-        if layer.max_value not in (None, 6.0):
-            raise ValueError(
-                f"layer {layer.name!r}: max_value of a ReLU must be None or 6. Received: max_value={layer.max_value}"
-            )
-        return "relu" if layer.max_value is None else "relu6"
-    if not isinstance(layer, layers.Activation):
-        return None
-    return activation_name(layer.activation, layer.name)
+    if isinstance(layer, layers.Activation):
+        return activation_name(layer.activation, layer.name)
+    naming = FUNCTION_LAYERS.get(type(layer))
+    return None if naming is None else naming(layer)
+
+
+def _relu_name(layer: layers.ReLU) -> str:
+    if layer.negative_slope:
+        return "sloped_relu"
+    if layer.threshold or layer.max_value not in (None, 6.0):
+        return "clipped_relu"
+    return "relu" if layer.max_value is None else "relu6"
+
+
+def _rescaling_name(layer: layers.Rescaling) -> str:
+    """Return the function of a Rescaling by numbers; one by arrays is lowered first."""
+    return "scaling" if np.all(np.asarray(layer.scale) >= 0) and np.all(np.asarray(layer.offset) >= 0) else "rescaling"
+
+
+FUNCTION_LAYERS: dict[type, Callable[[Any], str]] = {
+    layers.Softmax: lambda layer: "softmax",
+    layers.ReLU: _relu_name,
+    layers.LeakyReLU: lambda layer: "leaky_relu",
+    layers.ELU: lambda layer: "elu",
+    layers.Rescaling: _rescaling_name,
+}
+"""The name of the function that a layer of its own class computes."""
 
 
 def activation_name(function: object, layer_name: str) -> str:
@@ -284,7 +333,7 @@ def activation_name(function: object, layer_name: str) -> str:
 def function_of(layer: keras.layers.Layer) -> Function | None:
     """Return the row of an activation layer's function, or None for any other layer."""
     name = activation_of(layer)
-    return None if name is None else FUNCTIONS[name]
+    return None if name is None else (FUNCTIONS | LAYER_FUNCTIONS)[name]
 
 
 def check_supported(layer: keras.layers.Layer) -> None:

@@ -139,7 +139,8 @@ def _is_signed(node: Node, signed: dict[Node, bool], placement: Placement) -> bo
     if kind.role is Role.INPUT:
         return placement.signed_input
     if function is not None and function.form is not Form.NOTHING:
-        return not function.is_nonnegative
+        keeps = function.keeps_sign and not any(signed[parent] for parent in node.inputs)
+        return not function.is_nonnegative and not keeps
     return not kind.keeps_sign or any(signed[parent] for parent in node.inputs)
 
 

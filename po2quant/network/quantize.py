@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import keras
@@ -46,7 +47,7 @@ def quantize_graph(
             f"activation_scale must be one of {', '.join(ACTIVATION_SCALES)}. Received: {activation_scale!r}"
         )
     config.check_covers(graph.weighted, [placed.slot.name for placed in slots])
-    rewriter = _Rewriter(config, slots, activation_scale, scale_rule)
+    rewriter = _Rewriter(graph, config, slots, activation_scale, scale_rule)
     quantized = rebuild(graph, rewriter.call)
     for name, source in graph.weighted.items():
         target = quantized.get_layer(name)
@@ -60,13 +61,26 @@ def quantize_graph(
 class _Rewriter:
     """Replaces layers and inserts quantizers while a model is rebuilt."""
 
-    def __init__(self, config: BitConfig, slots: Sequence[PlacedSlot], activation_scale: str, scale_rule: str) -> None:
+    def __init__(
+        self, graph: Graph, config: BitConfig, slots: Sequence[PlacedSlot], activation_scale: str, scale_rule: str
+    ) -> None:
         self._config, self._alphas, self._scale_rule = config, config.alphas(), scale_rule
         self._scale_axis = 0 if activation_scale == PER_SAMPLE else None
         self._slots = {(placed.node, placed.consumer): placed.slot for placed in slots}
-        taken = {slot.name for slot in self._slots.values()}
-        self._clone = LayerCloner(lambda name: f"{name}_function" if name in taken else name)
+        self._slot_names = {slot.name for slot in self._slots.values()}
+        self._taken = self._slot_names | {node.layer.name for node in graph.nodes}
+        self._clone = LayerCloner(self._layer_name)
         self._weight_layers: dict[str, keras.layers.Layer] = {}
+
+    def _layer_name(self, name: str) -> str:
+        """Return the name, or another one that is free, where a slot has it."""
+        if name not in self._slot_names:
+            return name
+        base = f"{name}_function"
+        candidates = itertools.chain((base,), (f"{base}_{number}" for number in itertools.count(1)))
+        free = next(candidate for candidate in candidates if candidate not in self._taken)
+        self._taken.add(free)
+        return free
 
     def call(self, node: Node, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
         layer = node.layer

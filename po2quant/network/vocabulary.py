@@ -173,8 +173,10 @@ def modernise(config: dict[str, Any], cls: type, is_keras_2: bool) -> str | None
     if "dtype" in config and (obstacle := _settle_dtype(config)):
         return obstacle
     for argument in [name for name in config if name not in _arguments(cls)]:
-        value = config.pop(argument)
-        if argument not in WITHOUT_MEANING and value not in IGNORED_IN_KERAS_2.get(argument, ()):
+        value = config[argument]
+        if argument in WITHOUT_MEANING or value in IGNORED_IN_KERAS_2.get(argument, ()):
+            del config[argument]
+        elif is_keras_2:  # of its own arguments Keras 3 is the judge
             return f"has {argument}={one_line(repr(value), 60)}, which Keras 3 does not know: build it without"
     return None
 
@@ -232,5 +234,6 @@ def _settle_dtype(config: dict[str, Any]) -> str | None:
 @functools.cache
 def _arguments(cls: type) -> frozenset[str]:
     """Return the names of all arguments that a layer's class, or one that it derives from, takes by name."""
-    signatures = (inspect.signature(base.__init__) for base in cls.__mro__ if base.__init__ is not object.__init__)
+    initializers = (vars(base).get("__init__") for base in cls.__mro__ if base is not object)
+    signatures = (inspect.signature(initializer) for initializer in initializers if initializer is not None)
     return frozenset(name for signature in signatures for name in signature.parameters) | {"input_shape", "batch_shape"}

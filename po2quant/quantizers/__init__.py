@@ -19,10 +19,11 @@ one of the two; the serialized form, which :func:`po2quant.network.quantize_mode
 from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO, check_alpha
 from po2quant.quantizers.base import Quantizer
 from po2quant.quantizers.featuremap import quantized_bits_featuremap
+from po2quant.quantizers.formats import SCALE_RULES
 from po2quant.quantizers.functional import affine_scale, fake_quantize
 from po2quant.quantizers.optimizer import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.quantizers.parsing import get_quantizer, parse_quantizer_call
-from po2quant.quantizers.weights import SCALE_RULES, quantized_bits
+from po2quant.quantizers.weights import quantized_bits
 
 __all__ = [
     "ALPHAS",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import ALPHAS, AUTO, LEARNED_PO2
+from po2quant.bit_config import ALPHAS, LEARNED_PO2
 from po2quant.files import one_line
 from po2quant.fixed_point import MAX_BITS, check_bits
-from po2quant.quantizers.functional import Grid, fake_quantize
+from po2quant.quantizers.formats import Format
 
 LOG2_THRESHOLD = "log2_threshold"
 """What the trained variable of a quantizer with ``alpha='learned_po2'`` is called."""
@@ -141,64 +140,31 @@ class Quantizer(keras.layers.Layer):
         self._log2_threshold = self.add_weight(shape=shape, initializer="zeros", name=LOG2_THRESHOLD)
         self._learning = self.add_weight(shape=(), dtype="bool", trainable=False, initializer="zeros", name="learning")
 
-    def _is_settled(self) -> tf.Tensor:
-        """Return whether the scale is one that is stored or trained, so that it does not depend on the values."""
-        frozen = tf.convert_to_tensor(self._frozen)
-        return frozen | tf.convert_to_tensor(self._learning) if self.is_learned else frozen
-
     def _set_threshold(self, log2_threshold: Any) -> None:
         self._log2_threshold.assign(log2_threshold)
         self._learning.assign(True)
-
-    def _start_learning_unless(self, settled: tf.Tensor, scale: Callable[[], tf.Tensor]) -> None:
-        """Put each threshold into the middle of those that give ``scale``, unless there is one already."""
-
-        def start() -> None:
-            ceiling = tf.cast(po2.floor_log2(scale()) + self._magnitude_bits(), self._log2_threshold.dtype)
-            self._set_threshold(tf.broadcast_to(ceiling - 0.5, self._log2_threshold.shape))
-
-        tf.cond(settled, lambda: None, start)
 
     def _forget_threshold(self) -> None:
         if self.is_learned and self.built:
             self._log2_threshold.assign(tf.zeros(self._log2_threshold.shape))
             self._learning.assign(False)
 
-    def _learned_exponent(self) -> tf.Tensor:
-        """Return the exponents of the thresholds' scales, int32."""
-        ceiling = tf.cast(tf.math.ceil(tf.convert_to_tensor(self._log2_threshold)), tf.int32)
-        magnitude_bits = self._magnitude_bits()
-        return tf.clip_by_value(ceiling, po2.MIN_EXPONENT + magnitude_bits, po2.MAX_EXPONENT) - magnitude_bits
-
-    def _trained_threshold(self, dtype: tf.DType) -> tf.Tensor:
-        """Return the thresholds for their gradient's sake, which there is only while they are learning."""
-        threshold = tf.cast(self._log2_threshold, dtype)
-        return tf.where(tf.convert_to_tensor(self._learning), threshold, tf.zeros_like(threshold))
-
-    def _magnitude_bits(self) -> tf.Tensor:
-        return tf.convert_to_tensor(self._bit_width) - int(self.signed)
-
-    def _fake_quantize(self, x: tf.Tensor, scale: tf.Tensor, zero_point: tf.Tensor | None = None) -> tf.Tensor:
-        low, high = self._integer_range(x.dtype)
-        return fake_quantize(
-            x, scale, low, high, zero_point, self.alpha != AUTO, clipped_gradient=self.clipped_gradient
+    @property
+    def format(self) -> Format:
+        """The integers and the source of their scale, apart from the width."""
+        return Format(
+            self.alpha if isinstance(self.alpha, str) else None,
+            self.integer,
+            self.signed,
+            self.narrow_range,
+            self.clipped_gradient,
         )
-
-    def _grid(self, scale: tf.Tensor) -> Grid:
-        return Grid(scale, tf.convert_to_tensor(self._bit_width), self.signed, self.narrow_range)
 
     def _fixed_point(self, x: tf.Tensor) -> tf.Tensor:
         """Return x in QKeras' fixed-point format, times alpha where that is a number."""
-        quantized = self._fake_quantize(x, self._fixed_scale(x.dtype))
+        values, bit_width = self.format, tf.convert_to_tensor(self._bit_width)
+        quantized = values.fake_quantize(x, values.fixed_scale(bit_width, x.dtype), bit_width)
         return quantized if self.alpha is None else quantized * tf.cast(self.alpha, x.dtype)
-
-    def _integer_range(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the smallest and the largest integer as tensors of ``dtype``."""
-        return po2.integer_limits(self._magnitude_bits(), self.signed, self.narrow_range, dtype)
-
-    def _fixed_scale(self, dtype: tf.DType) -> tf.Tensor:
-        """Return the step of QKeras' fixed-point format: ``2**(integer - bits + keep_negative)``."""
-        return po2.power_of_two(tf.cast(self.integer, tf.int32) - self._magnitude_bits(), dtype)
 
     def save_own_variables(self, store: dict[str, np.ndarray]) -> None:
         """Store the state by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -11,8 +12,14 @@ import tensorflow as tf
 from po2quant import scale as po2
 from po2quant.bit_config import AUTO_PO2, POWERS_OF_TWO
 from po2quant.quantizers.base import Quantizer, shown
-from po2quant.quantizers.functional import affine_scale, before_relu, fake_quantize_per_tensor, symmetric_scale
-from po2quant.quantizers.learned import learned_quantize_per_tensor
+from po2quant.quantizers.computations import (
+    largest_value,
+    quantize_by_range,
+    quantize_by_sample,
+    quantize_by_threshold,
+)
+from po2quant.quantizers.formats import Format
+from po2quant.quantizers.functional import before_relu
 
 SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
 """Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
@@ -131,8 +138,9 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
     def range(self) -> tuple[float, float]:
         """The static range ``(minimum, maximum)``; ``(0, 0)`` means that none is known yet."""
         if self.learning:
-            dtype = self._minimum.dtype
-            limit = float(self._integer_range(dtype)[1] * po2.power_of_two(self._learned_exponent(), dtype))
+            values, bit_width, dtype = self.format, tf.convert_to_tensor(self._bit_width), self._minimum.dtype
+            exponent = values.learned_exponent(tf.convert_to_tensor(self._log2_threshold), bit_width)
+            limit = float(values.limits(bit_width, dtype)[1] * po2.power_of_two(exponent, dtype))
             return -limit if self.signed else 0.0, limit
         return float(self._minimum.numpy()), float(self._maximum.numpy())
 
@@ -157,7 +165,14 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             return
         x = tf.cast(x, self.compute_dtype)
         if self.alpha in POWERS_OF_TWO:
-            maximum = float(_largest_value(x, self._magnitude_bits(), self.signed))
+            values = dataclasses.replace(
+                self.format,
+                axes=tuple(range(len(x.shape))),
+                candidates=CALIBRATION_CANDIDATES,
+                small=po2.is_small(x.shape),
+            )
+            search = largest_value if values.small else largest_value.in_graph
+            maximum = float(search(x, tf.convert_to_tensor(self._bit_width), values=values))
             self.set_range(-maximum if self.signed else 0.0, maximum)
         else:
             minimum, maximum = tf.reduce_min(x), tf.reduce_max(x)
@@ -173,33 +188,28 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         def error_of(approximation: tf.Tensor) -> tf.Tensor:
             return tf.reduce_mean(tf.math.squared_difference(x, approximation))
 
+        values, bit_width = self.format, tf.convert_to_tensor(self._bit_width)
         best, best_error = 1.0, np.inf
         for fraction in SEARCHED_FRACTIONS:
             scale, zero_point = self.scale_and_zero_point(fraction * minimum, fraction * maximum)
-            low, high = (scale * (limit - (zero_point or 0.0)) for limit in self._integer_range(x.dtype))
+            low, high = (scale * (limit - (zero_point or 0.0)) for limit in values.limits(bit_width, x.dtype))
             clipped = tf.raw_ops.ClipByValue(t=x, clip_value_min=low, clip_value_max=high)
             if error_of(clipped) >= best_error:
                 break
-            error = error_of(self._quantize(x, fraction * minimum, fraction * maximum))
+            error = error_of(values.fake_quantize(x, scale, bit_width, zero_point))
             if error < best_error:
                 best, best_error = fraction, error
         return best
 
     def scale_and_zero_point(self, minimum: tf.Tensor, maximum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Return the scale and the zero point (None for 0) that hold a range of values."""
-        low, high = self._integer_range(minimum.dtype)
-        if self.is_affine:
-            return affine_scale(minimum, maximum, low, high)
-        max_abs = tf.maximum(tf.maximum(maximum, -minimum) if self.signed else maximum, 0.0)
-        if self.alpha in POWERS_OF_TWO:
-            return po2.power_of_two(po2.max_exponent(max_abs, self._magnitude_bits()), max_abs.dtype), None
-        return symmetric_scale(max_abs, high), None
+        return self.format.scale_and_zero_point(minimum, maximum, tf.convert_to_tensor(self._bit_width))
 
     @property
     def scale(self) -> float:
         """Value of one LSB under the static range, or of the fixed-point format."""
         if not isinstance(self.alpha, str):
-            return float(self._fixed_scale(tf.float32).numpy())
+            return float(self.format.fixed_scale(tf.convert_to_tensor(self._bit_width), tf.float32))
         minimum, maximum = (tf.constant(limit, self._minimum.dtype) for limit in self.range)
         return float(self.scale_and_zero_point(minimum, maximum)[0])
 
@@ -208,53 +218,58 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         x = tf.convert_to_tensor(x)
         if not isinstance(self.alpha, str):
             return self._fixed_point(x)
-        if self.is_learned:
-            return self._quantize_by_threshold(x, bool(training))
-        if self.alpha == AUTO_PO2 and self.is_static:
-            return self._quantize_per_tensor(x, bool(training))
-        values = tf.stop_gradient(x)
-        if self.is_static:
-            return self._quantize(x, *self._static_range(values, bool(training)))
-        axes = tuple(range(1, len(x.shape)))
-        return self._quantize(x, tf.reduce_min(values, axes, keepdims=True), tf.reduce_max(values, axes, keepdims=True))
+        bit_width, training = tf.convert_to_tensor(self._bit_width), bool(training)
+        if not self.is_static:
+            quantized = quantize_by_sample(x, bit_width, values=self.format)
+        elif self.is_learned:
+            quantized = self._quantize_by_threshold(x, bit_width, training)
+        else:
+            quantized = self._quantize_by_range(x, bit_width, training)
+        quantized.set_shape(x.shape)
+        return quantized
 
-    def _quantize(self, x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Tensor:
-        return self._fake_quantize(x, *self.scale_and_zero_point(minimum, maximum))
-
-    def _quantize_per_tensor(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        """Quantize with one power of two; a ReLU before it is taken along, which saves its gradient."""
-        unrectified = None if self.signed or not self.clipped_gradient else before_relu(x)
+    def _quantize_by_range(self, x: tf.Tensor, bit_width: tf.Tensor, training: bool) -> tf.Tensor:
+        """Quantize with one scale; a ReLU before it is taken along by a power of two, which saves its gradient."""
+        is_fusible = self.alpha == AUTO_PO2 and not self.signed and self.clipped_gradient
+        unrectified = before_relu(x) if is_fusible else None
         rectified = unrectified is not None
-        x = unrectified if rectified else x
-        scale, _ = self.scale_and_zero_point(*self._static_range(tf.stop_gradient(x), training, rectified))
-        return fake_quantize_per_tensor(x, self._grid(scale), self.clipped_gradient, rectified)
-
-    def _quantize_by_threshold(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        scale_of_range, _ = self.scale_and_zero_point(*self._static_range(tf.stop_gradient(x), training=False))
+        quantized, *moved = quantize_by_range(
+            unrectified if rectified else x,
+            bit_width,
+            *self._stored_range(x.dtype),
+            tf.convert_to_tensor(self._frozen),
+            values=self._format_of(x),
+            momentum=self.momentum,
+            rectified=rectified,
+            training=training,
+        )
         if training:
-            self._start_learning_unless(self._is_settled(), lambda: scale_of_range)
-        learned_scale = po2.power_of_two(self._learned_exponent(), x.dtype)
-        scale = tf.where(tf.convert_to_tensor(self._learning), learned_scale, scale_of_range)
-        threshold = self._trained_threshold(x.dtype)
-        return learned_quantize_per_tensor(x, threshold, self._grid(scale), self.clipped_gradient)
+            self._minimum.assign(moved[0])
+            self._maximum.assign(moved[1])
+        return quantized
 
-    def _static_range(self, x: tf.Tensor, training: bool, rectified: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the stored range, first moved towards that of ``x`` (of its ReLU) in training unless frozen."""
-        stored = tf.cast(self._minimum, x.dtype), tf.cast(self._maximum, x.dtype)
-        unknown = tf.equal(stored[0], stored[1])
+    def _quantize_by_threshold(self, x: tf.Tensor, bit_width: tf.Tensor, training: bool) -> tf.Tensor:
+        frozen, learning = tf.convert_to_tensor(self._frozen), tf.convert_to_tensor(self._learning)
+        quantized, started = quantize_by_threshold(
+            x,
+            bit_width,
+            *self._stored_range(x.dtype),
+            frozen,
+            tf.convert_to_tensor(self._log2_threshold),
+            learning,
+            values=self._format_of(x),
+            training=training,
+        )
+        if training:
+            self._log2_threshold.assign(started)
+            self._learning.assign(learning | ~frozen)
+        return quantized
 
-        def observed() -> tuple[tf.Tensor, tf.Tensor]:
-            past = tf.where(unknown, tf.zeros((), x.dtype), tf.constant(self.momentum, x.dtype))
-            values = tf.nn.relu(x) if rectified else x
-            batch = tf.minimum(tf.reduce_min(values), 0.0), tf.maximum(tf.reduce_max(values), 0.0)
-            moved = tuple(past * old + (1.0 - past) * new for old, new in zip(stored, batch, strict=True))
-            if training:
-                self._minimum.assign(moved[0])
-                self._maximum.assign(moved[1])
-            return moved
+    def _format_of(self, x: tf.Tensor) -> Format:
+        return dataclasses.replace(self.format, small=po2.is_small(x.shape))
 
-        follows = ~self._is_settled()
-        return tf.cond(follows if training else follows & unknown, observed, lambda: stored)
+    def _stored_range(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.cast(self._minimum, dtype), tf.cast(self._maximum, dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the input's shape."""
@@ -266,11 +281,3 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             "scale_axis": self.scale_axis,
             "momentum": self.momentum,
         }
-
-
-@po2.as_one_graph
-def _largest_value(x: tf.Tensor, magnitude_bits: tf.Tensor, signed: bool) -> tf.Tensor:
-    """Return the largest value under the power-of-two scale of least squared error on ``x``, 0 if ``x`` is zero."""
-    exponent = po2.mse_exponent(x, magnitude_bits, tuple(range(len(x.shape))), signed, CALIBRATION_CANDIDATES)
-    limit = po2.largest_integer(magnitude_bits, x.dtype) * po2.power_of_two(exponent, x.dtype)
-    return tf.where(tf.reduce_any(x != 0.0), tf.reshape(limit, ()), 0.0)

@@ -135,12 +135,14 @@ class Grid:
         bit_width: width in bits, an int32 scalar.
         signed: whether negative values are represented.
         narrow_range: whether the most negative integer is unused.
+        small: whether tensors are small; None looks at their shapes.
     """
 
     scale: tf.Tensor
     bit_width: tf.Tensor
     signed: bool
     narrow_range: bool
+    small: bool | None = None
 
     @property
     def magnitude_bits(self) -> tf.Tensor:
@@ -153,7 +155,7 @@ class Grid:
 
     def quantize(self, values: tf.Tensor) -> tf.Tensor:
         """Return the nearest values of the grid, ties to even, in one pass over memory."""
-        return round_to_multiples(values, self.scale, self.magnitude_bits, self.signed, self.narrow_range)
+        return round_to_multiples(values, self.scale, self.magnitude_bits, self.signed, self.narrow_range, self.small)
 
     def where_unclipped(self, tensor: tf.Tensor, values: tf.Tensor, rectified: bool = False) -> tf.Tensor:
         """Return ``tensor`` where the grid does not clip ``values`` (and where they exceed 0), else 0, in one pass."""

@@ -20,6 +20,7 @@ def learned_quantize(
     high: tf.Tensor,
     clipped_gradient: bool = True,
     damping: tf.Tensor | float = 0.0,
+    shared_axes: tuple[int, ...] | None = None,
 ) -> tf.Tensor:
     """Quantize ``x`` to powers of two that follow from trained thresholds t.
 
@@ -47,6 +48,7 @@ def learned_quantize(
         high: largest integer.
         clipped_gradient: whether clipped values get no gradient.
         damping: weight of the squared rounding error, 0 for none.
+        shared_axes: axes that share a threshold; None: those where ``log2_threshold`` has size 1.
 
     Returns:
         Tensor of the shape of ``x``.
@@ -56,7 +58,8 @@ def learned_quantize(
         Networks", arXiv 1903.08066, section 3; damping: Nagel et al., "Overcoming Oscillations in Quantization-Aware
         Training", arXiv 2203.11086, section 4.1.
     """
-    shared_axes = [axis for axis, size in enumerate(log2_threshold.shape) if size == 1]
+    if shared_axes is None:
+        shared_axes = tuple(axis for axis, size in enumerate(log2_threshold.shape) if size == 1)
 
     @tf.custom_gradient
     def quantize(values: tf.Tensor, threshold: tf.Tensor):

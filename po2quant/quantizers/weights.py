@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
 import numpy as np
-import qkeras
 import tensorflow as tf
 
 from po2quant import scale as po2
 from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO
 from po2quant.fixed_point import check_scales
 from po2quant.quantizers.base import Quantizer, check_flag, check_numbers, shown
-from po2quant.quantizers.functional import fake_quantize_per_channel, symmetric_scale
-from po2quant.quantizers.learned import learned_quantize
+from po2quant.quantizers.computations import (
+    computed_scale,
+    dithered,
+    learned_scale,
+    quantize_learned_weights,
+    quantize_weights,
+)
+from po2quant.quantizers.formats import MSE_RULE, SCALE_RULES, STOCK_RULE, Format
 
-MAX_RULE, MSE_RULE, NEAREST_RULE, STOCK_RULE = "max", "mse", "nearest", "stock"
-SCALE_RULES = (MSE_RULE, MAX_RULE, NEAREST_RULE, STOCK_RULE)
 AXES = range(-8, 8)
 """Axes of the largest tensors that TensorFlow computes with."""
 
@@ -127,7 +131,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             if exponent is not None and not _is_exponent(exponent):
                 limits = f"[{po2.MIN_EXPONENT}, {po2.MAX_EXPONENT}]"
                 raise ValueError(f"{name} must be None or an integer in {limits}. Received: {name}={shown(exponent)}")
-        if None not in (min_po2_exponent, max_po2_exponent) and min_po2_exponent > max_po2_exponent:
+        if min_po2_exponent is not None and max_po2_exponent is not None and min_po2_exponent > max_po2_exponent:
             raise ValueError(
                 "min_po2_exponent must not exceed max_po2_exponent. "
                 f"Received: min_po2_exponent={min_po2_exponent}, max_po2_exponent={max_po2_exponent}"
@@ -171,10 +175,8 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the stored scale: one per channel, used once it is frozen."""
         if isinstance(self.alpha, str):
-            reduced = po2.reduced_axes(tuple(input_shape), self.scale_axis)
-            if self.scale_rule == STOCK_RULE and len(input_shape) == 1:
-                reduced = ()  # the stock rule gives every element of a vector a scale of its own
-            shape = tuple(1 if axis in reduced else size for axis, size in enumerate(input_shape))
+            reduced = self._format_of(tuple(input_shape)).axes
+            shape: Any = tuple(1 if axis in reduced else size for axis, size in enumerate(input_shape))
             given = self.post_training_scale
             self._frozen_scale = self.add_weight(
                 shape=shape,
@@ -246,7 +248,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
 
     def search_exponents(self, x: tf.Tensor) -> None:
         """Store the scale of ``x`` for training steps that keep exponents; a frozen one stays."""
-        scale = tf.broadcast_to(self._scale_by_rule(x), self._frozen_scale.shape)
+        scale = tf.broadcast_to(self._scale_by_rule(tf.convert_to_tensor(x)), self._frozen_scale.shape)
         self._frozen_scale.assign(tf.where(tf.convert_to_tensor(self._frozen), self._frozen_scale, scale))
 
     def _forget_threshold(self) -> None:
@@ -278,82 +280,71 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         """
         x = tf.convert_to_tensor(x)
         if not isinstance(self.alpha, str):
-            return self._fixed_scale(x.dtype)
-        return self._scale_in_use(x) if self.is_learned and self.built else self._scale_by_rule(x)
-
-    def _scale_in_use(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
-        """Return the stored scale if there is one, else that of ``x``, from which training starts a learned one."""
-        if self.is_learned and training:
-            self._start_learning_unless(self._is_settled(), lambda: self._scale_by_rule(x))
-            return self._stored_scale(x.dtype)
-        if self.keeps_exponents and training:
-            return self._stored_scale(x.dtype)
-        return tf.cond(self._is_settled(), lambda: self._stored_scale(x.dtype), lambda: self._scale_by_rule(x))
-
-    def _stored_scale(self, dtype: tf.DType) -> tf.Tensor:
-        frozen_scale = tf.cast(self._frozen_scale, dtype)
-        if not self.is_learned:
-            return frozen_scale
-        learned_scale = po2.power_of_two(self._within_limits(self._learned_exponent()), dtype)
-        return tf.where(tf.convert_to_tensor(self._frozen), frozen_scale, learned_scale)
+            return self.format.fixed_scale(tf.convert_to_tensor(self._bit_width), x.dtype)
+        if not (self.is_learned and self.built):
+            return self._scale_by_rule(x)
+        threshold, learning = (tf.convert_to_tensor(state) for state in (self._log2_threshold, self._learning))
+        return learned_scale(x, *self._state(x.dtype), threshold, learning, values=self._format_of(x.shape))
 
     def _scale_by_rule(self, x: tf.Tensor) -> tf.Tensor:
-        if self.alpha != AUTO and self.scale_rule == STOCK_RULE:
-            return self._stock_scale(x)
-        axes = po2.reduced_axes(tuple(x.shape), self.scale_axis)
-        if self.alpha == AUTO:
-            max_abs = tf.reduce_max(tf.abs(x), axis=axes, keepdims=True)
-            return symmetric_scale(max_abs, self._integer_range(x.dtype)[1])
-        if self.scale_rule in (MAX_RULE, NEAREST_RULE):
-            max_abs = tf.reduce_max(tf.abs(x), axis=axes, keepdims=True)
-            exponent_of = po2.max_exponent if self.scale_rule == MAX_RULE else po2.nearest_exponent
-            exponent = exponent_of(max_abs, self._magnitude_bits())
-        else:
-            exponent = po2.mse_exponent(x, self._magnitude_bits(), axes, self.signed)
-        return po2.power_of_two(self._within_limits(exponent), x.dtype)
+        return computed_scale(x, tf.convert_to_tensor(self._bit_width), values=self._format_of(x.shape))
 
-    def _within_limits(self, exponent: tf.Tensor) -> tf.Tensor:
-        if self.min_po2_exponent is not None:
-            exponent = tf.maximum(exponent, self.min_po2_exponent)
-        if self.max_po2_exponent is not None:
-            exponent = tf.minimum(exponent, self.max_po2_exponent)
-        return exponent
-
-    def _stock_scale(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the scale of qkeras' ``quantized_bits``, which computes in float32."""
-        stock = qkeras.quantizers.quantized_bits(
-            tf.cast(self._bit_width, tf.float32),
-            self.integer,
-            self.symmetric,
-            self.keep_negative,
-            alpha=AUTO_PO2,
-            scale_axis=self.scale_axis,
-            min_po2_exponent=self.min_po2_exponent,
-            max_po2_exponent=self.max_po2_exponent,
+    def _format_of(self, shape: tuple[int, ...] | tf.TensorShape) -> Format:
+        """Return the format for weights of a shape."""
+        shape = tuple(shape)
+        # The stock rule gives every element of a vector a scale of its own.
+        is_stock_vector = self.scale_rule == STOCK_RULE and self.alpha != AUTO and len(shape) == 1
+        scale_axis = self.scale_axis
+        return dataclasses.replace(
+            self.format,
+            scale_rule=self.scale_rule,
+            axes=() if is_stock_vector else po2.reduced_axes(shape, scale_axis),
+            scale_axis=tuple(scale_axis) if isinstance(scale_axis, list) else scale_axis,
+            min_exponent=self.min_po2_exponent,
+            max_exponent=self.max_po2_exponent,
+            small=po2.is_small(shape),
         )
-        stock(tf.cast(x, tf.float32))
-        return tf.cast(stock.scale, x.dtype) * self._fixed_scale(x.dtype)
+
+    def _state(self, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
+        """Return width, whether the scale is frozen, and the frozen scale."""
+        return (
+            tf.convert_to_tensor(self._bit_width),
+            tf.convert_to_tensor(self._frozen),
+            tf.cast(self._frozen_scale, dtype),
+        )
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return the quantized values of ``x``, in its shape."""
         x = tf.convert_to_tensor(x)
+        noise = self._noise(x) if self.use_stochastic_rounding and training else ()
         if not isinstance(self.alpha, str):
-            return self._mix(x, self._fixed_point(self._dithered(x, self._fixed_scale(x.dtype), training)))
-        scale = self._scale_in_use(tf.stop_gradient(x), training)
-        dithered = self._dithered(x, scale, training)
-        if self.alpha == AUTO:
-            return self._mix(x, self._fake_quantize(dithered, scale))
-        if self.alpha == AUTO_PO2:
-            return self._mix(x, fake_quantize_per_channel(dithered, self._grid(scale), self.clipped_gradient))
-        threshold, limits = self._trained_threshold(x.dtype), self._integer_range(x.dtype)
-        damping = tf.cast(self._damping, x.dtype)
-        return self._mix(x, learned_quantize(dithered, threshold, scale, *limits, self.clipped_gradient, damping))
+            scale = self.format.fixed_scale(tf.convert_to_tensor(self._bit_width), x.dtype)
+            return self._mix(x, self._fixed_point(dithered(x, scale, *noise)))
+        values, state = self._format_of(x.shape), self._state(x.dtype)
+        if self.is_learned:
+            quantized = self._quantize_by_threshold(x, values, state, noise, bool(training))
+        else:
+            kept = bool(self.keeps_exponents and training)
+            quantized = quantize_weights(x, *state, *noise, values=values, kept=kept)
+        quantized.set_shape(x.shape)
+        return self._mix(x, quantized)
 
-    def _dithered(self, x: tf.Tensor, scale: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Add the noise that makes rounding stochastic, in training."""
-        if not (self.use_stochastic_rounding and training):
-            return x
-        return x + tf.stop_gradient(scale * tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype))
+    def _quantize_by_threshold(
+        self, x: tf.Tensor, values: Format, state: tuple[tf.Tensor, ...], noise: tuple[tf.Tensor, ...], training: bool
+    ) -> tf.Tensor:
+        threshold, learning = (tf.convert_to_tensor(state) for state in (self._log2_threshold, self._learning))
+        damping = tf.cast(self._damping, x.dtype)
+        quantized, started = quantize_learned_weights(
+            x, *state, threshold, learning, damping, *noise, values=values, training=training
+        )
+        if training:
+            self._log2_threshold.assign(started)
+            self._learning.assign(learning | ~state[1])
+        return quantized
+
+    def _noise(self, x: tf.Tensor) -> tuple[tf.Tensor]:
+        """Return what makes rounding stochastic, in LSBs."""
+        return (tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype),)
 
     def _mix(self, x: tf.Tensor, quantized: tf.Tensor) -> tf.Tensor:
         if self.qnoise_factor == 1.0:

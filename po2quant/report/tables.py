@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from po2quant.bit_config import MIXED, BitConfig
 from po2quant.cost import BITS_PER_KIB, SUMMARY_COLUMNS, LayerShape, summary_rows
+from po2quant.deploy.check import Check
 from po2quant.training.finetune import Result
 
+CHECK_COLUMNS = ("layer", "class", "becomes")
+OBSTACLE = "obstacle, see below"
 RESULT_COLUMNS = (
     "config",
     "scales",
@@ -57,6 +61,18 @@ def result_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
 def result_table(results: Sequence[Result], title: str) -> Table:
     """Return the comparison of configurations."""
     return _table(RESULT_COLUMNS, result_rows(results), title=title)
+
+
+def check_table(found: Check) -> Table:
+    """Return what each layer of a network becomes."""
+    refused = {obstacle.layer for obstacle in found.obstacles}
+    table = Table(header_style="bold")
+    for column in CHECK_COLUMNS:
+        table.add_column(column, overflow="fold")
+    for layer in found.layers:
+        becomes = OBSTACLE if layer.name in refused else layer.becomes
+        table.add_row(Text(layer.name), Text(layer.class_name), Text(becomes))
+    return table
 
 
 def _table(

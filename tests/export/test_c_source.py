@@ -26,9 +26,12 @@ from po2quant.integer.operations import (
     Conv2D,
     Dense,
     LookUpTable,
+    Maximum,
     MaxPooling,
+    Minimum,
     Multiply,
     Operation,
+    Rearrange,
     Requantize,
     Reshape,
     Tensor,
@@ -157,6 +160,14 @@ class RandomProgram:
                 return self.append(Add(*pair, activation=str(self.rng.choice(ACTIVATIONS))))
             case "add three":
                 return self.append(Add(pair[0], (x.name, other.name, x.name), pair[2]))
+            case "maximum":
+                return self.append(Maximum(*pair, activation=str(self.rng.choice(ACTIVATIONS))))
+            case "minimum":
+                return self.append(Minimum(pair[0], (x.name, other.name, x.name), pair[2]))
+            case "walk":
+                rows, columns, depth = x.shape
+                turned = (rows, columns, 2), (columns * depth, -depth, 0), (columns - 1) * depth
+                return self.append(Rearrange(*names, *turned), x.format)
             case "gate":
                 gates = [tensor for tensor in self.tensors if tensor.shape == (1, 1, depth)]
                 return bool(gates) and self.append(Multiply(names[0], (x.name, gates[0].name), names[2]))
@@ -183,7 +194,7 @@ class RandomProgram:
 
 KINDS = (
     *("conv", "grouped", "depthwise", "pointwise", "dense", "average", "global", "max", "add", "gate", "concatenate"),
-    *("requantize", "look-up", "reshape", "pad", "add three"),
+    *("requantize", "look-up", "reshape", "pad", "add three", "maximum", "minimum", "walk"),
 )
 
 

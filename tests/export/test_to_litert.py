@@ -15,7 +15,7 @@ from refusals import complaint
 from po2quant.deploy.from_keras import integer_program
 from po2quant.export.executors import LITERT_KERNELS, REFERENCE, XNNPACK, run_litert, single_operations
 from po2quant.export.litert.to_litert import to_litert
-from po2quant.integer.operations import LookUpTable, Reshape, ZeroPadding
+from po2quant.integer.operations import LookUpTable, Rearrange, Reshape, ZeroPadding
 from po2quant.integer.program import Program
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed: po2quant[exchange]")
@@ -23,7 +23,7 @@ litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-liter
 OPERATION_TOLERANCE = 1
 """Units by which one operation may be off: LiteRT rounds biases, and ties elsewhere than to even."""
 
-MOVING = (LookUpTable, Reshape, ZeroPadding)
+MOVING = (LookUpTable, Rearrange, Reshape, ZeroPadding)
 
 
 def worst(program: Program, expected: dict[str, np.ndarray], folder: Path, kernels: str) -> dict[str, int]:

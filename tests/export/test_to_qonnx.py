@@ -89,7 +89,9 @@ def test_a_file_has_the_widths_and_flags_of_the_program(tmp_path):
     constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
     nodes = {node.output[0]: node for node in model.graph.node if node.op_type == "Quant"}
     moved = {
-        operation.output for operation in program.operations if type(operation).__name__ in ("Reshape", "ZeroPadding")
+        operation.output
+        for operation in program.operations
+        if type(operation).__name__ in ("Rearrange", "Reshape", "ZeroPadding")
     }
     assert {tensor.name for tensor in program.tensors} - moved <= nodes.keys()
     for node in nodes.values():

@@ -25,9 +25,12 @@ from po2quant.integer.operations import (
     Conv2D,
     Dense,
     LookUpTable,
+    Maximum,
     MaxPooling,
+    Minimum,
     Multiply,
     Operation,
+    Rearrange,
     Requantize,
     Reshape,
     Tensor,
@@ -313,6 +316,47 @@ def test_operations_that_move_integers():
     np.testing.assert_array_equal(padded, np.pad(values, ((0, 0), (0, 1), (2, 3), (0, 0))))
     flat = computed(Reshape("flat", ("x",), "y"), [values], [x], (8,), x)
     np.testing.assert_array_equal(flat, values.reshape(3, 8))
+
+
+VIEWS = {
+    "transposed": lambda x: x.transpose(2, 0, 1),
+    "sliced": lambda x: x[1:, ::2, 1],
+    "flipped": lambda x: x[:, ::-1, ::-1],
+    "repeated": lambda x: np.broadcast_to(x[:, :, np.newaxis], (3, 4, 3, 2)),
+    "one element": lambda x: x[1:2, 2, :1],
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_walk_is_what_numpy_sees_through_strides(name):
+    x = FixedPointFormat(8, -2)
+    values, view = integers(x, (5, 3, 4, 2), 0), VIEWS[name]
+    base = np.arange(3 * 4 * 2).reshape(3, 4, 2)
+    seen = view(base)
+    strides = tuple(stride // base.itemsize for stride in seen.strides)
+    operation = Rearrange("walk", ("x",), "y", seen.shape, strides, int(seen.flat[0]))
+    expected = np.stack([view(sample) for sample in values])
+    np.testing.assert_array_equal(computed(operation, [values], [x], seen.shape, x), expected)
+    flat = computed(operation, [values], [x], (seen.size,), x)
+    np.testing.assert_array_equal(flat, expected.reshape(5, -1))
+
+
+exponents = st.integers(-6, 2)
+
+
+@EXAMPLES
+@given(st.sampled_from([(Maximum, max), (Minimum, min)]), exponents, exponents, exponents, seeds)
+def test_extremes_compare_values_and_round_once(kind, first, second, output, seed):
+    (operation, extreme), formats = kind, [FixedPointFormat(8, first), FixedPointFormat(6, second, signed=False)]
+    y = FixedPointFormat(7, output)
+    arrays = [integers(format, (9, 3), seed + index) for index, format in enumerate(formats)]
+    found = computed(operation("extreme", ("x0", "x1"), "y"), arrays, formats, (3,), y)
+    exact = [
+        extreme(int(a) * Fraction(2) ** first, int(b) * Fraction(2) ** second)
+        for a, b in zip(*(array.ravel() for array in arrays), strict=True)
+    ]
+    rounded = [min(max(round(value / Fraction(2) ** output), y.min_int), y.max_int) for value in exact]
+    np.testing.assert_array_equal(found.ravel(), rounded)
 
 
 @EXAMPLES

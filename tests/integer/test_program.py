@@ -87,7 +87,7 @@ DAMAGES = {
     "missing operation": (lambda head, arrays: head["program"]["operations"].pop(), "'y'"),
     "twice": (lambda head, arrays: head["program"]["tensors"].append(head["program"]["tensors"][0]), "different names"),
     "input": (lambda head, arrays: head["program"].update(inputs=["nowhere"]), "nowhere"),
-    "padding": (lambda head, arrays: head["program"]["operations"][8].update(padding=[[0, 2], [0, 0]]), "'max'"),
+    "padding": (lambda head, arrays: head["program"]["operations"][10].update(padding=[[0, 2], [0, 0]]), "'max'"),
     "bias": (lambda head, arrays: arrays.update(array_2=np.ones(4, int), array_3=np.ones(4, int)), "bias"),
     "host function": (lambda head, arrays: head["program"]["outputs"][0].update(host_function="tanh"), "tanh"),
     "nothing": (lambda head, arrays: head.clear(), "schema"),

@@ -41,6 +41,7 @@ from po2quant.integer.operations import (
     Dense,
     LookUpTable,
     MaxPooling,
+    Rearrange,
     Requantize,
     Reshape,
     Tensor,
@@ -119,6 +120,14 @@ WRONG_OPERATIONS: dict[str, Callable[[], Any]] = {
     "another number of pixels": lambda: program_of(
         MaxPooling("m", ("x",), "y", (2, 2), (2, 2)), tensor("x", 4, 4, 1), tensor("y", 4, 4, 1)
     ),
+    "a walk out of the input": lambda: program_of(
+        Rearrange("r", ("x",), "y", (2, 2), (3, -2), 2), tensor("x", 4), tensor("y", 2, 2)
+    ),
+    "a walk of another size than the output": lambda: program_of(
+        Rearrange("r", ("x",), "y", (4,), (1,), 0), tensor("x", 4), tensor("y", 3)
+    ),
+    "a walk without a stride": lambda: Rearrange("r", ("x",), "y", (4, 2), (1,), 0),
+    "a walk that begins before the input": lambda: Rearrange("r", ("x",), "y", (4,), (1,), -1),
     "negative padding": lambda: ZeroPadding("z", ("x",), "y", ((-1, 0), (0, 0))),
     "padding without pairs": lambda: ZeroPadding("z", ("x",), "y", (1, 1)),
     "padding of 2 GB": lambda: program_of(

@@ -9,8 +9,21 @@ from keras import layers
 from networks import noise, randomize
 
 from po2quant.deploy.from_keras import OPERATIONS
+from po2quant.layers import Rearrange
 from po2quant.network import fold_batch_norm
-from po2quant.network.kinds import ALIASES, FUNCTIONS, KINDS, Form, Kind, Role, activation_of, is_weighted, kernel_of
+from po2quant.network.kinds import (
+    ALIASES,
+    FUNCTIONS,
+    KINDS,
+    LAYER_FUNCTIONS,
+    Form,
+    Kind,
+    Role,
+    activation_of,
+    function_of,
+    is_weighted,
+    kernel_of,
+)
 
 ARGUMENTS = {
     layers.Conv2D: (2, 3),
@@ -21,6 +34,8 @@ ARGUMENTS = {
     layers.Reshape: ((-1, 3),),
     layers.Dropout: (0.5,),
     layers.SpatialDropout2D: (0.5,),
+    layers.Rescaling: (0.5,),
+    Rearrange: ((6, 6, 3), (3, 18, 1), 0, (6, 6, 3)),
 }
 WEIGHTED = [kind for kind in KINDS if kind.kernel is not None]
 CORE = [kind for kind in KINDS if kind.role not in (Role.INPUT, Role.NORMALIZATION)]
@@ -63,10 +78,32 @@ def test_weights_make_negative_values_of_inputs_that_are_not(kind):
     assert np.min(model(np.abs(noise(model)))) < 0.0
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+FUNCTION_LAYERS = {name: layers.Activation(name) for name in FUNCTIONS} | {
+    "clipped_relu": layers.ReLU(1.0, threshold=0.5),
+    "sloped_relu": layers.ReLU(negative_slope=0.1),
+    "scaling": layers.Rescaling(0.5, 0.1),
+    "rescaling": layers.Rescaling(-0.5, 0.1),
+}
+
+
+def test_every_function_has_a_layer_that_computes_it():
+    assert {name: activation_of(layer) for name, layer in FUNCTION_LAYERS.items()} == {
+        name: name for name in FUNCTIONS | LAYER_FUNCTIONS
+    }
+
+
+@pytest.mark.parametrize("name", FUNCTION_LAYERS)
 def test_a_function_is_negative_somewhere_unless_its_row_says_otherwise(name):
-    values = layers.Activation(name)(np.linspace(-9.0, 9.0, 1001, dtype=np.float32)[None])
-    assert (np.min(values) >= 0.0) == FUNCTIONS[name].is_nonnegative
+    values = FUNCTION_LAYERS[name](np.linspace(-9.0, 9.0, 1001, dtype=np.float32)[None])
+    assert (np.min(values) >= 0.0) == function_of(FUNCTION_LAYERS[name]).is_nonnegative
+
+
+KEEPING = [name for name, layer in FUNCTION_LAYERS.items() if function_of(layer).keeps_sign]
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_a_function_that_keeps_the_sign_makes_nothing_negative_of_inputs_that_are_not(name):
+    assert np.min(FUNCTION_LAYERS[name](np.linspace(0.0, 9.0, 1001, dtype=np.float32)[None])) >= 0.0
 
 
 def test_functions_that_do_nothing_do_nothing():

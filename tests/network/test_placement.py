@@ -426,9 +426,15 @@ def test_shared_weights_are_counted_once():
     assert sum(layer.macs for layer in rows) == 2 * 4 * 4
 
 
-def test_a_relu_with_another_limit_than_6_is_refused():
-    with pytest.raises(ValueError, match=r"'low': max_value of a ReLU must be None or 6. Received: max_value=2.0"):
-        place_quantizers(chain(conv("conv"), keras.layers.ReLU(max_value=2.0, name="low")))
+def test_a_relu_with_another_limit_than_6_is_a_table_between_two_quantizers():
+    model = chain(conv("conv"), keras.layers.ReLU(max_value=2.0, name="low"))
+    assert places(model) == [("input", SIGNED), ("conv", SIGNED), ("low", UNSIGNED)]
+
+
+@pytest.mark.parametrize("layer", [layers.ReLU, layers.LeakyReLU], ids=lambda layer: layer.__name__)
+def test_what_keeps_the_sign_is_unsigned_after_what_is_not_negative(layer):
+    model = chain(conv("conv"), layers.ReLU(name="relu"), layer(negative_slope=0.1, name="function"))
+    assert places(model)[-1] == ("function", UNSIGNED)
 
 
 @pytest.mark.parametrize("layer", [conv("activation_1"), keras.layers.Dense(2, name="activation")])

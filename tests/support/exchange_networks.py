@@ -34,7 +34,8 @@ def every_operation() -> keras.Model:
     x = layers.Concatenate()([layers.MaxPooling2D(2, padding="same")(x), pooled])
     x = layers.Conv2D(4, 2, groups=2, activation="relu6")(layers.Dense(6)(x))
     x = layers.Dense(5, activation="relu")(layers.Reshape((-1, 2))(x))
-    x = layers.Dense(6)(layers.Flatten()(x))
+    x = layers.Dense(6)(layers.Flatten()(layers.Permute((2, 1))(x)))
+    x = layers.Maximum()([x, layers.Minimum()([x, layers.Dense(6)(x)])])
     return randomize(keras.Model(inputs, layers.Dense(3, activation="softmax", name="last")(x)))
 
 

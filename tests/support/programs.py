@@ -31,9 +31,12 @@ from po2quant.integer.operations import (
     Conv2D,
     Dense,
     LookUpTable,
+    Maximum,
     MaxPooling,
+    Minimum,
     Multiply,
     Operation,
+    Rearrange,
     Requantize,
     Reshape,
     Tensor,
@@ -44,6 +47,7 @@ from po2quant.integer.program import SOFTMAX, Output, Program
 
 X = FixedPointFormat(8, -5, signed=True, narrow_range=True)
 Y = FixedPointFormat(6, -2, signed=False)
+Z = FixedPointFormat(7, -3, signed=False)
 
 LONGEST_ERROR = 400
 INCLUDES = {f"#include {name}" for name in ("<stddef.h>", "<stdint.h>", "<stdio.h>", '"net.h"', '"packed.h"')}
@@ -61,8 +65,8 @@ def every_operation() -> Program:
     """Return a program that has each kind of operation once."""
     tensors = {"x": (6, 5, 4), "pad": (7, 6, 4), "conv": (3, 3, 8), "low": (3, 3, 8), "gate": (1, 1, 8)}
     tensors |= {"gated": (3, 3, 8), "sum": (3, 3, 8), "f": (3, 3, 8), "joined": (3, 3, 16), "max": (2, 2, 16)}
-    tensors |= {"flat": (64,), "y": (3,)}
-    kinds = dict.fromkeys(tensors, Y) | {"x": X, "pad": X, "y": X}
+    tensors |= {"turned": (2, 16, 2), "flat": (64,), "y": (3,), "larger": (3, 3, 8), "smaller": (3, 3, 8)}
+    kinds = dict.fromkeys(tensors, Y) | {"x": X, "pad": X, "y": X, "larger": Z}
     table = np.random.default_rng(0).integers(0, 64, 64)
     operations = (
         ZeroPadding("pad", ("x",), "pad", ((0, 1), (1, 0))),
@@ -83,9 +87,12 @@ def every_operation() -> Program:
         Multiply("multiply", ("low", "gate"), "gated"),
         Add("add", ("gated", "conv"), "sum", RELU),
         LookUpTable("swish", ("sum",), "f", table, "silu"),
-        Concatenate("join", ("f", "low"), "joined", 2),
+        Maximum("maximum", ("f", "low"), "larger"),
+        Minimum("minimum", ("larger", "sum"), "smaller", RELU6),
+        Concatenate("join", ("smaller", "low"), "joined", 2),
         MaxPooling("max", ("joined",), "max", (2, 2), (1, 1)),
-        Reshape("flatten", ("max",), "flat"),
+        Rearrange("turn", ("max",), "turned", (2, 16, 2), (32, -1, 16), 15),
+        Reshape("flatten", ("turned",), "flat"),
         Dense("dense", ("flat",), "y", weights(64, 3), weights(3, bits=16)),
     )
     assert {type(operation) for operation in operations} == set(OPERATIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,10 +19,13 @@ from po2quant.integer.operations import (
     Dense,
     Handlers,
     LookUpTable,
+    Maximum,
     MaxPooling,
+    Minimum,
     Multiply,
     Operation,
     Pooling,
+    Rearrange,
     Requantize,
     Reshape,
     Tensor,
@@ -178,15 +182,24 @@ class Calls:
         return self._loop(operation, _loops([x.size], f"y[i0] = {table}[{place}];"))
 
     def elementwise(self, operation: Operation, plan: Plan, patch: str) -> str:
-        """Return the loops over a sum, a product or one input."""
+        """Return the loops over a sum, a product, an extreme or one input."""
         sizes, strides = merged_axes(self._input_shapes(operation))
         wide = self._registers(operation, plan)["wide"]
         values = [f"({wide})x{i}[{_index(steps)}]" for i, steps in enumerate(strides)]
         if plan.input_shifts:
             values = [f"{v} * {2**shift}" for v, shift in zip(values, plan.input_shifts, strict=True)]
-        value = (" * " if isinstance(operation, Multiply) else " + ").join(values)
+        combined = COMBINED.get(type(operation), "")
+        value = functools.reduce(lambda x, y: combined.format(x=x, y=y, bits=wide[1:]), values)
         rounded = self._rounded(operation, plan, value, int(plan.output_shifts[0]))
         return self._loop(operation, _loops(sizes, f"y[{_index(_contiguous(sizes))}] = {rounded};"))
+
+    def rearranging(self, operation: Rearrange, plan: None, patch: str) -> str:
+        """Return the loops of a walk over the input."""
+        axes = [axis for axis in zip(operation.sizes, operation.strides, strict=True) if axis[0] > 1]
+        sizes, strides = [size for size, _ in axes], [stride for _, stride in axes]
+        steps = [f"i{axis} * {_parenthesized(stride)}" for axis, stride in enumerate(strides) if stride]
+        place = " + ".join([str(operation.offset), *steps])
+        return self._loop(operation, _loops(sizes, f"y[{_index(_contiguous(sizes))}] = x0[{place}];"))
 
     def concatenation(self, operation: Concatenate, plan: Plan, patch: str) -> str:
         """Return the loops that lay inputs side by side."""
@@ -248,6 +261,14 @@ class Calls:
         return kind
 
 
+COMBINED: dict[type[Operation], str] = {
+    Add: "{x} + {y}",
+    Multiply: "{x} * {y}",
+    Maximum: "clamp_i{bits}({x}, {y}, INT{bits}_MAX)",
+    Minimum: "clamp_i{bits}({x}, INT{bits}_MIN, {y})",
+}
+"""How two values of an operation on single integers are combined."""
+
 CALLS: Handlers[Callable[[Calls, Any, Any, str], str]] = Handlers(
     "the C writer",
     {
@@ -257,9 +278,12 @@ CALLS: Handlers[Callable[[Calls, Any, Any, str], str]] = Handlers(
         MaxPooling: Calls.pooling,
         Add: Calls.elementwise,
         Multiply: Calls.elementwise,
+        Maximum: Calls.elementwise,
+        Minimum: Calls.elementwise,
         Requantize: Calls.elementwise,
         Concatenate: Calls.concatenation,
         LookUpTable: Calls.look_up,
+        Rearrange: Calls.rearranging,
         ZeroPadding: Calls.padding,
         Reshape: lambda calls, operation, plan, patch: "",
     },

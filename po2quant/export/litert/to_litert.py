@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -26,11 +27,14 @@ from po2quant.integer.operations import (
     Dense,
     Handlers,
     LookUpTable,
+    Maximum,
     MaxPooling,
+    Minimum,
     Multiply,
     Operation,
     Padding,
     Pooling,
+    Rearrange,
     Requantize,
     Reshape,
     Shape,
@@ -124,7 +128,7 @@ class _Writer:
         output = program.output_of(operation)
         step = _Step(operation, program.inputs_of(operation), places, output.format, program.shape_of(operation))
         place = self._limited(step, OPERATORS.of(operation)(self, step))
-        if step.shape != output.shape or isinstance(operation, Reshape):
+        if step.shape != output.shape or isinstance(operation, (Reshape, Rearrange)):
             place = self._reshaped(operation.name, place, output)
         self._file.rename(place, output.name)
         self._places[output.name] = place
@@ -221,6 +225,24 @@ class _Writer:
         kind = "ADD" if isinstance(operation, Add) else "MUL"
         return self._operator(kind, operation.name, places, shape, format, fusedActivationFunction=activation)
 
+    def extreme(self, step: _Step) -> int:
+        """Add the larger or smaller of two tensors, each in the output's format."""
+        operation, inputs, places, format, shape = step
+        parts = [
+            self._requantized(operation.name, place, x.format, format, x.shape)
+            for x, place in zip(inputs, places, strict=True)
+        ]
+        kind = type(operation).__name__.upper()
+        return functools.reduce(lambda x, y: self._operator(kind, operation.name, [x, y], shape, format), parts)
+
+    def rearranging(self, step: _Step) -> int:
+        """Add the gathering of elements."""
+        operation, (x,), (place,), format, _ = step
+        flat = self._reshaped(operation.name, place, dataclasses.replace(x, shape=(x.size,)))
+        indices = operation.indices().astype(np.int32)
+        places = self._file.constant(f"{operation.name}/places", indices)
+        return self._operator("GATHER", operation.name, [flat, places], indices.shape, format, axis=1)
+
     def concatenation(self, step: _Step) -> int:
         """Add tensors side by side, each in the output's format."""
         operation, inputs, places, format, shape = step
@@ -298,10 +320,13 @@ OPERATORS: Handlers[Callable[[_Writer, _Step], int]] = Handlers(
         MaxPooling: _Writer.maximum,
         Add: _Writer.elementwise,
         Multiply: _Writer.elementwise,
+        Maximum: _Writer.extreme,
+        Minimum: _Writer.extreme,
         Concatenate: _Writer.concatenation,
         Requantize: _Writer.requantization,
         LookUpTable: _Writer.look_up,
         Reshape: lambda writer, step: step.places[0],
+        Rearrange: _Writer.rearranging,
         ZeroPadding: _Writer.padding,
     },
 )

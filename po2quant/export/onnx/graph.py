@@ -27,12 +27,15 @@ from po2quant.integer.operations import (
     Dense,
     Handlers,
     LookUpTable,
+    Maximum,
     MaxPooling,
+    Minimum,
     Moving,
     Multiply,
     Operation,
     Padding,
     Pooling,
+    Rearrange,
     Requantize,
     Reshape,
     Shape,
@@ -206,13 +209,24 @@ class OnnxGraph:
 
     def move(self, operation: Reshape, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a change of shape, of channels last."""
-        (x,), y = inputs, output
-        is_image = len(y.shape) == 3
-        name = f"{y.name}/channels_last" if is_image else y.name
-        return self._channels_first(self._reshape(self._channels_last(x.name, x.shape), y.shape, name), y.shape, y.name)
+        (x,) = inputs
+        return self._shaped(self._channels_last(x.name, x.shape), output)
+
+    def rearrange(self, operation: Rearrange, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+        """Add the gathering of elements, of channels last."""
+        (x,), y, name = inputs, output, operation.name
+        flat = self._reshape(self._channels_last(x.name, x.shape), (x.size,), f"{name}/flat")
+        places = self.constant(f"{name}/places", operation.indices())
+        gathered = self.node("Gather", [flat, places], f"{name}/gathered", (y.size,), axis=1)
+        return self._shaped(gathered, y)
+
+    def _shaped(self, value: str, y: Tensor) -> str:
+        """Add a change of shape to that of a tensor, of channels last."""
+        name = f"{y.name}/channels_last" if len(y.shape) == 3 else y.name
+        return self._channels_first(self._reshape(value, y.shape, name), y.shape, y.name)
 
     def join(self, operation: Operation, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
-        """Add a sum or product, of two values at a time."""
+        """Add a sum, product or extreme, of two values at a time."""
         kind, name = type(operation).__name__[:3], f"{operation.name}/computed"
         return functools.reduce(lambda x, y: self.node(kind, [x, y], name, first(shape)), operation.inputs)
 
@@ -284,10 +298,13 @@ NODES: Handlers[Callable[[OnnxGraph, Any, tuple[Tensor, ...], Tensor, Shape], st
         MaxPooling: OnnxGraph.pool,
         Add: OnnxGraph.join,
         Multiply: OnnxGraph.join,
+        Maximum: OnnxGraph.join,
+        Minimum: OnnxGraph.join,
         Concatenate: OnnxGraph.concatenate,
         Requantize: OnnxGraph.requantize,
         LookUpTable: OnnxGraph.look_up,
         Reshape: OnnxGraph.move,
+        Rearrange: OnnxGraph.rearrange,
         ZeroPadding: OnnxGraph.pad,
     },
 )

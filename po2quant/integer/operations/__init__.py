@@ -15,8 +15,8 @@ from po2quant.integer.operations.base import (
     output_limits,
     unknown,
 )
-from po2quant.integer.operations.joining import Add, Concatenate, Multiply
-from po2quant.integer.operations.moving import Moving, Reshape, ZeroPadding
+from po2quant.integer.operations.joining import Add, Concatenate, Maximum, Minimum, Multiply
+from po2quant.integer.operations.moving import Moving, Rearrange, Reshape, ZeroPadding
 from po2quant.integer.operations.pooling import AveragePooling, MaxPooling, Pooling
 from po2quant.integer.operations.tables import LookUpTable, Requantize
 from po2quant.integer.operations.weighted import Conv2D, Dense, Weighted, channel_terms, weighted_limits
@@ -28,10 +28,13 @@ OPERATIONS = (
     MaxPooling,
     Add,
     Multiply,
+    Maximum,
+    Minimum,
     Concatenate,
     Requantize,
     LookUpTable,
     Reshape,
+    Rearrange,
     ZeroPadding,
 )
 
@@ -51,11 +54,14 @@ __all__ = [
     "Handlers",
     "LookUpTable",
     "MaxPooling",
+    "Maximum",
+    "Minimum",
     "Moving",
     "Multiply",
     "Operation",
     "Padding",
     "Pooling",
+    "Rearrange",
     "Requantize",
     "Reshape",
     "Shape",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -47,21 +48,52 @@ class Elementwise(Operation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Add(Elementwise):
-    """Sum of tensors of one rank, shifted to their smallest exponent; axes of size 1 are repeated."""
+class Aligned(Elementwise):
+    """What combines tensors that are shifted to their smallest exponent first.
+
+    A class says what becomes of the ends of the inputs' ranges, and of the inputs.
+    """
+
+    ends: ClassVar[Callable[..., int]]
+    combine: ClassVar[Callable[..., np.ndarray]]
 
     def plan(self, formats: Formats, output: FixedPointFormat) -> Plan:
-        """Return the shifts of the inputs to their smallest exponent, and of the sum."""
+        """Return the shifts of the inputs to their smallest exponent, and of the result."""
         exponent = min(x.exponent for x in formats)
         shifts = tuple(x.exponent - exponent for x in formats)
-        low = sum(x.min_int << shift for x, shift in zip(formats, shifts, strict=True))
-        high = sum(x.max_int << shift for x, shift in zip(formats, shifts, strict=True))
+        low = type(self).ends(x.min_int << shift for x, shift in zip(formats, shifts, strict=True))
+        high = type(self).ends(x.max_int << shift for x, shift in zip(formats, shifts, strict=True))
         limits = output_limits(output, self.activation)
         return plan_of_channels(self.name, [plain_channel((low, high), exponent)], output, limits, shifts)
 
     def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
-        """Return the sums."""
-        return functools.reduce(np.add, (x << shift for x, shift in zip(arrays, plan.input_shifts, strict=True)))
+        """Return the combined inputs."""
+        shifted = (x << shift for x, shift in zip(arrays, plan.input_shifts, strict=True))
+        return functools.reduce(type(self).combine, shifted)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Add(Aligned):
+    """Sum of tensors of one rank, shifted to their smallest exponent; axes of size 1 are repeated."""
+
+    ends: ClassVar[Callable[..., int]] = sum
+    combine: ClassVar[Callable[..., np.ndarray]] = np.add
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Maximum(Aligned):
+    """Larger of tensors of one rank, shifted to their smallest exponent; axes of size 1 are repeated."""
+
+    ends: ClassVar[Callable[..., int]] = max
+    combine: ClassVar[Callable[..., np.ndarray]] = np.maximum
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Minimum(Aligned):
+    """Smaller of tensors of one rank, shifted to their smallest exponent; axes of size 1 are repeated."""
+
+    ends: ClassVar[Callable[..., int]] = min
+    combine: ClassVar[Callable[..., np.ndarray]] = np.minimum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

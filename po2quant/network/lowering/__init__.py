@@ -1,29 +1,23 @@
-"""Lowering: a float network becomes one of core kinds alone, those of :mod:`po2quant.network.kinds`.
+"""Lowering: a float network becomes one of core kinds alone, those of :mod:`po2quant.network.kinds`, in two stages.
 
-A family of layers that are lowered is a file here and its entries in :data:`LOWERINGS`.
+:mod:`~po2quant.network.lowering.expansion` replaces layers outside the core, a family a file.
+:mod:`~po2quant.network.lowering.batch_norm` folds BatchNormalization, and gives each layer with weights a bias and its
+activation a layer of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
-from po2quant.network.graph import Graph, Node, read_graph, rebuild
-from po2quant.network.kinds import KINDS, Role, check_supported
-from po2quant.network.lowering.batch_norm import drop_batch_norm
-from po2quant.network.lowering.context import Context
-from po2quant.network.lowering.weighted import lower_weighted
-
-Lowering = Callable[[Node, list[keras.KerasTensor], Context], keras.KerasTensor]
-"""Given a call of a layer, its new inputs and the context, returns its new output."""
-
-LOWERINGS: dict[type[keras.layers.Layer], Lowering] = {
-    **{kind.layer: lower_weighted for kind in KINDS if kind.role is Role.WEIGHTED},
-    **{kind.layer: drop_batch_norm for kind in KINDS if kind.role is Role.NORMALIZATION},
-}
-"""What becomes of layers that are not in the core as they stand; all others are copied."""
+from po2quant.files import one_line
+from po2quant.network.graph import Graph, read_graph
+from po2quant.network.lowering.batch_norm import fold_norms
+from po2quant.network.lowering.expansion import expand
+from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, check_model, end_obstacles, raise_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,53 +26,73 @@ class Lowered:
 
     Args:
         model: the network.
-        transfers: each copies weights from the network that was lowered, as they are when it is called.
+        transfers: each copies weights from the network that was lowered, as they are when it is called; in order.
     """
 
     model: keras.Model
     transfers: tuple[Callable[[], None], ...]
 
 
-def lower(graph: Graph) -> Lowered:
+def lower(model: keras.Model) -> Lowered:
     """Return an equivalent network of core kinds.
 
     Raises:
-        ValueError: for a layer that is not supported, or weights that are not finite.
+        ValueError: for layers that are not supported, all of them at once, or weights that are not finite.
     """
-    for node in graph.nodes:
-        check_supported(node.layer)
-    context = Context(graph)
-
-    def call(node: Node, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
-        if isinstance(node.layer, keras.layers.InputLayer):
-            return inputs[0]
-        lowering = LOWERINGS.get(type(node.layer))
-        return node.call(context.clone(node.layer), inputs) if lowering is None else lowering(node, inputs, context)
-
-    model = rebuild(graph, call)
-    for transfer in context.transfers:
+    check_model(model)
+    graph, transfers, obstacles = _expanded(read_graph(model))
+    raise_for(obstacles)
+    lowered, folds = fold_norms(graph)
+    transfers += folds
+    for transfer in transfers:
         transfer()
-    return Lowered(model, tuple(context.transfers))
+    return Lowered(lowered, tuple(transfers))
+
+
+def obstacles_of(model: Any) -> list[Obstacle]:
+    """Return why a model cannot be quantized, layer by layer; nothing where it can.
+
+    Args:
+        model: Sequential or functional model.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4, 2)), keras.layers.LSTM(3, name="lstm")])
+        >>> [obstacle.layer for obstacle in obstacles_of(model)]
+        ['lstm']
+    """
+    try:
+        check_model(model)
+        graph = read_graph(model)
+    except ValueError as error:
+        name = getattr(model, "name", type(model).__name__)
+        return [Obstacle(str(name), type(model).__name__, one_line(error, LONGEST_REASON))]
+    return _expanded(graph)[2]
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """Return an equivalent model without BatchNormalization in which every activation is a layer.
+    """Return an equivalent model of core kinds without BatchNormalization in which every activation is a layer.
 
     Equation:
         With g = gamma / sqrt(variance + epsilon) per channel:
         kernel' = kernel * g; bias' = (bias - mean) * g + beta; computed in float64.
 
     Every convolution and dense layer of the result has a bias. Layer names stay; an activation
-    that a layer had inside becomes the layer ``<name>_<activation>``.
+    that a layer had inside becomes the layer ``<name>_<activation>``. BatchNormalization folds into the layer before
+    it, else into the one after it where that is exact, else it becomes a depthwise 1x1 convolution.
 
     Args:
         model: Sequential or functional model, with weights; it is left alone.
 
     Raises:
-        ValueError: for an unsupported layer, a BatchNormalization that does not follow a convolution or dense layer, or
-            weights that are not finite.
+        ValueError: for unsupported layers, or weights that are not finite.
 
     Reference:
         Jacob et al., arXiv 1712.05877, section 3.2.
     """
-    return lower(read_graph(model)).model
+    return lower(model).model
+
+
+def _expanded(graph: Graph) -> tuple[Graph, list[Callable[[], None]], list[Obstacle]]:
+    """Return the network of core kinds and BatchNormalization, what fills it, and what stands in the way."""
+    expanded, transfers, obstacles = expand(graph)
+    return expanded, transfers, obstacles or end_obstacles(expanded)

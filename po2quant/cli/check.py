@@ -1,0 +1,60 @@
+"""``po2quant check``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from po2quant.cli.options import JsonOption
+from po2quant.cli.session import import_tensorflow_quietly, say
+
+if TYPE_CHECKING:
+    from po2quant.deploy.check import Check
+
+OBSTACLES = 1
+"""Exit code of a network that cannot be quantized."""
+WIDTH = 80
+
+
+def check(
+    file: Annotated[
+        Path, typer.Argument(help="Keras model: .keras, .h5 of Keras 3 or 2, or JSON with --weights.", metavar="FILE")
+    ],
+    weights: Annotated[Path | None, typer.Option("--weights", help="Weights, where FILE has none.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a network can be quantized, what each layer becomes, and which formats can take it.
+
+    Example: po2quant check mobilenet.h5
+
+    Exit code 0: it can; 1: there are obstacles, all of which are named; 2: FILE cannot be loaded.
+    """
+    for name, path in (("FILE", file), ("--weights", weights)):
+        if path is not None and not path.exists():
+            raise ValueError(f"{name} must be a file of a Keras model. There is none: {path}")
+    import_tensorflow_quietly()
+    from po2quant.deploy import check as checking
+    from po2quant.network.load import load_model
+
+    found = checking.check(load_model(file, weights))
+    _show(found)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+    if not found.is_supported:
+        raise typer.Exit(OBSTACLES)
+
+
+def _show(found: Check) -> None:
+    from rich.console import Console
+
+    from po2quant.report.tables import check_table
+
+    Console(width=WIDTH).print(check_table(found))
+    for obstacle in found.obstacles:
+        say(str(obstacle))
+    for format, refusals in found.formats.items():
+        say(f"{format}: {'; '.join(refusals) or 'yes'}")
+    say(f"{found.model}: {'supported' if found.is_supported else f'obstacles: {len(found.obstacles)}'}")

@@ -1,0 +1,187 @@
+"""Whether a network can be quantized and deployed, before any work: every obstacle at once."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from po2quant.deploy.formats import FORMATS, check_format, write
+from po2quant.deploy.from_keras import integer_program
+from po2quant.files import one_line
+from po2quant.integer.interpreter import quantize_inputs, run
+from po2quant.integer.program import Program
+from po2quant.network import FoldedNetwork, Placement, calibrate, fold, freeze_scales, weight_quantizers
+from po2quant.network.graph import Node
+from po2quant.network.kinds import Form, Role, function_of, kind_of
+from po2quant.network.load import load_model
+from po2quant.network.lowering import Obstacle, obstacles_of
+
+TRIAL_BITS, TRIAL_INPUTS = 8, 4
+LONGEST_REASON = 400
+
+FOLDED, GONE = "weights of its neighbours", "nothing"
+FORMS = {Form.CLIP: "limits", Form.TABLE: "LookUpTable", Form.HOST: "left to the host"}
+"""What activation functions become, in a word."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedLayer:
+    """A layer of a network, and what it becomes.
+
+    Args:
+        name: of the layer.
+        class_name: its class.
+        becomes: integer operations and what else stands for it; empty where it is an obstacle, or some other layer is.
+    """
+
+    name: str
+    class_name: str
+    becomes: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What :func:`check` found.
+
+    Args:
+        model: name of the network.
+        layers: its layers, in order.
+        obstacles: why it cannot be quantized; empty where it can.
+        formats: by name of an export format, why it cannot take the network; empty where it can. None are known where
+            there are obstacles.
+    """
+
+    model: str
+    layers: tuple[CheckedLayer, ...]
+    obstacles: tuple[Obstacle, ...]
+    formats: dict[str, tuple[str, ...]]
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the network can be quantized and becomes an integer program."""
+        return not self.obstacles
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return dataclasses.asdict(self) | {"is_supported": self.is_supported}
+
+
+def check(model: keras.Model | str | os.PathLike, placement: Placement = Placement()) -> Check:
+    """Return all that keeps a float network from being quantized and deployed, and what each layer becomes.
+
+    Where no layer is an obstacle, the network is tried: quantized to 8 bits, calibrated on random inputs, frozen,
+    lowered to integers, run by the interpreter and written in each format. What fails there is an obstacle too.
+
+    Args:
+        model: float model, which is left alone, or a file of one, see :func:`~po2quant.network.load.load_model`.
+        placement: what the placement rules leave open.
+
+    Raises:
+        ValueError: for a file that cannot be loaded.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, "relu", name="dense")])
+        >>> found = check(model)
+        >>> found.is_supported, found.layers[-1].becomes, found.formats["c"]
+        (True, 'Dense, limits', ())
+    """
+    if isinstance(model, str | os.PathLike):
+        model = load_model(model)
+    obstacles, trial = _quantized_already(model) or obstacles_of(model), None
+    if not obstacles:
+        try:
+            trial = _Trial.of(fold(model, placement))
+        except Exception as error:  # whatever it is, the same would come after days of training
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            obstacles = [Obstacle.of(model, one_line(reason, LONGEST_REASON))]
+    layers = _layers(model, None if trial is None else trial.network)
+    return Check(str(model.name), layers, tuple(obstacles), {} if trial is None else trial.formats())
+
+
+def _quantized_already(model: Any) -> list[Obstacle]:
+    if not isinstance(model, keras.Model) or next(weight_quantizers(model), None) is None:
+        return []
+    return [Obstacle.of(model, "it is quantized already: check its float network, or make its integer_program")]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """A network that went through all stages, trained on nothing."""
+
+    network: FoldedNetwork
+    quantized: keras.Model
+    program: Program
+
+    @classmethod
+    def of(cls, network: FoldedNetwork) -> _Trial:
+        """Take a network through all stages, at a flat width.
+
+        Raises:
+            ValueError: where one refuses it.
+        """
+        quantized = network.quantize(network.flat(TRIAL_BITS))
+        random = np.random.default_rng(0)
+        shapes = [(TRIAL_INPUTS, *tensor.shape[1:]) for tensor in quantized.inputs]
+        x = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+        calibrate(quantized, x)
+        freeze_scales(quantized)
+        program = integer_program(quantized)
+        run(program, quantize_inputs(program, x))
+        return cls(network, quantized, program)
+
+    def formats(self) -> dict[str, tuple[str, ...]]:
+        """Return why each format cannot take the network."""
+        return {format: self._refusals(format) for format in FORMATS}
+
+    def _refusals(self, format: str) -> tuple[str, ...]:
+        handlers = FORMATS[format].handlers
+        if handlers is not None:
+            unknown = [step for step in self.program.operations if type(step) not in handlers.functions]
+            if unknown:
+                return tuple(f"{step.name!r} becomes {type(step).__name__}, which it has not" for step in unknown)
+        try:
+            check_format(format)
+            with tempfile.TemporaryDirectory() as folder:
+                write(format, self.quantized, self.program, "network", Path(folder))
+        except ValueError as error:
+            return (one_line(error, LONGEST_REASON),)
+        return ()
+
+
+def _layers(model: keras.Model, network: FoldedNetwork | None) -> tuple[CheckedLayer, ...]:
+    """Return the layers with what they become, where there is a network of core kinds."""
+    sources = model.layers if isinstance(model, keras.Model) else []
+    parts: dict[str, list[Node]] = {layer.name: [] for layer in sources}
+    if network is not None:
+        for node in network.graph.nodes:
+            owners = [name for name in parts if node.layer.name == name or node.layer.name.startswith(f"{name}_")]
+            if owners:
+                parts[max(owners, key=len)].append(node)
+    becomes = {layer.name: "" if network is None else _becomes(layer, parts[layer.name]) for layer in sources}
+    return tuple(CheckedLayer(layer.name, type(layer).__name__, becomes[layer.name]) for layer in sources)
+
+
+def _becomes(layer: keras.Layer, parts: Sequence[Node]) -> str:
+    words = [_word(node) for node in parts]
+    counts = collections.Counter(word for word in words if word)
+    counted = [word if count == 1 else f"{count} {word}" for word, count in counts.items()]
+    is_folded = isinstance(layer, keras.layers.BatchNormalization)
+    return ", ".join(counted) or (FOLDED if is_folded else GONE)
+
+
+def _word(node: Node) -> str:
+    """Return what a layer of the core becomes, empty for nothing."""
+    kind, function = kind_of(node.layer), function_of(node.layer)
+    if function is not None:
+        return FORMS.get(function.form, "")
+    if kind is None:
+        return ""
+    return "input" if kind.role is Role.INPUT else kind.operation

@@ -1,0 +1,120 @@
+"""Convolutions that are made of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from po2quant.network.graph import Node
+from po2quant.network.lowering.context import Context
+from po2quant.network.lowering.rearranging import cropped
+
+
+def separable(
+    node: Node,
+    x: Any,
+    context: Context,
+    size: tuple[int, int],
+    strides: tuple[int, int],
+    padding: str,
+    dilation: tuple[int, int],
+) -> Any:
+    """A depthwise convolution without bias, a 1x1 convolution with the layer's bias, and its activation."""
+    layer = node.layer
+
+    def make() -> tuple[Any, Any]:
+        depthwise = layers.DepthwiseConv2D(
+            size,
+            strides,
+            padding,
+            layer.depth_multiplier,
+            dilation_rate=dilation,
+            use_bias=False,
+            name=context.name(layer, "depthwise"),
+        )
+        pointwise = layers.Conv2D(layer.filters, 1, use_bias=layer.use_bias, name=context.name(layer))
+
+        def fill() -> None:
+            kernel = np.asarray(layer.depthwise_kernel)
+            depthwise.kernel.assign(kernel.reshape(depthwise.kernel.shape))
+            pointwise.kernel.assign(np.asarray(layer.pointwise_kernel).reshape(pointwise.kernel.shape))
+            if layer.use_bias:
+                pointwise.bias.assign(layer.bias)
+
+        context.transfers.append(fill)
+        return depthwise, pointwise
+
+    depthwise, pointwise = context.once(layer, make)
+    return context.activated(pointwise(depthwise(x)), layer.activation, node)
+
+
+def separable_convolution(node: Node, inputs: list[Any], context: Context) -> Any:
+    """SeparableConv2D."""
+    layer = node.layer
+    return separable(node, inputs[0], context, layer.kernel_size, layer.strides, layer.padding, layer.dilation_rate)
+
+
+def transposed(node: Node, image: Any, context: Context, size: tuple[int, int], strides: tuple[int, int]) -> Any:
+    """A convolution with the kernel turned round over the image with zeros between its pixels.
+
+    Zeros come in by reshaping: each pixel becomes a row of its own, which is padded to the stride.
+    """
+    layer = node.layer
+    if np.any(np.asarray(layer.dilation_rate) != 1):
+        raise ValueError(f"a transposed convolution must not be dilated. Received: {layer.dilation_rate}")
+    rows, columns, channels = image.shape[1:]
+    x = image
+    if strides[1] > 1:
+        x = context.add(layers.Reshape, node, x, (rows * columns, 1, channels), part="spread")
+        x = context.add(layers.ZeroPadding2D, node, x, ((0, 0), (0, strides[1] - 1)), part="spread")
+        x = context.add(layers.Reshape, node, x, (rows, columns * strides[1], channels), part="spread")
+    if strides[0] > 1:
+        x = context.add(layers.Reshape, node, x, (rows, 1, columns * strides[1] * channels), part="spread")
+        x = context.add(layers.ZeroPadding2D, node, x, ((0, 0), (0, strides[0] - 1)), part="spread")
+        x = context.add(layers.Reshape, node, x, (rows * strides[0], columns * strides[1], channels), part="spread")
+    # Keras' output begins `before` elements before the first that a whole kernel reaches.
+    pads = []
+    for length, taps, stride, output in zip((rows, columns), size, strides, _image_shape(node), strict=True):
+        full = (length - 1) * stride + taps
+        cut = max(full - output, 0)
+        before = 0 if layer.padding == "valid" else cut // 2
+        begin = taps - 1 - before
+        pads.append((begin, output + taps - 1 - begin - length * stride))
+    x = _padded(node, x, context, pads)
+
+    def arrays() -> dict[str, np.ndarray]:
+        kernel = np.asarray(layer.kernel).reshape(*size, layer.filters, channels)
+        turned = {"kernel": np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2))}
+        return turned | ({"bias": np.asarray(layer.bias)} if layer.use_bias else {})
+
+    new = context.weighted(
+        node, layers.Conv2D, arrays, filters=layer.filters, kernel_size=size, use_bias=layer.use_bias
+    )
+    return context.activated(new(x), layer.activation, node)
+
+
+def _image_shape(node: Node) -> tuple[int, int]:
+    rows, *columns, _ = node.fixed_shape
+    return rows, (columns[0] if columns else 1)
+
+
+def _padded(node: Node, x: Any, context: Context, pads: list[tuple[int, int]]) -> Any:
+    """Return an image with zeros around it, or without its last pixels where padding is negative."""
+    added = tuple((max(begin, 0), max(end, 0)) for begin, end in pads)
+    removed = tuple((max(-begin, 0), max(-end, 0)) for begin, end in pads)
+    if any(map(any, removed)):
+        x = cropped(node, x, context, removed, "cropping")
+    return context.add(layers.ZeroPadding2D, node, x, added, part="padding") if any(map(any, added)) else x
+
+
+def transposed_convolution(node: Node, inputs: list[Any], context: Context) -> Any:
+    """Conv2DTranspose."""
+    return transposed(node, inputs[0], context, node.layer.kernel_size, node.layer.strides)
+
+
+EXPANSIONS = {
+    layers.SeparableConv2D: separable_convolution,
+    layers.Conv2DTranspose: transposed_convolution,
+}

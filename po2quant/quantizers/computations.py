@@ -1,0 +1,179 @@
+"""What quantizers compute, as pure functions of tensors: each is traced once for all sizes and called where it is used.
+
+State comes in and goes out as tensors. Widths are tensors, everything else that tells quantizers apart is a
+:class:`~po2quant.quantizers.formats.Format`.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from po2quant import scale as po2
+from po2quant.bit_config import AUTO, AUTO_PO2
+from po2quant.graphs import shared_graph
+from po2quant.quantizers.formats import Format
+from po2quant.quantizers.functional import fake_quantize_per_channel, fake_quantize_per_tensor
+from po2quant.quantizers.learned import learned_quantize, learned_quantize_per_tensor
+
+
+def dithered(x: tf.Tensor, scale: tf.Tensor, *noise: tf.Tensor) -> tf.Tensor:
+    """Return ``x`` plus noise in LSBs, where there is any."""
+    return x + tf.stop_gradient(scale * noise[0]) if noise else x
+
+
+@shared_graph
+def computed_scale(x: tf.Tensor, bit_width: tf.Tensor, *, values: Format) -> tf.Tensor:
+    """Return the scale that the values of ``x`` call for."""
+    return values.scale_of(x, bit_width)
+
+
+def _stored_or_computed(
+    x: tf.Tensor, bit_width: tf.Tensor, settled: tf.Tensor, stored: tf.Tensor, values: Format
+) -> tf.Tensor:
+    return tf.cond(settled, lambda: stored, lambda: values.scale_of(tf.stop_gradient(x), bit_width))
+
+
+@shared_graph
+def quantize_weights(
+    x: tf.Tensor,
+    bit_width: tf.Tensor,
+    frozen: tf.Tensor,
+    frozen_scale: tf.Tensor,
+    *noise: tf.Tensor,
+    values: Format,
+    kept: bool,
+) -> tf.Tensor:
+    """Quantize under the frozen scale, which counts even where it is not frozen if ``kept``, or a computed one."""
+    scale = frozen_scale if kept else _stored_or_computed(x, bit_width, frozen, frozen_scale, values)
+    x = dithered(x, scale, *noise)
+    if values.alpha == AUTO:
+        return values.fake_quantize(x, scale, bit_width)
+    return fake_quantize_per_channel(x, values.grid(scale, bit_width), values.clipped_gradient)
+
+
+def _scale_of_threshold(
+    bit_width: tf.Tensor, frozen: tf.Tensor, frozen_scale: tf.Tensor, threshold: tf.Tensor, values: Format
+) -> tf.Tensor:
+    exponent = values.within_limits(values.learned_exponent(threshold, bit_width))
+    return tf.where(frozen, frozen_scale, po2.power_of_two(exponent, frozen_scale.dtype))
+
+
+@shared_graph
+def learned_scale(
+    x: tf.Tensor,
+    bit_width: tf.Tensor,
+    frozen: tf.Tensor,
+    frozen_scale: tf.Tensor,
+    threshold: tf.Tensor,
+    learning: tf.Tensor,
+    *,
+    values: Format,
+) -> tf.Tensor:
+    """Return the scale in use outside training: that of ``x`` while none is frozen or learned."""
+    stored = _scale_of_threshold(bit_width, frozen, frozen_scale, threshold, values)
+    return _stored_or_computed(x, bit_width, frozen | learning, stored, values)
+
+
+@shared_graph
+def quantize_learned_weights(
+    x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return quantized values and the threshold, which training starts from the scale of ``x``."""
+    frozen, frozen_scale, threshold, learning, damping, *noise = state
+    started = threshold
+    if training:
+
+        def start() -> tf.Tensor:
+            scale = values.scale_of(tf.stop_gradient(x), bit_width)
+            return tf.broadcast_to(values.threshold_of(scale, bit_width, threshold.dtype), tf.shape(threshold))
+
+        started = tf.cond(frozen | learning, lambda: threshold, start)
+        scale = _scale_of_threshold(bit_width, frozen, frozen_scale, started, values)
+        learning |= ~frozen
+    else:
+        scale = learned_scale(x, bit_width, frozen, frozen_scale, threshold, learning, values=values)
+    trained = _trained(threshold, learning, x.dtype)
+    limits = values.limits(bit_width, x.dtype)
+    quantized = learned_quantize(
+        dithered(x, scale, *noise), trained, scale, *limits, values.clipped_gradient, damping, values.axes
+    )
+    return quantized, started
+
+
+def _trained(threshold: tf.Tensor, learning: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Return the threshold for its gradient's sake, which there is while it is learning; its value does not matter."""
+    threshold = tf.cast(threshold, dtype)
+    return tf.where(learning, threshold, tf.zeros_like(threshold))
+
+
+@shared_graph
+def largest_value(x: tf.Tensor, bit_width: tf.Tensor, *, values: Format) -> tf.Tensor:
+    """Return the largest value under the power-of-two scale that the rule gives to ``x``, 0 if ``x`` is zero."""
+    limit = values.limits(bit_width, x.dtype)[1] * values.scale_of(x, bit_width)
+    return tf.where(tf.reduce_any(x != 0.0), tf.reshape(limit, ()), 0.0)
+
+
+@shared_graph
+def quantize_by_sample(x: tf.Tensor, bit_width: tf.Tensor, *, values: Format) -> tf.Tensor:
+    """Quantize each sample with the scale of its own range."""
+    seen, axes = tf.stop_gradient(x), tuple(range(1, len(x.shape)))
+    minimum, maximum = tf.reduce_min(seen, axes, keepdims=True), tf.reduce_max(seen, axes, keepdims=True)
+    scale, zero_point = values.scale_and_zero_point(minimum, maximum, bit_width)
+    return values.fake_quantize(x, scale, bit_width, zero_point)
+
+
+@shared_graph
+def quantize_by_range(
+    x: tf.Tensor,
+    bit_width: tf.Tensor,
+    minimum: tf.Tensor,
+    maximum: tf.Tensor,
+    frozen: tf.Tensor,
+    *,
+    values: Format,
+    momentum: float,
+    rectified: bool,
+    training: bool,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return quantized values, and the range: moved towards that of ``x`` (of its ReLU) in training unless frozen."""
+    unknown = tf.equal(minimum, maximum)
+    follows = ~frozen if training else ~frozen & unknown
+    moved = _followed_range(tf.stop_gradient(x), minimum, maximum, follows, momentum, rectified)
+    scale, zero_point = values.scale_and_zero_point(*moved, bit_width)
+    if values.alpha == AUTO_PO2:
+        grid = values.grid(scale, bit_width)
+        return fake_quantize_per_tensor(x, grid, values.clipped_gradient, rectified), *moved
+    return values.fake_quantize(x, scale, bit_width, zero_point), *moved
+
+
+def _followed_range(
+    x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor, follows: tf.Tensor, momentum: float, rectified: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    def observed() -> tuple[tf.Tensor, tf.Tensor]:
+        past = tf.where(tf.equal(minimum, maximum), tf.zeros((), x.dtype), tf.constant(momentum, x.dtype))
+        seen = tf.nn.relu(x) if rectified else x
+        batch = tf.minimum(tf.reduce_min(seen), 0.0), tf.maximum(tf.reduce_max(seen), 0.0)
+        return past * minimum + (1.0 - past) * batch[0], past * maximum + (1.0 - past) * batch[1]
+
+    return tf.cond(follows, observed, lambda: (minimum, maximum))
+
+
+@shared_graph
+def quantize_by_threshold(
+    x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return quantized values and the threshold, which training starts from the stored range."""
+    minimum, maximum, frozen, threshold, learning = state
+    follows = ~(frozen | learning) & tf.equal(minimum, maximum)
+    known = _followed_range(tf.stop_gradient(x), minimum, maximum, follows, momentum=0.0, rectified=False)
+    scale_of_range, _ = values.scale_and_zero_point(*known, bit_width)
+    started = threshold
+    if training:
+        from_range = values.threshold_of(scale_of_range, bit_width, threshold.dtype)
+        started = tf.where(frozen | learning, threshold, from_range)
+        learning |= ~frozen
+    learned_scale = po2.power_of_two(values.learned_exponent(started, bit_width), x.dtype)
+    scale = tf.where(learning, learned_scale, scale_of_range)
+    trained = _trained(threshold, learning, x.dtype)
+    grid = values.grid(scale, bit_width)
+    return learned_quantize_per_tensor(x, trained, grid, values.clipped_gradient), started

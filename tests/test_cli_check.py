@@ -1,0 +1,46 @@
+"""``po2quant check``: a table, one sentence an obstacle, an exit code."""
+
+import json
+import sys
+
+import keras
+import pytest
+from keras import layers
+
+from po2quant.cli import main
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    """Return a function that checks a network of some layers, and returns exit code, output and errors."""
+
+    def call(*parts, words=()):
+        keras.Sequential([keras.Input((4, 4, 2), name="x"), *parts], name="net").save(tmp_path / "net.keras")
+        monkeypatch.setattr(sys, "argv", ["po2quant", "check", str(tmp_path / "net.keras"), *words])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, *capsys.readouterr()
+
+    return call
+
+
+def test_a_supported_network_ends_in_0_with_its_formats(check):
+    code, output, _ = check(layers.Conv2D(2, 3, name="conv"), words=["--json"])
+    assert code == 0 and "net: supported" in output and "c-packed: yes" in output
+    facts = json.loads(output.splitlines()[-1])
+    assert facts["is_supported"] and facts["layers"][-1] == {
+        "name": "conv",
+        "class_name": "Conv2D",
+        "becomes": "Conv2D",
+    }
+
+
+def test_obstacles_end_in_1_a_line_each(check):
+    code, output, _ = check(layers.LayerNormalization(name="one"), layers.LayerNormalization(name="two"))
+    assert code == 1 and "net: obstacles: 2" in output
+    assert [line for line in output.splitlines() if line.startswith("layer 'two'")]
+
+
+def test_a_layer_that_holds_code_ends_in_2_and_one_sentence(check):
+    code, output, errors = check(layers.Dense(2), layers.Lambda(lambda x: x, name="mine"))
+    assert code == 2 and output == "" and "layer 'mine' (Lambda)" in errors and errors.count("\n") == 1
