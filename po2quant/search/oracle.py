@@ -15,7 +15,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 
-from po2quant.files import write_json
+from po2quant.files import one_line, write_json
 from po2quant.search.problem import SearchProblem, Values
 from po2quant.search.trial_log import COMPLETED, TrialRow
 
@@ -161,11 +161,19 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
 
     def reload(self) -> None:
-        """Read the state, and queue every trial that has not ended: each has a file before the state names it."""
-        super().reload()
-        for trial in self.trials.values():
-            self._record_values(trial)
-        self._retry_queue = sorted(unfinished(self), reverse=True)
+        """Read the state, and queue every trial that has not ended: each has a file before the state names it.
+
+        Raises:
+            ValueError: where the files are not what this class wrote.
+        """
+        try:
+            super().reload()
+            for trial in self.trials.values():
+                self._record_values(trial)
+            self._retry_queue = sorted(unfinished(self), reverse=True)
+        except Exception as error:  # Keras Tuner checks nothing of what it reads
+            reason = one_line(f"{type(error).__name__}: {error}")
+            raise ValueError(f"{self._get_oracle_fname()} must be the state of a search. Received: {reason}") from error
 
 
 def first_seed(problem: SearchProblem) -> int:

@@ -103,3 +103,15 @@ def test_every_trial_counts_where_the_kernel_is_fitted_to_a_part_of_them(tmp_pat
     assert len(vectors) == 8
     expected = [-score(values) for values in tried]  # Keras Tuner minimises
     assert oracle._fitted_process().predict(vectors) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"trials": 1}', '{"hyperparameters": {"space": [{"class_name": "X"}]}}', ""]
+)
+def test_a_state_that_no_oracle_wrote_is_named(content, tmp_path):
+    trials_of(oracle_of(2), tmp_path, lambda values: 0.5)
+    again = oracle_of(2)
+    again._set_project_dir(str(tmp_path), "tuner")
+    (tmp_path / "tuner" / "oracle.json").write_text(content)
+    with pytest.raises(ValueError, match=r"oracle\.json must be the state of a search\. Received: "):
+        again.reload()
