@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -74,6 +75,12 @@ def replaced_whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the block's own error counts
             temporary.unlink(missing_ok=True)
+
+
+def require_room(path: Path, size_bytes: int) -> None:
+    """Raise OSError where the disk of a file has no room for so much, as HDF5 may end the process then."""
+    if shutil.disk_usage(path.parent).free < size_bytes:
+        raise OSError(errno.ENOSPC, DISK_FULL, str(path))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refusal
 
-from po2quant.files import one_line, parse_json, read_csv, read_json, replaced_whole, write_csv, write_json
+from po2quant.files import (
+    one_line,
+    parse_json,
+    read_csv,
+    read_json,
+    replaced_whole,
+    require_room,
+    write_csv,
+    write_json,
+)
 
 
 def test_an_unwritable_row_leaves_the_old_file(tmp_path):
@@ -70,6 +79,13 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(error, tmp_path):
         raise error
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_room_for_more_than_the_disk_has_is_refused_before_anything_is_written(tmp_path):
+    require_room(tmp_path / "a.h5", 1)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        require_room(tmp_path / "a.h5", 2**62)
+    assert caught.value.filename == str(tmp_path / "a.h5")
 
 
 def test_a_folder_that_is_gone_is_named_without_the_partial_file(tmp_path):

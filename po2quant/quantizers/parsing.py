@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from po2quant.quantizers.weights import quantized_bits
 
 LONGEST_CALL = 2000
 """Characters of a quantizer's text, at most."""
+DEEPEST_CALL = 8
+"""Brackets in each other, at most: for more, Python's parser may take time and memory exponential in their number."""
 QUANTIZERS: dict[str, type[Quantizer]] = {
     "quantized_bits": quantized_bits,
     "quantized_bits_featuremap": quantized_bits_featuremap,
@@ -33,6 +36,8 @@ def parse_quantizer_call(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any
     explanation = f"a quantizer must read like quantized_bits(8,8,1,1,alpha='auto_po2'). Received: {_shown(text)}"
     if len(text) > LONGEST_CALL:
         raise ValueError(f"{explanation}, of more than {LONGEST_CALL} characters")
+    if max(itertools.accumulate((mark in "([{") - (mark in ")]}") for mark in text), default=0) > DEEPEST_CALL:
+        raise ValueError(f"{explanation}, with brackets more than {DEEPEST_CALL} deep")
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if isinstance(call, ast.Name):

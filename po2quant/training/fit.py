@@ -17,7 +17,7 @@ import tensorflow as tf
 from po2quant.archives import read_npz
 from po2quant.benchmark import Recipe, Split
 from po2quant.compat import build_loss_and_metrics
-from po2quant.files import one_line, replaced_whole, write_csv
+from po2quant.files import one_line, replaced_whole, require_room, write_csv
 from po2quant.fixed_point import check_scales
 from po2quant.network import slot_quantizers, weight_quantizers
 from po2quant.progress import SILENT, ProgressLine
@@ -218,8 +218,17 @@ def fit(
     return state
 
 
+HEADER_BYTES = 2**13
+"""What HDF5 writes beside the values of a variable, at most."""
+
+
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Save weights and quantizer state, all or nothing."""
+    """Save weights and quantizer state, all or nothing.
+
+    Raises:
+        OSError: where the disk is full.
+    """
+    require_room(path, sum(variable.numpy().nbytes + HEADER_BYTES for variable in model.variables))
     with replaced_whole(path) as temporary:
         model.save_weights(temporary)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import keras
 import numpy as np
 import pytest
@@ -217,6 +219,12 @@ def test_malformed_strings_are_refused_with_an_example(text):
 @pytest.mark.parametrize("kind", TOO_DEEP)
 def test_deep_or_huge_strings_are_refused(kind):
     refusal(get_quantizer, TOO_DEEP[kind])
+
+
+@pytest.mark.parametrize("text", ["f(a=1, " + "[" * 9 + "]" * 9 + ")", "(" * 90 + ")" * 90, "f(a=1, {(0, " + "[" * 60])
+def test_deep_brackets_never_reach_the_parser_of_python(text, monkeypatch):
+    monkeypatch.setattr(ast, "parse", None)
+    assert "brackets more than 8 deep" in refusal(get_quantizer, text)
 
 
 @pytest.mark.parametrize(("text", "named"), REFUSED_ARGUMENTS)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.studies.robustness.cases import InputClass
 from benchmarks.studies.robustness.judge import ACCEPTED, OVER_BUDGET, REFUSED, TRACEBACK, VERDICTS, Finding
+from benchmarks.studies.robustness.worker import READING
 
 START_SECONDS, PATIENCE = 900, 15
 """Wall time until a process is ready, and how many times its processor time an input may take of it."""
@@ -77,6 +78,8 @@ def run_class(
             last = min(following + kind.batch, end)
             for number, finding in _batch(kind, seed, following, last, deadline, Path(scratch)):
                 following = number + 1
+                if finding is None:
+                    continue
                 tally.add(finding)
                 if finding.verdict not in (REFUSED, ACCEPTED):
                     tell(number, finding)
@@ -85,16 +88,16 @@ def run_class(
 
 def _batch(
     kind: InputClass, seed: int, first: int, last: int, deadline: float, scratch: Path
-) -> Iterator[tuple[int, Finding]]:
-    """Give the findings of one process, and of the input that it dies of or never ends."""
+) -> Iterator[tuple[int, Finding | None]]:
+    """Give the findings of one process, and of the input that it dies of or never ends; None for one not made."""
     words = [sys.executable, "-m", "benchmarks.studies.robustness.worker", kind.name, *map(str, (seed, first, last))]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "TMPDIR": str(scratch)}
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=scratch, env=environment)
-    following, is_ready = first, False
+    following, is_ready, is_reading = first, False, False
     try:
         for line in _lines(process, PATIENCE * kind.seconds, deadline):
-            is_ready = True
-            if line:
+            is_ready, is_reading = True, line == READING.strip()
+            if not is_reading:
                 fields = json.loads(line)
                 following = fields.pop("number") + 1
                 yield following - 1, Finding(**fields)
@@ -102,7 +105,9 @@ def _batch(
             return
         if not is_ready:
             raise RuntimeError(f"the process that reads inputs of class {kind.name} does not start")
-        if process.poll() is None:
+        if not is_reading:
+            yield following, None
+        elif process.poll() is None:
             yield following, Finding(OVER_BUDGET, f"not done after {PATIENCE * kind.seconds:.0f} s")
         else:
             yield following, Finding(TRACEBACK, f"the process ended with exit code {process.returncode}")

@@ -12,6 +12,9 @@ import warnings
 from benchmarks.studies.robustness.classes import input_class
 from benchmarks.studies.robustness.judge import judge, limited_memory, watch_execution
 
+READING = b"reading\n"
+"""What it tells before a reader gets an input; until then, that is being made, which may end the process too."""
+
 
 def main() -> None:
     """Read ``class seed first last`` from the command line, and those inputs."""
@@ -30,10 +33,10 @@ def main() -> None:
     watch_execution()
     with limited_memory():
         for number in range(first, last):
-            os.write(told, b"\n")
-            finding = judge(kind, kind.mutated(cases, seed, number))
-            os.write(told, json.dumps({"number": number} | dataclasses.asdict(finding)).encode())
-        os.write(told, b"\n")
+            case = kind.mutated(cases, seed, number)
+            os.write(told, READING)
+            finding = judge(kind, case)
+            os.write(told, json.dumps({"number": number} | dataclasses.asdict(finding)).encode() + b"\n")
 
 
 if __name__ == "__main__":
