@@ -54,6 +54,7 @@ def test_summary_prints_the_layers_and_the_stats_block():
     assert "total=574820/1535460 (-62.56%)" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_reconstructed_configuration_says_so():
     result = run("summary", "--benchmark", "visual_wake_words", "--model", "efficientnet_b0")
     assert "note: 25 of the 190 activation widths were lost" in result.stdout
@@ -89,6 +90,7 @@ def test_finetune_leaves_a_run_folder_that_explains_itself(trained):
     assert len(read_csv(folder / "epochs.csv")) == 2
 
 
+@pytest.mark.slow
 def test_diagnose_explains_a_run_and_its_weight_file(trained):
     folder, _ = trained
     result = run("diagnose", str(folder), "--json")
@@ -98,6 +100,7 @@ def test_diagnose_explains_a_run_and_its_weight_file(trained):
     assert run("diagnose", str(folder / "best.weights.h5")).returncode == 0
 
 
+@pytest.mark.slow
 def test_evaluate_of_a_run_folder_repeats_its_score(trained):
     folder, result = trained
     expected = json.loads(result.stdout.splitlines()[-1])["finetuned"]["value"]
@@ -221,6 +224,7 @@ def epoch_rows(folder):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in read_csv(folder / "epochs.csv")]
 
 
+@pytest.mark.slow
 def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights, tmp_path):
     common = ("finetune", "--weights", digits_weights, "--config", "flat4", "--epochs", 8)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -232,6 +236,7 @@ def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights
     assert (parts / "diagnostics.csv").read_text() == (whole / "diagnostics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_activations_may_have_scales_of_another_kind(digits_weights, tmp_path):
     folder = tmp_path / "run"
     arguments = ("--weights", digits_weights, "--config", "flat4", "--epochs", 1, "--output-dir", folder, "--json")
@@ -289,6 +294,7 @@ def test_workers_leave_the_size_limit_to_their_chief(error_of, tmp_path):
     assert "needs --data-dir" in error_of(*arguments, *worker)
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_needs_no_names_of_layers_and_its_run_knows_where_it_is(tmp_path):
     (tmp_path / "mytask.py").write_text(MY_TASK)
     result = run("finetune", "--benchmark", "mytask:TASK", "--config", "flat8", "--output-dir", "run", cwd=tmp_path)
@@ -301,6 +307,7 @@ def test_a_task_of_ones_own_needs_no_names_of_layers_and_its_run_knows_where_it_
     assert json.loads(verified.stdout.splitlines()[-1])["mismatches"] == 0
 
 
+@pytest.mark.slow
 def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_weights, tmp_path):
     folder = tmp_path / "search"
     common = ("search", "--weights", digits_weights, "--max-trials", 5, "--epochs", 1, "--output-dir", folder)
@@ -320,6 +327,7 @@ def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_we
     assert {bits.bias for bits in config.layers.values()} <= {None, 8, 16}
 
 
+@pytest.mark.slow
 def test_the_command_that_a_chief_shows_runs_its_trials(digits_weights, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -334,6 +342,7 @@ def test_the_command_that_a_chief_shows_runs_its_trials(digits_weights, tmp_path
     assert len(read_csv(tmp_path / "search" / "trials.csv")) == 1 and "next: " in output
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(digits_weights, tmp_path):
     folder = tmp_path / "run"
     arguments = ("finetune", "--weights", digits_weights, "--config", "flat8", "--epochs", 500, "--output-dir", folder)

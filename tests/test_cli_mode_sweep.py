@@ -48,6 +48,7 @@ def swept(run):
     return invoke("diagnose", run, "--mode-sweep", "--samples", 256, "--share", 0.1, "--json")
 
 
+@pytest.mark.slow
 def test_a_run_gets_table_picture_and_configuration(run, swept):
     facts = last_json(swept)
     widths, mixed = BitConfig.load(run / "best_config.json"), BitConfig.load(run / "mixed_config.json")
@@ -63,6 +64,7 @@ def test_a_run_gets_table_picture_and_configuration(run, swept):
     assert swept[len(facts["findings"])].startswith("note: trained weights suit")
 
 
+@pytest.mark.slow
 def test_the_command_that_comes_next_trains_the_mix_from_float_weights(run, swept, digits_weights, tmp_path):
     (line,) = [line for line in swept if line.startswith("next: ")]
     words = shlex.split(line.removeprefix("next: "))

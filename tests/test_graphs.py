@@ -35,6 +35,7 @@ def graphs_left_by(function):
     return [graph for graph in graphs() if id(graph) not in identities]
 
 
+@pytest.mark.slow
 def test_training_leaves_no_graph_behind():
     def train():
         with graphs_released():

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,15 +158,23 @@ class _Trial:
 
 def _layers(model: keras.Model, network: FoldedNetwork | None) -> tuple[CheckedLayer, ...]:
     """Return the layers with what they become, where there is a network of core kinds."""
-    sources = model.layers if isinstance(model, keras.Model) else []
+    sources = getattr(model, "operations", None) or getattr(model, "layers", [])
+    owners = {name: layer.name for layer in sources for name in _names_in(layer)}
     parts: dict[str, list[Node]] = {layer.name: [] for layer in sources}
-    if network is not None:
-        for node in network.graph.nodes:
-            owners = [name for name in parts if node.layer.name == name or node.layer.name.startswith(f"{name}_")]
-            if owners:
-                parts[max(owners, key=len)].append(node)
+    for node in () if network is None else network.graph.nodes:
+        name = node.layer.name
+        found = [source for source in owners if name == source or name.startswith(f"{source}_")]
+        if found:
+            parts[owners[max(found, key=len)]].append(node)
     becomes = {layer.name: "" if network is None else _becomes(layer, parts[layer.name]) for layer in sources}
     return tuple(CheckedLayer(layer.name, type(layer).__name__, becomes[layer.name]) for layer in sources)
+
+
+def _names_in(layer: Any) -> Iterator[str]:
+    """Yield the names of a layer and of all inside it, where it is a model."""
+    yield layer.name
+    for inner in getattr(layer, "layers", ()):
+        yield from _names_in(inner)
 
 
 def _becomes(layer: keras.Layer, parts: Sequence[Node]) -> str:

@@ -135,7 +135,7 @@ def _of_qkeras(x: tf.Tensor, bit_width: tf.Tensor, values: Format) -> tf.Tensor:
         values.narrow_range,
         values.signed,
         alpha=AUTO_PO2,
-        scale_axis=values.scale_axis,
+        scale_axis=list(values.scale_axis) if isinstance(values.scale_axis, tuple) else values.scale_axis,
         min_po2_exponent=values.min_exponent,
         max_po2_exponent=values.max_exponent,
     )

@@ -107,6 +107,7 @@ def test_the_best_configuration_is_the_best_trials_and_on_disk(published):
     assert {quantizer.alpha for _, quantizer in activation_quantizers(published.get_best_model())} == {"auto"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["random", "bayesian"])
 def test_the_same_seed_gives_the_same_trials(model, samples, tmp_path, mode):
     first, second = (

@@ -50,6 +50,7 @@ def rows(split):
     return {x.tobytes() for x in split.x}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loader", "name", "shape", "classes", "description"), ARCHIVES, ids=[row[1] or "digits" for row in ARCHIVES]
 )

@@ -29,10 +29,12 @@ def test_the_float_network_scores_as_published(task):
     assert accuracy(task, "float") == 0.913
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["flat16", "flat8"])
 def test_exact_scales_lose_at_most_three_samples(task, config):
     assert accuracy(task, config) >= 0.913 - POINTS_LOST
 
 
+@pytest.mark.slow
 def test_the_stock_rule_is_at_chance_at_16_bits(task):
     assert accuracy(task, "flat16", scale_rule="stock") < 0.2

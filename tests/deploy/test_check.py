@@ -50,6 +50,13 @@ def test_a_supported_network_says_what_each_layer_becomes():
     assert found.formats.keys() == FORMATS.keys()
 
 
+def test_a_model_inside_and_an_operator_say_what_they_become():
+    inner = keras.Sequential([layers.Conv2D(2, 3, padding="same"), layers.ReLU()], name="inner")
+    x = keras.Input((8, 8, 2), name="image")
+    found = check(keras.Model(x, inner(x) + x))
+    assert [row.becomes for row in found.layers] == ["input", "Conv2D, limits", "Add"]
+
+
 def test_every_obstacle_is_named_at_once():
     found = check(network(layers.LayerNormalization(name="first"), layers.GroupNormalization(2, name="second")))
     assert not found.is_supported and found.formats == {}

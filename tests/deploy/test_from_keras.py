@@ -51,6 +51,7 @@ def assert_same_integers(quantized: keras.Model, x: np.ndarray | list[np.ndarray
     return program
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.data(), st.integers(0, 2**32 - 1), st.sampled_from([Placement(), REQUANTIZED]))
 def test_random_networks_compute_the_same_integers(data, seed, placement):
@@ -70,6 +71,7 @@ MACS = {
 """Multiply-accumulates of the six networks, where MLPerf Tiny's documents have them."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", MACS, ids="-".join)
 def test_benchmark_networks_compute_the_same_integers(network):
     """The published widths and, of the four small networks, flat 8, with random weights."""

@@ -167,6 +167,7 @@ def test_models_of_other_scales_come_back_bit_for_bit(alpha, tmp_path):
     _assert_equal(model, _reload(model, tmp_path / "model.keras"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "form"), CASES)
 def test_models_of_learned_scales_come_back_bit_for_bit(state, form, tmp_path):
     model = _build(form, alpha="learned_po2")

@@ -78,6 +78,7 @@ def finished(weights, tmp_path_factory):
     return folder, result
 
 
+@pytest.mark.slow
 def test_every_trial_ends_though_both_workers_were_killed_in_one(finished):
     folder, result = finished
     assert not result.interrupted
@@ -120,6 +121,7 @@ def test_the_best_configuration_and_its_weights_are_those_of_the_best_row(finish
     assert logs["accuracy"] == pytest.approx(float(row["metric"]), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_kill_9_of_all_its_processes(weights, tmp_path):
     folder = tmp_path / "search"
     chief = subprocess.Popen(command("chief", weights, folder, 9, 1), cwd=tmp_path)

@@ -127,6 +127,7 @@ def test_a_search_without_a_completed_trial_is_an_error(digits, digits_data, dig
         result.best_config("x")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_the_trials_so_far(digits, digits_data, digits_weights, tmp_path):
     selection = scripted(0.5, KeyboardInterrupt())
     result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
@@ -169,6 +170,7 @@ def test_the_best_trials_keep_their_weights(digits, digits_data, digits_weights,
     assert len(list((tmp_path / "tensorboard").glob("*/events.*"))) == 5
 
 
+@pytest.mark.slow
 def test_an_informed_search_tries_allocations_after_the_flat_configurations(
     digits, digits_data, digits_weights, tmp_path
 ):
@@ -181,6 +183,7 @@ def test_an_informed_search_tries_allocations_after_the_flat_configurations(
     assert (tmp_path / "sensitivity.csv").read_bytes() == measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [INFORMED, BAYESIAN, RANDOM])
 def test_a_search_under_a_size_limit_tries_nothing_larger_and_scores_by_the_metric(
     digits, digits_data, digits_weights, tmp_path, strategy

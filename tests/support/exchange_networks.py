@@ -21,8 +21,12 @@ SATURATING = 1.75
 """Inputs leave the calibrated range, but stay within twice of it."""
 
 
-def every_operation() -> keras.Model:
-    """Return a network with every operation of a program, images of odd sizes and padding on one side only."""
+def every_operation(rearranges: bool = True) -> keras.Model:
+    """Return a network with every operation of a program, images of odd sizes and padding on one side only.
+
+    Args:
+        rearranges: whether it has the one that no layer of Keras or QKeras does.
+    """
     x = inputs = keras.Input((9, 7, 3), name="input")
     x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, strides=2, padding="same", name="first")(x)))
     x = layers.ZeroPadding2D(((0, 1), (1, 0)))(x)
@@ -34,15 +38,15 @@ def every_operation() -> keras.Model:
     x = layers.Concatenate()([layers.MaxPooling2D(2, padding="same")(x), pooled])
     x = layers.Conv2D(4, 2, groups=2, activation="relu6")(layers.Dense(6)(x))
     x = layers.Dense(5, activation="relu")(layers.Reshape((-1, 2))(x))
-    x = layers.Dense(6)(layers.Flatten()(layers.Permute((2, 1))(x)))
+    x = layers.Dense(6)(layers.Flatten()(layers.Permute((2, 1))(x) if rearranges else x))
     x = layers.Maximum()([x, layers.Minimum()([x, layers.Dense(6)(x)])])
     return randomize(keras.Model(inputs, layers.Dense(3, activation="softmax", name="last")(x)))
 
 
 @functools.cache
-def frozen_every_operation(bits: int) -> keras.Model:
+def frozen_every_operation(bits: int, rearranges: bool = True) -> keras.Model:
     """Return it frozen, with shortcuts requantized."""
-    return frozen(every_operation(), bits, REQUANTIZED)
+    return frozen(every_operation(rearranges), bits, REQUANTIZED)
 
 
 def narrow(model: keras.Model, seed: int, most_bits: int = 8, placement: Placement = Placement()) -> keras.Model:

@@ -24,6 +24,7 @@ def run(experiment, folder, config, epochs=1):
     return compare(experiment, [("mpq", resolve_config(config, experiment.spec))], folder, epochs)[0]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(experiment, tmp_path):
     first = run(experiment, tmp_path, "flat8")
     weights = (tmp_path / "mpq" / "checkpoint.npz").read_bytes()
@@ -32,6 +33,7 @@ def test_a_finished_run_is_not_trained_again(experiment, tmp_path):
     assert (tmp_path / "mpq" / "checkpoint.npz").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_another_configuration_under_the_same_name_starts_anew(experiment, tmp_path):
     run(experiment, tmp_path, "flat16")
     fresh = run(experiment, tmp_path / "elsewhere", "flat4")
@@ -40,6 +42,7 @@ def test_another_configuration_under_the_same_name_starts_anew(experiment, tmp_p
     assert '"kernel": 4' in (tmp_path / "mpq" / BEST_CONFIG).read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_started_anew_forgets_the_old_configuration(experiment, tmp_path, monkeypatch):
     run(experiment, tmp_path, "flat16")
     with monkeypatch.context() as patch:
@@ -50,6 +53,7 @@ def test_a_run_that_was_killed_while_it_started_anew_forgets_the_old_configurati
     assert dataclasses.replace(resumed, seconds=0) == dataclasses.replace(fresh, seconds=0)
 
 
+@pytest.mark.slow
 def test_the_saved_network_is_frozen(experiment, tmp_path):
     import keras
 
@@ -99,6 +103,7 @@ def counted(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", ["0", "1"])
 def test_the_command_builds_folds_and_reads_a_network_once(counted, digits_weights, tmp_path, epochs):
     options = ["--weights", str(digits_weights), "--epochs", epochs, "--output-dir", str(tmp_path / "run")]

@@ -51,6 +51,7 @@ def state(model):
     return [variable.numpy() for variable in [*model.variables, *model.optimizer.variables]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alpha", "exponent_interval"), [("auto_po2", 1), ("auto_po2", 3), ("learned_po2", 1)])
 def test_a_trial_equals_a_freshly_built_network_to_the_bit(alpha, exponent_interval):
     x, recipe = data().x, dataclasses.replace(RECIPE, exponent_interval=exponent_interval)
@@ -85,6 +86,7 @@ def test_damping_rises_for_kernels_of_4_bits_alone():
         assert [min(values) for values in dampings] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [4, 8])
 def test_the_integer_program_of_a_trained_network_with_learned_scales_equals_keras(bits):
     x, model = data().x, quantized(bits, "learned_po2")

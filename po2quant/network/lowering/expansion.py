@@ -54,6 +54,7 @@ def expand(graph: Graph) -> tuple[Graph, list[Callable[[], None]], list[Obstacle
         if any(None in parent.shape for parent in node.inputs):
             return keras.Input(node.shape)  # what made it so is the obstacle
         try:
+            _check_operator(node)
             check_node(node)
             return expansion(node, inputs, context)
         except (ValueError, TypeError, NotImplementedError) as error:
@@ -96,14 +97,18 @@ def checked(node: Node, inputs: list[Any], context: Context) -> Any:
     return inputs[0]
 
 
+def _check_operator(node: Node) -> None:
+    """Raise ValueError for an operator that no layer stands for."""
+    if not isinstance(node.layer, keras.Layer) and type(node.layer).__name__ not in OPERATORS:
+        known = ", ".join(sorted(OPERATORS))
+        raise ValueError(f"an operator must be one of {known}, or a Keras layer. Received: {node.layer.name!r}")
+
+
 def expansion_of(node: Node, inputs: list[Any], context: Context) -> Any:
     """What the rule of a layer makes of its inputs."""
     if isinstance(node.layer, layers.InputLayer):
         return inputs[0]
     if not isinstance(node.layer, keras.Layer):
-        if type(node.layer).__name__ not in OPERATORS:
-            known = ", ".join(sorted(OPERATORS))
-            raise ValueError(f"an operator must be one of {known}, or a Keras layer. Received: {node.layer.name!r}")
         return operator(node, inputs, context)
     if node.arguments is not None:
         raise ValueError("it must be called with one tensor or one list of tensors and return one tensor")

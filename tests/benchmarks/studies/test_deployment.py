@@ -18,6 +18,7 @@ from po2quant.files import read_csv
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
 
 
+@pytest.mark.slow
 @needs_gcc
 def test_a_row_has_the_proof_the_scores_and_the_sizes(digits, digits_data, digits_weights, tmp_path, monkeypatch):
     """A cell of a matrix of digits; the second call finds the row and measures nothing."""

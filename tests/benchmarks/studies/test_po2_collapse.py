@@ -176,6 +176,7 @@ def facts(row):
     return {name: value for name, value in row.items() if name not in ("seconds", "command")}
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_gives_the_row_of_one_that_never_stopped(experiment, tmp_path, monkeypatch):
     cell = Cell("flat4", parse_rule(f"{EXACT}+floor"), epochs=EPOCHS)
     whole = run_cell(experiment, cell, tmp_path / "whole", "command")

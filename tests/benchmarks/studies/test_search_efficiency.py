@@ -26,6 +26,7 @@ def test_the_summary_compares_with_the_bayesian_search_of_the_same_seed():
     assert informed.endswith(": 2, not reached")
 
 
+@pytest.mark.slow
 def test_a_search_is_run_once_and_the_best_score_never_falls(
     digits, digits_data, digits_weights, tmp_path, monkeypatch
 ):
