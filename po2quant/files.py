@@ -21,6 +21,8 @@ except ImportError:  # Windows
 
 LONGEST_SHOWN = 200
 """Characters of a value that an error shows."""
+READ_OF_LONG_TEXT = 16
+"""Of a longer text, so many times the characters that are shown are looked at: its beginning and its end."""
 JSON_BYTES, JSON_DEPTH = 16 * 2**20, 64
 CSV_BYTES = 64 * 2**20
 """Most that a JSON or CSV file of a run may hold."""
@@ -43,9 +45,12 @@ def one_line(text: object, limit: int = LONGEST_SHOWN) -> str:
         >>> one_line("a\n\x00b"), one_line("0123456789", 7)
         ('a \\x00b', '012...9')
     """
+    text = str(text)
+    if len(text) > READ_OF_LONG_TEXT * limit:  # a stranger's text may have millions of characters
+        text = text[: READ_OF_LONG_TEXT * limit // 2] + text[-READ_OF_LONG_TEXT * limit // 2 :]
     line = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in " ".join(str(text).split())
+        for character in " ".join(text.split())
     )
     if len(line) <= limit:
         return line

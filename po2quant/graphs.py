@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from po2quant.compat import gradient_registry
@@ -66,5 +65,7 @@ def graphs_released() -> Iterator[None]:
             if name.startswith(_GRADIENTS_OF_GRAPHS):
                 del registered[name]
         _shared.clear()
+        import keras  # here, since Keras' import registers the quantizers, which use graphs
+
         keras.backend.clear_session()
         gc.collect()

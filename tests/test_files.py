@@ -142,3 +142,20 @@ def test_a_row_that_is_shorter_or_longer_than_the_header_is_refused(tmp_path):
         assert f"with 2 values in each row, as its header has. Received: {len(row.split(','))}" in refusal(
             read_csv, path
         )
+
+
+def test_a_text_of_many_characters_is_cut_before_they_are_looked_at():
+    class Text(str):
+        looked_at = 0
+
+        def __str__(self):
+            return self
+
+        def __getitem__(self, part):
+            found = str.__getitem__(self, part)
+            Text.looked_at += len(found)
+            return found
+
+    text = Text("begin" + "[" * 10**7 + "end")
+    assert one_line(text, 40).startswith("begin[") and one_line(text, 40).endswith("[end")
+    assert 0 < Text.looked_at < 10**4

@@ -86,5 +86,5 @@ def get_quantizer(identifier: str | dict | Callable | None) -> Quantizer | Calla
 
 
 def _shown(text: str) -> str:
-    shown = repr(text)
+    shown = repr(text if len(text) <= LONGEST_CALL else f"{text[:LONGEST_CALL]}...{text[-LONGEST_CALL:]}")
     return shown if len(shown) <= LONGEST_SHOWN else one_line(shown)
