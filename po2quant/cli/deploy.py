@@ -31,7 +31,7 @@ WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Float weights, which are calibrated, or a fine-tuned run folder.")
 ]
 ConfigOption = Annotated[
-    str | None, typer.Option("--config", help="Bit widths: mpq, flat4 to flat16, or a file; by default RUN's, or mpq.")
+    str | None, typer.Option("--config", help="Bit widths, as in the other commands; by default RUN's, or mpq.")
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from po2quant.benchmark import benchmark_names
+from po2quant.bit_config import CONFIG_HELP
 
 BenchmarkOption = Annotated[
     str,
@@ -17,9 +18,7 @@ BenchmarkOption = Annotated[
     ),
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Network of the benchmark; its first by default.")]
-ConfigOption = Annotated[
-    str, typer.Option("--config", help="Bit widths: float, mpq, flat4 to flat16, or a configuration file.")
-]
+ConfigOption = Annotated[str, typer.Option("--config", help=f"Bit widths: {CONFIG_HELP}.")]
 AlphaOption = Annotated[
     str,
     typer.Option(

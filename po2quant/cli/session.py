@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, load_benchmark
-from po2quant.bit_config import FLOAT, BitConfig, flat_bits
+from po2quant.bit_config import FLOAT, BitConfig, uniform_widths
 from po2quant.files import write_csv
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import RunFolder, check_usable
@@ -92,7 +92,7 @@ def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
     """Raise ValueError for bit widths that are neither a name nor a file of them."""
     configs = request.configs if isinstance(request, MatrixRequest) else [getattr(request, "config", FLOAT)]
     for config in configs:
-        if config != FLOAT and flat_bits(config) is None:
+        if config != FLOAT and uniform_widths(config) is None:
             BitConfig.load(spec.config_file(config))
     if isinstance(request, NetworkRequest) and request.activation_alpha is not None and request.config == FLOAT:
         raise ValueError(

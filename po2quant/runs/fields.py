@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from po2quant.benchmark import check_benchmark_name
-from po2quant.bit_config import check_alpha, check_widths, flat_bits
+from po2quant.bit_config import check_alpha, check_widths, uniform_widths
 from po2quant.files import one_line
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
@@ -83,7 +83,7 @@ def alpha(name: str, value: Any) -> str:
 
 def config(name: str, value: Any) -> str:
     """Return the name of bit widths, or the path of their file, which need not exist."""
-    flat_bits(text(name, value))
+    uniform_widths(text(name, value))
     return value
 
 
