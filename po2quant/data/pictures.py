@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.shared.archives import Archive
+from po2quant.data.archives import Archive
 from po2quant.progress import progress_line
 
 COLOURS = 3
