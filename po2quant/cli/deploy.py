@@ -30,6 +30,9 @@ WeightsOption = Annotated[
 ConfigOption = Annotated[
     str | None, typer.Option("--config", help="Bit widths, as in the other commands; by default RUN's, or mpq.")
 ]
+CalibrationRuleOption = Annotated[
+    str | None, typer.Option("--calibration", help="As in the other commands; by default RUN's, or mse.")
+]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")
 ]
@@ -54,6 +57,7 @@ def export(
         Path | None,
         typer.Option("--output-dir", help="Where the files go; by default a folder under runs/, and a text is shown."),
     ] = None,
+    calibration: CalibrationRuleOption = None,
     seed: SeedOption = None,
 ) -> None:
     """Write a network as integers and shifts."""
@@ -62,7 +66,7 @@ def export(
     check_format(format)
     if output_dir is not None:
         check_writable(output_dir)
-    given = task | {"weights": weights, "config": config, "seed": seed}
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
     subject = _subject(_request(run, given), needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
@@ -92,13 +96,14 @@ def verify(
     with_score: Annotated[
         bool, typer.Option("--score", help="Also score the C program on the whole test split, beside Keras.")
     ] = False,
+    calibration: CalibrationRuleOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
     if samples < 1:
         raise ValueError(f"--samples must be 1 or more. Received: {samples}")
-    given = task | {"weights": weights, "config": config, "seed": seed}
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
     subject = _subject(_request(run, given))
     from po2quant.deploy.network import spread_inputs
 
@@ -206,5 +211,6 @@ def _subject(request: NetworkRequest, needs_data: bool = True) -> _Subject:
     widths, dataset = resolve_config(request.config, spec), None
     if needs_data or request.weights is None or not is_quantized_checkpoint(request.weights):
         dataset = load_dataset(task, request)
+    widths = None if widths is None else widths.with_calibration(request.calibration)
     network = frozen_network(spec, widths, request.weights, dataset, request.seed, request.alpha)
     return _Subject(task, request, dataset, network, integer_program(network))

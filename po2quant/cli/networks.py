@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from po2quant.bit_config import FLOAT
+from po2quant.bit_config import FLOAT, MSE
 from po2quant.cli.options import (
     DATA,
     TRAINING,
     WHICH,
     AlphaOption,
+    CalibrationOption,
     ConfigOption,
     EpochsOption,
     JsonOption,
@@ -88,13 +89,14 @@ def evaluate(
             help="Exponents of weights under auto_po2: mse (least error), max (no clipping), nearest, stock (QKeras').",
         ),
     ] = "mse",
+    calibration: CalibrationOption = MSE,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     if weights is None and "network" not in task:
         raise ValueError("evaluate needs --weights, a weight file or a run folder, or --network")
-    request = NetworkRequest(**task, weights=weights, alpha=alpha, seed=seed, config=config)
+    request = NetworkRequest(**task, weights=weights, alpha=alpha, seed=seed, config=config, calibration=calibration)
     benchmark, request = begin(request)
     from po2quant.cost import BITS_PER_KIB, average_bits
     from po2quant.training import prepare
@@ -102,7 +104,7 @@ def evaluate(
     name, spec = benchmark.network(request.model)
     network = spec.fold()
     widths = prepare.resolve_config(config, spec, network)
-    widths = None if widths is None else widths.with_alpha(alpha)
+    widths = None if widths is None else widths.with_alpha(alpha).with_calibration(calibration)
     dataset = load_dataset(benchmark, request)
     prepared = prepare.prepare_network(network, widths, weights or network.source, dataset, seed, scale_rule)
     score = prepare.evaluate(benchmark, prepared.model, dataset.test)
@@ -131,6 +133,7 @@ def evaluate(
             "data_kind": dataset.kind,
             "data_fingerprint": dataset.fingerprint(),
             "calibration": prepared.calibration,
+            "calibration_rule": calibration,
             "scale_rule": scale_rule,
             "seed": seed,
         }
@@ -153,6 +156,7 @@ def finetune(
     ] = None,
     epochs: EpochsOption = None,
     preset: PresetOption = "published",
+    calibration: CalibrationOption = MSE,
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
@@ -167,6 +171,7 @@ def finetune(
         activation_alpha=activation_alpha,
         epochs=epochs,
         preset=preset,
+        calibration=calibration,
         seed=seed,
     )
     benchmark, request = begin(request, output_dir, resume)

@@ -121,6 +121,14 @@ WeightsOption = Annotated[
         "Without it, the float network of a benchmark is trained first.",
     ),
 ]
+CalibrationOption = Annotated[
+    str,
+    typer.Option(
+        "--calibration",
+        help="How activation ranges follow from data: mse (least squared error), max, percentile, percentile:99.9 or "
+        "entropy; percentile,activation_3=max gives single ones a rule of their own.",
+    ),
+]
 PresetOption = Annotated[str, typer.Option("--preset", help="Recipe: published, or small, which is sized for 2 cores.")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")]
 OutputOption = Annotated[

@@ -161,7 +161,16 @@ def experiment_of(
     require_training_data(dataset)
     model, _ = task.network(request.model)
     return Experiment(
-        task, model, dataset, request.alpha, request.weights, request.seed, request.preset, resume, network
+        task,
+        model,
+        dataset,
+        request.alpha,
+        request.weights,
+        request.seed,
+        request.preset,
+        resume,
+        network,
+        calibration=request.calibration,
     )
 
 
