@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,13 @@ def kib(name: str, value: Any) -> float:
     """Return a size in KiB."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_KIB:
         raise _wrong(name, f"a finite number of KiB above 0 and at most {MAX_KIB}", value)
+    return value
+
+
+def positive(name: str, value: Any) -> float:
+    """Return a number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise _wrong(name, "a finite number above 0", value)
     return value
 
 

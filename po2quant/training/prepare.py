@@ -186,6 +186,8 @@ def _calibrated(model: keras.Model, config: BitConfig, dataset: Dataset, seed: i
 def load_float_network(network: FoldedNetwork, weights: Path | WeightFile | keras.Model) -> FoldedNetwork:
     """Return the network itself, with the weights of a file, or the description of a float model in its place."""
     weights = _opened(weights)
+    if weights is network.source:
+        return network
     if isinstance(weights, keras.Model):
         return fold(weights, network.placement)
     weights.load_into(network.source)
