@@ -26,6 +26,7 @@ from po2quant.training.prepare import (
     evaluate,
     load_float_network,
     prepare_network,
+    seed_masks,
 )
 from po2quant.training.reusable import ReusableNetwork
 from po2quant.weight_files import WeightFile, read_weight_file
@@ -118,13 +119,19 @@ def require_training_data(dataset: Dataset) -> tuple[Split, Split]:
 def train_float(experiment: Experiment, folder: Path) -> keras.Model:
     """Train the float network by the benchmark's recipe, in ``folder``, and return it.
 
+    Where the recipe has no epochs for it, the network is trained already, and its weights are written alone.
+
     Raises:
         ValueError: where the data set has no training or validation split.
     """
     keras.utils.set_random_seed(experiment.seed)
     model = experiment.spec.new_network()
     recipe = experiment.recipe
-    _fit(experiment, recipe.for_float(), model, folder, recipe.float_epochs, "float network")
+    if recipe.float_epochs:
+        _fit(experiment, recipe.for_float(), model, folder, recipe.float_epochs, "float network")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(model, folder / BEST_WEIGHTS)
     return model
 
 
@@ -257,7 +264,11 @@ class Workbench:
         config = None if config is None else config.with_alpha(experiment.alpha)
         if config is None or experiment.is_quantized:
             keras.utils.set_random_seed(experiment.seed)
-            return prepare_network(experiment.network, config, experiment.start, experiment.dataset, experiment.seed)
+            prepared = prepare_network(
+                experiment.network, config, experiment.start, experiment.dataset, experiment.seed
+            )
+            seed_masks(prepared.model, experiment.seed)
+            return prepared
         alphas = config.alphas()
         if self._network is None or alphas != self._alphas:
             keras.utils.set_random_seed(experiment.seed)
@@ -311,7 +322,9 @@ def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = 
     network = load_float_network(experiment.network, experiment.start)
     check_fits(experiment.dataset, network.model)
     widths = network.reference().with_alphas(alphas or {}).with_alpha(experiment.alpha)
-    return ReusableNetwork(network.quantize(widths), experiment.recipe)
+    model = network.quantize(widths)
+    seed_masks(model, experiment.seed)
+    return ReusableNetwork(model, experiment.recipe)
 
 
 def compare(
