@@ -26,6 +26,7 @@ from po2quant.training.prepare import (
     evaluate,
     load_float_network,
     prepare_network,
+    seed_masks,
 )
 from po2quant.training.reusable import ReusableNetwork
 from po2quant.weight_files import WeightFile, read_weight_file
@@ -271,7 +272,11 @@ class Workbench:
         config = None if config is None else _completed(config, experiment)
         if config is None or experiment.is_quantized:
             keras.utils.set_random_seed(experiment.seed)
-            return prepare_network(experiment.network, config, experiment.start, experiment.dataset, experiment.seed)
+            prepared = prepare_network(
+                experiment.network, config, experiment.start, experiment.dataset, experiment.seed
+            )
+            seed_masks(prepared.model, experiment.seed)
+            return prepared
         alphas = config.alphas()
         if self._network is None or alphas != self._alphas:
             keras.utils.set_random_seed(experiment.seed)
@@ -325,7 +330,9 @@ def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = 
     network = load_float_network(experiment.network, experiment.start)
     check_fits(experiment.dataset, network.model)
     widths = _completed(network.reference().with_alphas(alphas or {}), experiment)
-    return ReusableNetwork(network.quantize(widths), experiment.recipe)
+    model = network.quantize(widths)
+    seed_masks(model, experiment.seed)
+    return ReusableNetwork(model, experiment.recipe)
 
 
 def compare(
