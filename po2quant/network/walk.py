@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from po2quant.network.graph import Node, read_graph
+from po2quant.network.graph import Graph, Node, read_graph
 
 
 def walk(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> Iterator[tuple[Node, list[tf.Tensor]]]:
@@ -24,10 +25,7 @@ def walk(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> Iterator[t
         ValueError: for another number of arrays than the model has inputs.
     """
     graph = read_graph(model)
-    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
-    if len(arrays) != len(graph.inputs):
-        raise ValueError(f"a model needs one array for each of its {len(graph.inputs)} inputs. Received: {len(arrays)}")
-    fed = {layer.name: array for layer, array in zip(graph.inputs, arrays, strict=True)}
+    fed = fed_inputs(graph, x)
     unread = {node: len(readers) for node, readers in graph.readers.items()}
     values: dict[Node, tf.Tensor] = {}
     for node in graph.nodes:
@@ -41,3 +39,15 @@ def walk(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> Iterator[t
             unread[parent] -= 1
             if not unread[parent]:
                 del values[parent]
+
+
+def fed_inputs(graph: Graph, x: np.ndarray | Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the inputs of a network by the names of its input layers.
+
+    Raises:
+        ValueError: for another number of arrays than the network has inputs.
+    """
+    arrays: list[Any] = list(x) if isinstance(x, (list, tuple)) else [x]
+    if len(arrays) != len(graph.inputs):
+        raise ValueError(f"a model needs one array for each of its {len(graph.inputs)} inputs. Received: {len(arrays)}")
+    return {layer.name: array for layer, array in zip(graph.inputs, arrays, strict=True)}

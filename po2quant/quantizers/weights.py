@@ -224,6 +224,24 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             self._frozen.assign(True)
             self._forget_threshold()
 
+    @property
+    def frozen_scale(self) -> np.ndarray:
+        """The stored scale, in the shape that stands beside the weights; it may be assigned where one is stored.
+
+        Raises:
+            ValueError: where none is stored yet, or for powers of two that are none.
+        """
+        if not self.frozen:
+            raise ValueError("a quantizer must be frozen to have a stored scale: use freeze. Received: one that is not")
+        return self._frozen_scale.numpy()
+
+    @frozen_scale.setter
+    def frozen_scale(self, scale: np.ndarray) -> None:
+        check_scales(scale, self.alpha in POWERS_OF_TWO)
+        if self.frozen_scale.shape != np.shape(scale):
+            raise ValueError(f"scale must have shape {self.frozen_scale.shape}. Received: {np.shape(scale)}")
+        self._frozen_scale.assign(scale)
+
     def unfreeze(self) -> None:
         """Compute the scale from the weights again; a learned one starts from there."""
         self.post_training_scale = None
