@@ -118,13 +118,19 @@ def require_training_data(dataset: Dataset) -> tuple[Split, Split]:
 def train_float(experiment: Experiment, folder: Path) -> keras.Model:
     """Train the float network by the benchmark's recipe, in ``folder``, and return it.
 
+    Where the recipe has no epochs for it, the network is trained already, and its weights are written alone.
+
     Raises:
         ValueError: where the data set has no training or validation split.
     """
     keras.utils.set_random_seed(experiment.seed)
     model = experiment.spec.new_network()
     recipe = experiment.recipe
-    _fit(experiment, recipe.for_float(), model, folder, recipe.float_epochs, "float network")
+    if recipe.float_epochs:
+        _fit(experiment, recipe.for_float(), model, folder, recipe.float_epochs, "float network")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(model, folder / BEST_WEIGHTS)
     return model
 
 
