@@ -59,10 +59,12 @@ def _moved_thresholds(
     gradient, threshold, momentum, velocity, *largest = (
         tf.concat([tf.reshape(tensor, [-1]) for tensor in part], axis=0) for part in parts
     )
+    gradient = tf.cast(gradient, threshold.dtype)
     beta_1, beta_2, epsilon = adam
     step, power = tf.cast(iterations, rates.dtype), tf.cast(iterations + 1, threshold.dtype)
     rate = tf.repeat(rates, sizes) * tf.where(step < steps, 1.0 - step / steps, 0.0)
-    alpha = tf.cast(rate, threshold.dtype) * tf.sqrt(1.0 - tf.pow(beta_2, power)) / (1.0 - tf.pow(beta_1, power))
+    biases = [1.0 - tf.pow(tf.cast(beta, threshold.dtype), power) for beta in (beta_1, beta_2)]
+    alpha = tf.cast(rate, threshold.dtype) * tf.sqrt(biases[1]) / biases[0]
     momentum += (gradient - momentum) * (1.0 - beta_1)
     velocity += (tf.square(gradient) - velocity) * (1.0 - beta_2)
     largest = [tf.maximum(past, velocity) for past in largest]
