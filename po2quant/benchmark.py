@@ -98,7 +98,7 @@ class Dataset:
 
     Args:
         name: what the data are, e.g. ``"Speech Commands V2"``.
-        kind: ``"official"``, ``"subset"``, ``"embedded"`` or ``"synthetic"``; printed beside
+        kind: ``"official"``, ``"subset"``, ``"embedded"``, ``"synthetic"`` or ``"own"``; printed beside
             every result.
         test: never used for selection.
         train: absent in test-only archives.
@@ -157,12 +157,12 @@ class Recipe:
     """How a benchmark is trained: Adam, shuffled every epoch.
 
     Args:
-        loss: Keras loss.
+        loss: Keras loss, or its name.
         epochs: epochs of fine-tuning.
         float_epochs: epochs of the float network where no weights are given.
         batch_size: samples per step.
         learning_rate: rate of an epoch, counted from 0.
-        metrics: Keras metrics that are logged.
+        metrics: Keras metrics that are logged, functions or their names.
         patience: epochs without a better validation value before training stops; None never stops.
         float_learning_rate: rate of an epoch while the float network is trained; None means ``learning_rate``.
         threshold_rate: largest change of a learned threshold in a step, in octaves, at the start.
@@ -172,12 +172,12 @@ class Recipe:
         exponent_interval: training steps from one search of the weights' power-of-two exponents to the next.
     """
 
-    loss: str
+    loss: Any
     epochs: int
     float_epochs: int
     batch_size: int
     learning_rate: Callable[[int], float]
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[Any, ...] = ()
     patience: int | None = None
     float_learning_rate: Callable[[int], float] | None = None
     threshold_rate: float = 0.1

@@ -57,7 +57,7 @@ def run_matrix(
             result = bench().finetune_and_score(
                 cell.config, widths_of.get(cell.config), path, 0 if is_float else epochs
             )
-            if is_float and request.weights is None:
+            if is_float and (path / EPOCHS_CSV).exists():
                 result = dataclasses.replace(result, **_training_of(path))
             write_csv(path / RESULTS_CSV, result_records([result], bench().experiment, cell.command(), score_of_float))
             records = read_records(path / RESULTS_CSV)

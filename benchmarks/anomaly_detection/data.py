@@ -20,13 +20,13 @@ from benchmarks.anomaly_detection.recordings import (
     read_features,
 )
 from benchmarks.anomaly_detection.score import check_both_kinds
-from benchmarks.shared.archives import check_unique, existing_path, extract
-from benchmarks.shared.arrays import Expected, read_npz
-from benchmarks.shared.budgets import NAME_CHARACTERS
 from benchmarks.shared.cache import cached
 from benchmarks.shared.download import Source, fetch
-from benchmarks.shared.splits import mixed_order, validation_indices
 from po2quant.benchmark import Dataset, Split
+from po2quant.data.archives import check_unique, existing_path, extract
+from po2quant.data.arrays import Expected, read_npz
+from po2quant.data.budgets import NAME_CHARACTERS
+from po2quant.data.splits import mixed_order, validation_indices
 from po2quant.files import one_line
 
 TRAIN_FILE = "ad_toycar_train.npz"

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.anomaly_detection import features
-from benchmarks.shared.archives import Archive
-from benchmarks.shared.audio import read_sound, resampled_mono
+from po2quant.data.archives import Archive
+from po2quant.data.audio import read_sound, resampled_mono
 from po2quant.files import one_line
 from po2quant.progress import progress_line
 

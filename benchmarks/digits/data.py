@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from benchmarks.shared.splits import mixed_order, split_validation
 from po2quant.benchmark import Dataset, Split
+from po2quant.data.splits import mixed_order, split_validation
 
 TEST_SAMPLES = 360
 PIXEL_MAXIMUM = 16.0

@@ -22,11 +22,11 @@ from benchmarks.keyword_spotting.official import (
     official_parts,
     parts_of,
 )
-from benchmarks.shared.archives import Archive, find_archive, read_labels
-from benchmarks.shared.arrays import Expected
 from benchmarks.shared.cache import cached
-from benchmarks.shared.splits import mixed_order
 from po2quant.benchmark import Dataset, Split
+from po2quant.data.archives import Archive, find_archive, read_labels
+from po2quant.data.arrays import Expected
+from po2quant.data.splits import mixed_order
 
 SUBSET, FEATURES = "speech_commands_v2_subset.zip", "mlperf_tiny_kws01.zip"
 NOISE = "speech_commands_background_noise.zip"

@@ -1,1 +1,1 @@
-"""What the folders of the tasks share: archives, sounds, pictures, splits, downloads, and limits on all of them."""
+"""What the folders of the tasks share: downloads, kept features, random changes of pictures."""

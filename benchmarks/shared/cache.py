@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.shared.arrays import Expected, read_npz
+from po2quant.data.arrays import Expected, read_npz
 from po2quant.files import replaced_whole
 
 CACHE_FOLDER = ".po2quant-cache"

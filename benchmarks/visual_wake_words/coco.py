@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from benchmarks.shared.budgets import ANNOTATION_BYTES, ANNOTATION_RECORDS, NAME_CHARACTERS, check_at_most
+from po2quant.data.budgets import ANNOTATION_BYTES, ANNOTATION_RECORDS, NAME_CHARACTERS, check_at_most
 from po2quant.files import one_line
 
 CLASSES = ("non_person", "person")

@@ -13,7 +13,7 @@ import typer
 
 from po2quant.benchmark import Benchmark
 from po2quant.bit_config import FLOAT, POWERS_OF_TWO
-from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOption
+from po2quant.cli.options import DATA, WHICH, JsonOption, Task, with_task
 from po2quant.cli.session import RUNS, begin, load_dataset, say
 from po2quant.runs.folder import check_writable
 from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run
@@ -24,28 +24,26 @@ MISMATCH = 1
 RunArgument = Annotated[
     Path | None, typer.Argument(help="Run folder of finetune or search, or one cell of a matrix; options win over it.")
 ]
-BenchmarkOption = Annotated[
-    str | None, typer.Option("--benchmark", help="As in the other commands; by default RUN's, or digits.")
-]
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Float weights, which are calibrated, or a fine-tuned run folder.")
 ]
 ConfigOption = Annotated[
-    str | None, typer.Option("--config", help="Bit widths: mpq, flat4 to flat16, or a file; by default RUN's, or mpq.")
+    str | None, typer.Option("--config", help="Bit widths, as in the other commands; by default RUN's, or mpq.")
+]
+CalibrationRuleOption = Annotated[
+    str | None, typer.Option("--calibration", help="As in the other commands; by default RUN's, or mse.")
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")
 ]
 
 
+@with_task(WHICH, DATA)
 def export(
+    task: Task,
     run: RunArgument = None,
-    benchmark: BenchmarkOption = None,
-    model: ModelOption = None,
     weights: WeightsOption = None,
     config: ConfigOption = None,
-    data: DataOption = None,
-    data_dir: DataDirOption = None,
     format: Annotated[
         str,
         typer.Option(
@@ -59,6 +57,7 @@ def export(
         Path | None,
         typer.Option("--output-dir", help="Where the files go; by default a folder under runs/, and a text is shown."),
     ] = None,
+    calibration: CalibrationRuleOption = None,
     seed: SeedOption = None,
 ) -> None:
     """Write a network as integers and shifts."""
@@ -67,8 +66,7 @@ def export(
     check_format(format)
     if output_dir is not None:
         check_writable(output_dir)
-    given: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
-    given |= {"data": data, "data_dir": data_dir, "seed": seed}
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
     subject = _subject(_request(run, given), needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
@@ -86,28 +84,26 @@ def export(
         say(f"C{label}: {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
 
 
+@with_task(WHICH, DATA)
 def verify(
+    task: Task,
     run: RunArgument = None,
-    benchmark: BenchmarkOption = None,
-    model: ModelOption = None,
     weights: WeightsOption = None,
     config: ConfigOption = None,
-    data: DataOption = None,
-    data_dir: DataDirOption = None,
     samples: Annotated[
         int, typer.Option("--samples", help="Inputs of the test split that are compared, spread evenly over it.")
     ] = 200,
     with_score: Annotated[
         bool, typer.Option("--score", help="Also score the C program on the whole test split, beside Keras.")
     ] = False,
+    calibration: CalibrationRuleOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
     if samples < 1:
         raise ValueError(f"--samples must be 1 or more. Received: {samples}")
-    given: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
-    given |= {"data": data, "data_dir": data_dir, "seed": seed}
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
     subject = _subject(_request(run, given))
     from po2quant.deploy.network import spread_inputs
 
@@ -179,7 +175,7 @@ class _Subject:
             "benchmark": self.task.name,
             "model": self.request.model,
             "config": self.request.name,
-            "weights": str(self.request.weights),
+            "weights": str(self.request.weights or self.request.network),
             "data": self.dataset.describe(),
             "seed": self.request.seed,
         }
@@ -188,16 +184,16 @@ class _Subject:
 def _request(run: Path | None, given: dict[str, Any]) -> NetworkRequest:
     """Return what is asked for: what a run was, without its data where others are given, and what is given."""
     given = {name: value for name, value in given.items() if value is not None}
-    if run is None and "weights" not in given:
-        raise ValueError("a network is needed: RUN, a run folder, or --weights, a weight file. Received: neither")
+    if run is None and "weights" not in given and "network" not in given:
+        raise ValueError(
+            "a network is needed: RUN, a run folder, or --weights, a weight file, or --network. Received: none"
+        )
     if run is None:
         return NetworkRequest(**given)
     request = network_of_run(run, POWERS_OF_TWO)
-    if "data_dir" in given or "data" in given:
-        given = {"data": None, "data_dir": None} | given
     if "config" in given:
         given["config_name"] = None
-    request = dataclasses.replace(request, **given)
+    request = request.changed(**given)
     check_trusted(request, given.get("benchmark"), run)
     return request
 
@@ -213,7 +209,8 @@ def _subject(request: NetworkRequest, needs_data: bool = True) -> _Subject:
 
     _, spec = task.network(request.model)
     widths, dataset = resolve_config(request.config, spec), None
-    if needs_data or not is_quantized_checkpoint(request.weights):
+    if needs_data or request.weights is None or not is_quantized_checkpoint(request.weights):
         dataset = load_dataset(task, request)
+    widths = None if widths is None else widths.with_calibration(request.calibration)
     network = frozen_network(spec, widths, request.weights, dataset, request.seed, request.alpha)
     return _Subject(task, request, dataset, network, integer_program(network))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from po2quant.bit_config import AUTO, AUTO_PO2, FLOAT
-from po2quant.cli.options import DataDirOption, DataOption, JsonOption, ModelOption
+from po2quant.cli.options import DATA, WHICH, JsonOption, Task, with_task
 from po2quant.cli.session import RUNS, begin, load_dataset, print_table, say
 from po2quant.files import write_csv
 from po2quant.quiet import import_tensorflow_quietly
@@ -27,7 +26,9 @@ TRAINED_NOTE = (
 )
 
 
+@with_task(WHICH, DATA)
 def diagnose(
+    task: Task,
     path: Annotated[Path | None, typer.Argument(help="Run folder, or a .weights.h5, .keras or .h5 file.")] = None,
     output_dir: Annotated[
         Path | None,
@@ -44,10 +45,6 @@ def diagnose(
             "a fine-tuned run folder, or without one of --weights under --config.",
         ),
     ] = False,
-    benchmark: Annotated[
-        str | None, typer.Option("--benchmark", help="Benchmark of the mode sweep; the run's, or digits, by default.")
-    ] = None,
-    model: ModelOption = None,
     weights: Annotated[
         Path | None,
         typer.Option("--weights", help="Weights of the mode sweep: float, or a run's; the run's own by default."),
@@ -55,8 +52,6 @@ def diagnose(
     config: Annotated[
         str | None, typer.Option("--config", help="Bit widths of the mode sweep; the run's, or mpq, by default.")
     ] = None,
-    data: DataOption = None,
-    data_dir: DataDirOption = None,
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="Training samples that the mode sweep measures on.")
     ] = 512,
@@ -75,9 +70,8 @@ def diagnose(
     as_json: JsonOption = False,
 ) -> None:
     """Say in plain words what quantization did to each tensor of a run or a weight file."""
-    given: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "config": config}
-    given |= {"data": data, "data_dir": data_dir, "seed": seed}
-    given = {name: value for name, value in given.items() if value is not None}
+    own = {"weights": weights, "config": config, "seed": seed}
+    given = task | {name: value for name, value in own.items() if value is not None}
     if output_dir is not None:
         check_writable(output_dir)
     if mode_sweep:
@@ -108,13 +102,16 @@ def diagnose(
 
 def _request(path: Path | None, given: dict[str, Any]) -> tuple[NetworkRequest, Path]:
     """Return what to measure, of a run or as given, and the weights that a training of it would start from."""
-    if path is None and "weights" not in given:
-        raise ValueError("--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights")
+    if path is None and "weights" not in given and "network" not in given:
+        raise ValueError(
+            "--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights, or --network"
+        )
     if path is None:
-        request, start = NetworkRequest(**given), given["weights"]
+        request = NetworkRequest(**given)
+        start = given.get("weights") or given["network"]
     else:
         try:
-            request = dataclasses.replace(network_of_run(path), **given)
+            request = network_of_run(path).changed(**given)
         except ValueError as error:
             raise ValueError(f"--mode-sweep needs the folder of a fine-tuned quantized run: {error}") from None
         start = read_request(path).weights or path / FLOAT_FOLDER
@@ -148,7 +145,8 @@ def _sweep_modes(
     dataset = load_dataset(task, request)
     require_training_data(dataset)
     real = widths.with_alphas(dict.fromkeys(widths.layers, AUTO))
-    network = prepare.prepare_with_own_scales(folded, real, request.weights, dataset, seed).model
+    weights = request.weights or folded.source
+    network = prepare.prepare_with_own_scales(folded, real, weights, dataset, seed).model
     inputs, _ = prepare.calibration_inputs(dataset, network, seed)
     measured = dataset.train.drawn(samples, seed).without_augmentation()
     with progress_line("mode sweep", 2 * len(widths.layers)) as line:
@@ -161,7 +159,8 @@ def _sweep_modes(
     mix.config.save(folder / MIXED_CONFIG)
     footer = f"{len(measured)} training samples of {dataset.describe()}"
     picture = plot_mode_sweep(mix, (output_dir or folder / PLOTS_FOLDER) / SWEEP_PICTURE, footer)
-    notes = [TRAINED_NOTE] if is_quantized_checkpoint(request.weights) else []
+    is_trained = request.weights is not None and is_quantized_checkpoint(request.weights)
+    notes = [TRAINED_NOTE] if is_trained else []
     files = f"table: {folder / SWEEP_CSV}", f"picture: {picture}"
     for text in (*mix.lines(), *notes, *files, f"next: {_training_of(request, start, folder)}"):
         say(text)
@@ -170,6 +169,7 @@ def _sweep_modes(
 
 def _training_of(request: NetworkRequest, start: Path, folder: Path) -> str:
     """Return the command that fine-tunes the mix, from float weights: a quantized network brings its own scales."""
-
-    weights = start if start.exists() and not is_quantized_checkpoint(start) else Path("FLOAT_WEIGHTS")
+    weights: Path | None = Path("FLOAT_WEIGHTS")
+    if start.exists() and not is_quantized_checkpoint(start):
+        weights = None if start == request.network else start
     return request.cell(weights=weights, config=str(folder / MIXED_CONFIG), alpha=AUTO_PO2).command()

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from po2quant.benchmark import Benchmark
+from po2quant.bit_config import MSE
 from po2quant.cli.options import (
-    BenchmarkOption,
-    DataDirOption,
-    DataOption,
+    DATA,
+    TRAINING,
+    WHICH,
+    CalibrationOption,
     EpochsOption,
-    ModelOption,
     PresetOption,
+    Task,
     WeightsOption,
+    with_task,
 )
 from po2quant.cli.session import (
     INTERRUPTED,
@@ -24,6 +27,7 @@ from po2quant.cli.session import (
     experiment_of,
     open_run_folder,
     say,
+    settle,
     whole_numbers,
 )
 from po2quant.quiet import import_tensorflow_quietly
@@ -36,21 +40,24 @@ if TYPE_CHECKING:
     from po2quant.network import FoldedNetwork
 
 
+@with_task(WHICH, DATA, TRAINING)
 def matrix(
-    benchmark: BenchmarkOption = "digits",
-    model: ModelOption = None,
+    task: Task,
     weights: WeightsOption = None,
     configs: Annotated[
-        str, typer.Option("--configs", help="Configurations, separated by commas.")
-    ] = "mpq,flat16,flat8,flat4",
+        str | None,
+        typer.Option(
+            "--configs",
+            help="Configurations, separated by commas; by default mpq, of a benchmark, and flat16,flat8,flat4.",
+        ),
+    ] = None,
     alphas: Annotated[
         str, typer.Option("--alphas", help="Kinds of scales, separated by commas: auto, auto_po2, learned_po2.")
     ] = "auto,auto_po2",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
     epochs: EpochsOption = None,
     preset: PresetOption = "published",
-    data: DataOption = None,
-    data_dir: DataDirOption = None,
+    calibration: CalibrationOption = MSE,
     output_dir: Annotated[
         Path, typer.Option("--output-dir", help="Folder of the run folders; what is done in it is not done again.")
     ] = RUNS / "matrix",
@@ -64,18 +71,17 @@ def matrix(
     ] = None,
 ) -> None:
     """Score a network under all configurations and scales, before and after fine-tuning, in one table."""
+    configs = configs or ("flat16,flat8,flat4" if "network" in task else "mpq,flat16,flat8,flat4")
     requests = [
         MatrixRequest(
-            benchmark=benchmark,
-            model=model,
+            **task,
             weights=weights,
             configs=tuple(configs.split(",")),
             alphas=tuple(alphas.split(",")),
             seed=seed,
             epochs=epochs,
             preset=preset,
-            data=data,
-            data_dir=data_dir,
+            calibration=calibration,
         )
         for seed in whole_numbers(seeds, "--seeds")
     ]
@@ -83,23 +89,25 @@ def matrix(
     check_results(results)
     runs = []
     for request in requests:
-        task, request = check(request)
-        folder = output_dir / f"{task.name}-{request.model}-seed{request.seed}"
+        benchmark, request = check(request)
+        folder = output_dir / f"{benchmark.name}-{request.model}-seed{request.seed}"
         check_usable(folder, request, resume=True)
-        runs.append((task, request, folder))
+        runs.append((benchmark, request, folder))
     import_tensorflow_quietly()
-    network = task.network(requests[0].model)[1].fold()
-    for run in runs:
+    settled_runs = [(*settle(benchmark, request), folder) for benchmark, request, folder in runs]
+    benchmark, request, _ = settled_runs[0]
+    network = benchmark.network(request.model)[1].fold()
+    for run in settled_runs:
         _run(*run, network, results)
     say(f"table: {results}, {results.with_suffix('.md')}")
 
 
-def _run(task: Benchmark, request: MatrixRequest, folder: Path, network: FoldedNetwork, results: Path) -> None:
+def _run(benchmark: Benchmark, request: MatrixRequest, folder: Path, network: FoldedNetwork, results: Path) -> None:
     """Make the cells of one seed that its run folder does not have."""
     from po2quant.matrix import run_matrix
     from po2quant.training.interrupt import insistent_interrupt
 
-    experiment = experiment_of(task, request, network, resume=True)
+    experiment = experiment_of(benchmark, request, network, resume=True)
     with open_run_folder(request, experiment, folder) as run:
         try:
             with insistent_interrupt():

@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from po2quant.bit_config import FLOAT
+from po2quant.bit_config import FLOAT, MSE
 from po2quant.cli.options import (
+    DATA,
+    TRAINING,
+    WHICH,
     AlphaOption,
-    BenchmarkOption,
+    CalibrationOption,
     ConfigOption,
-    DataDirOption,
-    DataOption,
     EpochsOption,
     JsonOption,
-    ModelOption,
     OutputOption,
     PresetOption,
     ResumeOption,
     SeedOption,
+    Task,
     WeightsOption,
+    with_task,
 )
 from po2quant.cli.session import (
     begin,
@@ -48,20 +50,19 @@ if TYPE_CHECKING:
     from po2quant.training.finetune import Experiment, Result
 
 
+@with_task(WHICH)
 def summary(
-    benchmark: BenchmarkOption = "digits",
-    model: ModelOption = None,
+    task: Task,
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
 ) -> None:
     """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
-    request = NetworkRequest(benchmark=benchmark, model=model, config=config, alpha=alpha)
-    task, request = begin(request, needs_data=False)
+    benchmark, request = begin(NetworkRequest(**task, config=config, alpha=alpha), needs_data=False)
     from po2quant.cost import stats_block
     from po2quant.report.tables import summary_table
     from po2quant.training.prepare import resolve_config
 
-    _, spec = task.network(request.model)
+    _, spec = benchmark.network(request.model)
     network = spec.fold()
     widths = resolve_config(config, spec, network)
     if widths is None:
@@ -72,17 +73,15 @@ def summary(
     warn_reconstructed(widths)
 
 
+@with_task(WHICH, DATA)
 def evaluate(
-    benchmark: BenchmarkOption = "digits",
-    model: ModelOption = None,
+    task: Task,
     weights: Annotated[
         Path | None,
         typer.Option("--weights", help="Float weights (.weights.h5, .keras, Keras 2 .h5), or a run folder; needed."),
     ] = None,
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
-    data: DataOption = None,
-    data_dir: DataDirOption = None,
     scale_rule: Annotated[
         str,
         typer.Option(
@@ -90,27 +89,28 @@ def evaluate(
             help="Exponents of weights under auto_po2: mse (least error), max (no clipping), nearest, stock (QKeras').",
         ),
     ] = "mse",
+    calibration: CalibrationOption = MSE,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Score a network on the test split, without training: float, or quantized and calibrated."""
-    if weights is None:
-        raise ValueError("evaluate needs --weights: a weight file or a run folder")
-    shared: dict[str, Any] = {"benchmark": benchmark, "model": model, "weights": weights, "alpha": alpha, "seed": seed}
-    task, request = begin(NetworkRequest(**shared, data=data, data_dir=data_dir, config=config))
+    if weights is None and "network" not in task:
+        raise ValueError("evaluate needs --weights, a weight file or a run folder, or --network")
+    request = NetworkRequest(**task, weights=weights, alpha=alpha, seed=seed, config=config, calibration=calibration)
+    benchmark, request = begin(request)
     from po2quant.cost import BITS_PER_KIB, average_bits
     from po2quant.training import prepare
 
-    name, spec = task.network(request.model)
+    name, spec = benchmark.network(request.model)
     network = spec.fold()
     widths = prepare.resolve_config(config, spec, network)
-    widths = None if widths is None else widths.with_alpha(alpha)
-    dataset = load_dataset(task, request)
-    prepared = prepare.prepare_network(network, widths, weights, dataset, seed, scale_rule)
-    score = prepare.evaluate(task, prepared.model, dataset.test)
+    widths = None if widths is None else widths.with_alpha(alpha).with_calibration(calibration)
+    dataset = load_dataset(benchmark, request)
+    prepared = prepare.prepare_network(network, widths, weights or network.source, dataset, seed, scale_rule)
+    score = prepare.evaluate(benchmark, prepared.model, dataset.test)
     size_bits = network.size(widths).total_bits
     scales = FLOAT if widths is None else widths.scales
-    say(f"{task.name} {name}, {config}{'' if widths is None else ' ' + scales}, on {dataset.describe()}")
+    say(f"{benchmark.name} {name}, {config}{'' if widths is None else ' ' + scales}, on {dataset.describe()}")
     say(f"{score.metric} {score.value:.4f} on {score.samples} samples, {size_bits / BITS_PER_KIB:.1f} KiB")
     for detail, value in score.details.items():
         say(f"{detail} {value:.4f}")
@@ -119,7 +119,7 @@ def evaluate(
     warn_reconstructed(widths)
     if as_json:
         facts: dict[str, Any] = {
-            "benchmark": task.name,
+            "benchmark": benchmark.name,
             "model": name,
             "config": config,
             "alpha": scales,
@@ -133,6 +133,7 @@ def evaluate(
             "data_kind": dataset.kind,
             "data_fingerprint": dataset.fingerprint(),
             "calibration": prepared.calibration,
+            "calibration_rule": calibration,
             "scale_rule": scale_rule,
             "seed": seed,
         }
@@ -144,9 +145,9 @@ def evaluate(
         typer.echo(json.dumps(facts))
 
 
+@with_task(WHICH, DATA, TRAINING)
 def finetune(
-    benchmark: BenchmarkOption = "digits",
-    model: ModelOption = None,
+    task: Task,
     weights: WeightsOption = None,
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
@@ -155,8 +156,7 @@ def finetune(
     ] = None,
     epochs: EpochsOption = None,
     preset: PresetOption = "published",
-    data: DataOption = None,
-    data_dir: DataDirOption = None,
+    calibration: CalibrationOption = MSE,
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
@@ -164,34 +164,33 @@ def finetune(
 ) -> None:
     """Retrain a network under a bit configuration, and freeze its scales."""
     request = NetworkRequest(
-        benchmark=benchmark,
-        model=model,
+        **task,
         weights=weights,
         config=config,
         alpha=alpha,
         activation_alpha=activation_alpha,
         epochs=epochs,
         preset=preset,
-        data=data,
-        data_dir=data_dir,
+        calibration=calibration,
         seed=seed,
     )
-    task, request = begin(request, output_dir, resume)
+    benchmark, request = begin(request, output_dir, resume)
     from po2quant.report.tables import result_table
     from po2quant.training.prepare import resolve_config
 
-    spec = task.network(request.model)[1]
+    spec = benchmark.network(request.model)[1]
     network = spec.fold()
     widths = resolve_config(config, spec, network)
     if widths is not None and activation_alpha is not None:
         widths = widths.with_activation_alpha(activation_alpha)
-    experiment = experiment_of(task, request, network, resume)
+    experiment = experiment_of(benchmark, request, network, resume)
     dataset = experiment.dataset
     with open_run_folder(request, experiment, output_dir) as run:
         rows = _finetune(request, experiment, widths, run.path)
         write_results(run.path, rows, experiment, request)
         pictures = _draw(rows[-1], dataset, run.path)
-    print_table(result_table(rows, f"{task.name} {request.model}: {rows[0].calibrated.metric} on {dataset.describe()}"))
+    title = f"{benchmark.name} {request.model}: {rows[0].calibrated.metric}"
+    print_table(result_table(rows, f"{title} on {dataset.describe()}"))
     warn_reconstructed(widths)
     say_paths(run.path, pictures)
     if as_json:

@@ -2,24 +2,110 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from po2quant.benchmark import benchmark_names
+from po2quant.bit_config import CONFIG_HELP
+from po2quant.own_task.metrics import LOSSES, METRICS
 
-BenchmarkOption = Annotated[
-    str,
-    typer.Option(
-        "--benchmark",
-        help=f"{', '.join(benchmark_names())}, or your own as package.module:attribute.",
-    ),
-]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Network of the benchmark; its first by default.")]
-ConfigOption = Annotated[
-    str, typer.Option("--config", help="Bit widths: float, mpq, flat4 to flat16, or a configuration file.")
-]
+Command = Callable[..., Any]
+Task = dict[str, Any]
+"""What the options of a task say, by name of a field of :class:`~po2quant.runs.task.TaskRequest`, where they do."""
+
+WHICH = {
+    "benchmark": Annotated[
+        str | None,
+        typer.Option(
+            "--benchmark",
+            help=f"{', '.join(benchmark_names())}, or your own as package.module:attribute; by default digits, or what "
+            "RUN says.",
+        ),
+    ],
+    "model": Annotated[str | None, typer.Option("--model", help="Network of the benchmark; its first by default.")],
+    "network": Annotated[
+        Path | None,
+        typer.Option(
+            "--network",
+            help="Your own float network in place of a benchmark: .keras, .h5 of Keras 3 or 2, or JSON with --weights; "
+            "its weights are those of the file unless --weights names others.",
+        ),
+    ],
+}
+DATA = {
+    "data": Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="official: downloaded to --data-dir (data/<benchmark> by default) unless it is there. synthetic: "
+            "generated. Or a path. Of a benchmark: folder, zip or npz as its README says. Of a network: .npz with "
+            "x_train, y_train, x_validation, y_validation, x_test, y_test, or a folder of class folders.",
+        ),
+    ],
+    "data_dir": Annotated[
+        Path | None, typer.Option("--data-dir", help="The same as a path after --data; digits needs none.")
+    ],
+    "input_scale": Annotated[
+        float | None,
+        typer.Option(
+            "--input-scale", help="What inputs of --network are multiplied by, such as 0.00392157; by default 1."
+        ),
+    ],
+    "loss": Annotated[
+        str | None,
+        typer.Option("--loss", help=f"Of --network: {', '.join(LOSSES)}. By default it follows from the data."),
+    ],
+    "metric": Annotated[
+        str | None,
+        typer.Option("--metric", help=f"Of --network: {', '.join(METRICS)}. By default it follows from --loss."),
+    ],
+}
+TRAINING = {
+    "float_epochs": Annotated[
+        int | None,
+        typer.Option("--float-epochs", min=0, help="Epochs that --network is trained for first; 0 by default."),
+    ],
+    "batch_size": Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the training of --network.")],
+    "learning_rate": Annotated[
+        float | None,
+        typer.Option("--learning-rate", help="Of the first epoch of --network; a fifth less in every later one."),
+    ],
+}
+
+
+def with_task(*groups: Mapping[str, Any]) -> Callable[[Command], Command]:
+    """Return what gives a command the options of a task, in place of its parameter ``task``, which gets what they say.
+
+    Args:
+        groups: of :data:`WHICH`, :data:`DATA` and :data:`TRAINING`.
+    """
+    options = {name: option for group in groups for name, option in group.items()}
+
+    def change(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for parameter in signature.parameters.values() if parameter.name != "task"]
+        new = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            for name, option in options.items()
+        ]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> Any:
+            task = {name: given.pop(name) for name in options}
+            return command(**given, task={name: value for name, value in task.items() if value is not None})
+
+        run.__signature__ = signature.replace(parameters=[*own, *new])  # type: ignore[attr-defined]
+        return run
+
+    return change
+
+
+ConfigOption = Annotated[str, typer.Option("--config", help=f"Bit widths: {CONFIG_HELP}.")]
 AlphaOption = Annotated[
     str,
     typer.Option(
@@ -32,18 +118,15 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         help="Float weights (.weights.h5, .keras, Keras 2 .h5), or a fine-tuned run folder or file. "
-        "Without it, the float network is trained first.",
+        "Without it, the float network of a benchmark is trained first.",
     ),
 ]
-DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder, zip or npz with the data; digits needs none.")
-]
-DataOption = Annotated[
-    str | None,
+CalibrationOption = Annotated[
+    str,
     typer.Option(
-        "--data",
-        help="official: downloaded to --data-dir (data/<benchmark> by default) unless it is there. "
-        "synthetic: generated. Without it, what --data-dir holds.",
+        "--calibration",
+        help="How activation ranges follow from data: mse (least squared error), max, percentile, percentile:99.9 or "
+        "entropy; percentile,activation_3=max gives single ones a rule of their own.",
     ),
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="Recipe: published, or small, which is sized for 2 cores.")]

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from po2quant.bit_config import FLOAT, MPQ
+from po2quant.bit_config import FLOAT, MPQ, MSE
 from po2quant.cli.options import (
+    DATA,
+    TRAINING,
+    WHICH,
     AlphaOption,
-    BenchmarkOption,
-    DataDirOption,
-    DataOption,
-    ModelOption,
+    CalibrationOption,
     OutputOption,
     PresetOption,
     ResumeOption,
     SeedOption,
+    Task,
     WeightsOption,
+    with_task,
 )
 from po2quant.cli.session import (
     begin,
@@ -46,17 +48,16 @@ if TYPE_CHECKING:
 COMPARED_FLATS = ("flat16", "flat8", "flat4")
 
 
+@with_task(WHICH, DATA, TRAINING)
 def search(
     context: typer.Context,
-    benchmark: BenchmarkOption = "digits",
-    model: ModelOption = None,
+    task: Task,
     max_trials: Annotated[int, typer.Option("--max-trials", min=1, help="Trials in all.")] = 20,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of a trial.")] = 3,
     weights: WeightsOption = None,
     alpha: AlphaOption = "auto_po2",
     preset: PresetOption = "published",
-    data: DataOption = None,
-    data_dir: DataDirOption = None,
+    calibration: CalibrationOption = MSE,
     output_dir: OutputOption = None,
     retrain_epochs: Annotated[
         int,
@@ -98,14 +99,12 @@ def search(
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
     check_options(workers, role, oracle, output_dir)
     request = SearchRequest(
-        benchmark=benchmark,
-        model=model,
+        **task,
         weights=weights,
         alpha=alpha,
         seed=seed,
         preset=preset,
-        data=data,
-        data_dir=data_dir,
+        calibration=calibration,
         max_trials=max_trials,
         epochs=epochs,
         retrain_epochs=retrain_epochs,
@@ -118,10 +117,10 @@ def search(
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
         return
-    task, request = begin(request, output_dir, resume)
-    network, settings = task.network(request.model)[1].fold(), _settings(request)
+    benchmark, request = begin(request, output_dir, resume)
+    network, settings = benchmark.network(request.model)[1].fold(), _settings(request)
     settings.check_size(network.layers)
-    experiment = experiment_of(task, request, network, resume)
+    experiment = experiment_of(benchmark, request, network, resume)
     with open_run_folder(request, experiment, output_dir) as run:
         with resumable(run.path):
             experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
@@ -136,22 +135,19 @@ def _request_of_chief(request: SearchRequest, folder: Path, context: typer.Conte
     asked = read_request(folder)
     if not isinstance(asked, SearchRequest):
         raise ValueError(f"--output-dir must be the run folder of a search. Received: {folder}, of {asked.kind}")
-    given = {
-        field.name: getattr(request, field.name)
-        for field in dataclasses.fields(request)
-        if context.get_parameter_source(field.name).name != "DEFAULT"
-    }
-    asked = dataclasses.replace(asked, **given)
+    sources = {field.name: context.get_parameter_source(field.name) for field in dataclasses.fields(request)}
+    given = {name: getattr(request, name) for name, source in sources.items() if source and source.name != "DEFAULT"}
+    asked = asked.changed(**given)
     check_trusted(asked, given.get("benchmark"), folder)
     return asked
 
 
 def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
     """Run the trials that a chief hands out."""
-    task, request = begin(request)
+    benchmark, request = begin(request)
     from po2quant.search.worker import run_worker
 
-    run_worker(experiment_of(task, request), folder, _settings(request), oracle)
+    run_worker(experiment_of(benchmark, request), folder, _settings(request), oracle)
 
 
 def _settings(request: SearchRequest) -> SearchSettings:

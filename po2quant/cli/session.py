@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, load_benchmark
-from po2quant.bit_config import FLOAT, BitConfig, flat_bits
+from po2quant.bit_config import FLOAT, BitConfig, uniform_widths
+from po2quant.data.own import FORMS
 from po2quant.files import write_csv
+from po2quant.own_task import settled, task_of_files
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import RunFolder, check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
+from po2quant.runs.task import DEFAULT_BENCHMARK, OFFICIAL, SYNTHETIC
 from po2quant.weight_files import is_quantized_checkpoint
 
 if TYPE_CHECKING:
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 RUNS = Path("runs")
 """Where run folders are made by default."""
-OFFICIAL, SYNTHETIC = "official", "synthetic"
 
 Request = TypeVar("Request", bound=RunRequest)
 
@@ -39,11 +41,21 @@ def begin(
 ) -> tuple[Benchmark, Request]:
     """Refuse what can be known to be wrong, which takes a moment, and then import TensorFlow, which takes many.
 
-    Arguments and results are those of :func:`check`.
+    Arguments and results are those of :func:`check`. What a network in a file and its data decide is said.
     """
-    checked = check(request, output_dir, resume, needs_data)
+    task, request = check(request, output_dir, resume, needs_data)
     import_tensorflow_quietly()
-    return checked
+    return settle(task, request)
+
+
+def settle(task: Benchmark, request: Request) -> tuple[Benchmark, Request]:
+    """Decide, for a network in a file, what a request leaves open, and say it; return the task and the request."""
+    if request.network is None:
+        return task, request
+    found = settled(task, request)
+    if found.reason:
+        say(found.reason)
+    return found.task, found.request
 
 
 def check(
@@ -65,7 +77,7 @@ def check(
     """
     if resume and output_dir is None:
         raise ValueError("--resume needs --output-dir: the folder of the run to go on with")
-    task = find_benchmark(request.benchmark)
+    task = task_of(request)
     model, spec = task.network(request.model)
     known: dict[str, Any] = {"model": model}
     recipe = task.recipe_of(model, request.preset)
@@ -81,8 +93,11 @@ def check(
     return task, request
 
 
-def find_benchmark(benchmark: str) -> Benchmark:
-    """Return a benchmark by name, or by ``package.module:attribute`` from the current folder."""
+def task_of(request: RunRequest) -> Benchmark:
+    """Return the task of a network in a file, or a benchmark, perhaps one of a module in the current folder."""
+    if request.network is not None:
+        return task_of_files(request.network, request, request.weights)
+    benchmark = request.benchmark or DEFAULT_BENCHMARK
     if ":" in benchmark:
         sys.path.append(os.getcwd())  # after what is installed, which nothing there shall replace
     return load_benchmark(benchmark)
@@ -92,7 +107,7 @@ def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
     """Raise ValueError for bit widths that are neither a name nor a file of them."""
     configs = request.configs if isinstance(request, MatrixRequest) else [getattr(request, "config", FLOAT)]
     for config in configs:
-        if config != FLOAT and flat_bits(config) is None:
+        if config != FLOAT and uniform_widths(config) is None:
             BitConfig.load(spec.config_file(config))
     if isinstance(request, NetworkRequest) and request.activation_alpha is not None and request.config == FLOAT:
         raise ValueError(
@@ -115,8 +130,11 @@ def _check_data(task: Benchmark, request: RunRequest) -> None:
         valid = ", ".join(offered) or "none"
         raise ValueError(f"--data of {task.name} must be one of {valid}. Received: {request.data!r}")
     if request.data is None and request.data_dir is not None and not request.data_dir.exists():
-        raise ValueError(f"--data-dir must be a file or folder with the data. There is none: {request.data_dir}")
+        valid = "".join(f"{name}, " for name in offered)
+        raise ValueError(f"--data must be {valid}or a file or folder with the data. There is none: {request.data_dir}")
     if request.data is None and request.data_dir is None and task.needs_data_dir:
+        if request.network is not None:
+            raise ValueError(f"--network needs --data: {FORMS}. Received: None")
         others = "".join(f", or --data {name}" for name in offered)
         raise ValueError(f"{task.name} needs --data-dir with its data{others}. Received: None")
 
@@ -143,7 +161,16 @@ def experiment_of(
     require_training_data(dataset)
     model, _ = task.network(request.model)
     return Experiment(
-        task, model, dataset, request.alpha, request.weights, request.seed, request.preset, resume, network
+        task,
+        model,
+        dataset,
+        request.alpha,
+        request.weights,
+        request.seed,
+        request.preset,
+        resume,
+        network,
+        calibration=request.calibration,
     )
 
 

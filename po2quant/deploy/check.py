@@ -135,6 +135,7 @@ class _Trial:
         random = np.random.default_rng(0)
         shapes = [(TRIAL_INPUTS, *tensor.shape[1:]) for tensor in quantized.inputs]
         x = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+        x = x if network.placement.signed_input else [np.abs(array) for array in x]
         calibrate(quantized, x)
         freeze_scales(quantized)
         program = integer_program(quantized)

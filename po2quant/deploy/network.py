@@ -16,7 +16,7 @@ from po2quant.training.prepare import network_inputs, prepare_network
 def frozen_network(
     spec: NetworkSpec,
     config: BitConfig | None,
-    weights: Path,
+    weights: Path | None,
     dataset: Dataset | None,
     seed: int = 0,
     alpha: str = AUTO_PO2,
@@ -26,7 +26,8 @@ def frozen_network(
     Args:
         spec: the network.
         config: its widths.
-        weights: float weights, which are calibrated, or the checkpoint of a quantized run.
+        weights: float weights, which are calibrated, or the checkpoint of a quantized run; None: those that the network
+            is built with.
         dataset: calibrates float weights; a checkpoint needs none.
         seed: of the calibration samples.
         alpha: kind of scales, powers of two.
@@ -38,7 +39,7 @@ def frozen_network(
         raise ValueError("--config must name bit widths: a float network has no integers. Received: 'float'")
     network = spec.fold()
     dataset = dataset or _no_data(network.source)
-    model = prepare_network(network, config.with_alpha(alpha), weights, dataset, seed).model
+    model = prepare_network(network, config.with_alpha(alpha), weights or network.source, dataset, seed).model
     if not all(weight.quantizer.frozen for weight in weight_quantizers(model)):
         freeze_scales(model)
     return model

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import keras
 
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import FLAT_BIAS_BITS, BitConfig, LayerBits, UniformWidths, uniform_widths
 from po2quant.cost import LayerShape, Size, network_size, reference_config
 from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.lowering import lower
@@ -47,9 +47,36 @@ class FoldedNetwork:
         """What the bit accounting counts, in network order."""
         return tuple(count_layers(self.entries))
 
+    @functools.cached_property
+    def io_slots(self) -> frozenset[str]:
+        """Names of the slots at the network's inputs and outputs, which softmax or a reshape may follow."""
+        own = {placed.node: placed.slot.name for placed in self.slots if placed.consumer is None}
+        ends = [node for node in self.graph.nodes if isinstance(node.layer, keras.layers.InputLayer)]
+        waiting, found = list(self.graph.outputs), {own[node] for node in ends if node in own}
+        while waiting:
+            node = waiting.pop()
+            if node in own:
+                found.add(own[node])
+            else:
+                waiting += node.inputs
+        return frozenset(found)
+
     def flat(self, bits: int) -> BitConfig:
         """Return the configuration that gives every kernel and activation ``bits`` bits."""
-        return BitConfig.flat(self.graph.weighted, [placed.slot.name for placed in self.slots], bits)
+        return self.uniform(UniformWidths(bits, bits, bits), f"flat{bits}")
+
+    def uniform(self, widths: UniformWidths, name: str) -> BitConfig:
+        """Return the configuration with one width for kernels, one for activations, and one for inputs and outputs.
+
+        Args:
+            widths: the three widths; biases have 31 bits.
+            name: of the configuration.
+        """
+        layers = {layer: LayerBits(widths.kernel, FLAT_BIAS_BITS) for layer in self.graph.weighted}
+        for placed in self.slots:
+            is_end = placed.slot.name in self.io_slots
+            layers[placed.slot.name] = LayerBits(activation=widths.io if is_end else widths.activation)
+        return BitConfig(layers, name)
 
     def reference(self) -> BitConfig:
         """Return the reference of the score: 16-bit kernels and activations, 31-bit biases."""
@@ -140,6 +167,19 @@ def quantize_model(
     return fold(model, placement).quantize(config.with_alpha(alpha), activation_scale, scale_rule)
 
 
-def flat_config(model: keras.Model, bits: int, placement: Placement = Placement()) -> BitConfig:
-    """Return the configuration that gives every kernel and activation of a float model ``bits`` bits."""
-    return fold(model, placement).flat(bits)
+def flat_config(model: keras.Model, bits: int | str, placement: Placement = Placement()) -> BitConfig:
+    """Return the configuration of one width for a float model, or of a few.
+
+    Args:
+        model: float model.
+        bits: width of every kernel and activation, or a name such as ``"w4a8"``: kernels of 4 bits, activations of 8,
+            inputs and outputs of 8 (``"w4a4-io16"``: of 16).
+        placement: as for :func:`quantize_model`.
+
+    Raises:
+        ValueError: for a width outside [2, 32] or another name.
+    """
+    widths = uniform_widths(bits) if isinstance(bits, str) else UniformWidths(bits, bits, bits)
+    if widths is None:
+        raise ValueError(f"bits must be a width or a name such as 'w4a8'. Received: {bits!r}")
+    return fold(model, placement).uniform(widths, bits if isinstance(bits, str) else f"flat{bits}")

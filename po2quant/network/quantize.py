@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 import qkeras
 
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import MSE, BitConfig
 from po2quant.network.graph import Graph, LayerCloner, Node, rebuild
 from po2quant.network.kinds import is_weighted, kernel_facts, kernel_of
 from po2quant.network.lowering.precision import full_precision
@@ -102,7 +102,13 @@ class _Rewriter:
             return tensor
         bits = self._config.activation_bits(slot.name)
         quantizer = quantized_bits_featuremap(
-            bits, bits, 1, slot.signed, alpha=self._alphas[slot.name], scale_axis=self._scale_axis
+            bits,
+            bits,
+            1,
+            slot.signed,
+            alpha=self._alphas[slot.name],
+            scale_axis=self._scale_axis,
+            calibration=self._config.layers[slot.name].calibration or MSE,
         )
         return qkeras.QActivation(quantizer, name=slot.name)(tensor)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from po2quant.benchmark import check_benchmark_name
-from po2quant.bit_config import check_alpha, check_widths, flat_bits
+from po2quant.bit_config import calibration_rules, check_alpha, check_widths, uniform_widths
 from po2quant.files import one_line
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
@@ -69,6 +70,13 @@ def kib(name: str, value: Any) -> float:
     return value
 
 
+def positive(name: str, value: Any) -> float:
+    """Return a number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise _wrong(name, "a finite number above 0", value)
+    return value
+
+
 def benchmark(name: str, value: Any) -> str:
     """Return the name of an installed benchmark, or ``package.module:attribute``."""
     check_benchmark_name(text(name, value))
@@ -81,9 +89,15 @@ def alpha(name: str, value: Any) -> str:
     return value
 
 
+def calibration(name: str, value: Any) -> str:
+    """Return how activation ranges follow from data."""
+    calibration_rules(text(name, value))
+    return value
+
+
 def config(name: str, value: Any) -> str:
     """Return the name of bit widths, or the path of their file, which need not exist."""
-    flat_bits(text(name, value))
+    uniform_widths(text(name, value))
     return value
 
 

@@ -114,7 +114,7 @@ def check_same(path: Path, asked: RunRequest | Mapping[str, Any]) -> None:
     if not (path / REQUEST_FILE).exists():
         return
     if isinstance(asked, RunRequest):
-        old, may_change = read_request(path).to_dict(), asked.may_change()
+        old, may_change = read_request(path).to_dict(), asked.may_change() | asked.left_open()
     else:
         old, may_change = read_json(path / REQUEST_FILE, CONTENT), frozenset({"max_trials"})
     changed = [

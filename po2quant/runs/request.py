@@ -9,31 +9,30 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from po2quant.benchmark import PUBLISHED, is_module_attribute
-from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, MPQ
+from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, MPQ, MSE
 from po2quant.cost import BITS_PER_KIB
 from po2quant.files import one_line, read_json, write_json
 from po2quant.runs import fields
 from po2quant.runs.fields import asked, optional, several
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.roles import WORKER
+from po2quant.runs.task import TaskRequest
 
 SCHEMA, VERSION = "po2quant.run", 1
 CONTENT = "what a run was asked for"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """What every run is asked for.
+class RunRequest(TaskRequest):
+    """What every run is asked for, beside its task.
 
     Args:
-        benchmark: name of the task, or ``package.module:attribute``.
-        model: name of its network; None: its first.
-        weights: file or run folder to start from; None: the float network is trained first.
+        weights: file or run folder to start from; None: those of a network in a file, or the float network of a
+            benchmark is trained first.
         alpha: kind of scales.
         seed: of data splits, calibration, training and search.
         preset: name of the recipe.
-        data: ``'official'``, ``'synthetic'`` or None: what ``data_dir`` holds.
-        data_dir: folder or file of the data.
+        calibration: how activation ranges follow from data, see :func:`~po2quant.bit_config.calibration_rules`.
 
     Raises:
         ValueError: for a value of another type or out of range.
@@ -42,18 +41,11 @@ class RunRequest:
     kind: ClassVar[str]
     """The command that makes such a run."""
 
-    benchmark: str = asked("digits", fields.benchmark, shown=True)
-    model: str | None = asked(None, optional(fields.text))
     weights: Path | None = asked(None, optional(fields.path))
     alpha: str = asked(AUTO_PO2, fields.alpha, shown=True)
     seed: int = asked(0, fields.seed, shown=True)
     preset: str = asked(PUBLISHED, fields.text)
-    data: str | None = asked(None, optional(fields.text))
-    data_dir: Path | None = asked(None, optional(fields.path))
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, field.metadata["check"](field.name, getattr(self, field.name)))
+    calibration: str = asked(MSE, fields.calibration)
 
     @classmethod
     def may_change(cls) -> frozenset[str]:
@@ -155,7 +147,7 @@ class SearchRequest(RunRequest):
     def worker_words(self, folder: Path) -> list[str]:
         """Return the command of a worker of a search, which reads the rest in the run folder, without ``--oracle``."""
         words = ["po2quant", self.kind, "--role", WORKER, "--output-dir", str(folder)]
-        return [*words, "--benchmark", self.benchmark] if is_module_attribute(self.benchmark) else words
+        return [*words, "--benchmark", str(self.benchmark)] if _names_code(self) else words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -217,7 +209,10 @@ def read_request(folder: Path) -> RunRequest:
             known[name](name, value)
         except ValueError as error:
             raise ValueError(f"{file}, {name}: {error}") from None
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def network_of_run(folder: Path, alphas: Sequence[str] = ALPHAS) -> NetworkRequest:
@@ -246,6 +241,10 @@ def network_of_run(folder: Path, alphas: Sequence[str] = ALPHAS) -> NetworkReque
     return request.cell(weights=folder, config=str(folder / BEST_CONFIG), config_name=name)
 
 
+def _names_code(request: TaskRequest) -> bool:
+    return request.benchmark is not None and is_module_attribute(request.benchmark)
+
+
 def check_trusted(request: RunRequest, named: str | None, folder: Path) -> None:
     """Raise ValueError where loading a request's benchmark would run a module that a file alone names.
 
@@ -254,7 +253,7 @@ def check_trusted(request: RunRequest, named: str | None, folder: Path) -> None:
         named: the benchmark that the user named; None: none.
         folder: the run folder.
     """
-    if is_module_attribute(request.benchmark) and named != request.benchmark:
+    if _names_code(request) and named != request.benchmark:
         raise ValueError(
             f"{folder / REQUEST_FILE} names code, which would run: benchmark {one_line(request.benchmark)!r}. "
             f"If you trust it, say so by --benchmark {one_line(request.benchmark)}"

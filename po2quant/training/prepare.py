@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score, Split
-from po2quant.bit_config import FLOAT, BitConfig, flat_bits
+from po2quant.bit_config import FLOAT, BitConfig, uniform_widths
 from po2quant.cost import check_covers
 from po2quant.fixed_point import integer_range
 from po2quant.network import (
@@ -34,18 +34,18 @@ def resolve_config(name: str, spec: NetworkSpec, network: FoldedNetwork | None =
     """Return the configuration that a name or path stands for; None stands for float.
 
     Args:
-        name: ``"float"``, ``"mpq"``, ``"flat8"`` or a file.
+        name: ``"float"``, ``"mpq"``, ``"flat8"``, ``"w4a8"`` or a file.
         spec: the network.
         network: its description; None: it is made here if it is needed.
 
     Raises:
-        ValueError: for an unknown name, a width outside 4 to 16, a bad file or one of another network.
+        ValueError: for an unknown name, a width that it cannot have, a bad file or one of another network.
     """
     if name == FLOAT:
         return None
-    bits = flat_bits(name)
-    if bits is not None:
-        return (network or spec.fold()).flat(bits)
+    widths = uniform_widths(name)
+    if widths is not None:
+        return (network or spec.fold()).uniform(widths, name)
     config = BitConfig.load(spec.config_file(name))
     check_covers(config, (network or spec.fold()).layers)
     return config
@@ -71,6 +71,18 @@ def calibration_inputs(
     samples, position = np.unique(chosen // inputs_per_sample, return_inverse=True)
     inputs = network_inputs(split.inputs(samples), model)
     return inputs[position * inputs_per_sample + chosen % inputs_per_sample], source
+
+
+def seed_masks(model: keras.Model, seed: int) -> None:
+    """Give each layer that draws at random, such as Dropout, a stream of its own.
+
+    Keras seeds a layer by how many were made before it; here the seed and the layer's place in the network decide, so
+    that a network draws the same masks however it was built.
+    """
+    drawing = [layer for layer in model.layers if getattr(layer, "seed_generator", None) is not None]
+    for layer, stream in zip(drawing, np.random.SeedSequence(seed).spawn(len(drawing)), strict=True):
+        state = layer.seed_generator.state
+        state.assign(stream.generate_state(*state.shape))
 
 
 def network_inputs(x: np.ndarray, model: keras.Model) -> np.ndarray:
@@ -186,6 +198,8 @@ def _calibrated(model: keras.Model, config: BitConfig, dataset: Dataset, seed: i
 def load_float_network(network: FoldedNetwork, weights: Path | WeightFile | keras.Model) -> FoldedNetwork:
     """Return the network itself, with the weights of a file, or the description of a float model in its place."""
     weights = _opened(weights)
+    if weights is network.source:
+        return network
     if isinstance(weights, keras.Model):
         return fold(weights, network.placement)
     weights.load_into(network.source)

@@ -14,8 +14,8 @@ from benchmarks.anomaly_detection import data as anomaly
 from benchmarks.digits import data as digits
 from benchmarks.image_classification import data as images
 from benchmarks.keyword_spotting import data as keywords
-from benchmarks.shared import archives, splits
 from benchmarks.visual_wake_words import data as persons
+from po2quant.data import archives, splits
 
 SPEECH, SPEECH_FEATURES = "speech_commands_v2_subset.zip", "mlperf_tiny_kws01.zip"
 ARCHIVES = (  # loader, file, shape of an input, classes, name, kind and counts

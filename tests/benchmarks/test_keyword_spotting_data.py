@@ -12,8 +12,8 @@ from sample_files import sound_file, write_folder, write_tar, write_zip
 
 from benchmarks.keyword_spotting import clips, data, features, official
 from benchmarks.keyword_spotting.synthetic import CLIPS_PER_CLASS, synthesize
-from benchmarks.shared import audio
 from po2quant.benchmark import load_benchmark
+from po2quant.data import audio
 from po2quant.training.pipeline import Pipeline
 
 KEYWORDS = official.LABELS[:10]

@@ -11,7 +11,7 @@ from keras import layers
 from networks import noise, randomize
 from refusals import refusal
 
-from po2quant.network import fold_batch_norm
+from po2quant.network import fold, fold_batch_norm
 
 FLOAT_TOLERANCE = 2e-5
 """Of the largest output: float32 has 6e-8, and sums of up to 100 products of another order differ by more."""
@@ -479,3 +479,14 @@ def test_negative_variance_is_not_folded_into_nan():
     model.get_layer("norm").moving_variance.assign([1.0, -2.0, 1.0])
     with np.errstate(invalid="ignore"):
         assert "'sick'" in refusal(fold_batch_norm, model)
+
+
+def test_the_ends_of_a_network_are_found_behind_what_only_moves_its_values():
+    image, number = keras.Input((4, 4, 1), name="image"), keras.Input((3,), name="number")
+    x = layers.Flatten()(layers.Conv2D(2, 3, name="conv")(layers.Reshape((4, 4, 1))(image)))
+    joined = layers.Concatenate()([layers.Dense(3, name="hidden")(x), number])
+    scores = layers.Softmax()(layers.Reshape((2,))(layers.Dense(2, name="scores")(joined)))
+    network = fold(keras.Model([image, number], [scores, joined]))
+    ends = {placed.slot.layer for placed in network.slots if placed.slot.name in network.io_slots}
+    inner = {placed.slot.layer for placed in network.slots} - ends
+    assert {"image", "number", "scores"} < ends and {"conv", "hidden"} == inner

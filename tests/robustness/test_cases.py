@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.studies.robustness.text import json_text
 from benchmarks.studies.robustness.values import CANARY, MODULE, nested
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import CONFIG_HELP, BitConfig
 from po2quant.cli import main
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.request import MatrixRequest, NetworkRequest, SearchRequest
@@ -63,7 +63,7 @@ def test_a_value_of_another_type_in_config_json_is_one_sentence(kind, value, sai
 
 @pytest.mark.parametrize("name", ["flat\uff18", "flat08", "flat+8", "flat8 ", "flat8.0", "flat\u0668"])
 def test_only_plain_digits_name_a_flat_configuration(name, said):
-    assert "--config must be float, mpq, flat4 to flat16, or a configuration file" in said("summary", "--config", name)
+    assert f"--config must be {CONFIG_HELP}" in said("summary", "--config", name)
 
 
 @pytest.mark.parametrize("version", ["1.0", "true", '"1"', "[1]", "null", "1e0"])

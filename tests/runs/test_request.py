@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from po2quant import cli
 from po2quant.bit_config import POWERS_OF_TWO
+from po2quant.runs.folder import check_same
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS
 from po2quant.runs.request import (
     MatrixRequest,
@@ -25,32 +26,38 @@ from po2quant.runs.request import (
     network_of_run,
     read_request,
 )
+from po2quant.runs.task import OF_NETWORKS
 
 SHARED = {"benchmark": "keyword_spotting", "model": "ds_cnn", "weights": Path("w e.h5"), "alpha": "learned_po2"}
-SHARED |= {"seed": 7, "preset": "small", "data": "official", "data_dir": Path("there")}
+SHARED |= {"seed": 7, "preset": "small", "calibration": "entropy", "data": "official", "data_dir": Path("there")}
 WIDTHS = {"kernel_bits": (3, 4), "bias_bits": (8,), "activation_bits": (6, 9)}
 FULL = {
     "finetune": NetworkRequest(**SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3),
     "search": SearchRequest(**SHARED, **WIDTHS, max_trials=5, epochs=2, retrain_epochs=4, informed=False, max_kib=61.5),
     "matrix": MatrixRequest(**SHARED | {"alpha": "auto_po2"}, configs=("mpq", "flat5"), alphas=("auto",), epochs=1),
 }
-"""Every field has another value than its default."""
+"""Every field that a benchmark has is another than its default."""
+OWN = {"network": Path("a net.keras"), "data": None, "loss": "huber", "metric": "r2", "input_scale": 0.5}
+OWN |= {"benchmark": None, "float_epochs": 2, "batch_size": 8, "learning_rate": 0.01}
+ALL = FULL | {f"{command} of a network": dataclasses.replace(request, **OWN) for command, request in FULL.items()}
 
 
-@pytest.mark.parametrize("command", FULL)
+@pytest.mark.parametrize("command", ALL)
 def test_a_request_is_read_as_it_was_written(command, tmp_path):
-    full, plain = FULL[command], type(FULL[command])()
+    full, plain = ALL[command], type(ALL[command])()
     for name, request in (("full", full), ("plain", plain)):
         request.save(tmp_path / name)
         assert read_request(tmp_path / name) == request
     same = {field.name for field in dataclasses.fields(full) if getattr(full, field.name) == getattr(plain, field.name)}
-    assert same == ({"alpha"} if command == "matrix" else set())  # a matrix has alphas
+    of_others = {"data", "signed_input"} if full.network else {"network", *OF_NETWORKS}
+    assert same == of_others | ({"alpha"} if full.kind == "matrix" else set())  # a matrix has alphas
 
 
-@pytest.mark.parametrize("command", FULL)
+@pytest.mark.parametrize("command", ALL)
 def test_its_command_asks_for_the_same(command, monkeypatch):
     """What only a record says, the name of a cell's configuration, is no part of a command."""
-    asked = dataclasses.replace(FULL[command], **({"config_name": None} if command == "finetune" else {}))
+    is_network = ALL[command].kind == "finetune"
+    asked = dataclasses.replace(ALL[command], **({"config_name": None} if is_network else {}))
     seen = []
 
     def check(request, *arguments):
@@ -88,18 +95,23 @@ RIGHT = {
     "retrain_epochs": [3],
     "max_kib": [3, 1.5],
     "informed": [True],
+    "signed_input": [True],
+    "float_epochs": [3],
+    "batch_size": [3],
+    "input_scale": [3, 1.5],
+    "learning_rate": [3, 1.5],
     "configs": [[], ["a"]],
     "alphas": [[]],
 }
 
 
-@pytest.mark.parametrize("command", FULL)
+@pytest.mark.parametrize("command", ALL)
 def test_a_value_of_another_type_is_refused_by_file_and_field(command, tmp_path):
-    for field in dataclasses.fields(FULL[command]):
+    for field in dataclasses.fields(ALL[command]):
         for value in OTHER_TYPES:
             if value in RIGHT.get(field.name, ()):
                 continue
-            (tmp_path / "config.json").write_text(json.dumps(FULL[command].to_dict() | {field.name: value}))
+            (tmp_path / "config.json").write_text(json.dumps(ALL[command].to_dict() | {field.name: value}))
             message = complaint(read_request, tmp_path)
             assert message.startswith(f"{tmp_path / 'config.json'}, {field.name}: ")
             assert len(message) < len(str(tmp_path)) + 500
@@ -195,3 +207,31 @@ def test_a_request_is_made_and_read_without_tensorflow(tmp_path):
     code += f"folder = Path({str(tmp_path)!r}); check_usable(folder, read_request(folder), resume=True); "
     code += "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_data_that_are_no_word_are_a_path_and_exclude_another_one():
+    assert NetworkRequest(data="clips.zip") == NetworkRequest(data_dir=Path("clips.zip"))
+    assert NetworkRequest(data="official", data_dir=Path("d")).data == "official"
+    assert "beside data_dir. Received: 'clips.zip'" in complaint(NetworkRequest, data="clips.zip", data_dir=Path("d"))
+    changed = NetworkRequest(data_dir=Path("clips.zip")).changed(data="synthetic")
+    assert (changed.data, changed.data_dir) == ("synthetic", None)
+
+
+def test_a_benchmark_and_a_network_exclude_each_other():
+    network = Path("net.keras")
+    assert NetworkRequest().benchmark == "digits" and NetworkRequest(network=network).benchmark is None
+    assert "benchmark needs no network" in complaint(NetworkRequest, network=network, benchmark="digits")
+    assert "loss needs a network in a file" in complaint(NetworkRequest, loss="huber")
+    assert "must be a file or folder. Received: data='official'" in complaint(
+        NetworkRequest, network=network, data="official"
+    )
+
+
+def test_a_run_goes_on_whose_loss_was_left_to_the_data(tmp_path):
+    asked = NetworkRequest(network=Path("net.keras"), config="flat8")
+    found = dataclasses.replace(asked, loss="huber", metric="r2", signed_input=False)
+    found.save(tmp_path)
+    check_same(tmp_path, asked)
+    check_same(tmp_path, found)
+    message = refusal(check_same, tmp_path, dataclasses.replace(asked, loss="mean_squared_error"))
+    assert "loss was 'huber' and is 'mean_squared_error'" in message

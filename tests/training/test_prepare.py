@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 from refusals import refusal
 
 from po2quant.benchmark import Dataset, Split
+from po2quant.bit_config import CONFIG_HELP
 from po2quant.network import activation_quantizers, freeze_scales, weight_quantizers
 from po2quant.training.prepare import (
     calibration_inputs,
@@ -14,6 +16,7 @@ from po2quant.training.prepare import (
     load_float_network,
     prepare_network,
     resolve_config,
+    seed_masks,
 )
 
 
@@ -34,6 +37,36 @@ def test_flat_configurations_have_one_width_and_31_bit_biases(spec):
     assert {bits.bias for bits in config.layers.values()} == {31, None}
 
 
+@pytest.mark.parametrize(
+    ("name", "kernel", "activation", "io"), [("w4a4", 4, 4, 8), ("w2a8", 2, 8, 8), ("w8a3-io16", 8, 3, 16)]
+)
+def test_weights_and_activations_have_widths_of_their_own_and_the_ends_too(spec, name, kernel, activation, io):
+    network = spec.fold()
+    config = resolve_config(name, spec, network)
+    first, *inner, last = (placed.slot.name for placed in network.slots)
+    assert network.io_slots == {first, last}
+    assert [config.activation_bits(slot) for slot in (first, last)] == [io, io]
+    assert {config.activation_bits(slot) for slot in inner} == {activation}
+    assert {config.kernel_bits(layer) for layer in network.graph.weighted} == {kernel}
+    assert {config.bias_bits(layer) for layer in network.graph.weighted} == {31}
+    assert config.name == name
+
+
+def test_masks_depend_on_the_seed_and_the_place_of_a_layer_alone():
+    def masks(seed, layers_before):
+        for _ in range(layers_before):
+            keras.layers.Dropout(0.5)
+        drop = keras.layers.Dropout
+        model = keras.Sequential([keras.Input((64,)), drop(0.5), keras.layers.ReLU(), drop(0.5)])
+        seed_masks(model, seed)
+        return np.asarray(model(np.ones((2, 64), np.float32), training=True))
+
+    np.testing.assert_array_equal(masks(1, 0), masks(1, 5))
+    assert np.any(masks(1, 0) != masks(2, 0))
+    first, second = masks(1, 0) > 0
+    assert np.any(first != second)
+
+
 def test_float_has_no_configuration(spec):
     assert resolve_config("float", spec) is None
 
@@ -48,15 +81,19 @@ def test_float_has_no_configuration(spec):
         "flat08",
         "flat\uff18",
         "flat8\n",
+        "w1a8",
+        "w4a17",
+        "w4a4-io1",
+        "w04a4",
+        "w4a4-io",
+        "W4A4",
         "int8",
         "nowhere.json",
         "",
     ],
 )
 def test_unknown_configurations_are_named_with_the_valid_ones(spec, name):
-    with pytest.raises(
-        ValueError, match="--config must be float, mpq, flat4 to flat16, or a configuration file"
-    ) as error:
+    with pytest.raises(ValueError, match=f"--config must be {CONFIG_HELP}") as error:
         resolve_config(name, spec)
     assert repr(name) in str(error.value)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.shared.arrays import Expected
-from benchmarks.shared.budgets import MEMBER_BYTES
 from benchmarks.shared.cache import CACHE_FOLDER, cached
+from po2quant.data.arrays import Expected
+from po2quant.data.budgets import MEMBER_BYTES
 
 
 class Maker:

@@ -17,8 +17,8 @@ import pytest
 from refusals import complaint
 from sample_files import write_tar, write_zip
 
-from benchmarks.shared.archives import extract, members
 from benchmarks.shared.download import Source, _SafeRedirects, fetch
+from po2quant.data.archives import extract, members
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_001, dtype=np.uint8).tobytes()
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.shared.budgets import FEATURE_BYTES
 from po2quant import archives
+from po2quant.data.budgets import FEATURE_BYTES
 
 HEADER_BYTES = 2**14
 """Most that stands before the numbers of an array: numpy reads no header of more than 10000 characters."""

@@ -21,12 +21,12 @@ from benchmarks.image_classification.data import load as load_images
 from benchmarks.image_classification.pickled_batch import read_pickle
 from benchmarks.keyword_spotting.data import load as load_keywords
 from benchmarks.keyword_spotting.official import CLASS_FOLDERS
-from benchmarks.shared.archives import Archive, members
-from benchmarks.shared.audio import read_sound
-from benchmarks.shared.pictures import decode_images
 from benchmarks.visual_wake_words import coco
 from benchmarks.visual_wake_words.data import load as load_persons
 from po2quant.benchmark import Dataset
+from po2quant.data.archives import Archive, members
+from po2quant.data.audio import read_sound
+from po2quant.data.pictures import decode_images
 
 DAMAGES = 120
 """Of each kind of file; a longer run has another seed and more of them."""

@@ -25,13 +25,13 @@ from benchmarks.image_classification import data as images
 from benchmarks.image_classification.pickled_batch import MEMO_NUMBERS, read_pickle
 from benchmarks.keyword_spotting import data as keywords
 from benchmarks.keyword_spotting.clips import read_noise
-from benchmarks.shared import archives, budgets
-from benchmarks.shared.archives import Archive, extract, members
-from benchmarks.shared.arrays import Expected, read_npz
-from benchmarks.shared.audio import read_sound
-from benchmarks.shared.pictures import decode_images
 from benchmarks.visual_wake_words import build, coco
 from benchmarks.visual_wake_words import data as persons
+from po2quant.data import archives, budgets
+from po2quant.data.archives import Archive, extract, members
+from po2quant.data.arrays import Expected, read_npz
+from po2quant.data.audio import read_sound
+from po2quant.data.pictures import decode_images
 
 GIB = 2**30
 PEAK_BYTES = 2**27

@@ -14,12 +14,12 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import IO, Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
-from benchmarks.shared.budgets import ARCHIVE_BYTES, MEMBER_BYTES, MEMBERS, NAME_CHARACTERS, TEXT_BYTES, check_at_most
 from po2quant.archives import check_member_count
+from po2quant.data.budgets import ARCHIVE_BYTES, MEMBER_BYTES, MEMBERS, NAME_CHARACTERS, TEXT_BYTES, check_at_most
 from po2quant.files import one_line
 from po2quant.progress import progress_line
 
@@ -27,7 +27,7 @@ CHUNK_BYTES = 1 << 20
 LARGEST_READ_BYTES = 2 * CHUNK_BYTES
 """At once, from a tar file: more than a chunk can only be a header that pretends to be long."""
 _ZIP_STARTS = (b"PK\3\4", b"PK\5\6")  # of a zip file and of an empty one
-_TAR_COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}
+_TAR_COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may take any memory for a few bytes
 _ENCRYPTED = 0x1
 _HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")
@@ -40,7 +40,7 @@ class _Member(NamedTuple):
     name: str
     size_bytes: int
     fault: str | None
-    open: Callable[[], BinaryIO]
+    open: Callable[[], IO[bytes]]
 
 
 class Archive:
@@ -272,7 +272,7 @@ def members(archive: Path, limit_bytes: int = ARCHIVE_BYTES) -> Iterator[tuple[s
 
     Raises:
         ValueError: where the archive is damaged, truncated or empty, holds anything but inner plain files, holds one
-            twice, or declares more than the limits of :mod:`benchmarks.shared.budgets`.
+            twice, or declares more than the limits of :mod:`po2quant.data.budgets`.
     """
     inventory = _Inventory(archive, limit_bytes)
     try:
@@ -339,12 +339,11 @@ class _BoundedReads:
         return self._file.read(size)
 
 
-def _tar_members(
-    raw: BinaryIO, compression: Callable[[BinaryIO], BinaryIO] | None, limit_bytes: int
-) -> Iterator[_Member]:
-    source = _BoundedReads(compression(raw) if compression else raw, limit_bytes)
-    with tarfile.open(fileobj=source, mode="r:") as file:
-        for info in file:
+def _tar_members(raw: BinaryIO, compression: Callable[[BinaryIO], Any] | None, limit_bytes: int) -> Iterator[_Member]:
+    source: Any = _BoundedReads(compression(raw) if compression else raw, limit_bytes)
+    with tarfile.open(fileobj=source, mode="r:") as opened:
+        file: Any = opened
+        for info in opened:
             if not info.isdir():
                 yield _Member(info.name, info.size, _tar_fault(info), functools.partial(file.extractfile, info))
             file.members = []  # the list would grow by every file

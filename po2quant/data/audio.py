@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import soundfile
 
-from benchmarks.shared.budgets import (
+from po2quant.data.budgets import (
     CHANNELS,
     CLIP_SECONDS,
     HIGHEST_RATE_HZ,
@@ -39,7 +39,7 @@ def read_sound(data: bytes, name: str, limit_seconds: float = CLIP_SECONDS) -> t
 
     Raises:
         ValueError: where the file is damaged, is no sound, declares more than the limits of
-            :mod:`benchmarks.shared.budgets`, or holds no samples or samples that are not finite.
+            :mod:`po2quant.data.budgets`, or holds no samples or samples that are not finite.
     """
     name = one_line(name)
     try:
@@ -82,7 +82,7 @@ def _no_sound(name: str, error: Exception) -> ValueError:
 
 def resampled_mono(samples: np.ndarray, sample_rate_hz: int, target_hz: int) -> np.ndarray:
     """Return sound ``(samples, channels)`` as the mean of its channels at another rate, float32 ``(samples,)``."""
-    mono = np.mean(samples, axis=1, dtype=np.float32)
+    mono = np.asarray(np.mean(samples, axis=1, dtype=np.float32))
     if sample_rate_hz == target_hz:
         return mono
     import librosa  # slow to import, and needed only here

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.shared.archives import Archive
+from po2quant.data.archives import Archive
+from po2quant.data.budgets import PHOTO_PIXELS, check_at_most
 from po2quant.progress import progress_line
 
 COLOURS = 3
@@ -38,6 +39,26 @@ def _decode_image(data: bytes, name: str, shape: tuple[int, int]) -> np.ndarray:
     if declared != shape:
         raise ValueError(f"{name} must have the shape {(*shape, COLOURS)}. Received: {(*declared, COLOURS)}")
     return decode_picture(data, name).numpy()
+
+
+def resized_picture(data: bytes, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return a picture as uint8 of a shape ``(height, width, 1 or 3)``, in grey or in colours.
+
+    Resizing is bilinear with antialiasing, whatever it does to the proportions.
+
+    Raises:
+        ValueError: where it is damaged or declares more than ``PHOTO_PIXELS``.
+    """
+    height, width = declared_size(data, name)
+    check_at_most(name, "pixels", height * width, PHOTO_PIXELS)
+    with tf.device("CPU"):
+        picture = decode_picture(data, name)
+        if shape[2] == 1:
+            picture = tf.image.rgb_to_grayscale(picture)
+        if (height, width) != shape[:2]:
+            small = tf.image.resize(picture, shape[:2], antialias=True)
+            picture = tf.cast(tf.clip_by_value(tf.round(small), 0.0, 255.0), tf.uint8)
+    return picture.numpy()
 
 
 def declared_size(data: bytes, name: str) -> tuple[int, int]:
