@@ -37,9 +37,9 @@ from po2quant.bit_config import POWERS_OF_TWO
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.network import frozen_network, spread_inputs
 from po2quant.deploy.verify import score, verify
-from po2quant.export.c.operations import tensor_dtype
 from po2quant.export.c.run import COMPILER, FLAGS, compile_c
 from po2quant.export.c.source import CSource, memory_bytes, write_c
+from po2quant.export.c.types import tensor_dtype
 from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.integer.interpreter import quantize_inputs

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from po2quant.bit_config import FLOAT, MPQ
+from po2quant.bit_config import FLOAT, MPQ, MSE
 from po2quant.cli.options import (
     DATA,
     TRAINING,
     WHICH,
     AlphaOption,
+    CalibrationOption,
     OutputOption,
     PresetOption,
     ResumeOption,
@@ -56,6 +57,7 @@ def search(
     weights: WeightsOption = None,
     alpha: AlphaOption = "auto_po2",
     preset: PresetOption = "published",
+    calibration: CalibrationOption = MSE,
     output_dir: OutputOption = None,
     retrain_epochs: Annotated[
         int,
@@ -100,6 +102,7 @@ def search(
         alpha=alpha,
         seed=seed,
         preset=preset,
+        calibration=calibration,
         max_trials=max_trials,
         epochs=epochs,
         retrain_epochs=retrain_epochs,

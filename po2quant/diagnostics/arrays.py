@@ -123,6 +123,10 @@ def _keras3_layers(file: WeightFile) -> list[_Layer]:
         owner, _, role = place.rpartition("/")
         part = QUANTIZER_GROUPS.get(role)
         if owner in layers and part in layers[owner].arrays and FROZEN_SCALE in group and group.get(FROZEN):
+            if BIT_WIDTH not in group:
+                raise ValueError(
+                    f"frozen scales must have their {BIT_WIDTH} beside them. Received: {place} in {file.path}"
+                )
             _check_fits(file.path, layers[owner], part, group[FROZEN_SCALE])
             layers[owner].quantizers[part] = int(group[BIT_WIDTH]), group[FROZEN_SCALE]
     return list(layers.values())

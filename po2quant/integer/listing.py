@@ -18,6 +18,8 @@ a: the smallest and the largest accumulator that any input can make, partial sum
 convolution and a channel with kernel w: sum(w > 0) * min x + sum(w < 0) * max x, and the other way round.
 align, shift: places to the right (negative: to the left), the least and the most of the channels; + count: and divided
 by the number of pixels. sum: bits of a once it is aligned, with the bias.
+ties: output channels, of all, where a sum can lie half way between two outputs; of the others y = (a + c) >> n, with a
+constant c and no rule for ties. all: of an operation that is not of this form.
 register: bits of the integer type that holds a / the sum.
 dead: output channels whose kernel is all zeros, of all: constants that their bias makes."""
 
@@ -42,6 +44,7 @@ def listing(program: Program) -> str:
                     "align",
                     "shift",
                     "sum",
+                    "ties",
                     "register",
                     "dead",
                 ),
@@ -85,7 +88,7 @@ def _operation_row(program: Program, operation: Operation) -> tuple[str, ...]:
         operation.output,
         str(counts.macs),
         str(counts.other_operations),
-        *(("-",) * 5 if plan is None else _plan_cells(plan)),
+        *(("-",) * 6 if plan is None else _plan_cells(plan)),
         _dead_channels(operation),
     )
 
@@ -98,6 +101,7 @@ def _plan_cells(plan: Plan) -> tuple[str, ...]:
         align,
         _span(plan.output_shifts) + " + count" * plan.is_mean,
         f"{plan.sum_bits} bits",
+        "all" if plan.folded is None else f"{np.sum(plan.folded.has_ties)}/{plan.folded.has_ties.size}",
         f"{plan.accumulator_register}/{plan.sum_register}",
     )
 

@@ -13,8 +13,9 @@ its own: rounding is monotone, so that its limits are limits of ``y``.
 A bias of 31 bits is far finer than the products. The bits that cannot change ``y`` would only make the sum wide, so
 they are jammed: ``jam(b, n)`` is ``b >> n`` with its last bit set where a 1 was lost. An odd result then stands for
 "between two even numbers", and ``y`` comes out the same, bit for bit, where the other summand is even and
-``output_shift`` is 2 or more. The bias is jammed once, here. Products are jammed only in a channel whose sum would not
-fit 64 bits otherwise: one of tiny weights beside a bias that is not.
+``output_shift`` is 2 or more. The bias is jammed once, here. Products are jammed only in a channel whose sum
+would not fit 64 bits otherwise: one of tiny weights beside a bias that is not. An odd sum is never half way between two
+outputs: :mod:`po2quant.integer.requantization` makes one addition and one shift of it.
 
 Reference:
     J. Hauser, Berkeley SoftFloat, ``shiftRightJam``.
@@ -30,14 +31,13 @@ import numpy as np
 
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer.checks import shown
+from po2quant.integer.requantization import Folded, Limits, fold_channels
 
 MAX_SUM_BITS = {32: 31, 64: 62}
 """Widest sum by register: rounding adds half a step to it, or doubles a remainder."""
 
 EXACT_FLOAT64_BITS = 54
 """Width, sign included, up to which float64 adds integers without rounding."""
-
-Limits = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,6 +55,7 @@ class Plan:
         sum_bits: width of s, before and after a shift to the left, sign included, at worst.
         exact_bits: width of s if nothing were jammed. Up to 54 bits, float64 computes it without rounding.
         is_mean: whether s is divided by a count.
+        folded: the same in one addition and one shift, where that is exact; None where it is not.
     """
 
     input_shifts: tuple[int, ...]
@@ -67,6 +68,7 @@ class Plan:
     sum_bits: int
     exact_bits: int
     is_mean: bool = False
+    folded: Folded | None = None
 
     def clip(self, integers: np.ndarray) -> np.ndarray:
         """Return integers within the limits of the output."""
@@ -168,16 +170,21 @@ def plan_of_channels(
             f"sums of operation {shown(name)} must fit {MAX_SUM_BITS[64]} bits: use narrower weights, bias or "
             f"activations. Received: {widest} bits"
         )
+    align_shifts, biases = zip(*((channel.align_shift, channel.bias) for channel in channels), strict=True)
+    folds = count is None and not input_shifts
+    accumulators = [channel.limits for channel in channels]
+    folded = fold_channels(accumulators, align_shifts, biases, output_shifts, limits) if folds else None
     return Plan(
         input_shifts,
-        np.array([channel.align_shift for channel in channels]),
-        np.array([channel.bias for channel in channels]),
+        np.array(align_shifts),
+        np.array(biases),
         np.array(output_shifts),
         *limits,
         accumulator_limits,
         max(sum_bits),
         max(accumulator_bits, *(channel.exact_bits for channel in channels)),
         count is not None,
+        folded,
     )
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import keras
-import numpy as np
 import qkeras
 import tensorflow as tf
 
 from po2quant.bit_config import BitConfig
 from po2quant.network.graph import read_graph
 from po2quant.network.kinds import kernel_of
-from po2quant.network.walk import walk
-from po2quant.quantizers import Quantizer, quantized_bits_featuremap
+from po2quant.quantizers import Quantizer
 
 WEIGHT_QUANTIZERS = {
     "kernel_quantizer_internal": "kernel",
@@ -87,26 +85,7 @@ def set_bits(model: keras.Model, config: BitConfig) -> None:
         weight.quantizer.unfreeze()
     for name, quantizer in activations.items():
         quantizer.bits = config.activation_bits(name)
-
-
-def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
-    """Set the range of every static activation quantizer, in one pass over ``x``.
-
-    Each quantizer gets the range of least squared error on what reaches it through the quantizers
-    before it, and keeps it (it is frozen), unless its scale is learned, which starts from there.
-
-    Args:
-        model: quantized model.
-        x: inputs, ``(samples, ...)``, one array for each model input; a few hundred samples do. Labels are not used.
-
-    Raises:
-        ValueError: for another number of arrays than the model has inputs.
-    """
-    for node, inputs in walk(model, x):
-        quantizer = getattr(node.layer, "activation", None)
-        if isinstance(quantizer, quantized_bits_featuremap):
-            quantizer.calibrate(inputs[0])
-            quantizer.frozen = not quantizer.is_learned
+        quantizer.calibration = config.layers[name].calibration or quantizer.calibration
 
 
 def freeze_scales(model: keras.Model) -> None:

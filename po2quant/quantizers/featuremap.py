@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO_PO2, POWERS_OF_TWO
+from po2quant.bit_config import AUTO_PO2, MSE, POWERS_OF_TWO, check_calibration
 from po2quant.quantizers.base import Quantizer, shown
 from po2quant.quantizers.computations import (
     largest_value,
@@ -20,6 +20,7 @@ from po2quant.quantizers.computations import (
 )
 from po2quant.quantizers.formats import Format
 from po2quant.quantizers.functional import before_relu
+from po2quant.ranges import range_by
 
 SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
 """Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
@@ -65,9 +66,10 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         scale_axis: None or 0; learned scales are static.
         momentum: weight of the past in the moving average, in [0, 1).
         clipped_gradient: whether clipped values get no gradient.
+        calibration: how :meth:`calibrate` chooses the range, one of :data:`~po2quant.bit_config.CALIBRATIONS`.
 
     Raises:
-        ValueError: for a width, alpha, scale_axis or momentum outside the valid ones.
+        ValueError: for a width, alpha, scale_axis, momentum or calibration outside the valid ones.
 
     Example:
         >>> q = quantized_bits_featuremap(8, 8, 1, 0, alpha="auto_po2")
@@ -89,8 +91,10 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         scale_axis: int | None = None,
         momentum: float = 0.99,
         clipped_gradient: bool = True,
+        calibration: str = MSE,
         **kwargs: Any,
     ) -> None:
+        check_calibration(calibration)
         if scale_axis is not None and (not isinstance(scale_axis, (int, np.integer)) or scale_axis != 0):
             raise ValueError(
                 "scale_axis must be None (one static scale) or 0 (one per sample). "
@@ -103,6 +107,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             raise ValueError(f"scale_axis must be None with alpha='learned_po2'. Received: scale_axis={scale_axis}")
         self.scale_axis = scale_axis
         self.momentum = float(momentum)
+        self.calibration = calibration
         if self.is_static:
             self._minimum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="minimum")
             self._maximum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="maximum")
@@ -155,16 +160,28 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
     def _forget_scale(self) -> None:
         self._forget_threshold()
 
-    def calibrate(self, x: tf.Tensor) -> None:
-        """Set the static range to the one of least squared error on ``x``.
+    def calibrate(self, x: tf.Tensor, rule: str | None = None) -> None:
+        """Set the static range to the one that a rule chooses for ``x``: by default that of least squared error.
 
-        Power-of-two scales try the exponents of the ``mse`` rule, others the
+        For least squared error, power-of-two scales try the exponents of the ``mse`` rule, others the
         :data:`SEARCHED_FRACTIONS` of the observed range.
+
+        Args:
+            x: values.
+            rule: as the argument ``calibration``, and by default that.
+
+        Raises:
+            ValueError: for an unknown rule.
         """
+        rule = rule or self.calibration
+        check_calibration(rule)
         if not self.is_static:
             return
         x = tf.cast(x, self.compute_dtype)
-        if self.alpha in POWERS_OF_TWO:
+        if rule != MSE:
+            levels = int(self.format.limits(tf.convert_to_tensor(self._bit_width), tf.float64)[1])
+            self.set_range(*self._representable(*range_by(rule, x.numpy(), self._candidate_ranges(x), levels)))
+        elif self.alpha in POWERS_OF_TWO:
             values = dataclasses.replace(
                 self.format,
                 axes=tuple(range(len(x.shape))),
@@ -178,6 +195,24 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             minimum, maximum = tf.reduce_min(x), tf.reduce_max(x)
             best = self._best_fraction(x, minimum, maximum)
             self.set_range(float(best * minimum), float(best * maximum))
+
+    def _representable(self, minimum: float, maximum: float) -> tuple[float, float]:
+        """Return a range, or the one of the smallest power of two that holds it."""
+        if self.alpha not in POWERS_OF_TWO or minimum == maximum == 0.0:
+            return minimum, maximum
+        bit_width = tf.convert_to_tensor(self._bit_width)
+        scale, _ = self.scale_and_zero_point(*(tf.constant(end, self.compute_dtype) for end in (minimum, maximum)))
+        limit = float(self.format.limits(bit_width, scale.dtype)[1] * scale)
+        return -limit if self.signed else 0.0, limit
+
+    def _candidate_ranges(self, x: tf.Tensor) -> list[tuple[float, float]]:
+        """Return the ranges that the rule of least divergence tries, the widest first."""
+        minimum, maximum = float(tf.reduce_min(x)), float(tf.reduce_max(x))
+        if self.alpha not in POWERS_OF_TWO:
+            fractions = [2.0 ** (-step / 4) for step in range(4 * CALIBRATION_CANDIDATES)]
+            return [(fraction * minimum, fraction * maximum) for fraction in fractions]
+        widest = self._representable(minimum, maximum)
+        return [(widest[0] * 0.5**step, widest[1] * 0.5**step) for step in range(CALIBRATION_CANDIDATES)]
 
     def _best_fraction(self, x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> float:
         """Return the share of the range that has the least squared error.
@@ -279,4 +314,5 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         return super().get_config() | {
             "scale_axis": self.scale_axis,
             "momentum": self.momentum,
+            "calibration": self.calibration,
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from po2quant.benchmark import check_benchmark_name
-from po2quant.bit_config import check_alpha, check_widths, uniform_widths
+from po2quant.bit_config import calibration_rules, check_alpha, check_widths, uniform_widths
 from po2quant.files import one_line
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
@@ -97,6 +97,12 @@ def benchmark(name: str, value: Any) -> str:
 def alpha(name: str, value: Any) -> str:
     """Return a kind of scales."""
     check_alpha(value)
+    return value
+
+
+def calibration(name: str, value: Any) -> str:
+    """Return how activation ranges follow from data."""
+    calibration_rules(text(name, value))
     return value
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from po2quant.benchmark import PUBLISHED, is_module_attribute
-from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, MPQ
+from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, MPQ, MSE
 from po2quant.cost import BITS_PER_KIB
 from po2quant.files import one_line, read_json, write_json
 from po2quant.runs import fields
@@ -34,6 +34,7 @@ class RunRequest(TaskRequest):
         alpha: kind of scales.
         seed: of data splits, calibration, training and search.
         preset: name of the recipe.
+        calibration: how activation ranges follow from data, see :func:`~po2quant.bit_config.calibration_rules`.
 
     Raises:
         ValueError: for a value of another type or out of range.
@@ -46,6 +47,7 @@ class RunRequest(TaskRequest):
     alpha: str = asked(AUTO_PO2, fields.alpha, shown=True)
     seed: int = asked(0, fields.seed, shown=True)
     preset: str = asked(PUBLISHED, fields.text)
+    calibration: str = asked(MSE, fields.calibration)
 
     @classmethod
     def may_change(cls) -> frozenset[str]:

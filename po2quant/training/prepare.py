@@ -73,6 +73,18 @@ def calibration_inputs(
     return inputs[position * inputs_per_sample + chosen % inputs_per_sample], source
 
 
+def seed_masks(model: keras.Model, seed: int) -> None:
+    """Give each layer that draws at random, such as Dropout, a stream of its own.
+
+    Keras seeds a layer by how many were made before it; here the seed and the layer's place in the network decide, so
+    that a network draws the same masks however it was built.
+    """
+    drawing = [layer for layer in model.layers if getattr(layer, "seed_generator", None) is not None]
+    for layer, stream in zip(drawing, np.random.SeedSequence(seed).spawn(len(drawing)), strict=True):
+        state = layer.seed_generator.state
+        state.assign(stream.generate_state(*state.shape))
+
+
 def network_inputs(x: np.ndarray, model: keras.Model) -> np.ndarray:
     """Return ``x`` with one network input per row, e.g. a clip of windows as its windows."""
     return x.reshape(-1, *model.input_shape[1:])

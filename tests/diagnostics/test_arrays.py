@@ -82,6 +82,20 @@ def test_frozen_weights_are_those_that_the_network_computes(quantized, tmp_path)
         assert measure(0, tensor) == measure(0, expected[tensor.layer, tensor.part])
 
 
+def test_frozen_scales_without_their_width_are_refused_by_place(quantized, tmp_path):
+    model, path = quantized(), tmp_path / "net.weights.h5"
+    freeze_scales(model)
+    model.save_weights(path)
+    with h5py.File(path, "a") as file:
+        widths = []
+        file.visit(
+            lambda name: widths.append(name) if name.endswith("kernel_quantizer_internal/vars/bit_width") else None
+        )
+        del file[widths[0]]
+    message = refusal(summarize, read_weight_file(path))
+    assert "bit_width" in message and widths[0].removesuffix("/vars/bit_width") in message and str(path) in message
+
+
 def test_scales_that_are_not_frozen_are_not_taken_for_real(quantized, tmp_path):
     quantized().save_weights(tmp_path / "net.weights.h5")
     content = summarize(read_weight_file(tmp_path / "net.weights.h5"))

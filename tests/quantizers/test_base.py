@@ -165,9 +165,11 @@ ARGUMENTS = {
         "scale_axis": (0, {}),
         "momentum": (0.5, {"alpha": "auto"}),
         "clipped_gradient": (False, {"alpha": None}),
+        "calibration": ("entropy", {}),
     },
 }
-WITHOUT_EFFECT = ("var_name", "use_variables", "elements_per_scale")
+WITHOUT_EFFECT = ("var_name", "use_variables", "elements_per_scale", "calibration")
+"""Calls do not show them: how a range is calibrated has tests of its own."""
 CASES = [(quantizer_class, name) for quantizer_class, cases in ARGUMENTS.items() for name in cases]
 
 

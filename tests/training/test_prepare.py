@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 from refusals import refusal
@@ -15,6 +16,7 @@ from po2quant.training.prepare import (
     load_float_network,
     prepare_network,
     resolve_config,
+    seed_masks,
 )
 
 
@@ -48,6 +50,21 @@ def test_weights_and_activations_have_widths_of_their_own_and_the_ends_too(spec,
     assert {config.kernel_bits(layer) for layer in network.graph.weighted} == {kernel}
     assert {config.bias_bits(layer) for layer in network.graph.weighted} == {31}
     assert config.name == name
+
+
+def test_masks_depend_on_the_seed_and_the_place_of_a_layer_alone():
+    def masks(seed, layers_before):
+        for _ in range(layers_before):
+            keras.layers.Dropout(0.5)
+        drop = keras.layers.Dropout
+        model = keras.Sequential([keras.Input((64,)), drop(0.5), keras.layers.ReLU(), drop(0.5)])
+        seed_masks(model, seed)
+        return np.asarray(model(np.ones((2, 64), np.float32), training=True))
+
+    np.testing.assert_array_equal(masks(1, 0), masks(1, 5))
+    assert np.any(masks(1, 0) != masks(2, 0))
+    first, second = masks(1, 0) > 0
+    assert np.any(first != second)
 
 
 def test_float_has_no_configuration(spec):

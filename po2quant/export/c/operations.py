@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from po2quant.export.c.kernels import Functions, packed_reach_bytes
+from po2quant.export.c.functions import Functions, packed_reach_bytes
+from po2quant.export.c.types import c_integer, short_name, tensor_dtype
+from po2quant.export.c.weighted import Layer, layer_of
 from po2quant.integer.operations import (
     NO_PADDING,
     Add,
@@ -28,53 +30,19 @@ from po2quant.integer.operations import (
     Rearrange,
     Requantize,
     Reshape,
-    Tensor,
     Weighted,
     ZeroPadding,
 )
 from po2quant.integer.plan import Plan
 from po2quant.integer.program import Program
 
-DTYPES = tuple(map(np.dtype, ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")))
 LINE_LENGTH = 120
 
 
-def smallest_dtype(low: int, high: int) -> np.dtype:
-    """Return the smallest C integer that holds a range; of one size, the signed one if it does."""
-    return next(dtype for dtype in DTYPES if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max)
-
-
-def tensor_dtype(tensor: Tensor) -> np.dtype:
-    """Return the C integer that holds a tensor."""
-    return smallest_dtype(tensor.format.min_int, tensor.format.max_int)
-
-
-def short_name(dtype: np.dtype) -> str:
-    """Return the name of a type in the kernels, e.g. ``'u8'``."""
-    return f"{dtype.kind}{8 * dtype.itemsize}"
-
-
-def patch_dtype(x: Tensor) -> np.dtype:
-    """Return the C integer of a patch, at its widest: 16 bits for inputs of 8, else that of the inputs."""
-    dtype = tensor_dtype(x)
-    return np.dtype("int16") if dtype.itemsize == 1 else dtype
-
-
-def patch_bytes(program: Program, operation: Operation) -> int:
-    """Return the size of what an operation gathers for one output pixel; 0 where it reads its input directly."""
-    if not isinstance(operation, Weighted) or operation.is_depthwise:
-        return 0
-    (x,) = program.inputs_of(operation)
-    if _is_matrix_product(operation) and patch_dtype(x) == tensor_dtype(x):
-        return 0
-    return math.prod(operation.kernel.integers.shape[:-1]) * patch_dtype(x).itemsize
-
-
-def _is_matrix_product(operation: Weighted) -> bool:
-    if not isinstance(operation, Conv2D):
-        return True
-    geometry = (*operation.kernel.integers.shape[:2], *operation.strides, operation.groups)
-    return set(geometry) == {1} and operation.padding == NO_PADDING
+def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape as rows, columns and channels; all axes but the last two count as rows."""
+    *outer, columns, channels = (1, 1, *shape)
+    return math.prod(outer), columns, channels
 
 
 class Calls:
@@ -92,29 +60,36 @@ class Calls:
         self.constants: list[str] = []
         self.loops: list[str] = []
         self.constant_bytes = 0
+        self._layers: dict[str, Layer] = {}
 
     def type_of(self, tensor: str) -> str:
         """Return the C type of a tensor's integers."""
         return short_name(tensor_dtype(self.program.tensor[tensor]))
 
-    def patch_type(self, operation: Operation) -> str:
-        """Return the C type of the integers that an operation gathers."""
-        (x,) = self.program.inputs_of(operation)
-        return "patch_u8" if tensor_dtype(x) == np.uint8 else short_name(patch_dtype(x))
-
-    def call(self, operation: Operation, patch: str) -> str:
+    def call(self, operation: Operation, scratch: str) -> str:
         """Return the statement that computes an operation; none for one that moves nothing.
 
         Args:
             operation: of the program.
-            patch: where it gathers the inputs of an output pixel; empty where it does not.
+            scratch: memory that it needs beside its tensors; empty where it needs none.
         """
-        return CALLS.of(operation)(self, operation, self.program.plan(operation), patch)
+        return CALLS.of(operation)(self, operation, self.program.plan(operation), scratch)
 
-    def padding(self, operation: ZeroPadding, plan: None, patch: str) -> str:
+    def scratch_bytes(self, operation: Operation) -> int:
+        """Return the memory that an operation needs beside its tensors."""
+        plan = self.program.plan(operation)
+        return 0 if plan is None or not isinstance(operation, Weighted) else self._layer(operation, plan).scratch_bytes
+
+    def _layer(self, operation: Weighted, plan: Plan) -> Layer:
+        if operation.output not in self._layers:
+            (x,) = self.program.inputs_of(operation)
+            self._layers[operation.output] = layer_of(x, operation, plan, self.pack)
+        return self._layers[operation.output]
+
+    def padding(self, operation: ZeroPadding, plan: None, scratch: str) -> str:
         """Return the gathering of a window as large as the output."""
         kind, ((top, _), (left, _)) = self.type_of(operation.output), operation.padding
-        function = self.functions.name("gather", x=kind, patch=kind)
+        function = self.functions.name("gather", {"x": kind, "patch": kind, "offset": "0"})
         rows, columns, depth = self.program.shape_of(operation)
         return self._invoke(function, operation, self._window(operation, (rows, columns)), -top, -left, depth)
 
@@ -131,41 +106,26 @@ class Calls:
         accumulator = 64 if is_wide else plan.accumulator_register
         return {"acc": f"i{accumulator}", "wide": f"i{max(accumulator, plan.sum_register)}"}
 
-    def weighted(self, operation: Weighted, plan: Plan, patch: str) -> str:
-        """Return the products of a kernel with patches of the input."""
-        name, kernel = self.identifiers[operation.output], operation.kernel.integers
-        channels = kernel.shape[-1]
-        rows = kernel if operation.is_depthwise else kernel.reshape(-1, channels).T
-        types = {
-            "x": self.type_of(operation.inputs[0]),
-            "patch": self.patch_type(operation),
-            "w": self._weights(f"{name}_weights", rows.ravel(), operation.kernel.bit_width),
-            "bias": self._array(f"{name}_bias", plan.bias, smallest_dtype(-(2**31), int(np.abs(plan.bias).max()))),
-            "y": self.type_of(operation.output),
-            **self._registers(operation, plan),
-        }
-        constants = [f"{name}_weights", f"{name}_bias", self._rescale(name, plan, types["wide"])]
-        if patch:
-            constants.insert(0, patch)
-        types |= _shift_types("align", plan.align_shifts) | _shift_types("shift", plan.output_shifts)
-        if _is_matrix_product(operation):
-            inputs = self._input_shapes(operation)[0]
-            function = self.functions.name("widened_dense" if patch else "dense", **types)
-            return self._invoke(function, operation, *constants, math.prod(inputs[:-1]), inputs[-1], channels)
-        window = self._window(operation, kernel.shape[:2])
-        function = self.functions.name("depthwise" if operation.is_depthwise else "convolution", **types)
-        return self._invoke(function, operation, *constants, window)
+    def weighted(self, operation: Weighted, plan: Plan, scratch: str) -> str:
+        """Return the products of a kernel with windows of the input."""
+        layer = self._layer(operation, plan)
+        name, (x,) = self.identifiers[operation.output], self.program.inputs_of(operation)
+        types = layer.types | {"x": self.type_of(x.name), "y": self.type_of(operation.output)}
+        types |= {"low": c_integer(layer.low), "high": c_integer(layer.high)}
+        weights = self._weights(f"{name}_weights", layer)
+        function = self.functions.name(layer.kernel, types)
+        channels = self._channels(name, layer, self.functions.name("channels", types))
+        window = self._window(operation, layer.window, layer.row_width)
+        return self._invoke(function, operation, *[scratch] * bool(scratch), weights, channels, window)
 
-    def pooling(self, operation: Pooling, plan: Plan, patch: str) -> str:
+    def pooling(self, operation: Pooling, plan: Plan, scratch: str) -> str:
         """Return the mean or the largest integer of windows."""
         types = {"x": self.type_of(operation.inputs[0]), "y": self.type_of(operation.output)}
         types |= self._registers(operation, plan)
-        limits = (int(plan.output_shifts[0]), *_limits(plan, types["wide"]))
-        window = self._window(operation, operation.window)
-        if plan.is_mean:
-            return self._invoke(self.functions.name("average", **types), operation, *limits, window)
-        lowest = self.program.inputs_of(operation)[0].format.min_int
-        return self._invoke(self.functions.name("maximum", **types), operation, lowest, *limits, window)
+        low, high = _limits(plan, types["wide"])
+        types |= {"low": c_integer(low), "high": c_integer(high), "unsigned": f"u{types['wide'][1:]}"}
+        function = self.functions.name("average" if plan.is_mean else "maximum", types)
+        return self._invoke(function, operation, int(plan.output_shifts[0]), self._window(operation, operation.window))
 
     def _loop(self, operation: Operation, body: str) -> str:
         """Write a function of loops that see one integer of each input at a time, and return its call."""
@@ -174,14 +134,14 @@ class Calls:
         self.loops.append(f"static void {name}({', '.join(inputs)}, {output} *restrict y)\n{{\n{body}}}\n")
         return self._invoke(name, operation)
 
-    def look_up(self, operation: LookUpTable, plan: None, patch: str) -> str:
+    def look_up(self, operation: LookUpTable, plan: None, scratch: str) -> str:
         """Return the loop over a table."""
         x, table = self.program.inputs_of(operation)[0], f"{self.identifiers[operation.output]}_table"
         self._array(table, operation.table, tensor_dtype(self.program.output_of(operation)))
         place = f"(int32_t)x0[i0] - {_parenthesized(x.format.min_int)}"
         return self._loop(operation, _loops([x.size], f"y[i0] = {table}[{place}];"))
 
-    def elementwise(self, operation: Operation, plan: Plan, patch: str) -> str:
+    def elementwise(self, operation: Operation, plan: Plan, scratch: str) -> str:
         """Return the loops over a sum, a product, an extreme or one input."""
         sizes, strides = merged_axes(self._input_shapes(operation))
         wide = self._registers(operation, plan)["wide"]
@@ -193,7 +153,7 @@ class Calls:
         rounded = self._rounded(operation, plan, value, int(plan.output_shifts[0]))
         return self._loop(operation, _loops(sizes, f"y[{_index(_contiguous(sizes))}] = {rounded};"))
 
-    def rearranging(self, operation: Rearrange, plan: None, patch: str) -> str:
+    def rearranging(self, operation: Rearrange, plan: None, scratch: str) -> str:
         """Return the loops of a walk over the input."""
         axes = [axis for axis in zip(operation.sizes, operation.strides, strict=True) if axis[0] > 1]
         sizes, strides = [size for size, _ in axes], [stride for _, stride in axes]
@@ -201,7 +161,7 @@ class Calls:
         place = " + ".join([str(operation.offset), *steps])
         return self._loop(operation, _loops(sizes, f"y[{_index(_contiguous(sizes))}] = x0[{place}];"))
 
-    def concatenation(self, operation: Concatenate, plan: Plan, patch: str) -> str:
+    def concatenation(self, operation: Concatenate, plan: Plan, scratch: str) -> str:
         """Return the loops that lay inputs side by side."""
         shapes = self._input_shapes(operation)
         outer = math.prod(shapes[0][: operation.axis])
@@ -215,50 +175,50 @@ class Calls:
 
     def _rounded(self, operation: Operation, plan: Plan, value: str, shift: int) -> str:
         wide, output = self._registers(operation, plan)["wide"], self.type_of(operation.output)
-        low, high = _limits(plan, wide)
+        low, high = map(c_integer, _limits(plan, wide))
+        self.functions.arithmetic(wide)
         return f"({output})clamp_{wide}(round_shift_{wide}({value}, {shift}), {low}, {high})"
 
-    def _window(self, operation: Any, window: Sequence[int]) -> str:
+    def _window(self, operation: Any, window: Sequence[int], row_width: int = 0) -> str:
         """Write the sizes of an operation on images, and return their address."""
         name = f"{self.identifiers[operation.output]}_window"
-        (top, _), (left, _) = operation.padding
+        (top, _), (left, _) = getattr(operation, "padding", NO_PADDING)
         sizes = {
-            ("height", "width", "channels"): self._input_shapes(operation)[0],
-            ("output_height", "output_width", "output_channels"): self.program.shape_of(operation),
+            ("height", "width", "channels"): image_shape(self._input_shapes(operation)[0]),
+            ("output_height", "output_width", "output_channels"): image_shape(self.program.shape_of(operation)),
             ("rows", "columns"): window,
             ("row_stride", "column_stride"): getattr(operation, "strides", (1, 1)),
             ("row_dilation", "column_dilation"): getattr(operation, "dilation", (1, 1)),
-            ("top", "left", "groups"): (top, left, getattr(operation, "groups", 1)),
+            ("top", "left", "groups", "row_width"): (top, left, getattr(operation, "groups", 1), row_width),
         }
         fields = [f".{n} = {v}" for names, values in sizes.items() for n, v in zip(names, values, strict=True)]
         self.constants.append(f"static const window {name} = {{\n{_lines(fields)}}};\n")
         return f"&{name}"
 
-    def _rescale(self, name: str, plan: Plan, wide: str) -> str:
-        """Write the shifts and limits of an operation with channels, and return their address."""
-        low, high = _limits(plan, wide)
+    def _channels(self, name: str, layer: Layer, kind: str) -> str:
+        """Write what becomes of the sums of each output channel, and return its address."""
         fields = []
-        for kind, shifts in (("align", plan.align_shifts), ("shift", plan.output_shifts)):
-            self._array(f"{name}_{kind}", shifts if _differ(shifts) else shifts[:1], np.dtype("int8"))
-            fields.append(f".{kind} = {name}_{kind}")
-        fields += [f".low = {low}", f".high = {high}"]
-        self.constants.append(f"static const rescale {name}_rescale = {{\n{_lines(fields)}}};\n")
-        return f"&{name}_rescale"
+        for field, (values, dtype) in layer.channels.items():
+            self._array(f"{name}_{field}", values, dtype)
+            fields.append(f".{field} = {name}_{field}")
+        self.constants.append(f"static const {kind} {name}_channels = {{\n{_lines(fields)}}};\n")
+        return f"&{name}_channels"
 
-    def _weights(self, name: str, values: np.ndarray, bits: int) -> str:
-        if not self.pack:
-            return self._array(name, values, smallest_dtype(int(values.min()), int(values.max())))
-        kind = self.functions.packed_type(bits)
-        return self._array(name, packed(values, bits), np.dtype("uint8"), kind)
+    def _weights(self, name: str, layer: Layer) -> str:
+        """Write weights, in their own number of bits if they are packed, and return their name."""
+        if layer.packed_bits:
+            self._array(name, packed(layer.weights, layer.packed_bits), np.dtype("uint8"))
+        else:
+            self._array(name, layer.weights, np.dtype(f"int{layer.types['w'][1:]}"))
+        return name
 
-    def _array(self, name: str, values: np.ndarray, dtype: np.dtype, kind: str | None = None) -> str:
-        """Write an array, and return its type."""
-        kind = kind or short_name(dtype)
+    def _array(self, name: str, values: np.ndarray, dtype: np.dtype) -> None:
+        """Write an array, at the boundary of a word, since kernels read words."""
+        kind = short_name(dtype)
         self.constant_bytes += values.size * dtype.itemsize
-        texts = {value: str(value) for value in np.unique(values).tolist()}
+        texts = {value: c_integer(value) for value in np.unique(values).tolist()}
         lines = _lines(list(map(texts.__getitem__, values.tolist())))
-        self.constants.append(f"static const {kind} {name}[{values.size}] = {{\n{lines}}};\n")
-        return kind
+        self.constants.append(f"static const {kind} {name}[{values.size}] CONSTANT = {{\n{lines}}};\n")
 
 
 COMBINED: dict[type[Operation], str] = {
@@ -288,19 +248,6 @@ CALLS: Handlers[Callable[[Calls, Any, Any, str], str]] = Handlers(
         Reshape: lambda calls, operation, plan, patch: "",
     },
 )
-
-
-def _differ(shifts: np.ndarray) -> bool:
-    return bool(np.any(shifts != shifts[0]))
-
-
-def _shift_types(kind: str, shifts: np.ndarray) -> dict[str, str]:
-    """Return the function that shifts every channel, and whether each has a shift of its own."""
-    if kind == "align":
-        function = "left" if shifts.max() <= 0 else "jam"
-    else:
-        function = "round_right" if shifts.min() >= 1 else "round_shift"
-    return {kind: function, f"{kind}_step": str(int(_differ(shifts)))}
 
 
 def packed(values: np.ndarray, bits: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from po2quant.export.c.operations import tensor_dtype
 from po2quant.export.c.source import TRACE_MACRO, CSource
+from po2quant.export.c.types import tensor_dtype
 from po2quant.integer.checks import shown
 from po2quant.integer.interpreter import Arrays
 
@@ -30,11 +30,13 @@ class Executable:
         source: its C files.
         path: the file; those of integers go beside it.
         trace: whether it also writes every tensor.
+        command: what runs it in its folder; empty: the file itself, with the names of the files of integers.
     """
 
     source: CSource
     path: Path
     trace: bool
+    command: tuple[str, ...] = ()
 
     def run(self, integers: Arrays) -> dict[str, np.ndarray]:
         """Run the program on integers.
@@ -51,19 +53,25 @@ class Executable:
             RuntimeError: where the program fails.
         """
         program = self.source.program
-        arrays: list[Any] = [*integers] if isinstance(integers, (list, tuple)) else [integers]
-        samples = _samples(self.source, program.inputs, arrays)
-        names = ("inputs.bin", "outputs.bin", "tensors.bin")[: 3 if self.trace else 2]
-        files = [self.path.with_name(name) for name in names]
-        samples.tofile(files[0])
-        _call([self.path, *files])
+        written = files_of_run(self, integers)[-1]
         tensors = tuple(output.tensor for output in program.outputs)
         if self.trace:
             tensors = (*program.inputs, *(operation.output for operation in program.operations))
-        record = np.fromfile(files[-1], _record(self.source, tensors))
+        record = np.fromfile(written, _record(self.source, tensors))
         return {
             name: record[field].astype(np.int64) for name, field in zip(tensors, record.dtype.names or (), strict=True)
         }
+
+
+def files_of_run(executable: Executable, integers: Arrays) -> list[Path]:
+    """Run a program on integers, and return the files that it read and wrote: inputs, outputs, and tensors if any."""
+    arrays: list[Any] = [*integers] if isinstance(integers, (list, tuple)) else [integers]
+    samples = _samples(executable.source, executable.source.program.inputs, arrays)
+    names = ("inputs.bin", "outputs.bin", "tensors.bin")[: 3 if executable.trace else 2]
+    files = [executable.path.with_name(name) for name in names]
+    samples.tofile(files[0])
+    call(executable.command or [executable.path, *files], executable.path.parent)
+    return files
 
 
 def compile_c(source: CSource, folder: str | os.PathLike, trace: bool = False, flags: Sequence[str] = ()) -> Executable:
@@ -85,7 +93,7 @@ def compile_c(source: CSource, folder: str | os.PathLike, trace: bool = False, f
     executable = Path(folder, source.name).absolute()
     executable.parent.mkdir(parents=True, exist_ok=True)
     macros = [f"-D{TRACE_MACRO}"] if trace else []
-    _call([compiler, *FLAGS, *macros, *flags, "-o", executable, source.source, source.main])
+    call([compiler, *FLAGS, *macros, *flags, "-o", executable, source.source, source.main])
     return Executable(source, executable, trace)
 
 
@@ -127,7 +135,9 @@ def _samples(source: CSource, names: Sequence[str], arrays: Sequence[np.ndarray]
     return samples
 
 
-def _call(command: Sequence[str | os.PathLike]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def call(command: Sequence[str | os.PathLike], folder: Path | None = None) -> str:
+    """Run a command, in a folder or here, and return what it says; RuntimeError where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         raise RuntimeError(f"{Path(command[0]).name} must succeed. Received: exit {done.returncode}: {done.stderr}")
+    return done.stdout

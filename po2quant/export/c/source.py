@@ -14,8 +14,9 @@ from pathlib import Path
 from string import Template
 
 from po2quant.export.c.arena import Buffer, plan_arena
-from po2quant.export.c.kernels import PRELUDE
-from po2quant.export.c.operations import Calls, patch_bytes, tensor_dtype
+from po2quant.export.c.functions import kernel_text
+from po2quant.export.c.operations import Calls
+from po2quant.export.c.types import tensor_dtype
 from po2quant.files import replaced_whole
 from po2quant.integer.checks import shown
 from po2quant.integer.operations import LINEAR, Reshape, Tensor
@@ -188,8 +189,8 @@ class _Network:
         self.inputs = _numbered("input", len(program.inputs))
         self.outputs = _numbered("output", len(program.outputs))
         self.storage = _storage(program)
-        self.arena = plan_arena(self._buffers())
         self.calls = Calls(program, self.identifiers, pack)
+        self.arena = plan_arena(self._buffers())
         self.statements = self._statements()
 
     def _of_caller(self) -> dict[str, str]:
@@ -213,12 +214,12 @@ class _Network:
                 buffers.append(
                     Buffer(self.identifiers[name], _size_bytes(tensor), step, max(step, last_read.get(name, step)))
                 )
-            if size_bytes := patch_bytes(program, operation):
-                buffers.append(Buffer(self._patch_name(name), size_bytes, step, step))
+            if size_bytes := self.calls.scratch_bytes(operation):
+                buffers.append(Buffer(self._scratch_name(name), size_bytes, step, step))
         return buffers
 
-    def _patch_name(self, output: str) -> str:
-        return f"{self.identifiers[output]}_patch"
+    def _scratch_name(self, output: str) -> str:
+        return f"{self.identifiers[output]}_scratch"
 
     def _in_arena(self, buffer: str, kind: str) -> str:
         return f"({kind} *)(void *)(arena.bytes + {self.arena.offsets_bytes[buffer]})"
@@ -227,10 +228,10 @@ class _Network:
         program, held = self.program, self._of_caller()
         lines = [self._declaration(name) for name in program.tensor] + [self._trace(name) for name in program.inputs]
         for operation in program.operations:
-            patch = ""
-            if patch_bytes(program, operation):
-                patch = self._in_arena(self._patch_name(operation.output), self.calls.patch_type(operation))
-            if call := self.calls.call(operation, patch):
+            scratch = ""
+            if self.calls.scratch_bytes(operation):
+                scratch = self._in_arena(self._scratch_name(operation.output), "void")
+            if call := self.calls.call(operation, scratch):
                 lines.append(call)
             lines.append(self._trace(operation.output))
         for output, parameter in zip(program.outputs, self.outputs, strict=True):
@@ -301,7 +302,7 @@ class _Network:
         parts = [*calls.functions.texts.values(), *calls.constants, *arena, *calls.loops, trace]
         body = "".join(f"    {line}\n" for line in self.statements)
         run = f"void {self.name}_run({self._parameters()})\n{{\n{body}}}\n"
-        return "\n".join([f'#include "{self.name}.h"\n', PRELUDE, *parts, run])
+        return "\n".join([f'#include "{self.name}.h"\n', kernel_text("prelude"), *parts, run])
 
     def main(self) -> str:
         """Return a program that runs a file of inputs."""

@@ -30,7 +30,8 @@ from po2quant.integer.operations.base import (
     set_fields,
 )
 from po2quant.integer.operations.windows import positions, spans_of, taps
-from po2quant.integer.plan import EXACT_FLOAT64_BITS, Channel, Limits, Plan, aligned_channel
+from po2quant.integer.plan import EXACT_FLOAT64_BITS, Channel, Plan, aligned_channel
+from po2quant.integer.requantization import Limits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

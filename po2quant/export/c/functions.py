@@ -1,0 +1,123 @@
+"""The C functions that an integer program calls: a text for all types of integers each, in ``kernels/``.
+
+A kernel's text has ``$function`` for its name, ``$x``, ``$y``, ``$w`` for the types of inputs, outputs and weights,
+``$acc`` for what accumulates and ``$wide`` for what aligns, adds the bias and rounds. ``$patch`` is the type of the
+inputs that one output pixel sees. Some kernels have several ways to do a part: :data:`KERNELS` names the part, and the
+caller says which kernel does it.
+
+:mod:`po2quant.integer.plan` has the formula and the proof that no signed integer overflows.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import math
+from collections import Counter
+from collections.abc import Mapping
+from string import Template
+from typing import NamedTuple
+
+
+class Kernel(NamedTuple):
+    """A function whose text is a file.
+
+    Args:
+        types: the types and numbers that its text depends on.
+        uses: the kernels that it calls, or the names of its parts.
+    """
+
+    types: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+
+
+_OUTPUT = ("y", "acc", "low", "high")
+_WEIGHTED = ("x", "y", "w")
+_TAKE = ("patch", "y", "w")
+_SPREAD = Kernel(("patch",), ("halves",))
+_SPREAD_BYTES = Kernel(("patch", "byte"), ("halves",))
+
+KERNELS = {
+    "arithmetic": Kernel(("wide", "unsigned")),
+    "channels": Kernel(("acc", "wide")),
+    "begin_zero": Kernel(("acc",), ("channels",)),
+    "begin_given": Kernel(("acc",), ("channels",)),
+    "finish_floor": Kernel((*_OUTPUT, "shift_step"), ("channels",)),
+    "finish_even": Kernel((*_OUTPUT, "shift_step"), ("channels",)),
+    "finish_aligned": Kernel(
+        (*_OUTPUT, "wide", "align", "align_step", "shift", "shift_step"), ("arithmetic", "channels")
+    ),
+    "gather": Kernel(("x", "patch", "offset")),
+    "dots": Kernel((*_TAKE, "acc"), ("begin", "finish", "channels")),
+    "take": Kernel(_TAKE, ("dots", "channels")),
+    "take_pairs": Kernel(_TAKE, ("pair_dot", "spread", "begin", "finish", "dots", "channels")),
+    "take_single": Kernel(_TAKE, ("row_dot", "spread", "begin", "finish", "dots", "channels")),
+    "halves": Kernel(),
+    "spread_bytes_i8": _SPREAD_BYTES,
+    "spread_bytes_i16": _SPREAD_BYTES,
+    "spread_words_i8": _SPREAD,
+    "spread_words_i16": _SPREAD,
+    "pair_dot_i8": Kernel(),
+    "pair_dot_i16": Kernel(),
+    "row_dot_i8": Kernel(),
+    "row_dot_i16": Kernel(),
+    "convolution": Kernel((*_WEIGHTED, "patch", "pair_bytes"), ("gather", "taken", "channels")),
+    "pixels": Kernel((*_WEIGHTED, "patch", "offset", "pair_bytes"), ("taken", "channels")),
+    "layer": Kernel(_WEIGHTED, ("kernel", "channels")),
+    "packed_layer": Kernel((*_WEIGHTED, "block"), ("kernel", "unpack", "channels")),
+    "unpack_bits": Kernel(("w", "bits", "word", "signed")),
+    "unpack_nibbles": Kernel(("w",)),
+    "taps": Kernel(),
+    "tap_quad": Kernel(("x",), ("halves",)),
+    "quads_none": Kernel(_WEIGHTED, ("taps", "channels")),
+    "quads_by_words": Kernel(("x", "y"), ("taps", "tap_quad", "begin", "finish", "channels")),
+    "depthwise": Kernel((*_WEIGHTED, "acc", "multiplier"), ("taps", "quads", "begin", "finish", "channels")),
+    "packed_depthwise": Kernel(_WEIGHTED, ("depthwise", "unpack", "channels")),
+    "average": Kernel(("x", *_OUTPUT, "wide"), ("taps", "arithmetic")),
+    "maximum": Kernel(("x", *_OUTPUT, "wide"), ("taps", "arithmetic")),
+}
+
+PACKED_BLOCK = 8
+"""Output channels whose weights are unpacked together."""
+
+
+@functools.cache
+def kernel_text(name: str) -> str:
+    """Return the text of a file in ``kernels/``."""
+    return importlib.resources.files(__package__).joinpath("kernels", f"{name}.c").read_text(encoding="ascii")
+
+
+class Functions:
+    """The kernels that a program calls, each once for each combination of types, in the order of their definition."""
+
+    def __init__(self) -> None:
+        self.texts: dict[tuple[str, ...], str] = {}
+        self._names: dict[tuple[str, ...], str] = {}
+        self._count = Counter[str]()
+
+    def name(self, part: str, types: Mapping[str, str]) -> str:
+        """Return the name of a kernel for these types; it and the kernels that it uses are added to the texts.
+
+        Args:
+            part: a kernel, or a part that ``types`` names the kernel of.
+            types: types, numbers and kernels by what they stand for in the texts.
+        """
+        kernel = types.get(part, part)
+        values = {use: self.name(use, types) for use in KERNELS[kernel].uses}
+        values |= {kind: types[kind] for kind in KERNELS[kernel].types}
+        key = (kernel, *(f"{kind}={value}" for kind, value in sorted(values.items())))
+        if key not in self._names:
+            self._count[kernel] += 1
+            self._names[key] = f"{kernel}_{self._count[kernel]}" if values else kernel
+            self.texts[key] = Template(kernel_text(kernel)).substitute(values, function=self._names[key])
+        return self._names[key]
+
+    def arithmetic(self, bits: str) -> None:
+        """Add the functions that round and clip integers of a type, e.g. ``'i32'``."""
+        self.name("arithmetic", {"wide": bits, "unsigned": f"u{bits[1:]}"})
+
+
+def packed_reach_bytes(bits: int) -> int:
+    """Return how many bytes hold any packed integer, wherever it starts."""
+    latest_start = 8 - math.gcd(bits, 8)
+    return (latest_start + bits + 7) // 8

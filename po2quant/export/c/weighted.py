@@ -1,0 +1,186 @@
+"""How a layer with weights is computed in C: which kernels, on which types, with which constants."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from po2quant.export.c.functions import PACKED_BLOCK
+from po2quant.export.c.types import short_name, smallest_dtype, tensor_dtype
+from po2quant.integer.operations import NO_PADDING, Conv2D, Tensor, Weighted
+from po2quant.integer.plan import Plan, signed_bits
+
+ROW_MULTIPLE = 4
+"""Zeros follow the weights of an output channel up to a multiple of this, so that kernels read whole words."""
+
+BYTES = {"patch_i8": "i8", "patch_u8": "u8"}
+PAIRED = ("patch_i8", "patch_u8", "i16")
+"""Types of patches that kernels with products of pairs of 16 bits take."""
+
+UNPACKED = (8, 16, 32)
+"""Bits of weights for which packing saves nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer with weights in C.
+
+    Args:
+        kernel: the function that computes it.
+        types: types, numbers and kernels of its parts.
+        weights: integers in the order in which they lie.
+        packed_bits: of a weight, if weights are packed; else 0.
+        channels: what each output channel has: arrays and their types by field.
+        window: rows and columns.
+        row_width: weights of one output channel, with the zeros behind them; 0: they lie tap by tap.
+        low: smallest output integer.
+        high: largest output integer.
+        scratch_bytes: memory that the function needs.
+    """
+
+    kernel: str
+    types: dict[str, str]
+    weights: np.ndarray
+    packed_bits: int
+    channels: dict[str, tuple[np.ndarray, np.dtype]]
+    window: tuple[int, int]
+    row_width: int
+    low: int
+    high: int
+    scratch_bytes: int
+
+
+def layer_of(x: Tensor, operation: Weighted, plan: Plan, pack: bool) -> Layer:
+    """Return how a layer is computed.
+
+    Args:
+        x: what it reads.
+        operation: the layer.
+        plan: its plan.
+        pack: store weights in their own number of bits.
+    """
+    kernel, bits = operation.kernel.integers, operation.kernel.bit_width
+    packed_bits = bits if pack and bits not in UNPACKED else 0
+    limits = (-(2 ** (bits - 1)), 0) if pack else (int(kernel.min()), int(kernel.max()))
+    types = {"w": short_name(smallest_dtype(min(limits[0], -1), limits[1]))}
+    types |= _patch(x, operation) | _unpacking(packed_bits)
+    channels = _sums(plan, types, _starts(operation, int(types["offset"])), _is_wide(x))
+    parts = _depthwise if operation.is_depthwise else _matrix
+    name, weights, row_width, scratch_bytes = parts(x, operation, types, packed_bits)
+    info = np.iinfo(f"int{types['wide'][1:]}")
+    low, high = max(plan.low, int(info.min)), min(plan.high, int(info.max))
+    window = kernel.shape[:2] if kernel.ndim == 4 else (1, 1)
+    return Layer(name, types, weights, packed_bits, channels, window, row_width, low, high, scratch_bytes)
+
+
+def _is_wide(x: Tensor) -> bool:
+    return tensor_dtype(x) == np.uint32
+
+
+def _patch(x: Tensor, operation: Weighted) -> dict[str, str]:
+    """Return the type of gathered inputs, and what is taken off each so that it fits: 32768 of unsigned 16 bits."""
+    kind = short_name(tensor_dtype(x))
+    if kind == "u16" and not operation.is_depthwise:
+        return {"patch": "i16", "offset": "32768"}
+    return {"patch": {"i8": "patch_i8", "u8": "patch_u8"}.get(kind, kind), "offset": "0", "byte": kind}
+
+
+def _unpacking(bits: int) -> dict[str, str]:
+    if bits == 4:
+        return {"unpack": "unpack_nibbles"}
+    word = 32 if bits <= 24 else 64
+    return {"unpack": "unpack_bits", "bits": str(bits), "word": f"u{word}", "signed": f"i{word}"}
+
+
+def _starts(operation: Weighted, offset: int) -> np.ndarray:
+    """Return what sums of inputs less an offset lack."""
+    kernel = operation.kernel.integers
+    return offset * kernel.sum(axis=tuple(range(kernel.ndim - 1)))
+
+
+def _sums(
+    plan: Plan, types: dict[str, str], starts: np.ndarray, is_wide: bool
+) -> dict[str, tuple[np.ndarray, np.dtype]]:
+    """Choose registers and the kernel that finishes sums, and return the constants that it reads."""
+    folded = plan.folded
+    accumulator = 64 if is_wide else plan.accumulator_register
+    if folded is not None:
+        accumulator = max(accumulator, 32 if signed_bits(folded.limits) <= 32 else 64)
+        shifts, ties = _shifts(types, "shift", folded.shifts), folded.has_ties.any()
+        register = f"i{accumulator}"
+        types |= {"acc": register, "wide": register, "begin": "begin_given"}
+        types |= {"unsigned": f"u{accumulator}", "finish": "finish_even" if ties else "finish_floor"}
+        dtype = np.dtype(f"int{accumulator}")
+        masks = {"tie": (folded.tie_masks, dtype)} if ties else {}
+        return {"start": (folded.bias + starts, dtype), "shift": (shifts, np.dtype("int8"))} | masks
+    wide = max(accumulator, plan.sum_register)
+    types |= {"acc": f"i{accumulator}", "wide": f"i{wide}", "unsigned": f"u{wide}", "finish": "finish_aligned"}
+    types["begin"] = "begin_given" if starts.any() else "begin_zero"
+    types["align"] = "left" if plan.align_shifts.max() <= 0 else "jam"
+    types["shift"] = "round_right" if plan.output_shifts.min() >= 1 else "round_shift"
+    constants = {
+        "align": (_shifts(types, "align", plan.align_shifts), np.dtype("int8")),
+        "shift": (_shifts(types, "shift", plan.output_shifts), np.dtype("int8")),
+        "bias": (plan.bias, np.dtype(f"int{wide}")),
+    }
+    if starts.any():
+        constants["start"] = (starts, np.dtype(f"int{accumulator}"))
+    return constants
+
+
+def _shifts(types: dict[str, str], kind: str, shifts: np.ndarray) -> np.ndarray:
+    """Return a shift for each channel, or one where all are the same, and set the step between them."""
+    differ = bool(np.any(shifts != shifts[0]))
+    types[f"{kind}_step"] = str(int(differ))
+    return shifts if differ else shifts[:1]
+
+
+Parts = tuple[str, np.ndarray, int, int]
+"""A kernel, its weights in order, their number in a row, and bytes of scratch."""
+
+
+def _depthwise(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: int) -> Parts:
+    kernel = operation.kernel.integers
+    multiplier = kernel.shape[-1] // x.shape[-1]
+    by_words = (types["patch"] in BYTES, types["w"], types["acc"], multiplier) == (True, "i8", "i32", 1)
+    types |= {"multiplier": str(multiplier), "quads": "quads_by_words" if by_words else "quads_none"}
+    if packed_bits:
+        return "packed_depthwise", kernel.ravel(), 0, kernel.size * _bytes(types["w"])
+    return "depthwise", kernel.ravel(), 0, 0
+
+
+def _matrix(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: int) -> Parts:
+    kernel = operation.kernel.integers
+    inputs, channels = math.prod(kernel.shape[:-1]), kernel.shape[-1]
+    width = -(-inputs // ROW_MULTIPLE) * ROW_MULTIPLE
+    rows = np.zeros((channels, width), np.int64)
+    rows[:, :inputs] = kernel.reshape(-1, channels).T
+    reads_in_place = _is_matrix_product(operation)
+    one_pixel = reads_in_place and math.prod(x.shape[:-1]) == 1
+    patch_bytes = 1 if types["patch"] in BYTES else _bytes(types["patch"])
+    pair_bytes = 0
+    types["taken"] = "take"
+    if types["patch"] in PAIRED and types["w"] in ("i8", "i16") and types["acc"] == "i32":
+        pair_bytes = 2 if one_pixel else 4
+        types["taken"] = "take_single" if one_pixel else "take_pairs"
+        types["spread"] = f"spread_{'bytes' if types['patch'] in BYTES else 'words'}_{types['w']}"
+        types |= {"pair_dot": f"pair_dot_{types['w']}", "row_dot": f"row_dot_{types['w']}"}
+    types |= {"pair_bytes": str(pair_bytes), "kernel": "pixels" if reads_in_place else "convolution"}
+    block_bytes = PACKED_BLOCK * width * _bytes(types["w"]) if packed_bits else 0
+    types["block"] = str(PACKED_BLOCK)
+    widened_bytes = 2 if types["patch"] in BYTES else 0
+    scratch = width * max(pair_bytes + patch_bytes, widened_bytes) + block_bytes
+    return "packed_layer" if packed_bits else "layer", rows.ravel(), width, scratch
+
+
+def _bytes(kind: str) -> int:
+    return int(kind[1:]) // 8
+
+
+def _is_matrix_product(operation: Weighted) -> bool:
+    if not isinstance(operation, Conv2D):
+        return True
+    geometry = (*operation.kernel.integers.shape[:2], *operation.strides, operation.groups)
+    return set(geometry) == {1} and operation.padding == NO_PADDING
