@@ -48,6 +48,14 @@ def gradient_registry() -> dict[str, Any]:
     return ops.gradient_registry._registry
 
 
+def application_layers() -> dict[str, type]:
+    """Return the layers by name that networks of ``keras.applications`` have and ``keras.layers`` has not."""
+    from keras.src.applications.convnext import LayerScale, StochasticDepth
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    return {layer.__name__: layer for layer in (CustomScaleLayer, LayerScale, StochasticDepth)}
+
+
 @contextlib.contextmanager
 def without_values() -> Iterator[Callable[[], None]]:
     """Let variables that are made in the block take no memory, and give what makes their initial values.

@@ -326,9 +326,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             *self._stored_range(x.dtype),
             tf.convert_to_tensor(self._frozen),
             values=self._format_of(x),
-            momentum=self.momentum,
+            momentum=self.momentum if training else None,
             rectified=rectified,
-            training=training,
         )
         if training:
             self._minimum.assign(moved[0])
