@@ -15,6 +15,7 @@ from po2quant.cli.options import (
     TRAINING,
     WHICH,
     AlphaOption,
+    CalibrationDataOption,
     CalibrationOption,
     ConfigOption,
     EpochsOption,
@@ -29,12 +30,15 @@ from po2quant.cli.options import (
 )
 from po2quant.cli.session import (
     begin,
+    calibrating,
+    check_calibration_data,
     experiment_of,
     load_dataset,
     open_run_folder,
     print_table,
     resumable,
     say,
+    say_calibration,
     say_paths,
     warn_reconstructed,
     write_results,
@@ -90,6 +94,7 @@ def evaluate(
         ),
     ] = "mse",
     calibration: CalibrationOption = MSE,
+    calibration_data: CalibrationDataOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -97,6 +102,7 @@ def evaluate(
     if weights is None and "network" not in task:
         raise ValueError("evaluate needs --weights, a weight file or a run folder, or --network")
     request = NetworkRequest(**task, weights=weights, alpha=alpha, seed=seed, config=config, calibration=calibration)
+    check_calibration_data(calibration_data, request)
     benchmark, request = begin(request)
     from po2quant.cost import BITS_PER_KIB, average_bits
     from po2quant.training import prepare
@@ -106,7 +112,8 @@ def evaluate(
     widths = prepare.resolve_config(config, spec, network)
     widths = None if widths is None else widths.with_alpha(alpha).with_calibration(calibration)
     dataset = load_dataset(benchmark, request)
-    prepared = prepare.prepare_network(network, widths, weights or network.source, dataset, seed, scale_rule)
+    inputs = calibrating(benchmark, request, dataset, calibration_data)
+    prepared = prepare.prepare_network(network, widths, weights or network.source, inputs, seed, scale_rule)
     score = prepare.evaluate(benchmark, prepared.model, dataset.test)
     size_bits = network.size(widths).total_bits
     scales = FLOAT if widths is None else widths.scales
@@ -114,8 +121,7 @@ def evaluate(
     say(f"{score.metric} {score.value:.4f} on {score.samples} samples, {size_bits / BITS_PER_KIB:.1f} KiB")
     for detail, value in score.details.items():
         say(f"{detail} {value:.4f}")
-    if prepared.calibration == "test inputs":
-        say("activation ranges were calibrated on the test inputs, without labels: the data have no training split")
+    say_calibration(prepared.calibration, calibration_data)
     warn_reconstructed(widths)
     if as_json:
         facts: dict[str, Any] = {
@@ -132,7 +138,7 @@ def evaluate(
             "data": dataset.describe(),
             "data_kind": dataset.kind,
             "data_fingerprint": dataset.fingerprint(),
-            "calibration": prepared.calibration,
+            "calibration": prepared.calibration if calibration_data is None else str(calibration_data),
             "calibration_rule": calibration,
             "scale_rule": scale_rule,
             "seed": seed,

@@ -129,6 +129,14 @@ CalibrationOption = Annotated[
         "entropy; percentile,activation_3=max gives single ones a rule of their own.",
     ),
 ]
+CalibrationDataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration-data",
+        help="Where activation ranges come from: other data of the task, or a .npz with x_train (or x_test). By "
+        "default the training inputs, and the test inputs where there are no others.",
+    ),
+]
 PresetOption = Annotated[str, typer.Option("--preset", help="Recipe: published, or small, which is sized for 2 cores.")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")]
 OutputOption = Annotated[

@@ -11,6 +11,7 @@ import qkeras
 from po2quant.bit_config import MSE, BitConfig
 from po2quant.network.graph import Graph, LayerCloner, Node, rebuild
 from po2quant.network.kinds import is_weighted, kernel_facts, kernel_of
+from po2quant.network.lowering.precision import full_precision
 from po2quant.network.placement import PlacedSlot, Slot
 from po2quant.network.quantized import weight_quantizers
 from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
@@ -22,6 +23,7 @@ SHARED_ARGUMENTS = ("name", "trainable", "use_bias", "bias_initializer", "bias_r
 """Constructor arguments that every layer with weights keeps."""
 
 
+@full_precision()
 def quantize_graph(
     graph: Graph,
     slots: Sequence[PlacedSlot],

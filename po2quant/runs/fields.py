@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,17 @@ def text(name: str, value: Any) -> str:
 def path(name: str, value: Any) -> Path:
     """Return the path of a file or folder that a file can name."""
     return Path(text(name, str(value) if isinstance(value, Path) else value))
+
+
+def one_of(names: Sequence[str]) -> Check:
+    """Return the check of one of several names."""
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise _wrong(name, f"one of {', '.join(names)}", value)
+        return value
+
+    return check
 
 
 def yes_or_no(name: str, value: Any) -> bool:

@@ -18,7 +18,7 @@ from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.progress import progress_line
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
-from po2quant.training.fit import FitState, fit, save_weights
+from po2quant.training.fit import FitState, Monitor, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
     calibration_inputs,
@@ -151,7 +151,7 @@ def _fit(
     title: str,
     observe: Callable[[int], None] = _ignore,
 ) -> FitState:
-    train, validation = require_training_data(experiment.dataset)
+    splits = require_training_data(experiment.dataset)
     keras.utils.set_random_seed(experiment.seed)
 
     def test_score() -> dict[str, float]:
@@ -159,20 +159,8 @@ def _fit(
         return {f"test_{score.metric}": score.value}
 
     with progress_line(title, epochs) as line:
-        return fit(
-            model,
-            train,
-            validation,
-            recipe,
-            experiment.benchmark.selection,
-            folder,
-            epochs,
-            experiment.seed,
-            experiment.resume,
-            line,
-            test_score,
-            observe,
-        )
+        monitor = Monitor(experiment.benchmark.selection, test_score, observe, line)
+        return fit(model, splits, recipe, monitor, folder, epochs, experiment.seed, experiment.resume)
 
 
 @dataclasses.dataclass(frozen=True)

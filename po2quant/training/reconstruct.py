@@ -33,7 +33,7 @@ from po2quant.files import replaced_whole, write_json
 from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.quantized import WEIGHT_QUANTIZERS, QuantizedWeight, weight_quantizers
-from po2quant.network.walk import fed_inputs
+from po2quant.network.walk import Arrays, input_arrays
 from po2quant.progress import SILENT, ProgressLine, progress_line
 from po2quant.runs.names import FLOAT_FOLDER, LAYERS_FOLDER, SCORES_FILE
 from po2quant.training.finetune import Experiment, Result, Workbench, save_config, save_network
@@ -87,7 +87,7 @@ class Reconstruction:
 def reconstruct(
     network: FoldedNetwork,
     config: BitConfig,
-    x: np.ndarray | Sequence[np.ndarray],
+    x: Arrays,
     settings: Reconstruction = Reconstruction(),
     seed: int = 0,
     folder: Path | None = None,
@@ -200,11 +200,12 @@ class _Outputs:
         x: inputs, ``(samples, ...)``, one array for each of the network's.
     """
 
-    def __init__(self, graph: Graph, x: np.ndarray | Sequence[np.ndarray]) -> None:
+    def __init__(self, graph: Graph, x: Arrays) -> None:
         self.graph = graph
         self._unread = {node: len(readers) + (node in graph.outputs) for node, readers in graph.readers.items()}
         self._values: dict[Node, tf.Tensor] = {}
-        self._fed = fed_inputs(graph, x)
+        arrays = input_arrays(graph, x)
+        self._fed = {layer.name: array for layer, array in zip(graph.inputs, arrays, strict=True)}
 
     def of(self, node: Node) -> tf.Tensor:
         """Return the output of a call; ask in the order of the graph."""

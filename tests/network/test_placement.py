@@ -455,8 +455,9 @@ def test_the_accounting_needs_a_fixed_image_size():
         network_layers(keras.Model(x, conv("conv")(x)))
 
 
-def test_inputs_and_outputs_in_dictionaries_are_refused():
+def test_a_nest_in_a_dictionary_of_inputs_or_outputs_is_refused():
     x = keras.Input((4,), name="x")
-    model = keras.Model({"x": x}, {"y": keras.layers.Dense(2)(x)}, name="named")
-    with pytest.raises(ValueError, match="model 'named' must be tensors or lists, not dictionaries"):
-        place_quantizers(model)
+    y = keras.layers.Dense(2)(x)
+    assert place_quantizers(keras.Model({"x": x}, {"y": y}))
+    with pytest.raises(ValueError, match=r"outputs of model 'named' must be .* one dictionary, not a nest"):
+        place_quantizers(keras.Model({"x": x}, {"y": [y, x]}, name="named"))
