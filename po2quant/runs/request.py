@@ -198,7 +198,7 @@ class MatrixRequest(RunRequest):
 
 
 REQUESTS: dict[str, type[RunRequest]] = {
-    kind.kind: kind for kind in (NetworkRequest, ReconstructRequest, SearchRequest, MatrixRequest)
+    kind.kind: kind for kind in (NetworkRequest, SearchRequest, MatrixRequest, ReconstructRequest)
 }
 
 

@@ -139,9 +139,10 @@ def test_numbers_out_of_range_are_refused_by_name(name, value):
     assert f"{name} must be at least" in refusal(Reconstruction, **{name: value})
 
 
-def test_a_frozen_scale_is_read_and_assigned_only_where_one_is_stored(network):
+def test_a_scale_is_chosen_only_where_one_is_stored(network):
     quantizer = next(weight_quantizers(network.quantize(network.flat(4)))).quantizer
-    assert "must be frozen" in refusal(lambda: quantizer.frozen_scale)
+    assert quantizer.frozen_scale is None
+    assert "must be frozen" in refusal(setattr, quantizer, "frozen_scale", np.float32([1.0]))
     model = network.quantize(network.flat(4))
     calibrate(model, noise(network.model, 8))
     freeze_scales(model)
