@@ -71,7 +71,7 @@ def export(
     seed: SeedOption = None,
 ) -> None:
     """Write a network as integers and shifts."""
-    from po2quant.deploy.formats import TEXT, check_format, inexact_operations, write
+    from po2quant.deploy.formats import TEXT, check_format, notes, write
 
     check_format(format)
     if output_dir is not None:
@@ -87,8 +87,8 @@ def export(
         folder = output_dir or RUNS / f"export-{subject.name}"
         for path in write(format, subject.network, subject.program, subject.name, folder):
             say(f"{format}: {path}, {path.stat().st_size} bytes")
-        for name in inexact_operations(format, subject.program):
-            say(f"note: sums of {name} may need more bits than float32 has, in which this format is computed")
+        for note in notes(format, subject.program):
+            say(f"note: {note}")
     for label, pack in (("", False), (" with packed weights", True)):
         weight_bytes, arena_bytes = memory_bytes(subject.program, pack)
         say(f"C{label}: {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")

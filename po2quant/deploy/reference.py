@@ -25,7 +25,6 @@ from po2quant.integer.program import Program
 from po2quant.network.graph import Node, read_graph
 from po2quant.network.kinds import is_weighted, kernel_of
 from po2quant.network.walk import Arrays, input_arrays
-from po2quant.quantizers import quantized_bits_featuremap
 
 BATCH_SIZE = 8
 """Samples at a time: a bound on memory."""
@@ -123,10 +122,6 @@ def float64_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         kernel_of(copy).assign(kernel_of(layer))
         if layer.use_bias:
             copy.bias.assign(layer.bias)
-    quantizer = getattr(layer, "activation", None)
-    if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
-        copy.activation.set_range(*quantizer.range)
-        copy.activation.frozen = quantizer.frozen
     return copy
 
 

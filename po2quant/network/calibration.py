@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from po2quant.bit_config import calibration_rules
 from po2quant.network.graph import read_graph
-from po2quant.network.quantized import activation_quantizers
+from po2quant.network.quantized import activation_quantizers, check_range
 from po2quant.network.walk import walk
 from po2quant.quantizers import quantized_bits_featuremap
 from po2quant.ranges import MANY_TAIL_BITS, tail_bits
@@ -37,8 +37,8 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray], rule: st
             ``'percentile,activation_3=max'``. None: the one that each quantizer was made with, by default ``'mse'``.
 
     Raises:
-        ValueError: for another number of arrays than the model has inputs, values that are not finite, and an unknown
-            rule or quantizer.
+        ValueError: for another number of arrays than the model has inputs, no samples, values that are not finite, a
+            quantizer that nothing but zeros reaches, and an unknown rule or quantizer.
 
     Reference:
         Wu et al., arXiv 2004.09602, section 5.1, compares such rules.
@@ -52,6 +52,7 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray], rule: st
         if isinstance(quantizer, quantized_bits_featuremap):
             _check_values(node.layer.name, node.inputs[0].layer.name, inputs[0])
             quantizer.calibrate(inputs[0], single.get(node.layer.name, general))
+            check_range(node.layer.name, quantizer)
             quantizer.frozen = not quantizer.is_learned
             for remark in _remarks(quantizer, inputs[0]):
                 warnings.warn(f"quantizer {node.layer.name!r} {remark}", CalibrationWarning, stacklevel=2)
@@ -63,9 +64,14 @@ def _check_names(names: Sequence[str] | dict[str, str], known: Sequence[str]) ->
 
 
 def _check_inputs(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
-    """Raise ValueError for inputs with NaN or infinity, naming input and sample."""
+    """Raise ValueError for inputs without samples, or with NaN or infinity, naming input and sample."""
     arrays = list(x) if isinstance(x, (list, tuple)) else [x]
     for layer, array in zip(read_graph(model).inputs, arrays, strict=False):  # another number of them is refused later
+        if 0 in np.shape(array):
+            raise ValueError(
+                f"calibration inputs must have samples. Received: an array of shape {np.shape(array)} for input "
+                f"{layer.name!r}"
+            )
         finite = np.isfinite(np.asarray(array))
         if not finite.all():
             sample = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))

@@ -88,6 +88,15 @@ def set_bits(model: keras.Model, config: BitConfig) -> None:
         quantizer.calibration = config.layers[name].calibration or quantizer.calibration
 
 
+def check_range(name: str, quantizer: Quantizer) -> None:
+    """Raise ValueError where an activation quantizer needs a range that is stored, and has none."""
+    if quantizer.is_static and quantizer.range == (0.0, 0.0):
+        raise ValueError(
+            f"quantizer {name!r} must have a range: calibrate or train the model, on values that are not all zeros "
+            "there. Received: [0, 0]"
+        )
+
+
 def freeze_scales(model: keras.Model) -> None:
     """Store every scale that is not stored yet, so that neither further training nor inference computes one.
 
@@ -100,9 +109,5 @@ def freeze_scales(model: keras.Model) -> None:
         if not weight.quantizer.frozen:
             weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))
     for name, quantizer in activation_quantizers(model):
-        if quantizer.is_static and not quantizer.frozen and quantizer.range == (0.0, 0.0):
-            raise ValueError(
-                f"quantizer {name!r} has no range to freeze: calibrate or train the model, on values that are not all "
-                "zeros there"
-            )
+        check_range(name, quantizer)
         quantizer.frozen = True
