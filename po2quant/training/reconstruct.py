@@ -8,7 +8,8 @@ Layer by layer, in the order of the network, each on what the quantized layers b
    float network (:class:`~po2quant.training.rounding.LearnedRounding`);
 4. the ranges of activations are calibrated on the outputs that come of it.
 
-All scales are frozen in the end: the network can be exported, or fine-tuned from there.
+All scales are frozen in the end: the network can be exported, or fine-tuned from there. Weights in the cells of
+recurrent layers are rounded to the nearest, and their activations calibrated before the rest is learned.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import tensorflow as tf
 from po2quant.archives import read_npz
 from po2quant.bit_config import FLOAT, POWERS_OF_TWO, BitConfig
 from po2quant.files import replaced_whole, write_json
-from po2quant.network import FoldedNetwork, freeze_scales
+from po2quant.network import FoldedNetwork, calibrate, freeze_scales
 from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.quantized import WEIGHT_QUANTIZERS, QuantizedWeight, weight_quantizers
 from po2quant.network.walk import Arrays, input_arrays
@@ -72,9 +73,9 @@ class Reconstruction:
     samples: int = 1024
     steps: int = 500
     batch_size: int = 32
-    rate: float = 0.01
+    rate: float = 0.03
     bias_rate: float = 0.001
-    indecision: float = 0.01
+    indecision: float = 0.1
     warm_up: float = 0.2
 
     def __post_init__(self) -> None:
@@ -120,6 +121,8 @@ def reconstruct(
     """
     model = network.quantize(config)
     expected, found = _Outputs(network.graph, x), _Outputs(read_graph(model), x)
+    if found.graph.every_node != found.graph.nodes:
+        calibrate(model, x)  # for the quantizers in the cells
     float_calls = {node.layer.name: node for node in reversed(network.graph.nodes)}
     float_slots = {placed.slot.name: placed.node for placed in network.slots}
     kernels = {weight.layer.name: weight for weight in weight_quantizers(model) if weight.part == "kernel"}

@@ -16,7 +16,7 @@ from po2quant.training import reconstruct as module
 from po2quant.training.reconstruct import Reconstruction, reconstruct
 from po2quant.training.rounding import LearnedRounding
 
-QUICK = Reconstruction(samples=96, steps=60, batch_size=16, rate=0.03)
+QUICK = Reconstruction(samples=96, steps=60, batch_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,17 @@ def test_networks_of_several_inputs_and_shared_layers():
     outputs = [m.predict(x, verbose=0) for m in (network.model, model)]
     assert np.mean((outputs[1] - outputs[0]) ** 2) < 0.1 * np.var(outputs[0])
     assert "one array for each of its 2 inputs" in refusal(reconstruct, network, network.flat(4), x[0], QUICK)
+
+
+@pytest.mark.slow
+def test_cells_of_recurrent_layers_are_calibrated_and_what_follows_them_is_learned():
+    model = keras.Sequential([keras.Input((5, 3)), layers.GRU(4, name="gru"), layers.Dense(3, name="last")])
+    network = fold(randomize(model))
+    x = noise(network.model, 64)
+    quantized = reconstruct(network, network.flat(6), x, QUICK)
+    outputs = [m.predict(x, verbose=0) for m in (network.model, quantized)]
+    assert np.mean((outputs[1] - outputs[0]) ** 2) < 0.1 * np.var(outputs[0])
+    assert all(weight.quantizer.frozen for weight in weight_quantizers(quantized))
 
 
 def test_nothing_learned_is_rounding_to_the_nearest(network, x):
