@@ -30,7 +30,8 @@ def calibrate(model: keras.Model, x: Arrays, rule: str | None = None) -> None:
 
     Args:
         model: quantized model.
-        x: inputs, ``(samples, ...)``, one array for each model input; a few hundred samples do. Labels are not used.
+        x: inputs, ``(samples, ...)``, one array for each model input, or by key where the model takes a dictionary; a
+            few hundred samples do. Labels are not used.
         rule: ``'mse'`` (least squared error), ``'max'`` (no value is clipped), ``'percentile'`` (the magnitude that
             99.99 % of the values stay below; ``'percentile:99.9'`` for another share) or ``'entropy'`` (least
             Kullback-Leibler divergence), perhaps followed by those of single quantizers:
