@@ -8,13 +8,15 @@ The JSON form, version 1::
 
 ``layers`` names every layer with weights (``kernel`` and ``bias`` bits) and every activation
 quantizer (``activation`` bits), in network order; ``"alpha": "auto"`` beside the bits gives a layer scales of
-another kind than the rest. ``provenance`` is free.
+another kind than the rest, ``"calibration": "percentile"`` an activation another rule for its range. ``provenance`` is
+free.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +38,10 @@ ALPHAS = (AUTO, AUTO_PO2, LEARNED_PO2)
 """Kinds of scales: real numbers, powers of two, and powers of two that are trained."""
 POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
 """Kinds of scales that are powers of two."""
+MSE, MAX, PERCENTILE, ENTROPY = CALIBRATIONS = ("mse", "max", "percentile", "entropy")
+"""How the range of an activation follows from data: least squared error, all values, all but the farthest ones, and the
+distribution."""
+DEFAULT_PERCENTAGE = 99.99
 FLOAT, MPQ = "float", "mpq"
 """Names of configurations: float, and a network's own mixed precision."""
 FLAT_BITS, UNIFORM_BITS, IO_BITS = range(4, 17), range(2, 17), 8
@@ -49,6 +55,41 @@ def check_alpha(alpha: str) -> None:
     """Raise ValueError unless ``alpha`` names a kind of scales."""
     if alpha not in ALPHAS:
         raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={_short(alpha)}")
+
+
+def check_calibration(rule: str) -> None:
+    """Raise ValueError unless ``rule`` is one of :data:`CALIBRATIONS`; ``percentile:99.9`` says which percentile."""
+    name, colon, argument = rule.partition(":") if isinstance(rule, str) else ("", "", "")
+    if name not in CALIBRATIONS or (colon and (name != PERCENTILE or not 50.0 <= percentage(argument) <= 100.0)):
+        raise ValueError(
+            f"calibration must be one of {', '.join(CALIBRATIONS)}, or percentile:50 to percentile:100. "
+            f"Received: {_short(rule)}"
+        )
+
+
+def percentage(text: str) -> float:
+    """Return the number of a percentile in per cent, NaN for what is none; :data:`DEFAULT_PERCENTAGE` for no text."""
+    try:
+        return float(text) if text else DEFAULT_PERCENTAGE
+    except ValueError:
+        return math.nan
+
+
+def calibration_rules(text: str) -> tuple[str, dict[str, str]]:
+    """Return the rule of all activations and those of single ones.
+
+    Args:
+        text: a rule, followed by those of single activation quantizers, separated by commas.
+
+    Example:
+        >>> calibration_rules("percentile:99.9,activation_3=max")
+        ('percentile:99.9', {'activation_3': 'max'})
+    """
+    first, *others = text.split(",")
+    rules = {name: rule for name, _, rule in (other.partition("=") for other in others)}
+    for rule in (first, *rules.values()):
+        check_calibration(rule)
+    return first, rules
 
 
 def check_widths(part: str, widths: Sequence[int]) -> None:
@@ -108,19 +149,26 @@ class LayerBits:
         bias: width of the bias.
         activation: width of the activation.
         alpha: one of :data:`ALPHAS`; None: the kind that the network is quantized with.
+        calibration: how the range of the activation follows from data, see :func:`check_calibration`; None: what the
+            network is calibrated by.
 
     Raises:
-        ValueError: for a width outside [2, 32], both kinds in one layer or an unknown alpha.
+        ValueError: for a width outside [2, 32], both kinds in one layer, an unknown alpha or calibration.
     """
 
     kernel: int | None = None
     bias: int | None = None
     activation: int | None = None
     alpha: str | None = None
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
             check_alpha(self.alpha)
+        if self.calibration is not None:
+            check_calibration(self.calibration)
+            if self.activation is None:
+                raise ValueError(f"calibration needs activation bits. Received: calibration={self.calibration!r}")
         given = [bits for bits in (self.kernel, self.bias, self.activation) if bits is not None]
         for bits in given:
             check_bits(bits)
@@ -137,7 +185,7 @@ class LayerBits:
     def to_dict(self) -> dict[str, int | str]:
         """Return what is set."""
         given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return {name: value if name == "alpha" else int(value) for name, value in given.items()}
+        return {name: value if isinstance(value, str) else int(value) for name, value in given.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +275,33 @@ class BitConfig:
     def with_activation_alpha(self, alpha: str) -> BitConfig:
         """Return the configuration with one kind of scales at all activations, those of weights as they are."""
         return self.with_alphas({name: alpha for name, bits in self.layers.items() if bits.activation is not None})
+
+    def with_calibration(self, rules: str) -> BitConfig:
+        """Return the configuration with a rule for every activation that has none of its own.
+
+        Args:
+            rules: see :func:`calibration_rules`.
+
+        Raises:
+            ValueError: for an unknown rule or activation.
+        """
+        rule, single = calibration_rules(rules)
+        slots = [name for name, bits in self.layers.items() if bits.activation is not None]
+        if unknown := [name for name in single if name not in slots]:
+            raise ValueError(f"calibration must name activations among {', '.join(slots)}. Received: {unknown[0]!r}")
+        layers = {
+            name: dataclasses.replace(bits, calibration=single.get(name) or bits.calibration or rule)
+            if bits.activation is not None
+            else bits
+            for name, bits in self.layers.items()
+        }
+        return dataclasses.replace(self, layers=layers)
+
+    def without_calibration(self, rules: str) -> BitConfig:
+        """Return the configuration without the rules that :meth:`with_calibration` gives it."""
+        layers = {name: dataclasses.replace(bits, calibration=None) for name, bits in self.layers.items()}
+        plain = dataclasses.replace(self, layers=layers)
+        return plain if plain.with_calibration(rules) == self else self
 
     def check_covers(self, weight_layers: Iterable[str], activations: Iterable[str]) -> None:
         """Raise ValueError unless the configuration names exactly these layers and quantizers."""

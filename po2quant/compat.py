@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,14 @@ def gradient_registry() -> dict[str, Any]:
     return ops.gradient_registry._registry
 
 
+def application_layers() -> dict[str, type]:
+    """Return the layers by name that networks of ``keras.applications`` have and ``keras.layers`` has not."""
+    from keras.src.applications.convnext import LayerScale, StochasticDepth
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    return {layer.__name__: layer for layer in (CustomScaleLayer, LayerScale, StochasticDepth)}
+
+
 @contextlib.contextmanager
 def without_values() -> Iterator[Callable[[], None]]:
     """Let variables that are made in the block take no memory, and give what makes their initial values.
@@ -70,3 +79,23 @@ def without_values() -> Iterator[Callable[[], None]]:
             initialize_all_variables()
     finally:
         global_state.set_global_attribute("uninitialized_variables", [])
+
+
+def serialize_quantizers_of_activations(kind: type[keras.layers.Layer]) -> None:
+    """Let the configuration of a ``qkeras.QActivation`` have its quantizer in serialized form, where it is of a kind.
+
+    QKeras has the quantizer itself there, so that a model and its clone share it.
+    """
+    import keras
+    import qkeras
+
+    get_config = qkeras.QActivation.get_config
+
+    @functools.wraps(get_config)
+    def with_serialized_quantizer(layer: qkeras.QActivation) -> dict[str, Any]:
+        config = get_config(layer)
+        if isinstance(config["activation"], kind):
+            config["activation"] = keras.saving.serialize_keras_object(config["activation"])
+        return config
+
+    qkeras.QActivation.get_config = with_serialized_quantizer

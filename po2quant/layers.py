@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -72,3 +72,56 @@ class Rearrange(keras.layers.Layer):
         """Return the constructor's arguments."""
         own = {"sizes": self.sizes, "strides": self.strides, "offset": self.offset, "target_shape": self.target_shape}
         return super().get_config() | own
+
+
+def _clip(x: Any, low: float | None = None, high: float | None = None) -> Any:
+    x = x if low is None else keras.ops.maximum(x, low)
+    return x if high is None else keras.ops.minimum(x, high)
+
+
+ELEMENTWISE: dict[str, Callable[..., Any]] = {
+    "clip": _clip,
+    "absolute": keras.ops.absolute,
+    "square": keras.ops.square,
+    "approximate_gelu": lambda x: keras.activations.gelu(x, approximate=True),
+}
+"""Functions of each element that neither a layer nor an activation of Keras computes, with parameters by name."""
+
+
+@keras.saving.register_keras_serializable(package="po2quant")
+class Elementwise(keras.layers.Layer):
+    """A function of each element.
+
+    Args:
+        function: a name in :data:`ELEMENTWISE`.
+        parameters: its numbers by name.
+
+    Raises:
+        ValueError: for another name, or parameters that are no numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> clipped = Elementwise("clip", {"low": -1.0, "high": 2.0})
+        >>> np.asarray(clipped(np.array([-3.0, 0.5, 3.0]))).tolist()
+        [-1.0, 0.5, 2.0]
+    """
+
+    def __init__(self, function: str, parameters: Mapping[str, float | None] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if function not in ELEMENTWISE:
+            raise ValueError(f"function must be one of {', '.join(ELEMENTWISE)}. Received: function={function!r}")
+        self.function, self.parameters = function, dict(parameters or {})
+        if any(value is not None and not isinstance(value, (int, float)) for value in self.parameters.values()):
+            raise ValueError(f"parameters of {function!r} must be numbers. Received: {self.parameters}")
+
+    def call(self, x: Any) -> Any:
+        """Return the function of each element."""
+        return ELEMENTWISE[self.function](x, **self.parameters)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the input's shape."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {"function": self.function, "parameters": dict(self.parameters)}

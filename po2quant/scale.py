@@ -276,7 +276,7 @@ def mse_exponent(
     return search(x, magnitude_bits, axes=axes, signed=signed, candidates=candidates, small=small)
 
 
-@shared_graph
+@functools.partial(shared_graph, inlined=False)
 def _least_error_exponent(
     x: tf.Tensor, magnitude_bits: tf.Tensor, *, axes: tuple[int, ...], signed: bool, candidates: int, small: bool
 ) -> tf.Tensor:

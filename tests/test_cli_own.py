@@ -16,6 +16,7 @@ from po2quant import cli
 from po2quant.runs.request import read_request
 
 EPOCHS = 1
+CALIBRATED = ("--calibration", "percentile:99")
 
 
 def run(*words):
@@ -115,6 +116,23 @@ def test_the_command_in_the_results_makes_the_same_run(tuned):
     folder, _ = tuned
     program, *words = shlex.split(read_request(folder).command())
     assert program == "po2quant" and "--network" in words and "--loss" in words and "--benchmark" not in words
+
+
+def test_activation_ranges_come_from_the_data_that_are_named(files, tmp_path):
+    test_only = files["--data"].with_name("test.npz")
+    options = (*words_of(files | {"--data": test_only}), "--config", "flat4", "--json")
+    own, named = (json.loads(run("evaluate", *options, *more).splitlines()[-1]) for more in ((), CALIBRATED))
+    assert own["calibration"] == "test inputs"
+    said = run("evaluate", *options, "--calibration-data", files["--data"])
+    assert f"activation ranges were calibrated on {files['--data']}" in said
+    assert json.loads(said.splitlines()[-1])["calibration"] == str(files["--data"])
+    assert named["calibration_rule"] == CALIBRATED[1]
+
+
+def test_a_benchmark_takes_arrays_of_what_its_network_sees(digits_data, digits_weights, tmp_path):
+    np.savez(tmp_path / "digits.npz", x_test=digits_data.test.x[:50], y_test=digits_data.test.y[:50])
+    said = run("evaluate", "--weights", digits_weights, "--config", "flat8", "--data", tmp_path / "digits.npz")
+    assert "on digits.npz (own: 50 test)" in said and "calibrated on the test inputs" in said
 
 
 @pytest.mark.slow

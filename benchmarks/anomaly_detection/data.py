@@ -69,7 +69,7 @@ def load(data_dir: Path | None, seed: int = 0) -> Dataset:
         data_dir: sound files in DCASE form (``dev_data_ToyCar.zip``, which finds ``eval_data_train_ToyCar.zip``
             beside it; any zip file with ``<machine type>/train`` and ``/test``; that folder itself; or a folder
             that holds any of these), or ``ad_toycar_train.npz`` and ``ad_toycar_test.npz``: their folder, or one
-            beside the other. The ``.npz`` test file alone gives a test split only.
+            beside the other. Test files alone give a test split only.
         seed: of the validation clips and of the order of the windows.
     """
     path = existing_path(data_dir, "anomaly_detection", FORMS)
@@ -159,14 +159,13 @@ def _load_recordings(parts: Parts, machine_type: str, folder: Path, seed: int) -
     key = cache_key(machine_type, recordings)
     arrays = cached(folder, key, expected, lambda: {"log_mel_db": read_features(recordings)})
     train_log_mel_db, test_log_mel_db = np.split(arrays["log_mel_db"], [len(train_names)])
+    test = testing_split(test_log_mel_db, *test_labels)
+    name = f"DCASE 2020 {machine_type}" if machine_type in MACHINE_TYPES else machine_type
+    if not train_names:
+        return Dataset(f"{name}, test recordings alone", "subset", test)
+    is_official = (len(train_names), len(test_names)) in OFFICIAL_CLIPS.get(machine_type, ())
     train, validation = training_splits(train_log_mel_db, train_machines, seed)
-    return Dataset(
-        f"DCASE 2020 {machine_type}" if machine_type in MACHINE_TYPES else machine_type,
-        "official" if (len(train_names), len(test_names)) in OFFICIAL_CLIPS.get(machine_type, ()) else "subset",
-        testing_split(test_log_mel_db, *test_labels),
-        train,
-        validation,
-    )
+    return Dataset(name, "official" if is_official else "subset", test, train, validation)
 
 
 def _train_machines(names: Sequence[str], source: Path) -> np.ndarray:

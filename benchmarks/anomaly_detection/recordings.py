@@ -92,18 +92,18 @@ def _is_machine(folder: Path) -> bool:
 
 
 def choose_machine_type(found: Mapping[str, Parts], path: Path) -> str:
-    """Return the machine type that has both parts: ToyCar, or the only one."""
+    """Return the machine type that has both parts: ToyCar, or the only one; else one with test recordings alone."""
     complete = sorted(machine_type for machine_type, parts in found.items() if all(parts.values()))
+    complete = complete or sorted(machine_type for machine_type, parts in found.items() if parts["test"])
     if DEFAULT_MACHINE_TYPE in complete or len(complete) == 1:
         return DEFAULT_MACHINE_TYPE if DEFAULT_MACHINE_TYPE in complete else complete[0]
     if complete:
         received = one_line(", ".join(complete))
         raise ValueError(f"--data-dir must name one machine type. Received: {path} with {received}")
     machine_type = DEFAULT_MACHINE_TYPE if DEFAULT_MACHINE_TYPE in found else min(found)
-    missing = next(part for part in PARTS if not found[machine_type][part])
     raise ValueError(
-        "a machine type must have .wav files in train and test. "
-        f"Received: {path} without {one_line(machine_type)}/{missing}"
+        f"a machine type must have .wav files in train and test, or in test. Received: {path} without "
+        f"{one_line(machine_type)}/test"
     )
 
 

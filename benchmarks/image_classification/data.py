@@ -36,7 +36,8 @@ def load(data_dir: Path | None, seed: int = 0) -> Dataset:
     """Return pictures, uint8 ``(samples, 32, 32, 3)``, and classes, int32 ``(samples,)``.
 
     Training pictures are rotated, shifted and mirrored at random, as MLPerf Tiny does. 10 % of the official
-    training pictures, or of those of ``cifar10_jpeg.zip``, are for validation.
+    training pictures, or of those of ``cifar10_jpeg.zip``, are for validation. Where there are test pictures alone, in
+    ``test_batch`` or ``test/``, there is a test split alone.
 
     Args:
         data_dir: CIFAR-10's python or binary version, ``cifar10_jpeg.zip`` or ``mlperf_tiny_ic01.zip`` (test
@@ -81,20 +82,25 @@ def with_augmentation(split: Split) -> Split:
 
 
 def _load_official(path: Path, seed: int) -> Dataset:
-    (x, y), (test_x, test_y) = _read_official(path)
-    train, validation = (Split(x[part], y[part]) for part in validation_indices(y, seed=seed))
+    trained, (test_x, test_y) = _read_official(path)
     order = mixed_order(test_y)
     test = Split(test_x[order], test_y[order])
+    if trained is None:
+        return Dataset("CIFAR-10, test pictures alone", "subset", test)
+    x, y = trained
+    train, validation = (Split(x[part], y[part]) for part in validation_indices(y, seed=seed))
     return Dataset("CIFAR-10", "official", test, with_augmentation(train), validation)
 
 
-def _read_official(path: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return training pictures and classes, and test pictures and classes, in the order of the files."""
+def _read_official(path: Path) -> tuple[tuple[np.ndarray, np.ndarray] | None, tuple[np.ndarray, np.ndarray]]:
+    """Return training pictures and classes, None where only test pictures are there, and the same of the latter."""
     batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, content in _batch_files(path):
         if (batch := name.removesuffix(".bin")) in batches:
             raise ValueError(f"CIFAR-10 must have each batch once. Received: {batch} twice in {path}")
         batches[batch] = _read_batch(content, name, path)
+    if list(batches) == [BATCHES[-1]]:
+        return None, batches[BATCHES[-1]]
     if missing := [batch for batch in BATCHES if batch not in batches]:
         raise ValueError(f"CIFAR-10 must have the batches {', '.join(BATCHES)}. Received: {path} without {missing[0]}")
     *train, test = (batches[batch] for batch in BATCHES)
@@ -132,8 +138,11 @@ def _read_binary(content: bytes, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _load_jpeg(archive: Archive, seed: int) -> Dataset:
-    names, y = members_by_class(archive, CLASSES, (".jpg", ".jpeg"), "train/")
     test_names, test_y = members_by_class(archive, CLASSES, (".jpg", ".jpeg"), "test/")
+    if not any(name.startswith("train/") for name in archive.names):
+        test = _decode(archive, test_names, test_y, mixed_order(test_y))
+        return Dataset("CIFAR-10 as JPEG, test pictures alone", "subset", test)
+    names, y = members_by_class(archive, CLASSES, (".jpg", ".jpeg"), "train/")
     train, validation = (_decode(archive, names, y, part) for part in validation_indices(y, seed=seed))
     test = _decode(archive, test_names, test_y, mixed_order(test_y))
     return Dataset("CIFAR-10 as JPEG", "subset", test, with_augmentation(train), validation)

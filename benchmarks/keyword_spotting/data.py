@@ -44,8 +44,8 @@ def load(data_dir: Path | None, seed: int = 0) -> Dataset:
     Args:
         data_dir: Speech Commands V2 (``speech_commands_v0.02``, whose features are kept beside it), its test archive
             alone (``speech_commands_test_set_v0.02``), ``speech_commands_v2_subset.zip`` (train, validation and test
-            by its two lists) or ``mlperf_tiny_kws01.zip`` (test only): the archive, its extracted folder, or a folder
-            that holds them; the first wins where several are.
+            by its two lists; test alone where ``testing_list.txt`` has every clip) or ``mlperf_tiny_kws01.zip`` (test
+            only): the archive, its extracted folder, or a folder that holds them; the first wins where several are.
         seed: of the order of the train and validation samples; the lists alone decide the splits.
     """
     names, markers = (FOLDER, SUBSET, TEST_FOLDER, FEATURES), (*LISTS, NOISE_FOLDER, UNKNOWN_FOLDER, LABEL_FILE)
@@ -88,9 +88,10 @@ def _noise_of(archive: Archive, data_dir: Path) -> list[np.ndarray]:
 def _dataset(name: str, parts: Sequence[LabelledClips], seed: int = 0, noise: Sequence[np.ndarray] = ()) -> Dataset:
     """Return the data set of training, validation and test clips, or of test clips alone."""
     kind = "official" if len(parts[0].clips) == OFFICIAL_COUNTS[TRAIN if len(parts) == 3 else TEST] else "subset"
-    if len(parts) == 1:
-        return Dataset(name, kind, _split(parts[0], seed=0))
-    train, validation, test = parts
+    *trained, test = parts
+    if not any(part.clips for part in trained):
+        return Dataset(f"{name}, test clips alone" if trained else name, kind, _split(test, seed=0))
+    train, validation = trained
     return Dataset(name, kind, _split(test, seed=0), _split(train, seed, noise), _split(validation, seed))
 
 

@@ -94,7 +94,9 @@ def parts_of(archive: Archive, names: Sequence[str]) -> np.ndarray:
     """Return the part of each clip, ``(clips,)``: by the two lists, or by ``part_by_hash`` where both are absent."""
     if not set(LISTS) & archive.names.keys():
         return np.array([part_by_hash(name) for name in names])
-    validating, testing = (archive.read_member_list(name) for name in LISTS)
+    validation_list, testing_list = LISTS
+    validating = archive.read_member_list(validation_list) if validation_list in archive.names else frozenset()
+    testing = archive.read_member_list(testing_list)
     if both := sorted(testing & validating):
         raise ValueError(f"a clip must be in one list at most. Received: {both[0]} in both of {archive.path}")
     return np.array([TEST if name in testing else VALIDATION if name in validating else TRAIN for name in names])

@@ -161,8 +161,6 @@ def _bits_and_alpha(text: str) -> tuple[int, Any]:
         raise ValueError(
             f"a searched quantizer must have no arguments but {', '.join(MEANINGFUL_ARGUMENTS)}. Received: {text!r}"
         )
-    if getattr(quantizer, "is_affine", False):
-        raise ValueError(f"a searched quantizer must be symmetric, without a zero point. Received: {text!r}")
     return quantizer.bits, quantizer.alpha if isinstance(quantizer.alpha, str) else None
 
 

@@ -6,12 +6,15 @@ import io
 import os
 import sys
 import traceback
+import warnings
+from typing import Any
 
 import typer
 
 from po2quant.cli import check, deploy, diagnose, matrix, networks, search
-from po2quant.cli.errors import TRACEBACK_VARIABLE, drop_unwritten, sentence
+from po2quant.cli.errors import LONGEST_SENTENCE, TRACEBACK_VARIABLE, drop_unwritten, sentence
 from po2quant.cli.session import INTERRUPTED
+from po2quant.files import one_line
 
 UNREAD, WRONG = 1, 2
 """Exit codes where nobody reads the output, and where something is wrong."""
@@ -44,6 +47,7 @@ def main() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning
     try:
         code = _run(sys.argv[1:] or ["--help"])
         sys.stdout.flush()
@@ -59,6 +63,12 @@ def main() -> None:
         drop_unwritten()
         code = WRONG
     sys.exit(code)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+    """Show a warning of this package as a line; those of others are about code that users do not see."""
+    if category.__module__.startswith(f"{__package__.partition('.')[0]}."):
+        sys.stderr.write(f"warning: {one_line(str(message), LONGEST_SENTENCE)}\n")
 
 
 def _run(words: list[str]) -> int:

@@ -13,8 +13,17 @@ import typer
 
 from po2quant.benchmark import Benchmark
 from po2quant.bit_config import FLOAT, POWERS_OF_TWO
-from po2quant.cli.options import DATA, WHICH, JsonOption, Task, with_task
-from po2quant.cli.session import RUNS, begin, load_dataset, say
+from po2quant.cli.options import DATA, WHICH, CalibrationDataOption, JsonOption, Task, with_task
+from po2quant.cli.session import (
+    RUNS,
+    TEST_INPUTS,
+    begin,
+    calibrating,
+    check_calibration_data,
+    load_dataset,
+    say,
+    say_calibration,
+)
 from po2quant.runs.folder import check_writable
 from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run
 from po2quant.weight_files import is_quantized_checkpoint
@@ -29,6 +38,9 @@ WeightsOption = Annotated[
 ]
 ConfigOption = Annotated[
     str | None, typer.Option("--config", help="Bit widths, as in the other commands; by default RUN's, or mpq.")
+]
+CalibrationRuleOption = Annotated[
+    str | None, typer.Option("--calibration", help="As in the other commands; by default RUN's, or mse.")
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")
@@ -55,16 +67,18 @@ def export(
         Path | None,
         typer.Option("--output-dir", help="Where the files go; by default a folder under runs/, and a text is shown."),
     ] = None,
+    calibration: CalibrationRuleOption = None,
+    calibration_data: CalibrationDataOption = None,
     seed: SeedOption = None,
 ) -> None:
     """Write a network as integers and shifts."""
-    from po2quant.deploy.formats import TEXT, check_format, inexact_operations, write
+    from po2quant.deploy.formats import TEXT, check_format, notes, write
 
     check_format(format)
     if output_dir is not None:
         check_writable(output_dir)
-    given = task | {"weights": weights, "config": config, "seed": seed}
-    subject = _subject(_request(run, given), needs_data=False)
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
+    subject = _subject(_request(run, given), calibration_data, needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
 
@@ -74,8 +88,8 @@ def export(
         folder = output_dir or RUNS / f"export-{subject.name}"
         for path in write(format, subject.network, subject.program, subject.name, folder):
             say(f"{format}: {path}, {path.stat().st_size} bytes")
-        for name in inexact_operations(format, subject.program):
-            say(f"note: sums of {name} may need more bits than float32 has, in which this format is computed")
+        for note in notes(format, subject.program):
+            say(f"note: {note}")
     for label, pack in (("", False), (" with packed weights", True)):
         weight_bytes, arena_bytes = memory_bytes(subject.program, pack)
         say(f"C{label}: {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
@@ -97,6 +111,8 @@ def verify(
         str | None,
         typer.Option("--core", help="Run the C on an emulated core, not here: m0, m4, m7, m55 or rv32imc."),
     ] = None,
+    calibration: CalibrationRuleOption = None,
+    calibration_data: CalibrationDataOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,8 +123,8 @@ def verify(
         from po2quant.export.cores.emulator import checked_core
 
         checked_core(core)
-    given = task | {"weights": weights, "config": config, "seed": seed}
-    subject = _subject(_request(run, given))
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
+    subject = _subject(_request(run, given), calibration_data)
     from po2quant.deploy.network import spread_inputs
 
     x = spread_inputs(subject.dataset.test, subject.network, samples)
@@ -207,10 +223,11 @@ def _request(run: Path | None, given: dict[str, Any]) -> NetworkRequest:
     return request
 
 
-def _subject(request: NetworkRequest, needs_data: bool = True) -> _Subject:
+def _subject(request: NetworkRequest, calibration_data: Path | None, needs_data: bool = True) -> _Subject:
     """Freeze a network and lower it to integers."""
     if request.config == FLOAT:
         raise ValueError("--config must name bit widths: a float network has no integers. Received: 'float'")
+    check_calibration_data(calibration_data, request)
     task, request = begin(request, needs_data=needs_data)
     from po2quant.deploy.from_keras import integer_program
     from po2quant.deploy.network import frozen_network
@@ -218,7 +235,12 @@ def _subject(request: NetworkRequest, needs_data: bool = True) -> _Subject:
 
     _, spec = task.network(request.model)
     widths, dataset = resolve_config(request.config, spec), None
-    if needs_data or request.weights is None or not is_quantized_checkpoint(request.weights):
+    is_float = request.weights is None or not is_quantized_checkpoint(request.weights)
+    if needs_data or (is_float and calibration_data is None):
         dataset = load_dataset(task, request)
-    network = frozen_network(spec, widths, request.weights, dataset, request.seed, request.alpha)
+    inputs = calibrating(task, request, dataset, calibration_data) if is_float else dataset
+    if is_float and inputs is not None:
+        say_calibration(TEST_INPUTS if inputs.train is None else "train", calibration_data)
+    widths = None if widths is None else widths.with_calibration(request.calibration)
+    network = frozen_network(spec, widths, request.weights, inputs, request.seed, request.alpha)
     return _Subject(task, request, dataset, network, integer_program(network))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from po2quant.benchmark import Benchmark
+from po2quant.bit_config import MSE
 from po2quant.cli.options import (
     DATA,
     TRAINING,
     WHICH,
+    CalibrationOption,
     EpochsOption,
     PresetOption,
     Task,
@@ -55,6 +57,7 @@ def matrix(
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
     epochs: EpochsOption = None,
     preset: PresetOption = "published",
+    calibration: CalibrationOption = MSE,
     output_dir: Annotated[
         Path, typer.Option("--output-dir", help="Folder of the run folders; what is done in it is not done again.")
     ] = RUNS / "matrix",
@@ -78,6 +81,7 @@ def matrix(
             seed=seed,
             epochs=epochs,
             preset=preset,
+            calibration=calibration,
         )
         for seed in whole_numbers(seeds, "--seeds")
     ]

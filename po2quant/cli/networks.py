@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from po2quant.bit_config import FLOAT
+from po2quant.bit_config import FLOAT, MSE
 from po2quant.cli.options import (
     DATA,
     TRAINING,
     WHICH,
     AlphaOption,
+    CalibrationDataOption,
+    CalibrationOption,
     ConfigOption,
     EpochsOption,
     JsonOption,
@@ -28,12 +30,15 @@ from po2quant.cli.options import (
 )
 from po2quant.cli.session import (
     begin,
+    calibrating,
+    check_calibration_data,
     experiment_of,
     load_dataset,
     open_run_folder,
     print_table,
     resumable,
     say,
+    say_calibration,
     say_paths,
     warn_reconstructed,
     write_results,
@@ -88,13 +93,16 @@ def evaluate(
             help="Exponents of weights under auto_po2: mse (least error), max (no clipping), nearest, stock (QKeras').",
         ),
     ] = "mse",
+    calibration: CalibrationOption = MSE,
+    calibration_data: CalibrationDataOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     if weights is None and "network" not in task:
         raise ValueError("evaluate needs --weights, a weight file or a run folder, or --network")
-    request = NetworkRequest(**task, weights=weights, alpha=alpha, seed=seed, config=config)
+    request = NetworkRequest(**task, weights=weights, alpha=alpha, seed=seed, config=config, calibration=calibration)
+    check_calibration_data(calibration_data, request)
     benchmark, request = begin(request)
     from po2quant.cost import BITS_PER_KIB, average_bits
     from po2quant.training import prepare
@@ -102,9 +110,10 @@ def evaluate(
     name, spec = benchmark.network(request.model)
     network = spec.fold()
     widths = prepare.resolve_config(config, spec, network)
-    widths = None if widths is None else widths.with_alpha(alpha)
+    widths = None if widths is None else widths.with_alpha(alpha).with_calibration(calibration)
     dataset = load_dataset(benchmark, request)
-    prepared = prepare.prepare_network(network, widths, weights or network.source, dataset, seed, scale_rule)
+    inputs = calibrating(benchmark, request, dataset, calibration_data)
+    prepared = prepare.prepare_network(network, widths, weights or network.source, inputs, seed, scale_rule)
     score = prepare.evaluate(benchmark, prepared.model, dataset.test)
     size_bits = network.size(widths).total_bits
     scales = FLOAT if widths is None else widths.scales
@@ -112,8 +121,7 @@ def evaluate(
     say(f"{score.metric} {score.value:.4f} on {score.samples} samples, {size_bits / BITS_PER_KIB:.1f} KiB")
     for detail, value in score.details.items():
         say(f"{detail} {value:.4f}")
-    if prepared.calibration == "test inputs":
-        say("activation ranges were calibrated on the test inputs, without labels: the data have no training split")
+    say_calibration(prepared.calibration, calibration_data)
     warn_reconstructed(widths)
     if as_json:
         facts: dict[str, Any] = {
@@ -130,7 +138,8 @@ def evaluate(
             "data": dataset.describe(),
             "data_kind": dataset.kind,
             "data_fingerprint": dataset.fingerprint(),
-            "calibration": prepared.calibration,
+            "calibration": prepared.calibration if calibration_data is None else str(calibration_data),
+            "calibration_rule": calibration,
             "scale_rule": scale_rule,
             "seed": seed,
         }
@@ -153,6 +162,7 @@ def finetune(
     ] = None,
     epochs: EpochsOption = None,
     preset: PresetOption = "published",
+    calibration: CalibrationOption = MSE,
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
@@ -167,6 +177,7 @@ def finetune(
         activation_alpha=activation_alpha,
         epochs=epochs,
         preset=preset,
+        calibration=calibration,
         seed=seed,
     )
     benchmark, request = begin(request, output_dir, resume)

@@ -65,6 +65,7 @@ DATA = {
         typer.Option("--metric", help=f"Of --network: {', '.join(METRICS)}. By default it follows from --loss."),
     ],
 }
+OWN = {"network": WHICH["network"], **DATA}
 TRAINING = {
     "float_epochs": Annotated[
         int | None,
@@ -119,6 +120,22 @@ WeightsOption = Annotated[
         "--weights",
         help="Float weights (.weights.h5, .keras, Keras 2 .h5), or a fine-tuned run folder or file. "
         "Without it, the float network of a benchmark is trained first.",
+    ),
+]
+CalibrationOption = Annotated[
+    str,
+    typer.Option(
+        "--calibration",
+        help="How activation ranges follow from data: mse (least squared error), max, percentile, percentile:99.9 or "
+        "entropy; percentile,activation_3=max gives single ones a rule of their own.",
+    ),
+]
+CalibrationDataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration-data",
+        help="Where activation ranges come from: other data of the task, or a .npz with x_train (or x_test). By "
+        "default the training inputs, and the test inputs where there are no others.",
     ),
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="Recipe: published, or small, which is sized for 2 cores.")]

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from po2quant.bit_config import FLOAT, MPQ
+from po2quant.bit_config import FLOAT, MPQ, MSE
 from po2quant.cli.options import (
     DATA,
     TRAINING,
     WHICH,
     AlphaOption,
+    CalibrationOption,
     OutputOption,
     PresetOption,
     ResumeOption,
@@ -37,7 +38,7 @@ from po2quant.cli.session import (
     write_results,
 )
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
-from po2quant.runs.request import SearchRequest, check_trusted, read_request
+from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import THIS_MACHINE, WORKER, check_options
 
 if TYPE_CHECKING:
@@ -56,17 +57,16 @@ def search(
     weights: WeightsOption = None,
     alpha: AlphaOption = "auto_po2",
     preset: PresetOption = "published",
+    calibration: CalibrationOption = MSE,
     output_dir: OutputOption = None,
     retrain_epochs: Annotated[
         int,
         typer.Option("--retrain-epochs", min=0, help="Epochs that the closing table retrains each configuration for."),
     ] = 0,
-    informed: Annotated[
-        bool,
-        typer.Option(
-            "--informed/--uninformed", help="Measure what each width costs, and try the best allocations early."
-        ),
-    ] = True,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help=f"How trials are chosen: {', '.join(STRATEGY_NAMES)}.")
+    ] = INFORMED,
+    uninformed: Annotated[bool, typer.Option("--uninformed", help=f"The same as --strategy {BAYESIAN}.")] = False,
     kernel_bits: Annotated[
         str, typer.Option("--kernel-bits", help="Widths to choose from, separated by commas, ascending.")
     ] = "4,8,16",
@@ -102,10 +102,11 @@ def search(
         alpha=alpha,
         seed=seed,
         preset=preset,
+        calibration=calibration,
         max_trials=max_trials,
         epochs=epochs,
         retrain_epochs=retrain_epochs,
-        informed=informed,
+        strategy=BAYESIAN if uninformed else strategy,
         kernel_bits=whole_numbers(kernel_bits, "--kernel-bits"),
         bias_bits=whole_numbers(bias_bits, "--bias-bits"),
         activation_bits=whole_numbers(activation_bits, "--activation-bits"),
@@ -149,11 +150,9 @@ def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
 
 def _settings(request: SearchRequest) -> SearchSettings:
     from po2quant.search import SearchSettings, SearchSpace
-    from po2quant.search.strategies import BAYESIAN, INFORMED
 
     space = SearchSpace(request.kernel_bits, request.bias_bits, request.activation_bits)
-    strategy = INFORMED if request.informed else BAYESIAN
-    return SearchSettings(request.max_trials, request.epochs, strategy, space, request.max_bits)
+    return SearchSettings(request.max_trials, request.epochs, request.strategy, space, request.max_bits)
 
 
 def _find(

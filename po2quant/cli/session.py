@@ -15,7 +15,7 @@ import typer
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, load_benchmark
 from po2quant.bit_config import FLOAT, BitConfig, uniform_widths
-from po2quant.data.own import FORMS
+from po2quant.data.own import FORMS, holds_arrays, read_dataset
 from po2quant.files import write_csv
 from po2quant.own_task import settled, task_of_files
 from po2quant.quiet import import_tensorflow_quietly
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from po2quant.training.finetune import Experiment, Result
 
 INTERRUPTED = 130
+TEST_INPUTS = "test inputs"
 RUNS = Path("runs")
 """Where run folders are made by default."""
 
@@ -148,7 +149,40 @@ def load_dataset(task: Benchmark, request: RunRequest) -> Dataset:
     if request.data == OFFICIAL:
         data_dir = data_dir or Path("data") / task.name
         task.download(data_dir)
-    return task.load_data(data_dir, request.seed)
+    return _load(task, request, data_dir)
+
+
+def calibrating(task: Benchmark, request: NetworkRequest, dataset: Dataset | None, path: Path | None) -> Dataset | None:
+    """Return what calibrates a network: its data, or the training inputs at a path, or else the test inputs there.
+
+    Args:
+        task: loads data of its own kind.
+        request: names the network and the seed.
+        dataset: the data that are scored; None: none are loaded.
+        path: data of the task, or a ``.npz`` file of inputs.
+    """
+    if path is None:
+        return dataset
+    found = _load(task, request, path)
+    return dataclasses.replace(found, train=found.train or found.test)
+
+
+def _load(task: Benchmark, request: RunRequest, path: Path | None) -> Dataset:
+    """Load data of a benchmark's own kind, or arrays of what its network sees."""
+    if path is None or request.network is not None or not holds_arrays(path):
+        return task.load_data(path, request.seed)
+    network = task.network(request.model)[1].new_network()
+    return read_dataset(path, tuple(network.input_shape[1:]), request.seed)
+
+
+def check_calibration_data(path: Path | None, request: RunRequest) -> None:
+    """Raise ValueError where there are no such data, or they have nothing to calibrate."""
+    if path is None:
+        return
+    if not path.exists():
+        raise ValueError(f"--calibration-data must be a file or folder of data. There is none: {path}")
+    if request.weights is not None and is_quantized_checkpoint(request.weights):
+        raise ValueError(f"--calibration-data needs float weights. Received: {request.weights}, of a quantized network")
 
 
 def experiment_of(
@@ -161,7 +195,16 @@ def experiment_of(
     require_training_data(dataset)
     model, _ = task.network(request.model)
     return Experiment(
-        task, model, dataset, request.alpha, request.weights, request.seed, request.preset, resume, network
+        task,
+        model,
+        dataset,
+        request.alpha,
+        request.weights,
+        request.seed,
+        request.preset,
+        resume,
+        network,
+        calibration=request.calibration,
     )
 
 
@@ -222,6 +265,19 @@ def warn_reconstructed(widths: Any) -> None:
 def say(text: str) -> None:
     """Show a line."""
     typer.echo(text)
+
+
+def say_calibration(source: str, path: Path | None) -> None:
+    """Say where activation ranges come from, where they are not from the training inputs.
+
+    Args:
+        source: of :class:`~po2quant.training.prepare.Prepared`.
+        path: data that were named for it.
+    """
+    if path is not None:
+        say(f"activation ranges were calibrated on {path}")
+    elif source == TEST_INPUTS:
+        say("activation ranges were calibrated on the test inputs, without labels: the data have no training split")
 
 
 def print_table(table: Any) -> None:

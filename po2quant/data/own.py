@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +65,14 @@ def read_dataset(path: Path, shape: Shape, seed: int = 0, scale: float = 1.0) ->
         splits[TEST] = splits[VALIDATION]
         name = f"{name}, without test samples: the validation samples stand for them"
     return Dataset(name, OWN, splits[TEST], splits.get(TRAIN), splits.get(VALIDATION))
+
+
+def holds_arrays(path: Path) -> bool:
+    """Return whether a file is a ``.npz`` of which :func:`read_dataset` knows an array."""
+    if path.suffix.lower() != NPZ_SUFFIX or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(f"x_{part}.npy" in archive.NameToInfo for part in PARTS)
 
 
 def _divided(split: Split, seed: int) -> tuple[Split, Split]:

@@ -74,7 +74,7 @@ class Check:
         return dataclasses.asdict(self) | {"is_supported": self.is_supported}
 
 
-def check(model: keras.Model | str | os.PathLike, placement: Placement = Placement()) -> Check:
+def check(model: keras.Model | str | os.PathLike, placement: Placement = Placement(), is_tried: bool = True) -> Check:
     """Return all that keeps a float network from being quantized and deployed, and what each layer becomes.
 
     Where no layer is an obstacle, the network is tried: quantized to 8 bits, calibrated on random inputs, frozen,
@@ -83,6 +83,8 @@ def check(model: keras.Model | str | os.PathLike, placement: Placement = Placeme
     Args:
         model: float model, which is left alone, or a file of one, see :func:`~po2quant.network.load.load_model`.
         placement: what the placement rules leave open.
+        is_tried: whether to take it through all stages; otherwise its structure alone is looked at, and no formats are
+            known.
 
     Raises:
         ValueError: for a file that cannot be loaded.
@@ -95,14 +97,16 @@ def check(model: keras.Model | str | os.PathLike, placement: Placement = Placeme
     """
     if isinstance(model, str | os.PathLike):
         model = load_model(model)
-    obstacles, trial = _quantized_already(model) or obstacles_of(model), None
+    obstacles = _quantized_already(model) or obstacles_of(model)
+    network = trial = None
     if not obstacles:
         try:
-            trial = _Trial.of(fold(model, placement))
+            network = fold(model, placement)
+            trial = _Trial.of(network) if is_tried else None
         except Exception as error:  # whatever it is, the same would come after days of training
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             obstacles = [Obstacle.of(model, one_line(reason, LONGEST_REASON))]
-    layers = _layers(model, None if trial is None else trial.network)
+    layers = _layers(model, None if obstacles else network)
     return Check(str(model.name), layers, tuple(obstacles), {} if trial is None else trial.formats())
 
 
@@ -131,6 +135,7 @@ class _Trial:
         random = np.random.default_rng(0)
         shapes = [(TRIAL_INPUTS, *tensor.shape[1:]) for tensor in quantized.inputs]
         x = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+        x = x if network.placement.signed_input else [np.abs(array) for array in x]
         calibrate(quantized, x)
         freeze_scales(quantized)
         program = integer_program(quantized)

@@ -12,7 +12,7 @@ from po2quant.export.c.firmware import PROJECTS, write_firmware
 from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import write_c
 from po2quant.export.exchange import inexact_in_float32
-from po2quant.export.litert.to_litert import OPERATORS, to_litert
+from po2quant.export.litert.to_litert import OPERATORS, deviations, to_litert
 from po2quant.export.onnx.graph import NODES
 from po2quant.export.onnx.to_onnx import to_onnx
 from po2quant.export.onnx.to_qonnx import to_qonnx
@@ -37,13 +37,13 @@ class Format:
     Args:
         write: writes them.
         package: what must be installed for it beside po2quant itself; None: nothing.
-        adds_in_float32: whether its readers do.
+        notes: sentences on what its readers may compute otherwise.
         handlers: the operations that it can take; None: all.
     """
 
     write: Writer
     package: str | None = None
-    adds_in_float32: bool = False
+    notes: Callable[[Program], list[str]] = lambda program: []
     handlers: Handlers | None = None
 
 
@@ -77,6 +77,20 @@ def _write_qkeras(model: keras.Model, program: Program, path: Path) -> None:
     to_qkeras(model, path)
 
 
+def _float32_notes(program: Program) -> list[str]:
+    return [
+        f"sums of {name} may need more bits than float32 has, in which this format is computed"
+        for name in inexact_in_float32(settle_constant_channels(program))
+    ]
+
+
+def _litert_notes(program: Program) -> list[str]:
+    return [
+        f"integers of {name} may be up to {units} off, because LiteRT rounds its bias, or a sum, before the output"
+        for name, units in deviations(program).items()
+    ]
+
+
 FORMATS: dict[str, Format] = {
     TEXT: Format(_one_file(".txt", lambda model, program, path: path.write_text(listing(program), encoding="utf-8"))),
     "program": Format(_one_file(".npz", lambda model, program, path: program.save(path))),
@@ -84,13 +98,18 @@ FORMATS: dict[str, Format] = {
     "c-packed": Format(_c(pack=True), handlers=CALLS),
     **{project: Format(_firmware(project), handlers=CALLS) for project in PROJECTS},
     "qonnx": Format(
-        _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", True, NODES
+        _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", _float32_notes, NODES
     ),
-    "onnx": Format(_one_file(".onnx", lambda model, program, path: to_onnx(program, path)), "onnx", True, NODES),
+    "onnx": Format(
+        _one_file(".onnx", lambda model, program, path: to_onnx(program, path)), "onnx", _float32_notes, NODES
+    ),
     "litert": Format(
-        _one_file(".tflite", lambda model, program, path: to_litert(program, path)), "ai_edge_litert", False, OPERATORS
+        _one_file(".tflite", lambda model, program, path: to_litert(program, path)),
+        "ai_edge_litert",
+        _litert_notes,
+        OPERATORS,
     ),
-    "qkeras": Format(_one_file(".keras", _write_qkeras), adds_in_float32=True),
+    "qkeras": Format(_one_file(".keras", _write_qkeras), notes=_float32_notes),
 }
 
 
@@ -115,6 +134,6 @@ def write(format: str, model: keras.Model, program: Program, name: str, folder: 
     return FORMATS[format].write(model, program, name, folder)
 
 
-def inexact_operations(format: str, program: Program) -> tuple[str, ...]:
-    """Return the names of the operations whose sums the readers of a format may round."""
-    return inexact_in_float32(settle_constant_channels(program)) if FORMATS[format].adds_in_float32 else ()
+def notes(format: str, program: Program) -> list[str]:
+    """Return sentences on what the readers of a format may compute otherwise than the program."""
+    return FORMATS[format].notes(program)

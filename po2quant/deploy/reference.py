@@ -24,14 +24,12 @@ from po2quant.integer.plan import EXACT_FLOAT64_BITS
 from po2quant.integer.program import Program
 from po2quant.network.graph import Node, read_graph
 from po2quant.network.kinds import is_weighted, kernel_of
-from po2quant.quantizers import quantized_bits_featuremap
+from po2quant.network.walk import Arrays, input_arrays
 
 BATCH_SIZE = 8
 """Samples at a time: a bound on memory."""
 
 PROGRAM, KERAS = "interpreter", "Keras float64"
-
-Arrays = np.ndarray | Sequence[np.ndarray]
 
 
 class Float64Network:
@@ -54,7 +52,7 @@ class Float64Network:
         Args:
             x: ``(samples, ...)``, one array for each model input.
         """
-        arrays = list(x) if isinstance(x, (list, tuple)) else [x]
+        arrays = input_arrays(self._graph, x)
         fed = {
             layer.name: tf.constant(np.asarray(array, np.float64))
             for layer, array in zip(self._graph.inputs, arrays, strict=True)
@@ -72,6 +70,10 @@ class Float64Network:
                 integers[name] = np.ldexp(values[node].numpy(), -exponent).astype(np.int64)
         return integers
 
+    def batches(self, x: Arrays, size: int = BATCH_SIZE) -> list[list[np.ndarray]]:
+        """Return the inputs of the network in batches, see :func:`batches`."""
+        return batches(input_arrays(self._graph, x), size)
+
 
 def compare(program: Program, model: keras.Model, x: Arrays, batch_size: int = BATCH_SIZE) -> Comparison:
     """Compare every quantized tensor of a program with Keras in float64, as integers.
@@ -79,7 +81,7 @@ def compare(program: Program, model: keras.Model, x: Arrays, batch_size: int = B
     Args:
         program: the integer program of ``model``.
         model: the frozen network.
-        x: ``(samples, ...)``, one array for each model input.
+        x: ``(samples, ...)``, one array for each model input, or by key where it takes a dictionary.
         batch_size: samples at a time.
 
     Raises:
@@ -90,18 +92,18 @@ def compare(program: Program, model: keras.Model, x: Arrays, batch_size: int = B
         interpreter and Keras float64: 123456 integers of 12 tensors and 8 samples: all equal
     """
     network, comparer = Float64Network(model), Comparer(program, PROGRAM, KERAS)
-    for batch in batches(x, batch_size):
+    for batch in network.batches(x, batch_size):
         comparer.add(run(program, quantize_inputs(program, batch)), network(batch))
     return comparer.result()
 
 
-def batches(x: Arrays, size: int = BATCH_SIZE) -> list[list[np.ndarray]]:
+def batches(x: np.ndarray | Sequence[np.ndarray], size: int = BATCH_SIZE) -> list[list[np.ndarray]]:
     """Return the inputs of a network in batches, one array for each model input.
 
     Raises:
         ValueError: for no samples.
     """
-    arrays = list(x) if isinstance(x, (list, tuple)) else [np.asarray(x)]
+    arrays: list[Any] = [*x] if isinstance(x, (list, tuple)) else [np.asarray(x)]
     if not len(arrays[0]):
         raise ValueError("x must have samples to compare. Received: none")
     return [[array[start : start + size] for array in arrays] for start in range(0, len(arrays[0]), size)]
@@ -120,10 +122,6 @@ def float64_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         kernel_of(copy).assign(kernel_of(layer))
         if layer.use_bias:
             copy.bias.assign(layer.bias)
-    quantizer = getattr(layer, "activation", None)
-    if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
-        copy.activation.set_range(*quantizer.range)
-        copy.activation.frozen = quantizer.frozen
     return copy
 
 

@@ -96,6 +96,8 @@ def _weight_layer(layer: keras.layers.Layer, kernel: Weights, bias: Weights) -> 
     part = kernel_facts(layer).prefix
     of_training = {f"{name}_{kind}" for name in (part, "bias") for kind in ("constraint", "regularizer", "range")}
     config = {name: value for name, value in layer.get_config().items() if name not in of_training}
+    # qkeras changes other initializers, so that a file of theirs may not load.
+    config |= {f"{part}_initializer": "zeros", "bias_initializer": "zeros"}
     config |= {f"{part}_quantizer": _weight_quantizer(kernel), "bias_quantizer": _weight_quantizer(bias)}
     return type(layer)(**config | {"use_bias": True})
 

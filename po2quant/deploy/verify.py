@@ -91,7 +91,7 @@ def verify(
         raise ValueError("the executable must write every tensor: compile it with trace=True. Received: trace=False")
     network = Float64Network(model)
     with_keras, with_c = Comparer(program, PROGRAM, KERAS), Comparer(program, C, PROGRAM)
-    for batch in batches(x):
+    for batch in network.batches(x):
         integers = quantize_inputs(program, batch)
         computed = run(program, integers)
         with_keras.add(computed, network(batch))

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from po2quant.diagnostics.arrays import ArraySummary
 from po2quant.diagnostics.measurement import ACTIVATION, KERNEL, Measurement
+from po2quant.ranges import MANY_TAIL_BITS
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
@@ -197,6 +198,22 @@ def _clipped(series: Series, losses: Losses) -> Iterator[_Remark]:
         yield _Remark(WARNING, "clipped", f"{_percent(clip_ratio)} of its values are clipped")
 
 
+def _outliers(series: Series, losses: Losses) -> Iterator[_Remark]:
+    tail_bits = series[-1].tail_bits
+    if tail_bits is not None and tail_bits > MANY_TAIL_BITS:
+        text = (
+            f"{tail_bits:.1f} of its {series[-1].bits} bits serve less than a thousandth of its values: calibrate by "
+        )
+        yield _Remark(WARNING, "outliers", f"{text}percentile or entropy")
+
+
+def _contradicted(series: Series, losses: Losses) -> Iterator[_Remark]:
+    negative_ratio = series[-1].negative_ratio
+    if negative_ratio:
+        text = f"{_percent(negative_ratio)} of its values are negative and become 0, since its quantizer has no sign"
+        yield _Remark(ERROR, "contradicted", text)
+
+
 def _flapping(series: Series, losses: Losses) -> Iterator[_Remark]:
     recent = _recent(series, "exponent_change_ratio")
     is_frequent = sum(ratio > 0.0 for ratio in recent) > WINDOW / 2
@@ -220,7 +237,19 @@ def _noisy(series: Series, losses: Losses) -> Iterator[_Remark]:
         yield _Remark(severity, "noisy", f"{text}{expected:.0f}")
 
 
-RULES = (_dead, _vanishing, _exploding, _zeros, _levels, _clipped, _flapping, _oscillating, _noisy)
+RULES = (
+    _dead,
+    _vanishing,
+    _exploding,
+    _zeros,
+    _levels,
+    _clipped,
+    _outliers,
+    _contradicted,
+    _flapping,
+    _oscillating,
+    _noisy,
+)
 
 
 def _accumulated_error(last_rows: Series) -> dict[tuple[str, str], list[_Remark]]:

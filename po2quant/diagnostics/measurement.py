@@ -14,6 +14,7 @@ import numpy as np
 
 from po2quant.diagnostics import tensors
 from po2quant.files import open_replacement
+from po2quant.ranges import tail_bits
 
 KERNEL, BIAS, ACTIVATION = "kernel", "bias", "activation"
 PARTS = (KERNEL, BIAS, ACTIVATION)
@@ -106,6 +107,9 @@ class Measurement:
         sqnr_db: signal-to-quantization-noise ratio of this quantizer alone, in dB.
         network_sqnr_db: of an activation, its ratio to the same tensor in the network without any quantizer, in dB:
             the error of all quantizers up to here.
+        tail_bits: of an activation, base-2 logarithm of the largest level over the magnitude that 99.9 % of the values
+            other than zero stay below: bits that serve the others alone.
+        negative_ratio: of an activation without sign, share of the values that are negative, and become 0.
     """
 
     epoch: int
@@ -132,6 +136,8 @@ class Measurement:
     effective_bits: float | None = None
     sqnr_db: float | None = None
     network_sqnr_db: float | None = None
+    tail_bits: float | None = None
+    negative_ratio: float | None = None
 
     @property
     def tensor(self) -> tuple[str, str]:
@@ -142,6 +148,8 @@ class Measurement:
 COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
 MEASURES = COLUMNS[COLUMNS.index("update_mean") :]
 """The columns that hold measured numbers."""
+NEW_COLUMNS = ("tail_bits", "negative_ratio")
+"""Those that tables from before version 0.2 do not have."""
 
 
 def measure(
@@ -164,6 +172,8 @@ def measure(
     }
     if now.exact is not None:
         results["network_sqnr_db"] = tensors.sqnr_db(now.exact, now.quantized)
+        results["negative_ratio"] = float(np.mean(now.values < 0)) if now.low == 0 else None
+        results["tail_bits"] = None if now.scale is None else tail_bits(now.values, float(now.high * now.scale))
     if now.scale is not None and now.exponents is not None and now.integers is not None:
         results |= {
             "clip_ratio": tensors.clip_ratio(now.values, now.scale, now.low, now.high),
@@ -222,7 +232,7 @@ def load_measurements(path: Path) -> list[Measurement]:
     try:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, COLUMNS[: -len(NEW_COLUMNS)]):
                 raise ValueError("it has other columns")
             return [_parse(row) for row in reader]
     except (OSError, TypeError, ValueError, csv.Error) as error:
@@ -234,6 +244,6 @@ def load_measurements(path: Path) -> list[Measurement]:
 def _parse(row: dict[str, str]) -> Measurement:
     if row["part"] not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}. Received: {row['part']!r}")
-    numbers: dict[str, Any] = {name: float(row[name]) if row[name] else None for name in MEASURES}
+    numbers: dict[str, Any] = {name: float(row[name]) if row.get(name) else None for name in MEASURES}
     names = (row["layer"], row["part"], row["after"])
     return Measurement(int(row["epoch"]), *names, bits=int(row["bits"]), values=int(row["values"]), **numbers)

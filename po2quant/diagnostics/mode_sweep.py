@@ -237,7 +237,7 @@ def _ranges_of_each_kind(model: keras.Model, x: np.ndarray) -> dict[str, dict[st
 def _twin(quantizer: Quantizer, alpha: str) -> Quantizer:
     """Return a quantizer like another, but for its kind of scale."""
     config = quantizer.get_config() | {"alpha": alpha}
-    return type(quantizer).from_config(config | ({"post_training_scale": None} if "scale_rule" in config else {}))
+    return type(quantizer).from_config(config | ({"frozen_scale": None} if "scale_rule" in config else {}))
 
 
 def _check_real(name: str, quantizer: Quantizer) -> None:

@@ -99,7 +99,7 @@ def _to_numpy(tensors: Tensors) -> list[tuple[np.ndarray, ...]]:
 def _weight(weight: QuantizedWeight, values: np.ndarray, scale: np.ndarray) -> QuantizedTensor:
     quantizer, bits = weight.quantizer, weight.quantizer.bits
     if quantizer.frozen:
-        scale = np.asarray(quantizer.get_config()["post_training_scale"], np.float32)
+        scale = np.asarray(quantizer.frozen_scale, np.float32)
     limits = integer_range(bits, quantizer.signed, quantizer.narrow_range)
     quantized, is_power_of_two = quantize(values, scale, *limits), quantizer.alpha != AUTO
     return QuantizedTensor(weight.layer.name, weight.part, "", bits, values, quantized, scale, *limits, is_power_of_two)

@@ -1,12 +1,12 @@
 """From a float Keras model to its description, and to a quantized one."""
 
+from po2quant.network.calibration import CalibrationWarning, calibrate
 from po2quant.network.folding import FoldedNetwork, flat_config, fold, quantize_model
 from po2quant.network.lowering import fold_batch_norm
 from po2quant.network.placement import Slot, network_layers, place_quantizers
 from po2quant.network.quantized import (
     QuantizedWeight,
     activation_quantizers,
-    calibrate,
     freeze_scales,
     set_bits,
     slot_quantizers,
@@ -16,6 +16,7 @@ from po2quant.network.walk import walk
 from po2quant.placement import Placement
 
 __all__ = [
+    "CalibrationWarning",
     "FoldedNetwork",
     "Placement",
     "QuantizedWeight",

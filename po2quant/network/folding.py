@@ -118,8 +118,8 @@ def fold(model: keras.Model, placement: Placement = Placement()) -> FoldedNetwor
         placement: what the placement rules leave open.
 
     Raises:
-        ValueError: for an unsupported layer, a BatchNormalization that cannot be folded, a layer that is called like a
-            quantizer, or weights that are not finite.
+        ValueError: for an unsupported layer, a BatchNormalization that cannot be folded, or weights that are not
+            finite.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="dense")])

@@ -78,6 +78,8 @@ class Graph:
         outputs: the calls that make the model's outputs, in the model's order.
         name: name of the model.
         is_flattened: whether models inside the model stand with their own layers here.
+        input_keys: of a model whose inputs are a dictionary, their keys in the order of ``inputs``; else None.
+        output_keys: the same of its outputs.
     """
 
     nodes: tuple[Node, ...]
@@ -85,6 +87,8 @@ class Graph:
     outputs: tuple[Node, ...]
     name: str
     is_flattened: bool = False
+    input_keys: tuple[str, ...] | None = None
+    output_keys: tuple[str, ...] | None = None
 
     @functools.cached_property
     def readers(self) -> dict[Node, list[Node]]:
@@ -119,7 +123,7 @@ def read_graph(model: keras.Model) -> Graph:
     """Return the layer calls of a Sequential or functional model, which are read once.
 
     Raises:
-        ValueError: for a model without a static graph, or inputs or outputs in a dictionary.
+        ValueError: for a model without a static graph, or a nest of dictionaries of inputs or outputs.
     """
     outputs = getattr(model, "outputs", None)
     if not outputs:
@@ -127,8 +131,6 @@ def read_graph(model: keras.Model) -> Graph:
             f"model {getattr(model, 'name', model)!r} must be a functional model or a built Sequential: "
             "a subclassed or unbuilt model has no graph to read"
         )
-    if any(isinstance(getattr(model, f"_{ends}_struct", None), dict) for ends in ("inputs", "outputs")):
-        raise ValueError(f"inputs and outputs of model {model.name!r} must be tensors or lists, not dictionaries")
     known_outputs, graph = _graphs.get(model, ([], None))
     if graph is None or [*map(id, known_outputs)] != [*map(id, outputs)]:
         graph = _read(model, outputs)
@@ -171,7 +173,19 @@ def _read(model: keras.Model, outputs: Sequence[keras.KerasTensor]) -> Graph:
         tuple(nodes[_identity(key)] for key in keys),
         model.name,
         is_flattened,
+        _dictionary_keys(model, "inputs"),
+        _dictionary_keys(model, "outputs"),
     )
+
+
+def _dictionary_keys(model: keras.Model, ends: str) -> tuple[str, ...] | None:
+    """Return the keys of a model's inputs or outputs, where they are a dictionary."""
+    structure = getattr(model, f"_{ends}_struct", None)
+    if not isinstance(structure, dict):
+        return None
+    if not all(isinstance(end, keras.KerasTensor) for end in structure.values()):
+        raise ValueError(f"{ends} of model {model.name!r} must be tensors, lists or one dictionary, not a nest of them")
+    return tuple(sorted(structure))
 
 
 def _inlined(model: keras.Model, inputs: tuple[Node, ...]) -> tuple[list[Node], list[Node]]:
@@ -246,9 +260,14 @@ def replay(graph: Graph, call: Call) -> tuple[list[keras.KerasTensor], dict[Node
 def connected(graph: Graph, inputs: list[keras.KerasTensor], tensors: dict[Node, keras.KerasTensor]) -> keras.Model:
     """Return the model of new inputs and of what was made of each node."""
     outputs = [tensors[node] for node in graph.outputs]
-    return keras.Model(
-        inputs if len(inputs) > 1 else inputs[0], outputs if len(outputs) > 1 else outputs[0], name=graph.name
-    )
+    return keras.Model(_as_given(inputs, graph.input_keys), _as_given(outputs, graph.output_keys), name=graph.name)
+
+
+def _as_given(tensors: list[keras.KerasTensor], keys: tuple[str, ...] | None) -> Any:
+    """Return tensors in a dictionary where there are keys, one alone as it is."""
+    if keys is not None:
+        return dict(zip(keys, tensors, strict=True))
+    return tensors if len(tensors) > 1 else tensors[0]
 
 
 class LayerCloner:

@@ -17,7 +17,7 @@ import qkeras
 from keras import layers
 
 from po2quant.cost import INPUT, SOFTMAX, WEIGHTS
-from po2quant.layers import Rearrange
+from po2quant.layers import Elementwise, Rearrange
 
 if TYPE_CHECKING:
     from po2quant.network.graph import Node
@@ -172,6 +172,7 @@ KINDS = (
     Kind(layers.LeakyReLU, Role.FUNCTION),
     Kind(layers.ELU, Role.FUNCTION),
     Kind(layers.Rescaling, Role.FUNCTION),
+    Kind(Elementwise, Role.FUNCTION),
     Kind(layers.Softmax, Role.FUNCTION),
     Kind(layers.Add, Role.SUM, "Add"),
     Kind(layers.Multiply, Role.JOIN, "Multiply"),
@@ -244,6 +245,11 @@ LAYER_FUNCTIONS = {
     "sloped_relu": Function(Form.TABLE, keeps_sign=True),
     "scaling": Function(Form.TABLE, keeps_sign=True),
     "rescaling": Function(Form.TABLE),
+    "clip": Function(Form.TABLE, keeps_sign=True),
+    "clip_beside_zero": Function(Form.TABLE),
+    "absolute": Function(Form.TABLE, is_nonnegative=True),
+    "square": Function(Form.TABLE, is_nonnegative=True),
+    "approximate_gelu": Function(Form.TABLE, keeps_sign=True),
 }
 """Functions that only layers with parameters have, by names of our own."""
 
@@ -309,12 +315,19 @@ def _rescaling_name(layer: layers.Rescaling) -> str:
     return "scaling" if np.all(np.asarray(layer.scale) >= 0) and np.all(np.asarray(layer.offset) >= 0) else "rescaling"
 
 
+def _elementwise_name(layer: Elementwise) -> str:
+    low, high = layer.parameters.get("low"), layer.parameters.get("high")
+    is_beside_zero = (low is not None and low > 0) or (high is not None and high < 0)
+    return f"{layer.function}_beside_zero" if is_beside_zero else layer.function
+
+
 FUNCTION_LAYERS: dict[type, Callable[[Any], str]] = {
     layers.Softmax: lambda layer: "softmax",
     layers.ReLU: _relu_name,
     layers.LeakyReLU: lambda layer: "leaky_relu",
     layers.ELU: lambda layer: "elu",
     layers.Rescaling: _rescaling_name,
+    Elementwise: _elementwise_name,
 }
 """The name of the function that a layer of its own class computes."""
 

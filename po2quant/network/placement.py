@@ -14,6 +14,7 @@ The rules (Politecnico di Torino study; they make its printed totals come out):
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -30,7 +31,8 @@ class Slot:
     """A place for an activation quantizer.
 
     Args:
-        name: ``activation``, ``activation_1``, ... in the order of the network.
+        name: ``activation``, ``activation_1``, ... in the order of the network, without names that inputs and layers
+            with weights have.
         layer: the layer whose output is quantized.
         consumer: the Add that alone reads the quantized tensor, or None for every reader.
         signed: whether the tensor has negative values.
@@ -61,8 +63,7 @@ def place_quantizers(model: keras.Model, placement: Placement = Placement()) -> 
         placement: what the rules leave open.
 
     Raises:
-        ValueError: for an unsupported layer, BatchNormalization that is not folded, or a layer that is called like a
-            quantizer.
+        ValueError: for an unsupported layer, or BatchNormalization that is not folded.
     """
     return [entry.slot for entry in place_in_graph(read_graph(model), placement) if isinstance(entry, PlacedSlot)]
 
@@ -95,11 +96,13 @@ def place_in_graph(graph: Graph, placement: Placement) -> list[Node | PlacedSlot
     signed: dict[Node, bool] = {}
     entries: list[Node | PlacedSlot] = []
 
+    kept = {node.layer.name for node in graph.nodes if kind_of(node.layer).role in (Role.INPUT, Role.WEIGHTED)}
+    numbered = itertools.chain(("activation",), (f"activation_{number}" for number in itertools.count(1)))
+    names = (name for name in numbered if name not in kept)
+
     def add_slot(node: Node, consumer: Node | None = None) -> None:
-        count = sum(isinstance(entry, PlacedSlot) for entry in entries)
-        name = f"activation_{count}" if count else "activation"
         reader = None if consumer is None else consumer.layer.name
-        entries.append(PlacedSlot(Slot(name, node.layer.name, reader, signed[node], node.shape), node, consumer))
+        entries.append(PlacedSlot(Slot(next(names), node.layer.name, reader, signed[node], node.shape), node, consumer))
 
     for node in graph.nodes:
         check_supported(node.layer)
@@ -111,10 +114,6 @@ def place_in_graph(graph: Graph, placement: Placement) -> list[Node | PlacedSlot
         entries.append(node)
         if _is_quantized(node, graph.only_reader(node)):
             add_slot(node)
-    kept = {node.layer.name for node in graph.nodes if kind_of(node.layer).role in (Role.INPUT, Role.WEIGHTED)}
-    for entry in entries:
-        if isinstance(entry, PlacedSlot) and entry.slot.name in kept:
-            raise ValueError(f"layer {entry.slot.name!r} must have another name: an activation quantizer is called so")
     return entries
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import keras
 import qkeras
 
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import MSE, BitConfig
 from po2quant.network.graph import Graph, LayerCloner, Node, rebuild
 from po2quant.network.kinds import is_weighted, kernel_facts, kernel_of
+from po2quant.network.lowering.precision import full_precision
 from po2quant.network.placement import PlacedSlot, Slot
 from po2quant.network.quantized import weight_quantizers
 from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
@@ -22,6 +23,7 @@ SHARED_ARGUMENTS = ("name", "trainable", "use_bias", "bias_initializer", "bias_r
 """Constructor arguments that every layer with weights keeps."""
 
 
+@full_precision()
 def quantize_graph(
     graph: Graph,
     slots: Sequence[PlacedSlot],
@@ -100,7 +102,13 @@ class _Rewriter:
             return tensor
         bits = self._config.activation_bits(slot.name)
         quantizer = quantized_bits_featuremap(
-            bits, bits, 1, slot.signed, alpha=self._alphas[slot.name], scale_axis=self._scale_axis
+            bits,
+            bits,
+            1,
+            slot.signed,
+            alpha=self._alphas[slot.name],
+            scale_axis=self._scale_axis,
+            calibration=self._config.layers[slot.name].calibration or MSE,
         )
         return qkeras.QActivation(quantizer, name=slot.name)(tensor)
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import keras
-import numpy as np
 import qkeras
 import tensorflow as tf
 
 from po2quant.bit_config import BitConfig
 from po2quant.network.graph import read_graph
 from po2quant.network.kinds import kernel_of
-from po2quant.network.walk import walk
-from po2quant.quantizers import Quantizer, quantized_bits_featuremap
+from po2quant.quantizers import Quantizer
 
 WEIGHT_QUANTIZERS = {
     "kernel_quantizer_internal": "kernel",
@@ -87,26 +85,16 @@ def set_bits(model: keras.Model, config: BitConfig) -> None:
         weight.quantizer.unfreeze()
     for name, quantizer in activations.items():
         quantizer.bits = config.activation_bits(name)
+        quantizer.calibration = config.layers[name].calibration or quantizer.calibration
 
 
-def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
-    """Set the range of every static activation quantizer, in one pass over ``x``.
-
-    Each quantizer gets the range of least squared error on what reaches it through the quantizers
-    before it, and keeps it (it is frozen), unless its scale is learned, which starts from there.
-
-    Args:
-        model: quantized model.
-        x: inputs, ``(samples, ...)``, one array for each model input; a few hundred samples do. Labels are not used.
-
-    Raises:
-        ValueError: for another number of arrays than the model has inputs.
-    """
-    for node, inputs in walk(model, x):
-        quantizer = getattr(node.layer, "activation", None)
-        if isinstance(quantizer, quantized_bits_featuremap):
-            quantizer.calibrate(inputs[0])
-            quantizer.frozen = not quantizer.is_learned
+def check_range(name: str, quantizer: Quantizer) -> None:
+    """Raise ValueError where an activation quantizer needs a range that is stored, and has none."""
+    if quantizer.is_static and quantizer.range == (0.0, 0.0):
+        raise ValueError(
+            f"quantizer {name!r} must have a range: calibrate or train the model, on values that are not all zeros "
+            "there. Received: [0, 0]"
+        )
 
 
 def freeze_scales(model: keras.Model) -> None:
@@ -121,9 +109,5 @@ def freeze_scales(model: keras.Model) -> None:
         if not weight.quantizer.frozen:
             weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))
     for name, quantizer in activation_quantizers(model):
-        if quantizer.is_static and not quantizer.frozen and quantizer.range == (0.0, 0.0):
-            raise ValueError(
-                f"quantizer {name!r} has no range to freeze: calibrate or train the model, on values that are not all "
-                "zeros there"
-            )
+        check_range(name, quantizer)
         quantizer.frozen = True

@@ -13,6 +13,7 @@ import qkeras
 from keras import layers
 
 from po2quant import quantizers
+from po2quant.compat import application_layers
 from po2quant.files import one_line
 
 OWN_PACKAGE = "po2quant"
@@ -121,6 +122,7 @@ def classes() -> dict[str, type]:
     found: dict[str, type] = {}
     for names, bases in (
         (vars(layers), (keras.Layer,)),
+        (application_layers(), (keras.Layer,)),
         (vars(keras.regularizers), (keras.regularizers.Regularizer,)),
         (vars(keras.constraints), (keras.constraints.Constraint,)),
         (vars(keras.dtype_policies), (keras.dtype_policies.DTypePolicy,)),

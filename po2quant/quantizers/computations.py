@@ -6,6 +6,8 @@ State comes in and goes out as tensors. Widths are tensors, everything else that
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 from po2quant import scale as po2
@@ -74,36 +76,55 @@ def learned_scale(
     return _stored_or_computed(x, bit_width, frozen | learning, stored, values)
 
 
+@functools.partial(shared_graph, inlined=False)
+def _started_weights(
+    x: tf.Tensor,
+    bit_width: tf.Tensor,
+    frozen: tf.Tensor,
+    frozen_scale: tf.Tensor,
+    threshold: tf.Tensor,
+    learning: tf.Tensor,
+    *,
+    values: Format,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the threshold, which training starts from the scale of ``x``, and the scale in use."""
+
+    def start() -> tf.Tensor:
+        scale = values.scale_of(x, bit_width)
+        return tf.broadcast_to(values.threshold_of(scale, bit_width, threshold.dtype), tf.shape(threshold))
+
+    started = tf.cond(frozen | learning, lambda: threshold, start)
+    return started, _scale_of_threshold(bit_width, frozen, frozen_scale, started, values)
+
+
 @shared_graph
 def quantize_learned_weights(
     x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return quantized values and the threshold, which training starts from the scale of ``x``."""
     frozen, frozen_scale, threshold, learning, damping, *noise = state
-    started = threshold
+    known = x, bit_width, frozen, frozen_scale, threshold, learning
     if training:
-
-        def start() -> tf.Tensor:
-            scale = values.scale_of(tf.stop_gradient(x), bit_width)
-            return tf.broadcast_to(values.threshold_of(scale, bit_width, threshold.dtype), tf.shape(threshold))
-
-        started = tf.cond(frozen | learning, lambda: threshold, start)
-        scale = _scale_of_threshold(bit_width, frozen, frozen_scale, started, values)
+        started, scale = _started_weights(*known, values=values)
         learning |= ~frozen
     else:
-        scale = learned_scale(x, bit_width, frozen, frozen_scale, threshold, learning, values=values)
+        started, scale = threshold, learned_scale(*known, values=values)
     trained = _trained(threshold, learning, x.dtype)
     limits = values.limits(bit_width, x.dtype)
     quantized = learned_quantize(
         dithered(x, scale, *noise), trained, scale, *limits, values.clipped_gradient, damping, values.axes
     )
-    return quantized, started
+    return quantized, tf.stop_gradient(started)
 
 
 def _trained(threshold: tf.Tensor, learning: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Return the threshold for its gradient's sake, which there is while it is learning; its value does not matter."""
-    threshold = tf.cast(threshold, dtype)
-    return tf.where(learning, threshold, tf.zeros_like(threshold))
+    """Return the threshold, which gets its gradient while it is learning."""
+
+    @tf.custom_gradient
+    def while_learning(threshold: tf.Tensor):
+        return threshold, lambda upstream: tf.where(learning, upstream, tf.zeros((), upstream.dtype))
+
+    return tf.cast(while_learning(threshold), dtype)
 
 
 @shared_graph
@@ -131,14 +152,15 @@ def quantize_by_range(
     frozen: tf.Tensor,
     *,
     values: Format,
-    momentum: float,
+    momentum: float | None,
     rectified: bool,
-    training: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return quantized values, and the range: moved towards that of ``x`` (of its ReLU) in training unless frozen."""
-    unknown = tf.equal(minimum, maximum)
-    follows = ~frozen if training else ~frozen & unknown
-    moved = _followed_range(tf.stop_gradient(x), minimum, maximum, follows, momentum, rectified)
+    """Return quantized values and the range, which moves towards that of ``x`` (of its ReLU) unless it is frozen.
+
+    Without a momentum, outside training, it stays where it is known.
+    """
+    follows = ~frozen & tf.equal(minimum, maximum) if momentum is None else ~frozen
+    moved = _followed_range(tf.stop_gradient(x), minimum, maximum, follows, momentum or 0.0, rectified)
     scale, zero_point = values.scale_and_zero_point(*moved, bit_width)
     if values.alpha == AUTO_PO2:
         grid = values.grid(scale, bit_width)
@@ -155,17 +177,17 @@ def _followed_range(
         batch = tf.minimum(tf.reduce_min(seen), 0.0), tf.maximum(tf.reduce_max(seen), 0.0)
         return past * minimum + (1.0 - past) * batch[0], past * maximum + (1.0 - past) * batch[1]
 
-    return tf.cond(follows, observed, lambda: (minimum, maximum))
+    return tuple(map(tf.stop_gradient, tf.cond(follows, observed, lambda: (minimum, maximum))))
 
 
-@shared_graph
-def quantize_by_threshold(
+@functools.partial(shared_graph, inlined=False)
+def _started_activations(
     x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return quantized values and the threshold, which training starts from the stored range."""
+    """Return the threshold, which training starts from the stored range, and the scale in use."""
     minimum, maximum, frozen, threshold, learning = state
     follows = ~(frozen | learning) & tf.equal(minimum, maximum)
-    known = _followed_range(tf.stop_gradient(x), minimum, maximum, follows, momentum=0.0, rectified=False)
+    known = _followed_range(x, minimum, maximum, follows, momentum=0.0, rectified=False)
     scale_of_range, _ = values.scale_and_zero_point(*known, bit_width)
     started = threshold
     if training:
@@ -173,7 +195,18 @@ def quantize_by_threshold(
         started = tf.where(frozen | learning, threshold, from_range)
         learning |= ~frozen
     learned_scale = po2.power_of_two(values.learned_exponent(started, bit_width), x.dtype)
-    scale = tf.where(learning, learned_scale, scale_of_range)
+    return started, tf.where(learning, learned_scale, scale_of_range)
+
+
+@shared_graph
+def quantize_by_threshold(
+    x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return quantized values and the threshold, which training starts from the stored range."""
+    _, _, frozen, threshold, learning = state
+    started, scale = _started_activations(x, bit_width, *state, values=values, training=training)
+    if training:
+        learning |= ~frozen
     trained = _trained(threshold, learning, x.dtype)
-    grid = values.grid(scale, bit_width)
-    return learned_quantize_per_tensor(x, trained, grid, values.clipped_gradient), started
+    quantized = learned_quantize_per_tensor(x, trained, values.grid(scale, bit_width), values.clipped_gradient)
+    return quantized, tf.stop_gradient(started)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from po2quant.graphs import shared_graph
 from po2quant.quantizers.base import LOG2_THRESHOLD
 
 _NARROW_BITS = 4
@@ -35,6 +38,41 @@ def threshold_rate(bits: int, steps: int, travel: float, largest: float) -> floa
     """
     narrowness = (2.0 ** (_NARROW_BITS - 1) - 1.0) / (2.0 ** (max(bits, 2) - 1) - 1.0)
     return min(largest, 2.0 * travel / max(steps, 1) * math.sqrt(narrowness))
+
+
+@functools.partial(shared_graph, inlined=False)
+def _moved_thresholds(
+    iterations: tf.Tensor, steps: tf.Tensor, rates: tf.Tensor, *state: tf.Tensor, count: int, adam: Sequence[float]
+) -> list[list[tf.Tensor]]:
+    """Return thresholds and their moments after a step of Keras' Adam: all at once, in a tenth of the operations.
+
+    Args:
+        iterations: steps that were done.
+        steps: steps after which nothing moves.
+        rates: of each threshold, at the start.
+        state: every gradient, then every threshold, momentum, velocity (and, with amsgrad, largest velocity).
+        count: number of thresholds.
+        adam: beta_1, beta_2, epsilon.
+    """
+    parts = [state[start : start + count] for start in range(0, len(state), count)]
+    sizes = tf.stack([tf.size(threshold) for threshold in parts[1]])
+    gradient, threshold, momentum, velocity, *largest = (
+        tf.concat([tf.reshape(tensor, [-1]) for tensor in part], axis=0) for part in parts
+    )
+    gradient = tf.cast(gradient, threshold.dtype)
+    beta_1, beta_2, epsilon = adam
+    step, power = tf.cast(iterations, rates.dtype), tf.cast(iterations + 1, threshold.dtype)
+    rate = tf.repeat(rates, sizes) * tf.where(step < steps, 1.0 - step / steps, 0.0)
+    biases = [1.0 - tf.pow(tf.cast(beta, threshold.dtype), power) for beta in (beta_1, beta_2)]
+    alpha = tf.cast(rate, threshold.dtype) * tf.sqrt(biases[1]) / biases[0]
+    momentum += (gradient - momentum) * (1.0 - beta_1)
+    velocity += (tf.square(gradient) - velocity) * (1.0 - beta_2)
+    largest = [tf.maximum(past, velocity) for past in largest]
+    threshold -= momentum * alpha / (tf.sqrt((largest or [velocity])[0]) + epsilon)
+    return [
+        [tf.reshape(value, tf.shape(old)) for value, old in zip(tf.split(moved, sizes, num=count), part, strict=True)]
+        for moved, part in zip((threshold, momentum, velocity, *largest), parts[1:], strict=True)
+    ]
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -104,17 +142,35 @@ class ThresholdAdam(keras.optimizers.Adam):
     def threshold_rates(self, rates: Sequence[float]) -> None:
         self._threshold_rates.assign(rates)
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """Change one variable."""
-        position = self._thresholds.get(self._get_variable_index(variable))
-        if position is not None:
-            learning_rate = tf.convert_to_tensor(self._threshold_rates)[position] * self._remaining_share()
-        super().update_step(gradient, variable, learning_rate)
+    def _backend_update_step(
+        self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable], learning_rate: tf.Tensor
+    ) -> None:
+        """Change every variable: thresholds all at once, since they are many and small."""
+        found = list(zip(grads, trainable_variables, map(self._get_variable_index, trainable_variables), strict=True))
+        weights = [(gradient, weight) for gradient, weight, index in found if index not in self._thresholds]
+        if weights:
+            super()._backend_update_step(*zip(*weights, strict=True), learning_rate)
+        thresholds = [entry for entry in found if entry[2] in self._thresholds]
+        if thresholds:
+            self._move(*zip(*thresholds, strict=True))
 
-    def _remaining_share(self) -> tf.Tensor:
-        """Return the share of the rates that is left."""
-        step, steps = tf.cast(self.iterations, tf.float32), tf.convert_to_tensor(self._threshold_steps)
-        return tf.where(step < steps, 1.0 - step / steps, 0.0)
+    def _move(
+        self, gradients: Sequence[tf.Tensor], thresholds: Sequence[keras.Variable], indices: Sequence[int]
+    ) -> None:
+        moments = [self._momentums, self._velocities, *([self._velocity_hats] if self.amsgrad else ())]
+        variables = [thresholds, *([moment[index] for index in indices] for moment in moments)]
+        rates = tf.gather(self._threshold_rates, [self._thresholds[index] for index in indices])
+        state = itertools.chain(gradients, *variables)
+        moved = _moved_thresholds(
+            self.iterations,
+            self._threshold_steps,
+            rates,
+            *state,
+            count=len(thresholds),
+            adam=(self.beta_1, self.beta_2, self.epsilon),
+        )
+        for variable, value in zip(itertools.chain(*variables), itertools.chain(*moved), strict=True):
+            variable.assign(value)
 
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument."""

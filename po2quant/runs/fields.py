@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from po2quant.benchmark import check_benchmark_name
-from po2quant.bit_config import check_alpha, check_widths, uniform_widths
+from po2quant.bit_config import calibration_rules, check_alpha, check_widths, uniform_widths
 from po2quant.files import one_line
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
@@ -36,6 +36,17 @@ def text(name: str, value: Any) -> str:
 def path(name: str, value: Any) -> Path:
     """Return the path of a file or folder that a file can name."""
     return Path(text(name, str(value) if isinstance(value, Path) else value))
+
+
+def one_of(names: Sequence[str]) -> Check:
+    """Return the check of one of several names."""
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise _wrong(name, f"one of {', '.join(names)}", value)
+        return value
+
+    return check
 
 
 def yes_or_no(name: str, value: Any) -> bool:
@@ -86,6 +97,12 @@ def benchmark(name: str, value: Any) -> str:
 def alpha(name: str, value: Any) -> str:
     """Return a kind of scales."""
     check_alpha(value)
+    return value
+
+
+def calibration(name: str, value: Any) -> str:
+    """Return how activation ranges follow from data."""
+    calibration_rules(text(name, value))
     return value
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from po2quant.benchmark import PUBLISHED, is_module_attribute
-from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, MPQ
+from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, MPQ, MSE
 from po2quant.cost import BITS_PER_KIB
 from po2quant.files import one_line, read_json, write_json
 from po2quant.runs import fields
@@ -20,6 +20,8 @@ from po2quant.runs.task import TaskRequest
 
 SCHEMA, VERSION = "po2quant.run", 1
 CONTENT = "what a run was asked for"
+STRATEGY_NAMES = INFORMED, BAYESIAN, RANDOM, HYPERBAND = "informed", "bayesian", "random", "hyperband"
+"""Names of the ways to choose a search's trials; :data:`po2quant.search.STRATEGIES` has what they do."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class RunRequest(TaskRequest):
         alpha: kind of scales.
         seed: of data splits, calibration, training and search.
         preset: name of the recipe.
+        calibration: how activation ranges follow from data, see :func:`~po2quant.bit_config.calibration_rules`.
 
     Raises:
         ValueError: for a value of another type or out of range.
@@ -44,6 +47,7 @@ class RunRequest(TaskRequest):
     alpha: str = asked(AUTO_PO2, fields.alpha, shown=True)
     seed: int = asked(0, fields.seed, shown=True)
     preset: str = asked(PUBLISHED, fields.text)
+    calibration: str = asked(MSE, fields.calibration)
 
     @classmethod
     def may_change(cls) -> frozenset[str]:
@@ -63,10 +67,7 @@ class RunRequest(TaskRequest):
             if option is None or value is None or (value == field.default and not field.metadata["shown"]):
                 continue
             name = option or field.name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{name}" if value else f"--un{name}")
-            else:
-                words += [f"--{name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+            words += [f"--{name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
         return shlex.join(words)
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,7 +120,7 @@ class SearchRequest(RunRequest):
         max_trials: trials in all.
         epochs: epochs of a trial.
         retrain_epochs: epochs that the closing comparison retrains each configuration for.
-        informed: whether allocations by measured sensitivity are tried early.
+        strategy: how trials are chosen.
         kernel_bits: widths of kernels to choose from, ascending.
         bias_bits: of biases.
         activation_bits: of activations.
@@ -131,7 +132,7 @@ class SearchRequest(RunRequest):
     max_trials: int = asked(20, fields.count(1), shown=True, may_change=True)
     epochs: int = asked(3, fields.count(1), shown=True)
     retrain_epochs: int = asked(0, fields.count(0))
-    informed: bool = asked(True, fields.yes_or_no)
+    strategy: str = asked(INFORMED, fields.one_of(STRATEGY_NAMES))
     kernel_bits: tuple[int, ...] = asked((4, 8, 16), fields.widths("kernel"))
     bias_bits: tuple[int, ...] = asked((16, 31), fields.widths("bias"))
     activation_bits: tuple[int, ...] = asked((4, 8, 16), fields.widths("activation"))
@@ -199,6 +200,8 @@ def read_request(folder: Path) -> RunRequest:
         valid = ", ".join(REQUESTS)
         raise ValueError(f"{file}: command must be one of {valid}. Received: {one_line(repr(command))}")
     kind = REQUESTS[command]
+    if kind is SearchRequest and isinstance(values.get("informed"), bool):  # what earlier versions wrote
+        values.setdefault("strategy", INFORMED if values.pop("informed") else BAYESIAN)
     known = {field.name: field.metadata["check"] for field in dataclasses.fields(kind)}
     if unknown := sorted(values.keys() - known):
         raise ValueError(f"{file}: the fields must be {', '.join(sorted(known))}. Received: {one_line(unknown[0])!r}")

@@ -24,7 +24,8 @@ class SearchSettings:
             is the metric alone. None: any size, and the score is metric times forgiving factor.
 
     Raises:
-        ValueError: for fewer than one trial or epoch, or an unknown strategy.
+        ValueError: for fewer than one trial or epoch, for an unknown strategy, and for one that does
+            not heed a limit.
     """
 
     max_trials: int
@@ -34,7 +35,7 @@ class SearchSettings:
     max_bits: int | None = None
 
     def __post_init__(self) -> None:
-        check_strategy(self.strategy)
+        check_strategy(self.strategy, self.max_bits)
         for name in ("max_trials", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more. Received: {name}={getattr(self, name)}")

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import keras_tuner
 
+from po2quant.runs.request import BAYESIAN, HYPERBAND, INFORMED, RANDOM
 from po2quant.search.advice import Advisor
 from po2quant.search.allocation import Allocator
 from po2quant.search.oracle import OBJECTIVE, SeededOracle, first_seed
 from po2quant.search.problem import SearchProblem
 
-INFORMED, BAYESIAN, RANDOM, HYPERBAND = "informed", "bayesian", "random", "hyperband"
 Strategy = Callable[[SearchProblem], keras_tuner.Oracle]
 
 
@@ -59,8 +59,7 @@ def hyperband(
     Reference:
         Li et al., JMLR 18, 2018, 185.
     """
-    if problem.goal.limit is not None:
-        raise ValueError(f"{HYPERBAND} must have no limit of the cost. Received: limit={problem.goal.limit}")
+    check_strategy(HYPERBAND, problem.goal.limit)
     return keras_tuner.oracles.HyperbandOracle(
         objective=OBJECTIVE,
         max_epochs=max_epochs or problem.epochs,
@@ -76,7 +75,9 @@ def hyperband(
 STRATEGIES: dict[str, Strategy] = {INFORMED: informed, BAYESIAN: bayesian, RANDOM: random, HYPERBAND: hyperband}
 
 
-def check_strategy(name: str) -> None:
-    """Raise ValueError for an unknown strategy."""
+def check_strategy(name: str, limit: float | None = None) -> None:
+    """Raise ValueError for an unknown strategy, or one that does not heed a limit of the cost."""
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: strategy={name!r}")
+    if name == HYPERBAND and limit is not None:
+        raise ValueError(f"{HYPERBAND} must have no limit of the cost. Received: limit={limit}")

@@ -50,6 +50,7 @@ def search_identity(experiment: Experiment, settings: SearchSettings) -> dict[st
         "alpha": experiment.alpha,
         "seed": experiment.seed,
         "preset": experiment.preset,
+        "calibration": experiment.calibration,
         "epochs": settings.epochs,
         "max_bits": settings.max_bits,
         "weights": getattr(experiment.weights, "name", None),

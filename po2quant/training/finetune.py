@@ -11,14 +11,14 @@ from typing import Any
 import keras
 
 from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score, Split
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import MSE, BitConfig
 from po2quant.cost import AverageBits, average_bits
 from po2quant.files import replaced_whole, write_json
 from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.progress import progress_line
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
-from po2quant.training.fit import FitState, fit, save_weights
+from po2quant.training.fit import FitState, Monitor, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
     calibration_inputs,
@@ -50,6 +50,8 @@ class Experiment:
         resume: whether runs go on where their folders stand.
         folded: description of the network, whose weights are then the experiment's. None: it is made when it is needed.
         stored: what the file ``weights`` holds; it is read where that is not given.
+        calibration: how activation ranges follow from data where a configuration does not say it, see
+            :func:`~po2quant.bit_config.calibration_rules`.
 
     Raises:
         ValueError: for an unknown model or alpha, or a weight file that is missing or damaged.
@@ -65,6 +67,7 @@ class Experiment:
     resume: bool = False
     folded: FoldedNetwork | None = None
     stored: WeightFile | None = None
+    calibration: str = MSE
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
@@ -144,7 +147,7 @@ def _fit(
     title: str,
     observe: Callable[[int], None] = _ignore,
 ) -> FitState:
-    train, validation = require_training_data(experiment.dataset)
+    splits = require_training_data(experiment.dataset)
     keras.utils.set_random_seed(experiment.seed)
 
     def test_score() -> dict[str, float]:
@@ -152,20 +155,8 @@ def _fit(
         return {f"test_{score.metric}": score.value}
 
     with progress_line(title, epochs) as line:
-        return fit(
-            model,
-            train,
-            validation,
-            recipe,
-            experiment.benchmark.selection,
-            folder,
-            epochs,
-            experiment.seed,
-            experiment.resume,
-            line,
-            test_score,
-            observe,
-        )
+        monitor = Monitor(experiment.benchmark.selection, test_score, observe, line)
+        return fit(model, splits, recipe, monitor, folder, epochs, experiment.seed, experiment.resume)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +214,7 @@ def finetune(
         if not is_same:
             (folder / CHECKPOINT).unlink(missing_ok=True)  # that of another configuration
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
-        config.without_alpha(experiment.alpha).save(config_file)
+        config.without_alpha(experiment.alpha).without_calibration(experiment.calibration).save(config_file)
     state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title, observe)
     if config is not None:
         freeze_scales(prepared.model)
@@ -234,7 +225,12 @@ def finetune(
 
 
 def _load_complete(path: Path, experiment: Experiment) -> BitConfig:
-    return BitConfig.load(path).with_alpha(experiment.alpha)
+    return _completed(BitConfig.load(path), experiment)
+
+
+def _completed(config: BitConfig, experiment: Experiment) -> BitConfig:
+    """Return a configuration that says every kind of scales and of calibration."""
+    return config.with_alpha(experiment.alpha).with_calibration(experiment.calibration)
 
 
 class Workbench:
@@ -261,7 +257,7 @@ class Workbench:
         A quantized network is valid until the next one is prepared.
         """
         experiment = self.experiment
-        config = None if config is None else config.with_alpha(experiment.alpha)
+        config = None if config is None else _completed(config, experiment)
         if config is None or experiment.is_quantized:
             keras.utils.set_random_seed(experiment.seed)
             prepared = prepare_network(
@@ -321,7 +317,7 @@ def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = 
     """
     network = load_float_network(experiment.network, experiment.start)
     check_fits(experiment.dataset, network.model)
-    widths = network.reference().with_alphas(alphas or {}).with_alpha(experiment.alpha)
+    widths = _completed(network.reference().with_alphas(alphas or {}), experiment)
     model = network.quantize(widths)
     seed_masks(model, experiment.seed)
     return ReusableNetwork(model, experiment.recipe)

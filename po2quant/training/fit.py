@@ -143,19 +143,33 @@ def _build_before_tracing(model: keras.Model, batches: tf.data.Dataset) -> None:
     build_loss_and_metrics(model, tuple(targets.shape), targets.dtype.name)
 
 
+@dataclasses.dataclass(frozen=True)
+class Monitor:
+    """What looks at a network between its epochs.
+
+    Args:
+        selection: value of the validation logs that chooses the best epoch, to maximise.
+        watch: further values to log after each epoch, e.g. the test score; nothing is chosen by them.
+        observe: is given the number of finished epochs: once before the first one that is trained here, and after each,
+            before its checkpoint is saved; its time is not the epoch's.
+        line: shows progress, in epochs.
+    """
+
+    selection: Callable[[Mapping[str, float]], float]
+    watch: Callable[[], Mapping[str, float]] = dict
+    observe: Callable[[int], None] = lambda epoch: None
+    line: ProgressLine = SILENT
+
+
 def fit(
     model: keras.Model,
-    train: Split,
-    validation: Split,
+    splits: tuple[Split, Split],
     recipe: Recipe,
-    selection: Callable[[Mapping[str, float]], float],
+    monitor: Monitor,
     folder: Path,
     epochs: int,
     seed: int = 0,
     resume: bool = False,
-    line: ProgressLine = SILENT,
-    watch: Callable[[], Mapping[str, float]] = dict,
-    observe: Callable[[int], None] = lambda epoch: None,
 ) -> FitState:
     """Train a network and leave it with the weights of its best validation epoch.
 
@@ -165,18 +179,13 @@ def fit(
 
     Args:
         model: network, uncompiled or compiled by :func:`compile_model` for the same loss and metrics.
-        train: training samples.
-        validation: samples that choose the best epoch.
+        splits: training samples, and those that choose the best epoch.
         recipe: loss, rates, batch size, patience.
-        selection: value of the validation logs, to maximise.
+        monitor: chooses the best epoch, and observes.
         folder: where the files go.
         epochs: epochs in all.
         seed: of the order of samples.
         resume: go on from the checkpoint in ``folder``, if there is one.
-        line: shows progress, in epochs.
-        watch: further values to log after each epoch, e.g. the test score; nothing is chosen by them.
-        observe: is given the number of finished epochs: once before the first one that is trained here, and after each,
-            before its checkpoint is saved; its time is not the epoch's.
 
     Returns:
         The rows of ``epochs.csv`` and the best epoch.
@@ -186,23 +195,23 @@ def fit(
         compile_model(model, recipe)
     checkpoint = folder / CHECKPOINT
     state = _load_checkpoint(model, checkpoint) if resume and checkpoint.exists() else FitState()
-    train_pipeline, validation_pipeline = Pipeline(train), Pipeline(validation)
+    train, validation = map(Pipeline, splits)
     writer = tf.summary.create_file_writer(str(folder / TENSORBOARD_FOLDER))
     first_epoch = state.epoch
     for epoch in range(first_epoch, epochs):
         if state.should_stop(recipe.patience):
             break
-        line.update(epoch, f"epoch {epoch + 1}/{epochs}, best {max(state.best_value, 0):.4f}")
+        monitor.line.update(epoch, f"epoch {epoch + 1}/{epochs}, best {max(state.best_value, 0):.4f}")
         if epoch == first_epoch:
-            observe(epoch)
+            monitor.observe(epoch)
         start = time.perf_counter()
-        logs = train_epoch(model, train_pipeline, recipe, epoch, seed, line, epochs)
-        validation_values = validation_logs(model, validation_pipeline, recipe)
-        value = selection(validation_values)
+        logs = train_epoch(model, train, recipe, epoch, seed, monitor.line, epochs)
+        validation_values = validation_logs(model, validation, recipe)
+        value = monitor.selection(validation_values)
         row = {"epoch": epoch + 1, "learning_rate": recipe.learning_rate(epoch), **logs}
-        row |= {f"val_{name}": result for name, result in validation_values.items()} | dict(watch())
+        row |= {f"val_{name}": result for name, result in validation_values.items()} | dict(monitor.watch())
         state.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
-        observe(epoch + 1)
+        monitor.observe(epoch + 1)
         if value > state.best_value:
             state.best_value, state.best_epoch = value, epoch
             save_weights(model, folder / BEST_WEIGHTS)
@@ -212,7 +221,7 @@ def fit(
             for name, scalar in row.items():
                 tf.summary.scalar(name, scalar)
         writer.flush()
-    line.update(epochs)
+    monitor.line.update(epochs)
     if (folder / BEST_WEIGHTS).exists():
         load_weights(model, folder / BEST_WEIGHTS)
     return state

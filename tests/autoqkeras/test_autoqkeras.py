@@ -148,7 +148,9 @@ def test_hyperband_continues_its_best_trials(model, samples, tmp_path):
 
 def test_an_unfinished_search_goes_on_and_another_one_is_refused(model, samples, tmp_path):
     first = run(model, samples, tmp_path / "run", max_trials=1)
-    longer = run(model, samples, tmp_path / "run", max_trials=2, overwrite=False)
+    renamed = keras.Sequential([keras.Input((8, 8, 1), name="x"), *model.layers], name="sequential_7")
+    renamed.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    longer = run(renamed, samples, tmp_path / "run", max_trials=2, overwrite=False)
     assert longer.tuner.log.rows[0] == first.tuner.log.rows[0]
     assert len(longer.history()["score"]) == 2
     with pytest.raises(ValueError, match="holds another run: seed was 0 and is 5"):
@@ -203,6 +205,14 @@ def test_per_sample_scales_are_the_literal_meaning_of_scale_axis(model, samples,
 def test_what_is_not_offered_is_refused_by_name(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         AutoQKeras(model, **arguments)
+
+
+def test_all_that_is_not_offered_is_said_at_once(model):
+    arguments = {"metrics": ["mse"], "goal": {"type": "energy"}, "tune_filters": "layer", "colour": 1, "max_trials": 0}
+    with pytest.raises(ValueError) as caught:
+        AutoQKeras(model, **arguments)
+    words = ("4 things must be changed", "max_trials", "tune_filters", "'colour'", "minimised", "QTools")
+    assert all(word in str(caught.value) for word in words)
 
 
 def test_neutral_values_of_old_options_are_accepted(model):

@@ -285,6 +285,16 @@ def test_broken_jpeg_archive(tmp_path, change, sentence):
     assert sentence in complaint(images.load, path)
 
 
+def test_test_pictures_alone_are_a_test_split(tmp_path):
+    whole = images.load(write_zip(tmp_path / "cifar10_jpeg.zip", jpeg_files()))
+    tests = {name: content for name, content in jpeg_files().items() if name.startswith("test/")}
+    alone = images.load(write_zip(tmp_path / "alone" / "cifar10_jpeg.zip", tests))
+    folder = write_folder(tmp_path / "official", {"test_batch": official_files()["test_batch"]})
+    for dataset in (alone, images.load(folder)):
+        assert dataset.train is None and "test pictures alone" in dataset.describe()
+    np.testing.assert_array_equal(alone.test.x, whole.test.x)
+
+
 def test_raw_picture_that_is_too_small(tmp_path):
     """A picture of MLPerf Tiny's accuracy set must have all its bytes."""
     path = write_zip(tmp_path / "mlperf_tiny_ic01.zip", {"y_labels.csv": "a.bin,10,9", "a.bin": bytes(3071)})

@@ -227,6 +227,16 @@ def test_broken_subset(tmp_path, change, sentence):
     assert sentence in complaint(data.load, tmp_path)
 
 
+@pytest.mark.parametrize("validation", [None, ""])
+def test_an_archive_whose_clips_all_test_has_a_test_split_alone(tmp_path, validation):
+    files = subset_files()
+    clips = "\n".join(name for name in files if name not in official.LISTS)
+    lists = {"testing_list.txt": clips, "validation_list.txt": validation}
+    dataset = data.load(write_zip(tmp_path / data.SUBSET, files | lists))
+    assert dataset.train is None and dataset.validation is None
+    assert dataset.describe() == "Speech Commands V2, test clips alone (subset: 36 test)"
+
+
 def test_noise_archive_alone(tmp_path):
     path = write_zip(tmp_path / data.NOISE, {"_background_noise_/a.wav": sound_file(np.zeros(20000))})
     assert "down must hold .wav files" in complaint(data.load, path)

@@ -56,6 +56,8 @@ def test_a_sound_tensor_is_not_mentioned():
         ("vanishing", {"update_relative_mean": [1.0] * 3 + [1e-5] * 5}, {"update_relative_mean": [1e-5] * 7 + [0.1]}),
         ("exploding", {"update_relative_mean": [0.1] * 4 + [1.1] + [0.1] * 3}, {"update_relative_mean": [9] + [1] * 7}),
         ("exploding", {"update_relative_mean": 2.0}, {"update_relative_mean": 2.0, "part": "bias"}),
+        ("outliers", {"tail_bits": 4.1}, {"tail_bits": 4.0}),
+        ("contradicted", {"negative_ratio": 0.001}, {"negative_ratio": 0.0}),
         ("zeros", {"zero_ratio": 0.9}, {"zero_ratio": 0.89}),
         ("zeros", {"zero_ratio": 1.0}, {"zero_ratio": 1.0, "sqnr_db": None}),
         ("levels", {"effective_bits": 5.9}, {"effective_bits": 6.1}),

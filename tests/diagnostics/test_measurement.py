@@ -11,6 +11,7 @@ from refusals import complaint
 
 from po2quant.diagnostics.measurement import (
     COLUMNS,
+    NEW_COLUMNS,
     Measurement,
     QuantizedTensor,
     load_measurements,
@@ -74,6 +75,23 @@ def test_the_network_error_is_that_against_the_exact_tensor():
     row = measure(0, kernel([0.25, 0.5], part="activation", exact=np.array([0.5, 0.5], np.float32)))
     assert row.sqnr_db == math.inf
     assert row.network_sqnr_db == pytest.approx(10 * math.log10(0.5 / 0.0625), abs=1e-4)
+
+
+def test_an_activation_says_what_few_values_need_and_what_has_no_sign():
+    values = np.append(np.full(2000, 0.5), [16.0, -1.0]).astype(np.float32)
+    signed = measure(0, kernel(values, part="activation", exact=values, high=64))
+    assert (signed.tail_bits, signed.negative_ratio) == (5.0, None)
+    unsigned = measure(0, kernel(values, part="activation", exact=values, low=0, high=64))
+    assert unsigned.negative_ratio == pytest.approx(1 / 2002, rel=1e-5)
+
+
+def test_a_table_from_before_there_were_some_columns_is_read(tmp_path):
+    rows = [measure(0, kernel([0.25, 0.5]))]
+    save_measurements(tmp_path / "new.csv", rows)
+    lines = (tmp_path / "new.csv").read_text().splitlines()
+    old = [",".join(line.split(",")[: -len(NEW_COLUMNS)]) for line in lines]
+    (tmp_path / "old.csv").write_text("\n".join(old))
+    assert load_measurements(tmp_path / "old.csv") == rows
 
 
 def test_rows_survive_the_file_exactly(tmp_path):

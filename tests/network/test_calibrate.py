@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -15,10 +16,12 @@ from refusals import refusal
 
 from po2quant.bit_config import BitConfig, LayerBits
 from po2quant.network import (
+    CalibrationWarning,
     Placement,
     activation_quantizers,
     calibrate,
     flat_config,
+    freeze_scales,
     quantize_model,
     set_bits,
     weight_quantizers,
@@ -162,13 +165,11 @@ def test_every_slot_is_calibrated_and_frozen():
         assert quantizer.frozen, name
 
 
-@pytest.mark.parametrize("factor", [1, 0], ids=["data", "zeros"])
-def test_calibrated_ranges_are_static(factor):
-    """Also where calibration saw zeros: a layer that was dead then may wake up."""
+def test_calibrated_ranges_are_static():
     model = random_net()
     result = quantize_model(model, flat_config(model, 8))
     x = data(size=(6, 6, 3))
-    calibrate(result, factor * x)
+    calibrate(result, x)
     before = ranges(result)
     # The same batch size, so that convolutions take the same path; the others are 100 times larger.
     mixed = np.concatenate([x[:1], 100 * x[1:]])
@@ -179,7 +180,7 @@ def test_calibrated_ranges_are_static(factor):
 
 
 def test_no_labels_are_asked_for():
-    assert list(inspect.signature(calibrate).parameters) == ["model", "x"]
+    assert list(inspect.signature(calibrate).parameters) == ["model", "x", "rule"]
 
 
 def test_calibrating_again_forgets_the_first_time():
@@ -232,8 +233,7 @@ def test_all_zero_inputs_give_finite_outputs(alpha):
     model = random_net()
     result = quantize_model(model, flat_config(model, 4), alpha)
     x = np.zeros((8, 6, 6, 3), np.float32)
-    calibrate(result, x)
-    assert all(math.isfinite(end) for low_high in ranges(result) for end in low_high)
+    assert "'activation'" in refusal(calibrate, result, x)
     assert ranges(result)[0] == (0.0, 0.0)
     assert np.all(np.isfinite(outputs(result, x)))
     assert np.all(np.isfinite(outputs(result, data(size=(6, 6, 3)))))
@@ -325,3 +325,134 @@ def test_real_scales_take_the_best_of_the_searched_fractions(seed):
     assert best == (10, 9, 7, 11)[seed]  # neither the first nor the last, and odd ones among them
     found = np.float32(max(-ranges(result)[0][0], ranges(result)[0][1]))
     np.testing.assert_array_max_ulp(found, np.float32(fractions[best] * max_abs), RANGE_ULPS)
+
+
+def test_nothing_but_zeros_is_refused_and_the_quantizer_named():
+    """Else every tensor would get the range of 1, and 3 * 2 + 5 * 4 would be 1.98."""
+    model = keras.Sequential([keras.Input((2,), name="input"), layers.Dense(1, name="dense")])
+    model.layers[0].set_weights([np.array([[3.0], [5.0]]), np.zeros(1)])
+    quantized = quantize_model(model, flat_config(model, 8))
+    first, last = (name for name, _ in activation_quantizers(quantized))
+    assert f"quantizer {first!r}" in refusal(calibrate, quantized, np.zeros((4, 2), np.float32))
+    assert f"quantizer {first!r}" in refusal(freeze_scales, quantized)
+    assert "samples" in refusal(calibrate, quantized, np.zeros((0, 2), np.float32))
+    model.layers[0].set_weights([np.zeros((2, 1)), np.zeros(1)])
+    x = np.array([[2.0, 4.0]], np.float32)
+    assert f"quantizer {last!r}" in refusal(calibrate, quantize_model(model, flat_config(model, 8)), x)
+    calibrate(quantized, x)
+    freeze_scales(quantized)
+    assert abs(float(outputs(quantized, x)[0, 0]) - 26.0) < 0.5
+
+
+def outlier_net(bits: int = 8, alpha: str = "auto_po2") -> tuple[keras.Model, np.ndarray]:
+    """Return a network of one quantizer that matters, and its inputs: 20 000 normal values, one of which is 500."""
+    x = data(2000, (10,))
+    x[7, 3] = 500.0
+    model = keras.Sequential([keras.Input((10,), name="input"), layers.Flatten(name="flatten")])
+    return quantize_model(model, flat_config(model, bits), alpha), x
+
+
+def limit_of(model: keras.Model) -> float:
+    ((_, quantizer),) = activation_quantizers(model)
+    return quantizer.range[1]
+
+
+@pytest.mark.parametrize("alpha", ["auto_po2", "auto", "learned_po2"])
+def test_a_rule_decides_whether_one_outlier_sets_the_range(alpha):
+    model, x = outlier_net(alpha=alpha)
+    agreement = {}
+    for rule in ("max", "percentile", "entropy"):
+        calibrate(model, x, rule)
+        logits = np.delete(x, 7, axis=0)
+        agreement[rule] = np.mean(outputs(model, logits).argmax(axis=1) == logits.argmax(axis=1))
+        assert (limit_of(model) >= 500.0) == (rule == "max")
+    assert agreement["max"] < 0.5 and min(agreement["percentile"], agreement["entropy"]) > 0.97
+
+
+def test_powers_of_two_are_the_smallest_that_hold_what_the_rule_says():
+    model, x = outlier_net()
+    for share in (99.0, 99.99, 100.0):
+        calibrate(model, x, f"percentile:{share}")
+        limit, wanted = limit_of(model), np.quantile(np.abs(x), share / 100)
+        assert math.log2(limit / 127).is_integer() and limit / 2 < wanted <= limit
+    assert limit == 508.0
+
+
+def test_real_scales_get_the_percentile_itself():
+    model, x = outlier_net(alpha="auto")
+    calibrate(model, x, "percentile:99.9")
+    assert limit_of(model) == pytest.approx(np.quantile(np.abs(x), 0.999), rel=1e-6)
+
+
+def test_single_quantizers_have_rules_of_their_own():
+    model = identity_net("linear", "linear")
+    quantized, x = quantize_model(model, flat_config(model, 8)), data(500)
+    x[3] = 100.0
+    calibrate(quantized, x, "percentile:99,activation_1=max")
+    ranges = {name: quantizer.range[1] for name, quantizer in activation_quantizers(quantized)}
+    assert ranges["activation"] < 5.0
+    calibrate(quantized, x, "max,activation_1=percentile:99")
+    ranges = {name: quantizer.range[1] for name, quantizer in activation_quantizers(quantized)}
+    assert ranges["activation"] > 100.0 and ranges["activation_1"] < 5.0
+    assert "among activation, activation_1, activation_2. Received: 'logits'" in refusal(
+        calibrate, quantized, x, "mse,logits=max"
+    )
+
+
+def test_a_configuration_says_the_rule_of_an_activation():
+    model = identity_net("linear")
+    config = flat_config(model, 8).with_calibration("mse,activation_1=max")
+    assert BitConfig.from_json(config.to_json()) == config
+    quantized, x = quantize_model(model, config), data(500)
+    x[3] = 100.0
+    rules = {name: quantizer.get_config()["calibration"] for name, quantizer in activation_quantizers(quantized)}
+    assert rules == {"activation": "mse", "activation_1": "max"}
+    calibrate(quantized, x)
+    calibrated = dict(activation_quantizers(quantized))["activation_1"].range
+    calibrate(quantized, x, "max")
+    assert dict(activation_quantizers(quantized))["activation_1"].range == calibrated
+    assert config.without_calibration("mse") == config
+    assert config.without_calibration("mse,activation_1=max") == flat_config(model, 8)
+
+
+def test_unknown_rules_are_refused():
+    model, x = outlier_net()
+    for rule in ("min", "percentile:101", "percentile:x", "entropy:3", "max,", "max,activation", ""):
+        assert "calibration must be one of mse, max, percentile, entropy" in refusal(calibrate, model, x, rule)
+
+
+def test_a_range_that_serves_one_outlier_is_warned_of():
+    model, x = outlier_net()
+    with pytest.warns(CalibrationWarning, match=r"quantizer 'activation' has a range of which 7.\d bits serve less"):
+        calibrate(model, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calibrate(model, x, "percentile")
+        calibrate(model, np.delete(x, 7, axis=0))
+
+
+def test_negative_values_at_an_unsigned_input_are_warned_of():
+    model = identity_net("relu")
+    quantized = quantize_model(model, flat_config(model, 8), placement=Placement(signed_input=False))
+    with pytest.warns(CalibrationWarning, match="'activation' is unsigned, and negative values reach it"):
+        calibrate(quantized, data())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calibrate(quantized, np.abs(data()))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_inputs_that_are_not_finite_are_refused_by_input_and_sample(value):
+    quantized = quantize_model(identity_net("relu"), flat_config(identity_net("relu"), 8))
+    x = data()
+    x[5, 2] = value
+    before = [quantizer.range for _, quantizer in activation_quantizers(quantized)]
+    assert "NaN or infinity in sample 5 of input 'input'" in refusal(calibrate, quantized, x)
+    assert before == [quantizer.range for _, quantizer in activation_quantizers(quantized)]
+
+
+def test_values_that_overflow_inside_are_refused_by_quantizer():
+    model = identity_net("linear", "linear")
+    model.layers[-1].set_weights([np.full((4, 4), 3e38), np.zeros(4)])
+    quantized = quantize_model(model, flat_config(model, 8))
+    assert "values at quantizer 'activation_2' must be finite" in refusal(calibrate, quantized, np.abs(data()) + 9)

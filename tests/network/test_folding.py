@@ -452,7 +452,7 @@ def test_operator_that_no_layer_stands_for():
     tensor = keras.ops.cumsum(inputs)
     name = tensor._keras_history.operation.name
     message = refusal(fold_batch_norm, keras.Model(inputs, tensor))
-    assert f"'{name}'" in message and "must be one of Add, Clip, Concatenate" in message
+    assert f"'{name}'" in message and "must be one of Absolute, Add, AveragePool, Clip, Concatenate" in message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -9,7 +9,7 @@ from keras import layers
 from networks import noise, randomize
 
 from po2quant.deploy.from_keras import OPERATIONS
-from po2quant.layers import Rearrange
+from po2quant.layers import Elementwise, Rearrange
 from po2quant.network import fold_batch_norm
 from po2quant.network.kinds import (
     ALIASES,
@@ -35,6 +35,7 @@ ARGUMENTS = {
     layers.Dropout: (0.5,),
     layers.SpatialDropout2D: (0.5,),
     layers.Rescaling: (0.5,),
+    Elementwise: ("square",),
     Rearrange: ((6, 6, 3), (3, 18, 1), 0, (6, 6, 3)),
 }
 WEIGHTED = [kind for kind in KINDS if kind.kernel is not None]
@@ -83,6 +84,11 @@ FUNCTION_LAYERS = {name: layers.Activation(name) for name in FUNCTIONS} | {
     "sloped_relu": layers.ReLU(negative_slope=0.1),
     "scaling": layers.Rescaling(0.5, 0.1),
     "rescaling": layers.Rescaling(-0.5, 0.1),
+    "clip": Elementwise("clip", {"low": -1.0, "high": 2.0}),
+    "clip_beside_zero": Elementwise("clip", {"low": -2.0, "high": -1.0}),
+    "absolute": Elementwise("absolute"),
+    "square": Elementwise("square"),
+    "approximate_gelu": Elementwise("approximate_gelu"),
 }
 
 

@@ -9,14 +9,16 @@ from frozen_networks import frozen, noise
 from keras import layers, ops
 from refusals import refusal
 
+from benchmarks.studies.layers import example
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.reference import compare
 from po2quant.export.c.run import run_c
 from po2quant.export.c.source import write_c
 from po2quant.integer.interpreter import quantize_inputs, run
-from po2quant.network import fold
+from po2quant.network import calibrate, fold, freeze_scales
 from po2quant.network.kinds import find_kind
-from po2quant.network.lowering import obstacles_of
+from po2quant.network.load import load_model
+from po2quant.network.lowering import gone, obstacles_of
 
 IMAGE, SEQUENCE, VECTOR = (6, 5, 4), (7, 4), (6,)
 TOLERANCE = 1e-5
@@ -28,6 +30,8 @@ def randomize(model, seed=0):
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         low, high = (0.5, 1.5) if "variance" in variable.name else (-0.7, 0.7)
+        if variable.name == "alpha" and np.max(variable) > 1:
+            continue
         if variable.dtype.startswith("float"):
             variable.assign(rng.uniform(low, high, variable.shape))
     return model
@@ -49,6 +53,11 @@ def chain(*stack):
 
 def conv(*arguments, **options):
     return layers.Conv2D(4, 1, *arguments, **options)
+
+
+def slopes(low, high):
+    """An initializer of slopes from one number to another."""
+    return lambda shape, dtype=None: np.linspace(low, high, int(np.prod(shape))).reshape(shape)
 
 
 def nested(x):
@@ -91,6 +100,57 @@ def dense_net(x):
     return layers.Conv2D(3, 1)(layers.BatchNormalization()(y))
 
 
+def shaped(x):
+    """Changes of shape and place."""
+    y = ops.stack([conv()(x), conv()(x)], axis=3)
+    y = ops.moveaxis(ops.squeeze(ops.expand_dims(y, 1), 1), 3, 1)[:, -1]
+    return (
+        conv()(ops.tile(y, (1, 2, 1, 1))) + ops.repeat(ops.pad(x, ((0, 0), (2, 1), (0, 0), (0, 0))), 4, axis=1)[:, :12]
+    )
+
+
+def sized(x):
+    y = ops.image.resize(conv()(x), (12, 15), interpolation="nearest")
+    y = layers.Resizing(4, 15, "nearest")(y)
+    return ops.pad(y, ((0, 0), (0, 0), (0, 0), (1, 2)))
+
+
+def spaced(x):
+    y = ops.depth_to_space(conv()(x), 2)
+    return ops.space_to_depth(conv()(y), 2)
+
+
+def reduced(x):
+    y = layers.Conv2D(4, 1, name="base")(x)
+    y = y + ops.mean(y, axis=-1, keepdims=True) + ops.max(y, axis=(1, 3), keepdims=True)
+    return ops.sum(y, axis=2) - ops.min(y, axis=2) + ops.mean(y, axis=(2,))
+
+
+def limited(x):
+    y = layers.Conv2D(4, 1)(x)
+    y = ops.clip(y, -0.5, 1.0) + ops.maximum(y, 0.25) * ops.minimum(y, 0.5) + ops.abs(y) - ops.square(y)
+    return ops.clip(y, 0.1, 2.0) + keras.activations.relu(y, negative_slope=0.1, max_value=1.5, threshold=0.2)
+
+
+def spread(x):
+    """Every pair of shapes that is broadcast."""
+    y = layers.Conv2D(4, 1)(x)
+    column, row, channel = y[:, :, :1], y[:, :1], layers.Dense(4)(layers.GlobalAveragePooling2D()(y))
+    gated = layers.Multiply()([y, channel[:, None, None, :]]) + y[:, :1, :1, :1]
+    return layers.Add()([layers.Multiply()([column, row]), gated])
+
+
+def steps(x):
+    """Causal, dilated and strided, one layer on another."""
+    y = layers.Conv1D(4, 3, padding="causal", dilation_rate=3)(x)
+    y = layers.DepthwiseConv1D(2, padding="same")(layers.Conv1D(4, 2, strides=2, padding="causal")(y))
+    return y + layers.SeparableConv1D(4, 3, padding="same", dilation_rate=2)(y)
+
+
+def named_ends(x):
+    return {"scores": layers.Dense(3, activation="softmax")(x), "box": layers.Dense(2, name="other")(x)}
+
+
 def pair(layer_class):
     return lambda x: layer_class()([layers.Dense(4)(x), layers.Dense(4)(x)])
 
@@ -100,6 +160,18 @@ MODELS = {
     "one inner model called twice": (IMAGE, twice),
     "operators": (IMAGE, operators),
     "channel shuffle": (IMAGE, shuffled),
+    "shapes and places": (IMAGE, shaped),
+    "sizes": (IMAGE, sized),
+    "space and depth": (IMAGE, spaced),
+    "reductions over any axes": (IMAGE, reduced),
+    "limits": (IMAGE, limited),
+    "broadcasting": (IMAGE, spread),
+    "causal and dilated steps": (SEQUENCE, steps),
+    "a dictionary of outputs": (VECTOR, named_ends),
+    "pooling operators": (IMAGE, lambda x: ops.max_pool(ops.average_pool(x, 2, padding="same"), 2, 1)),
+    "dilated depthwise": (IMAGE, chain(layers.DepthwiseConv2D(2, dilation_rate=2, padding="same", activation="relu6"))),
+    "approximate gelu": (VECTOR, chain(layers.Dense(4), ops.gelu, layers.Dense(3))),
+    "exact gelu": (VECTOR, chain(layers.Dense(4), lambda x: ops.gelu(x, approximate=False))),
     "Conv1D": (
         SEQUENCE,
         chain(
@@ -126,11 +198,22 @@ MODELS = {
             layers.GlobalMaxPooling1D(),
         ),
     ),
+    "TimeDistributed": (
+        SEQUENCE,
+        chain(
+            layers.TimeDistributed(layers.Dense(6, activation="relu")),
+            layers.TimeDistributed(layers.Reshape((2, 3))),
+            layers.TimeDistributed(layers.Flatten()),
+            layers.TimeDistributed(layers.LeakyReLU(0.2)),
+        ),
+    ),
     "GlobalAveragePooling1D": (SEQUENCE, chain(layers.Dense(5), layers.GlobalAveragePooling1D(), layers.Dense(2))),
     "SeparableConv2D": (IMAGE, chain(layers.SeparableConv2D(5, 3, 2, "same", activation="relu"))),
     "Conv2DTranspose same": (IMAGE, chain(layers.Conv2DTranspose(3, 3, 2, "same", activation="relu"))),
     "Conv2DTranspose valid": (IMAGE, chain(layers.Conv2DTranspose(3, (2, 3), (3, 1)))),
     "Conv2DTranspose without overlap": (IMAGE, chain(layers.Conv2DTranspose(2, 2, 2))),
+    "Conv2DTranspose dilated": (IMAGE, chain(layers.Conv2DTranspose(2, 3, dilation_rate=2))),
+    "Conv1DTranspose dilated": (SEQUENCE, chain(layers.Conv1DTranspose(2, 3, dilation_rate=2, padding="same"))),
     "Conv2DTranspose even": (IMAGE, chain(layers.Conv2DTranspose(2, 4, 2, "same", use_bias=False))),
     "BatchNormalization first, and over a vector": (
         VECTOR,
@@ -177,6 +260,8 @@ MODELS = {
     "Maximum": (VECTOR, pair(layers.Maximum)),
     "Minimum": (VECTOR, pair(layers.Minimum)),
     "a gate of one vector": (IMAGE, gate),
+    "PReLU of slopes around 1": (IMAGE, chain(conv(), layers.PReLU(slopes(0.5, 3.0), shared_axes=[1, 2]))),
+    "PReLU of slopes above 1": (IMAGE, chain(conv(), layers.PReLU(slopes(1.5, 3.0), shared_axes=[1, 2]))),
     "PReLU": (IMAGE, chain(conv(), layers.PReLU(shared_axes=[1, 2]))),
     "LeakyReLU": (VECTOR, chain(layers.Dense(4), layers.LeakyReLU(0.1))),
     "LeakyReLU inside": (VECTOR, chain(layers.Dense(4, activation=layers.LeakyReLU(0.1)))),
@@ -207,7 +292,9 @@ def samples(model, count=8, seed=0):
 
 
 def outputs(model, x):
-    return np.asarray(model(x, training=False))
+    """All outputs of a model, one after the other."""
+    outputs = model(x if len(x) > 1 else x[0], training=False)
+    return np.concatenate([np.ravel(y) for y in keras.tree.flatten(outputs)])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -229,6 +316,13 @@ COMPILED = ("nested models with equal names", "operators", "Conv1D", "a gate of 
 DEPLOYED = (
     *COMPILED,
     "channel shuffle",
+    "shapes and places",
+    "sizes",
+    "reductions over any axes",
+    "limits",
+    "broadcasting",
+    "causal and dilated steps",
+    "approximate gelu",
     "one inner model called twice",
     "SeparableConv1D",
     "Conv2DTranspose same",
@@ -260,6 +354,62 @@ def test_a_lowered_model_goes_all_the_way(name, tmp_path):
         )
         for tensor in expected:
             np.testing.assert_array_equal(found[tensor], expected[tensor], tensor)
+
+
+def test_a_network_of_dictionaries_takes_and_gives_dictionaries():
+    ends = {"second": keras.Input((4,), name="second"), "first": keras.Input((3,), name="first")}
+    y = layers.Concatenate()([layers.Dense(2)(x) for x in ends.values()])
+    model = randomize(keras.Model(ends, {"sum": layers.Dense(1)(y), "class": layers.Dense(3, activation="softmax")(y)}))
+    x = {key: np.random.default_rng(0).normal(size=(8, *end.shape[1:])) for key, end in ends.items()}
+    network = fold(model)
+    for key, values in network.model(x).items():
+        np.testing.assert_allclose(values, model(x)[key], rtol=0, atol=TOLERANCE)
+    quantized = network.quantize(network.flat(8))
+    calibrate(quantized, x)
+    freeze_scales(quantized)
+    assert quantized(x).keys() == {"sum", "class"}
+    program = integer_program(quantized)
+    assert compare(program, quantized, x).mismatches == 0
+    assert [program.tensor[name].shape for name in program.inputs] == [(3,), (4,)]
+    assert "second" in refusal(calibrate, quantized, {"second": x["second"]})
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16", "mixed_bfloat16"])
+def test_a_network_in_16_bits_is_read_as_float32(policy):
+    def build():
+        return functional(IMAGE, chain(conv(), layers.BatchNormalization(), lambda x: ops.mean(x * 2.0, axis=(1, 2))))
+
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(policy)
+        half = randomize(build())
+        quantized = frozen(half)
+        network = fold(half)
+        assert obstacles_of(half) == []
+    finally:
+        keras.config.set_dtype_policy(before)
+    full = build()
+    full.set_weights(half.get_weights())
+    x = samples(full)
+    np.testing.assert_allclose(outputs(network.model, x), outputs(full, x), rtol=0, atol=1e-5)
+    assert {layer.compute_dtype for layer in network.model.layers} == {"float32"}
+    assert compare(integer_program(quantized), quantized, noise(quantized, 8)).mismatches == 0
+
+
+def test_a_file_of_slices_and_operators_is_lowered_as_the_model_that_it_was_saved_of(tmp_path):
+    model = randomize(functional(IMAGE, lambda x: shaped(x[:, ::-1, ..., :4])[:, 1:, -1]))
+    model.save(tmp_path / "model.keras")
+    loaded, x = load_model(tmp_path / "model.keras"), samples(model)
+    assert obstacles_of(loaded) == []
+    np.testing.assert_array_equal(outputs(fold(loaded).model, x), outputs(fold(model).model, x))
+
+
+@pytest.mark.parametrize("layer", gone.EXPANSIONS)
+def test_layers_that_go_do_nothing_in_inference(layer):
+    model = example(layer.__name__, layer)
+    x = np.random.default_rng(0).uniform(-3.0, 300.0, (2, *model.input_shape[1:])).astype(np.float32)
+    np.testing.assert_array_equal(model(x, training=False), x)
+    assert obstacles_of(model) == []
 
 
 def test_dropout_that_is_always_on_means_inference():
@@ -304,7 +454,12 @@ REFUSED = {
     "open shapes": ((None, None, 3), chain(layers.Conv2D(2, 1), layers.GlobalMaxPooling2D()), "fixed shape"),
     "channels first": (IMAGE, chain(layers.MaxPooling2D(data_format="channels_first", name="odd")), "channels last"),
     "slopes of each pixel": (IMAGE, chain(layers.PReLU(name="odd")), "shared_axes=[1, 2]"),
-    "dilated transposed": (IMAGE, chain(layers.Conv2DTranspose(2, 3, dilation_rate=2, name="odd")), "dilated"),
+    "a fraction of a size": (IMAGE, chain(layers.Resizing(9, 5, "nearest", name="odd")), "multiple or part"),
+    "a convolution at each step": (
+        (3, 6, 5, 4),
+        chain(layers.TimeDistributed(layers.Conv2D(2, 1), name="odd")),
+        "Dense, Flatten, Reshape",
+    ),
     "attention": (SEQUENCE, lambda x: layers.MultiHeadAttention(1, 2, name="odd")(x, x), "not supported yet"),
 }
 

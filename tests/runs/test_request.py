@@ -29,11 +29,13 @@ from po2quant.runs.request import (
 from po2quant.runs.task import OF_NETWORKS
 
 SHARED = {"benchmark": "keyword_spotting", "model": "ds_cnn", "weights": Path("w e.h5"), "alpha": "learned_po2"}
-SHARED |= {"seed": 7, "preset": "small", "data": "official", "data_dir": Path("there")}
+SHARED |= {"seed": 7, "preset": "small", "calibration": "entropy", "data": "official", "data_dir": Path("there")}
 WIDTHS = {"kernel_bits": (3, 4), "bias_bits": (8,), "activation_bits": (6, 9)}
 FULL = {
     "finetune": NetworkRequest(**SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3),
-    "search": SearchRequest(**SHARED, **WIDTHS, max_trials=5, epochs=2, retrain_epochs=4, informed=False, max_kib=61.5),
+    "search": SearchRequest(
+        **SHARED, **WIDTHS, max_trials=5, epochs=2, retrain_epochs=4, strategy="random", max_kib=61.5
+    ),
     "matrix": MatrixRequest(**SHARED | {"alpha": "auto_po2"}, configs=("mpq", "flat5"), alphas=("auto",), epochs=1),
 }
 """Every field that a benchmark has is another than its default."""
@@ -87,6 +89,14 @@ def test_a_file_without_a_version_is_read_as_before_there_were_any(tmp_path):
     assert read_request(tmp_path) == FULL["search"]
 
 
+@pytest.mark.parametrize(("informed", "strategy"), [(True, "informed"), (False, "bayesian")])
+def test_a_search_of_before_there_were_strategies_has_the_one_it_meant(informed, strategy, tmp_path):
+    values = FULL["search"].to_dict()
+    del values["strategy"]
+    (tmp_path / "config.json").write_text(json.dumps(values | {"informed": informed}))
+    assert read_request(tmp_path).strategy == strategy
+
+
 OTHER_TYPES = [3, 1.5, True, [], ["a"], {}, {"a": 1}, "", "\u0000", "\ud800", "x" * 5000]
 RIGHT = {
     "seed": [3],
@@ -94,7 +104,6 @@ RIGHT = {
     "max_trials": [3],
     "retrain_epochs": [3],
     "max_kib": [3, 1.5],
-    "informed": [True],
     "signed_input": [True],
     "float_epochs": [3],
     "batch_size": [3],
@@ -125,6 +134,7 @@ OUT_OF_RANGE = {
     "activation_alpha": "float",
     "epochs": -1,
     "max_trials": 0,
+    "strategy": "greedy",
     "retrain_epochs": 2**31,
     "kernel_bits": [8, 4],
     "bias_bits": [],

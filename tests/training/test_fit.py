@@ -6,13 +6,14 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from networks import state_of
 
 from po2quant.benchmark import Recipe, Split, validation_accuracy
 from po2quant.files import read_csv
 from po2quant.network import activation_quantizers, calibrate, flat_config, quantize_model, weight_quantizers
 from po2quant.quantizers import LOG2_THRESHOLD, threshold_rate
 from po2quant.runs.names import BEST_WEIGHTS, CHECKPOINT, EPOCHS_CSV
-from po2quant.training.fit import DivergedError, fit
+from po2quant.training.fit import DivergedError, Monitor, fit
 from po2quant.training.schedules import constant, exponential_decay
 
 RECIPE = Recipe("sparse_categorical_crossentropy", 4, 4, 16, exponential_decay(0.01, 0.9), ("accuracy",))
@@ -38,7 +39,7 @@ def network(x, alpha="auto_po2"):
 
 def run(splits, folder, epochs, resume=False, recipe=RECIPE):
     model = network(splits[0].x)
-    return model, fit(model, *splits, recipe, validation_accuracy, folder, epochs, seed=1, resume=resume)
+    return model, fit(model, splits, recipe, Monitor(validation_accuracy), folder, epochs, seed=1, resume=resume)
 
 
 def without_seconds(rows):
@@ -50,7 +51,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(splits, tmp_path):
     run(splits, tmp_path / "parts", 2)
     resumed, resumed_state = run(splits, tmp_path / "parts", 4, resume=True)
     assert without_seconds(resumed_state.rows) == without_seconds(whole_state.rows)
-    np.testing.assert_equal(resumed.get_weights(), whole.get_weights())
+    np.testing.assert_equal(state_of(resumed), state_of(whole))
 
 
 @pytest.mark.parametrize("alpha", ["auto", "learned_po2"])
@@ -64,7 +65,7 @@ def test_a_step_is_traced_once(splits, tmp_path, alpha):
 
     counted("train_step")
     counted("test_step")
-    fit(model, *splits, RECIPE, validation_accuracy, tmp_path, 2)
+    fit(model, splits, RECIPE, Monitor(validation_accuracy), tmp_path, 2)
     assert traces == ["train_step", "test_step"]
 
 
@@ -76,7 +77,7 @@ def test_a_run_that_learns_scales_and_is_interrupted_goes_on_to_the_bit(splits, 
             if epoch == interrupted_after:
                 raise KeyboardInterrupt
 
-        state = fit(model, *splits, RECIPE, validation_accuracy, folder, 4, 1, resume, observe=observe)
+        state = fit(model, splits, RECIPE, Monitor(validation_accuracy, observe=observe), folder, 4, 1, resume)
         return model, without_seconds(state.rows)
 
     whole, whole_rows = learned_run(tmp_path / "whole")
@@ -84,7 +85,7 @@ def test_a_run_that_learns_scales_and_is_interrupted_goes_on_to_the_bit(splits, 
         learned_run(tmp_path / "parts", interrupted_after=2)
     resumed, resumed_rows = learned_run(tmp_path / "parts", resume=True)
     assert resumed_rows == whole_rows
-    np.testing.assert_equal(resumed.get_weights(), whole.get_weights())
+    np.testing.assert_equal(state_of(resumed), state_of(whole))
     np.testing.assert_equal(
         [variable.numpy() for variable in resumed.optimizer.variables],
         [variable.numpy() for variable in whole.optimizer.variables],
@@ -105,7 +106,7 @@ def test_thresholds_learn_for_half_of_the_steps_and_weights_for_all(splits, tmp_
     def differ(now, before):
         return any(np.any(a != b) for a, b in zip(now, before, strict=True))
 
-    fit(model, *splits, recipe, validation_accuracy, tmp_path, epochs, 1, observe=observe)
+    fit(model, splits, recipe, Monitor(validation_accuracy, observe=observe), tmp_path, epochs, 1)
     changed = [tuple(map(differ, now, before)) for before, now in itertools.pairwise(seen)]
     assert changed == [(epoch < learning_epochs, True) for epoch in range(epochs)]
 
@@ -115,7 +116,7 @@ def test_thresholds_have_the_rates_of_their_widths(splits, tmp_path):
     for weight, bits in zip(weight_quantizers(model), (4, 16, 8, 31), strict=True):
         weight.quantizer.bits = bits
     calibrate(model, splits[0].x)
-    fit(model, *splits, RECIPE, validation_accuracy, tmp_path, 4, 1)
+    fit(model, splits, RECIPE, Monitor(validation_accuracy), tmp_path, 4, 1)
     expected = {
         id(quantizer.threshold): threshold_rate(quantizer.bits, 26, RECIPE.threshold_travel, RECIPE.threshold_rate)
         for quantizer in (
@@ -137,7 +138,7 @@ def test_an_observer_sees_the_network_before_and_after_each_epoch_trained_here(s
         def observe(epoch):
             seen.append((epoch, model.optimizer.iterations.numpy() // 8, (tmp_path / CHECKPOINT).exists()))
 
-        fit(model, *splits, RECIPE, validation_accuracy, tmp_path, epochs, 1, resume, observe=observe)
+        fit(model, splits, RECIPE, Monitor(validation_accuracy, observe=observe), tmp_path, epochs, 1, resume)
 
     observed_run(2)
     assert seen == [(0, 0, False), (1, 1, False), (2, 2, True)]
@@ -186,7 +187,7 @@ def test_a_diverging_loss_is_an_error_that_says_so(splits, tmp_path):
     recipe = Recipe("mean_squared_error", 1, 1, 16, constant(1e30))
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(1)])
     with pytest.raises(DivergedError, match=r"loss of epoch 1 is (nan|inf)"):
-        fit(model, *splits, recipe, lambda logs: -logs["loss"], tmp_path, 1)
+        fit(model, splits, recipe, Monitor(lambda logs: -logs["loss"]), tmp_path, 1)
 
 
 @pytest.mark.parametrize("share", [0, 0.5])

@@ -19,8 +19,8 @@ from po2quant.network import calibrate, fold_batch_norm, weight_quantizers
 from po2quant.progress import progress_line
 from po2quant.runs.folder import RunFolder, project_commit
 from po2quant.runs.names import BEST_WEIGHTS, EPOCHS_CSV
-from po2quant.training.finetune import Experiment
-from po2quant.training.fit import DivergedError, fit
+from po2quant.training.finetune import Experiment, require_training_data
+from po2quant.training.fit import DivergedError, Monitor, fit
 from po2quant.training.prepare import calibration_inputs, check_fits, evaluate, load_float_network, resolve_config
 
 TRAINED_START, RANDOM_START = "trained", "random"
@@ -147,20 +147,9 @@ def _train(experiment: Experiment, cell: Cell, model: keras.Model, probe: Probe 
 
     with progress_line(f"{cell.config} {cell.rule.name}", cell.epochs) as line:
         try:
-            fit(
-                model,
-                dataset.train,
-                dataset.validation,
-                recipe,
-                benchmark.selection,
-                folder,
-                cell.epochs,
-                experiment.seed,
-                resume=True,
-                line=line,
-                watch=test_score,
-                observe=observe,
-            )
+            splits = require_training_data(dataset)
+            monitor = Monitor(benchmark.selection, test_score, observe, line)
+            fit(model, splits, recipe, monitor, folder, cell.epochs, experiment.seed, resume=True)
         except DivergedError:
             if (folder / BEST_WEIGHTS).exists():
                 model.load_weights(folder / BEST_WEIGHTS)

@@ -18,6 +18,7 @@ from po2quant.network.graph import Graph, read_graph
 from po2quant.network.lowering.batch_norm import fold_norms
 from po2quant.network.lowering.expansion import expand
 from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, check_model, end_obstacles, raise_for
+from po2quant.network.lowering.precision import full_precision, in_float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Lowered:
     transfers: tuple[Callable[[], None], ...]
 
 
+@full_precision()
 def lower(model: keras.Model) -> Lowered:
     """Return an equivalent network of core kinds.
 
@@ -40,15 +42,18 @@ def lower(model: keras.Model) -> Lowered:
         ValueError: for layers that are not supported, all of them at once, or weights that are not finite.
     """
     check_model(model)
-    graph, transfers, obstacles = _expanded(read_graph(model))
-    raise_for(obstacles)
-    lowered, folds = fold_norms(graph)
-    transfers += folds
+    model, transfers = in_float32(model)
     for transfer in transfers:
         transfer()
-    return Lowered(lowered, tuple(transfers))
+    graph, expansions, obstacles = _expanded(read_graph(model))
+    raise_for(obstacles)
+    lowered, folds = fold_norms(graph)
+    for transfer in (*expansions, *folds):
+        transfer()
+    return Lowered(lowered, (*transfers, *expansions, *folds))
 
 
+@full_precision()
 def obstacles_of(model: Any) -> list[Obstacle]:
     """Return why a model cannot be quantized, layer by layer; nothing where it can.
 
@@ -62,7 +67,7 @@ def obstacles_of(model: Any) -> list[Obstacle]:
     """
     try:
         check_model(model)
-        graph = read_graph(model)
+        graph = read_graph(in_float32(model)[0])
     except ValueError as error:
         name = getattr(model, "name", type(model).__name__)
         return [Obstacle(str(name), type(model).__name__, one_line(error, LONGEST_REASON))]

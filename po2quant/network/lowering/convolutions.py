@@ -62,8 +62,8 @@ def transposed(node: Node, image: Any, context: Context, size: tuple[int, int], 
     Zeros come in by reshaping: each pixel becomes a row of its own, which is padded to the stride.
     """
     layer = node.layer
-    if np.any(np.asarray(layer.dilation_rate) != 1):
-        raise ValueError(f"a transposed convolution must not be dilated. Received: {layer.dilation_rate}")
+    dilation = tuple((*layer.dilation_rate, 1)[:2])
+    spans = [step * (taps - 1) + 1 for step, taps in zip(dilation, size, strict=True)]
     rows, columns, channels = image.shape[1:]
     x = image
     if strides[1] > 1:
@@ -76,12 +76,12 @@ def transposed(node: Node, image: Any, context: Context, size: tuple[int, int], 
         x = context.add(layers.Reshape, node, x, (rows * strides[0], columns * strides[1], channels), part="spread")
     # Keras' output begins `before` elements before the first that a whole kernel reaches.
     pads = []
-    for length, taps, stride, output in zip((rows, columns), size, strides, _image_shape(node), strict=True):
-        full = (length - 1) * stride + taps
+    for length, span, stride, output in zip((rows, columns), spans, strides, _image_shape(node), strict=True):
+        full = (length - 1) * stride + span
         cut = max(full - output, 0)
         before = 0 if layer.padding == "valid" else cut // 2
-        begin = taps - 1 - before
-        pads.append((begin, output + taps - 1 - begin - length * stride))
+        begin = span - 1 - before
+        pads.append((begin, output + span - 1 - begin - length * stride))
     x = _padded(node, x, context, pads)
 
     def arrays() -> dict[str, np.ndarray]:
@@ -90,7 +90,13 @@ def transposed(node: Node, image: Any, context: Context, size: tuple[int, int], 
         return turned | ({"bias": np.asarray(layer.bias)} if layer.use_bias else {})
 
     new = context.weighted(
-        node, layers.Conv2D, arrays, filters=layer.filters, kernel_size=size, use_bias=layer.use_bias
+        node,
+        layers.Conv2D,
+        arrays,
+        filters=layer.filters,
+        kernel_size=size,
+        dilation_rate=dilation,
+        use_bias=layer.use_bias,
     )
     return context.activated(new(x), layer.activation, node)
 

@@ -24,7 +24,7 @@ from po2quant.network.kinds import (
     find_kind,
     is_weighted,
 )
-from po2quant.network.lowering import arithmetic, convolutions, functions, gone, rearranging, sequences
+from po2quant.network.lowering import arithmetic, convolutions, functions, gone, published, rearranging, sequences
 from po2quant.network.lowering.context import Context
 from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, check_node, check_norm
 from po2quant.network.lowering.operators import OPERATORS, operator
@@ -39,6 +39,7 @@ EXPANSIONS: dict[type, Expansion] = {
     **arithmetic.EXPANSIONS,
     **functions.EXPANSIONS,
     **gone.EXPANSIONS,
+    **published.EXPANSIONS,
 }
 
 

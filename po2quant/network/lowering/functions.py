@@ -13,19 +13,35 @@ from po2quant.network.lowering.context import Context
 
 
 def prelu(node: Node, inputs: list[Any], context: Context) -> Any:
-    """PReLU: ``max(x, slope * x)`` for slopes of at most 1, one for all or one for each channel."""
+    """PReLU with one slope for all or one for each channel.
+
+    Equation:
+        max(x, slope * x) for slopes of at most 1, min(x, slope * x) for slopes of at least 1,
+        else max(x, 0) - slope * max(-x, 0)
+    """
     layer, x = node.layer, inputs[0]
     if layer.alpha.shape[-1] != np.prod(layer.alpha.shape):
         raise ValueError("a PReLU must share its slopes over rows and columns: use shared_axes=[1, 2]")
 
-    def slopes() -> tuple[Any, Any]:
-        values = np.asarray(layer.alpha)
-        if np.max(values) > 1:
-            raise ValueError(f"slopes of PReLU {layer.name!r} must be at most 1. Received: {np.max(values)}")
-        return values, 0.0
+    def slopes() -> np.ndarray:
+        return np.asarray(layer.alpha)
 
-    slopes()
-    return together(node, [x, channelwise(node, x, context, slopes, "slope")], context, layers.Maximum)
+    def form() -> type[layers.Layer]:
+        at_least, at_most = np.all(slopes() >= 1), np.all(slopes() <= 1)
+        return layers.Maximum if at_most else layers.Minimum if at_least else layers.Add
+
+    first = form()
+
+    def scale() -> tuple[Any, Any]:
+        if first not in (layers.Add, form()):
+            raise ValueError(f"slopes of PReLU {layer.name!r} must stay on one side of 1. Received: {slopes()}")
+        return (-slopes() if first is layers.Add else slopes()), 0.0
+
+    if first is not layers.Add:
+        return together(node, [x, channelwise(node, x, context, scale, "slope")], context, first)
+    positive = context.add(layers.ReLU, node, x, part="positive")
+    negative = context.add(layers.ReLU, node, rescaled(node, x, context, -1.0, part="negative"), part="negative")
+    return together(node, [positive, channelwise(node, negative, context, scale, "slope")], context, layers.Add)
 
 
 def normalization(node: Node, inputs: list[Any], context: Context) -> Any:

@@ -15,6 +15,33 @@ def nothing(node: Node, inputs: list[Any], context: Context) -> Any:
     return inputs[0]
 
 
+AUGMENTATIONS = (
+    "AugMix",
+    "CutMix",
+    "MixUp",
+    "RandAugment",
+    "RandomBrightness",
+    "RandomColorDegeneration",
+    "RandomColorJitter",
+    "RandomContrast",
+    "RandomElasticTransform",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
+    "RandomHue",
+    "RandomInvert",
+    "RandomPerspective",
+    "RandomPosterization",
+    "RandomRotation",
+    "RandomSaturation",
+    "RandomSharpness",
+    "RandomShear",
+    "RandomTranslation",
+    "RandomZoom",
+)
+"""Layers that change images in training alone; not all versions of Keras have all of them."""
+
 EXPANSIONS = dict.fromkeys(
     (
         layers.GaussianNoise,
@@ -22,12 +49,7 @@ EXPANSIONS = dict.fromkeys(
         layers.AlphaDropout,
         layers.SpatialDropout1D,
         layers.ActivityRegularization,
-        layers.RandomBrightness,
-        layers.RandomContrast,
-        layers.RandomFlip,
-        layers.RandomRotation,
-        layers.RandomTranslation,
-        layers.RandomZoom,
+        *(getattr(layers, name) for name in AUGMENTATIONS if hasattr(layers, name)),
     ),
     nothing,
 )

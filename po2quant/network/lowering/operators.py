@@ -10,11 +10,12 @@ import keras
 import numpy as np
 from keras import layers
 
+from po2quant.layers import Elementwise
 from po2quant.network.graph import Node
-from po2quant.network.lowering import arithmetic
+from po2quant.network.lowering import arithmetic, reductions, sequences
 from po2quant.network.lowering.arithmetic import is_tensor, together
 from po2quant.network.lowering.context import Context
-from po2quant.network.lowering.rearranging import rearranged
+from po2quant.network.lowering.rearranging import rearranged, repeated, resized, tiled, zero_padded
 
 Rule = Callable[..., Any]
 """Given a node, its context and the operator's arguments by name, tensors replaced, returns the output."""
@@ -55,8 +56,26 @@ def _leaky_relu(node: Node, context: Context, x: Any, negative_slope: float = 0.
 
 def _gelu(node: Node, context: Context, x: Any, approximate: bool = True) -> Any:
     if approximate:
-        raise ValueError("gelu must be exact: use approximate=False. Received: approximate=True")
+        return context.add(Elementwise, node, x, "approximate_gelu")
     return context.add(layers.Activation, node, x, "gelu")
+
+
+def _elementwise(name: str) -> Rule:
+    def rule(node: Node, context: Context, x: Any) -> Any:
+        return context.add(Elementwise, node, x, name)
+
+    return rule
+
+
+def _relu(
+    node: Node,
+    context: Context,
+    x: Any,
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,
+) -> Any:
+    return context.add(layers.ReLU, node, x, max_value, float(negative_slope), float(threshold))
 
 
 def _elu(node: Node, context: Context, x: Any, alpha: float = 1.0) -> Any:
@@ -68,9 +87,18 @@ def _negative(node: Node, context: Context, x: Any) -> Any:
 
 
 def _clip(node: Node, context: Context, x: Any, x_min: Any, x_max: Any) -> Any:
-    if x_min != 0:
-        raise ValueError(f"a clip must begin at 0. Received: x_min={x_min}")
-    return context.add(layers.ReLU, node, x, float(x_max))
+    return _limited(node, context, x, x_min, x_max)
+
+
+def _limited(node: Node, context: Context, x: Any, low: Any = None, high: Any = None) -> Any:
+    """Return a tensor within numbers."""
+    for limit in (low, high):
+        if np.size(limit) != 1:
+            raise ValueError(f"a limit must be a number. Received: shape {np.shape(limit)}")
+    low, high = (None if limit is None else float(np.asarray(limit).item()) for limit in (low, high))
+    if low == 0:
+        return context.add(layers.ReLU, node, x, high)
+    return context.add(Elementwise, node, x, "clip", {"low": low, "high": high})
 
 
 def _to_shape(node: Node, context: Context, x: Any) -> Any:
@@ -106,8 +134,17 @@ def _split(node: Node, context: Context, x: Any, indices_or_sections: Any, axis:
     )
 
 
+def _moved(node: Node, context: Context, x: Any, source: Any, destination: Any) -> Any:
+    rank = len(x.shape)
+    sources, ends = ([int(axis) % rank for axis in np.ravel(axes)] for axes in (source, destination))
+    axes = [axis for axis in range(rank) if axis not in sources]
+    for end, axis in sorted(zip(ends, sources, strict=True)):
+        axes.insert(end, axis)
+    return _transposed(node, context, x, axes)
+
+
 def _item(node: Node, context: Context, x: Any, key: Any) -> Any:
-    key = key if isinstance(key, tuple) else (key,)
+    key = tuple(key) if isinstance(key, (tuple, list)) else (key,)
     if not (key and (key[0] is Ellipsis or key[0] == slice(None))):
         raise ValueError(f"a slice must leave the samples as they are. Received: {key}")
     inner = key if key[0] is Ellipsis else key[1:]
@@ -117,63 +154,78 @@ def _item(node: Node, context: Context, x: Any, key: Any) -> Any:
 def _repeated(node: Node, context: Context, x: Any, repeats: int, axis: int | None = None) -> Any:
     if not isinstance(repeats, int) or axis is None or axis % len(x.shape) == 0:
         raise ValueError(f"a repetition must be a whole number along an axis. Received: {repeats}, axis={axis}")
-    place = axis % len(x.shape)
-    return rearranged(
-        node,
-        x,
-        context,
-        lambda values: np.broadcast_to(
-            np.expand_dims(values, place), (*values.shape[:place], repeats, *values.shape[place:])
-        ),
-        node.fixed_shape,
-    )
+    return repeated(node, x, context, [*[1] * (axis % len(x.shape) - 1), repeats])
+
+
+def _tiled(node: Node, context: Context, x: Any, repeats: Any) -> Any:
+    counts = [int(count) for count in np.ravel(repeats)]
+    counts = [1] * (len(x.shape) - len(counts)) + counts
+    if counts[0] != 1 or len(counts) != len(x.shape):
+        raise ValueError(f"a tensor must be repeated along its own axes, samples once. Received: repeats={repeats}")
+    return tiled(node, x, context, counts[1:])
 
 
 def _concatenated(node: Node, context: Context, xs: Any, axis: int = -1) -> Any:
     return layers.Concatenate(axis, name=context.name(node.layer))(list(xs))
 
 
-def _mean(node: Node, context: Context, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """The mean over rows and columns, or steps, as a global pooling; over others of one axis, as an average pooling."""
-    rank = len(x.shape)
-    axes = sorted(np.ravel(range(1, rank) if axis is None else axis) % rank)
-    if axes == list(range(1, rank - 1)):
-        y = context.add(layers.GlobalAveragePooling2D, node, context.image(x, node))
-        return context.add(layers.Reshape, node, y, node.shape) if tuple(y.shape[1:]) != node.shape else y
-    raise ValueError(f"a mean must be over all axes but samples and channels. Received: axis={axis}")
-
-
-def _maximum_over(node: Node, context: Context, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    rank = len(x.shape)
-    axes = sorted(np.ravel(range(1, rank) if axis is None else axis) % rank)
-    if axes == list(range(1, rank - 1)):
-        y = context.add(layers.GlobalMaxPooling2D, node, context.image(x, node))
-        return context.add(layers.Reshape, node, y, node.shape) if tuple(y.shape[1:]) != node.shape else y
-    raise ValueError(f"a maximum must be over all axes but samples and channels. Received: axis={axis}")
+def _stacked(node: Node, context: Context, x: Any, axis: int = 0) -> Any:
+    place = axis % (len(node.shape) + 1)
+    if place == 0:
+        raise ValueError("samples must stay apart. Received: a stack along axis=0")
+    shape = (*node.shape[: place - 1], 1, *node.shape[place:])
+    slices = [context.add(layers.Reshape, node, one, shape, part="slice") for one in x]
+    return layers.Concatenate(place, name=context.name(node.layer))(slices)
 
 
 def _padded(
     node: Node, context: Context, x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = None
 ) -> Any:
-    if (
-        mode != "constant"
-        or len(x.shape) != 4
-        or constant_values not in (None, 0)
-        or tuple(pad_width[0]) != (0, 0)
-        or any(pad_width[3])
-    ):
-        raise ValueError(f"padding must be zeros around the rows and columns of images. Received: {pad_width}")
-    return context.add(layers.ZeroPadding2D, node, x, tuple(map(tuple, pad_width[1:3])))
+    pads = [tuple(map(int, ends)) for ends in pad_width]
+    if mode != "constant" or constant_values not in (None, 0) or len(pads) != len(x.shape) or any(pads[0]):
+        raise ValueError(f"padding must be zeros at the ends of axes, not of samples. Received: {pad_width}")
+    return zero_padded(node, x, context, pads[1:])
 
 
-def _extreme(layer_class: type[keras.Layer]) -> Rule:
+def _resized(
+    node: Node,
+    context: Context,
+    images: Any,
+    size: Any,
+    interpolation: str,
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
+) -> Any:
+    return resized(node, images, context, size, interpolation, crop_to_aspect_ratio or pad_to_aspect_ratio)
+
+
+def _pool(layer_class: type[keras.Layer], by_steps: Callable[..., Any]) -> Rule:
+    def rule(node: Node, context: Context, inputs: Any, pool_size: Any, strides: Any, padding: str) -> Any:
+        if len(inputs.shape) == 3:
+            return by_steps(node, [inputs], context)
+        return context.add(layer_class, node, inputs, pool_size, strides, padding)
+
+    return rule
+
+
+def _depth_to_space(node: Node, context: Context, x: Any, block_size: int) -> Any:
+    rows, columns, channels = x.shape[1:]
+    split = (rows, columns, block_size, block_size, channels // block_size**2)
+    return rearranged(node, x, context, lambda values: values.reshape(split).transpose(0, 2, 1, 3, 4), node.fixed_shape)
+
+
+def _space_to_depth(node: Node, context: Context, x: Any, block_size: int) -> Any:
+    rows, columns, channels = x.shape[1:]
+    split = (rows // block_size, block_size, columns // block_size, block_size, channels)
+    return rearranged(node, x, context, lambda values: values.reshape(split).transpose(0, 2, 1, 3, 4), node.fixed_shape)
+
+
+def _extreme(layer_class: type[keras.Layer], end: str) -> Rule:
     def rule(node: Node, context: Context, x1: Any, x2: Any) -> Any:
         if is_tensor(x1) and is_tensor(x2):
             return together(node, [x1, x2], context, layer_class)
         tensor, constant = (x1, x2) if is_tensor(x1) else (x2, x1)
-        if layer_class is layers.Maximum and np.all(np.asarray(constant) == 0):
-            return context.add(layers.ReLU, node, tensor)
-        raise ValueError(f"a maximum or minimum must be of two tensors, or with 0. Received: {constant}")
+        return _limited(node, context, tensor, **{end: constant})
 
     return rule
 
@@ -193,6 +245,7 @@ FUNCTION_NAMES = {
     "Selu": "selu",
     "HardSigmoid": "hard_sigmoid",
     "HardSilu": "hard_silu",
+    "HardTanh": "hard_tanh",
     "Exp": "exponential",
 }
 OPERATORS: dict[str, Rule] = {
@@ -207,8 +260,11 @@ OPERATORS: dict[str, Rule] = {
     "Divide": _binary(arithmetic.operator_quotient),
     "TrueDivide": _binary(arithmetic.operator_quotient),
     "Negative": _negative,
-    "Maximum": _extreme(layers.Maximum),
-    "Minimum": _extreme(layers.Minimum),
+    "Maximum": _extreme(layers.Maximum, "low"),
+    "Minimum": _extreme(layers.Minimum, "high"),
+    "Absolute": _elementwise("absolute"),
+    "Square": _elementwise("square"),
+    "ReLU": _relu,
     "Clip": _clip,
     "Reshape": _to_shape,
     "ExpandDims": _to_shape,
@@ -220,8 +276,18 @@ OPERATORS: dict[str, Rule] = {
     "Split": _split,
     "Repeat": _repeated,
     "Concatenate": _concatenated,
-    "Mean": _mean,
-    "Max": _maximum_over,
+    "Stack": _stacked,
+    "Tile": _tiled,
+    "Moveaxis": _moved,
+    "Resize": _resized,
+    "AveragePool": _pool(layers.AveragePooling2D, sequences.average_pooling),
+    "MaxPool": _pool(layers.MaxPooling2D, sequences.max_pooling),
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
+    "Mean": reductions.mean,
+    "Sum": reductions.total,
+    "Max": reductions.largest,
+    "Min": reductions.smallest,
     "Pad": _padded,
 }
 """What an operator becomes, by the name of its class in Keras."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,37 +57,95 @@ def upsampling(node: Node, inputs: list[Any], context: Context) -> Any:
     """UpSampling1D and UpSampling2D by repeating."""
     layer = node.layer
     sizes = layer.size if isinstance(layer.size, (tuple, list)) else (layer.size,)
-    _check_nearest(layer)
+    _check_nearest(getattr(layer, "interpolation", "nearest"))
     return repeated(node, inputs[0], context, sizes)
 
 
 def resizing(node: Node, inputs: list[Any], context: Context) -> Any:
-    """Resizing to a multiple of the size by repeating."""
-    layer, image = node.layer, inputs[0].shape[1:3]
-    _check_nearest(layer)
-    wanted = (layer.height, layer.width)
-    if layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio or any(np.mod(wanted, image)):
-        raise ValueError(f"it must resize to a multiple of {tuple(image)}, as a whole. Received: {wanted}")
-    return repeated(node, inputs[0], context, [new // old for new, old in zip(wanted, image, strict=True)])
+    """Resizing to a multiple of the size by repeating, or to a part of it by leaving out."""
+    layer = node.layer
+    return resized(
+        node,
+        inputs[0],
+        context,
+        (layer.height, layer.width),
+        layer.interpolation,
+        layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio,
+    )
 
 
-def _check_nearest(layer: Any) -> None:
-    interpolation = getattr(layer, "interpolation", "nearest")
+def resized(
+    node: Node, x: Any, context: Context, size: Sequence[int], interpolation: str, keeps_aspect_ratio: bool
+) -> Any:
+    """Return an image in another size: each pixel several times, or the middle one of several.
+
+    Args:
+        node: what it is for.
+        x: the image.
+        context: of the network.
+        size: rows and columns.
+        interpolation: must be ``'nearest'``.
+        keeps_aspect_ratio: whether it is cropped or padded, which is refused.
+
+    Raises:
+        ValueError: for another way of resizing.
+    """
+    _check_nearest(interpolation)
+    image = tuple(x.shape[1:3])
+    ratios = [max(new, old) / min(new, old) for new, old in zip(size, image, strict=True)]
+    if keeps_aspect_ratio or not all(ratio.is_integer() for ratio in ratios):
+        raise ValueError(f"it must resize to a multiple or part of {image}, as a whole. Received: {tuple(size)}")
+    steps = [max(old // new, 1) for new, old in zip(size, image, strict=True)]
+    kept = tuple(slice(step // 2, None, step) for step in steps)
+    counts = [max(new // old, 1) for new, old in zip(size, image, strict=True)]
+    return rearranged(node, x, context, lambda values: _repeat(values[kept], counts), node.fixed_shape)
+
+
+def _check_nearest(interpolation: str) -> None:
     if interpolation != "nearest":
         raise ValueError(f"interpolation must be 'nearest'. Received: interpolation={interpolation!r}")
 
 
-def repeated(node: Node, x: Any, context: Context, sizes: Sequence[int]) -> Any:
-    """Return a tensor in which each element along the first axes stands as often as ``sizes`` say."""
+def repeated(node: Node, x: Any, context: Context, counts: Sequence[int]) -> Any:
+    """Return a tensor in which each element along the first axes stands as often as ``counts`` say."""
+    return rearranged(node, x, context, lambda values: _repeat(values, counts), node.fixed_shape)
 
-    def repeat(values: np.ndarray) -> np.ndarray:
+
+def _repeat(values: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    shape: list[int] = []
+    for axis, count in enumerate(counts):
+        values = np.expand_dims(values, 2 * axis + 1)
+        shape += [values.shape[2 * axis], count]
+    return np.broadcast_to(values, (*shape, *values.shape[2 * len(counts) :]))
+
+
+def tiled(node: Node, x: Any, context: Context, counts: Sequence[int]) -> Any:
+    """Return a tensor that stands as often along each axis as ``counts`` say."""
+
+    def tile(values: np.ndarray) -> np.ndarray:
         shape: list[int] = []
-        for axis, size in enumerate(sizes):
-            values = np.expand_dims(values, 2 * axis + 1)
-            shape += [values.shape[2 * axis], size]
-        return np.broadcast_to(values, (*shape, *values.shape[2 * len(sizes) :]))
+        for axis, count in enumerate(counts):
+            values = np.expand_dims(values, 2 * axis)
+            shape += [count, values.shape[2 * axis + 1]]
+        return np.broadcast_to(values, shape)
 
-    return rearranged(node, x, context, repeat, node.fixed_shape)
+    return rearranged(node, x, context, tile, node.fixed_shape)
+
+
+def zero_padded(node: Node, x: Any, context: Context, pads: Sequence[Sequence[int]]) -> Any:
+    """Return a tensor with zeros at both ends of its axes, two numbers for each axis."""
+    pads = [(int(before), int(after)) for before, after in pads]
+    if len(pads) == 3 and not any(pads[2]):
+        return context.add(layers.ZeroPadding2D, node, x, tuple(pads[:2]))
+    for axis, ends in enumerate(pads):
+        if any(ends):
+            shape = tuple(x.shape[1:])
+            image = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+            padded = (*shape[:axis], shape[axis] + sum(ends), *shape[axis + 1 :])
+            x = context.add(layers.Reshape, node, x, image, part="row")
+            x = context.add(layers.ZeroPadding2D, node, x, ((0, 0), ends))
+            x = context.add(layers.Reshape, node, x, padded, part="padded")
+    return x
 
 
 def repetition(node: Node, inputs: list[Any], context: Context) -> Any:

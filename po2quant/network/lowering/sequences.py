@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from po2quant.cost import SOFTMAX
 from po2quant.network.graph import Node
+from po2quant.network.kinds import Role, activation_of, find_kind
 from po2quant.network.lowering.context import Context
 from po2quant.network.lowering.convolutions import separable, transposed
 
@@ -72,10 +74,14 @@ def pooling(layer_class: Callable[..., Any]) -> Callable[[Node, list[Any], Conte
 
     def rule(node: Node, inputs: list[Any], context: Context) -> Any:
         layer, x = node.layer, context.image(inputs[0], node)
-        options = {"pool_size": _pair(layer.pool_size), "strides": _pair(layer.strides), "padding": layer.padding}
+        strides = layer.pool_size if layer.strides is None else layer.strides
+        options = {"pool_size": _pair(layer.pool_size), "strides": _pair(strides), "padding": layer.padding}
         return context.of_image(context.add(layer_class, node, x, **options), node)
 
     return rule
+
+
+max_pooling, average_pooling = pooling(layers.MaxPooling2D), pooling(layers.AveragePooling2D)
 
 
 def global_pooling(layer_class: Callable[..., Any]) -> Callable[[Node, list[Any], Context], Any]:
@@ -94,13 +100,32 @@ def zero_padding(node: Node, inputs: list[Any], context: Context) -> Any:
     return context.of_image(context.add(layers.ZeroPadding2D, node, x, (node.layer.padding, (0, 0))), node)
 
 
+def at_each_step(node: Node, inputs: list[Any], context: Context) -> Any:
+    """TimeDistributed of a layer that reads the last axis, or each element."""
+    inner, x = node.layer.layer, inputs[0]
+    kind = find_kind(inner)
+    if type(inner) is layers.Dense:
+        options = {"units": inner.units, "use_bias": inner.use_bias}
+        new = context.weighted(node, layers.Dense, lambda: _arrays(inner), **options)
+        return context.activated(new(x), inner.activation, node)
+    if isinstance(inner, (layers.Flatten, layers.Reshape)):
+        return context.reshaped(node, x)
+    if kind is None or kind.role not in (Role.FUNCTION, Role.TRANSPARENT) or activation_of(inner) == SOFTMAX:
+        raise ValueError(
+            "a layer at each step must be Dense, Flatten, Reshape or a function of each element. "
+            f"Received: {type(inner).__name__}"
+        )
+    return context.add(lambda name: type(inner).from_config(inner.get_config() | {"name": name}), node, x)
+
+
 EXPANSIONS = {
+    layers.TimeDistributed: at_each_step,
     layers.Conv1D: convolution,
     layers.DepthwiseConv1D: convolution,
     layers.SeparableConv1D: separable_convolution,
     layers.Conv1DTranspose: transposed_convolution,
-    layers.MaxPooling1D: pooling(layers.MaxPooling2D),
-    layers.AveragePooling1D: pooling(layers.AveragePooling2D),
+    layers.MaxPooling1D: max_pooling,
+    layers.AveragePooling1D: average_pooling,
     layers.GlobalMaxPooling1D: global_pooling(layers.GlobalMaxPooling2D),
     layers.GlobalAveragePooling1D: global_pooling(layers.GlobalAveragePooling2D),
     layers.ZeroPadding1D: zero_padding,

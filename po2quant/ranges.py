@@ -1,0 +1,112 @@
+"""How the range of an activation follows from data, where it is not the one of least squared error: a rule is a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from po2quant.bit_config import ENTROPY, MAX, PERCENTILE, percentage
+
+Range = tuple[float, float]
+BINS, BULK = 2048, 0.999
+"""Bins of the histogram up to the magnitude that this share of the values that are not zero stays below."""
+MISSED = 0.1
+"""Count that stands for a bin in which nothing is left of what was there."""
+
+MOST_VALUES = 2**17
+"""Of a tensor, that are looked at for outliers."""
+MANY_TAIL_BITS = 4.0
+"""Bits of a range beyond which it serves outliers."""
+
+
+def range_by(rule: str, x: np.ndarray, candidates: Sequence[Range], levels: int) -> Range:
+    """Return the range of values that a rule has a quantizer hold.
+
+    Args:
+        rule: see :func:`~po2quant.bit_config.check_calibration`; not ``'mse'``.
+        x: values, at least one of them.
+        candidates: ranges that the quantizer may have, the widest first.
+        levels: integers of one sign.
+    """
+    name, _, argument = rule.partition(":")
+    return RANGE_RULES[name](x, argument, candidates, levels)
+
+
+def _of_all(x: np.ndarray, argument: str, candidates: Sequence[Range], levels: int) -> Range:
+    return float(x.min()), float(x.max())
+
+
+def _of_most(x: np.ndarray, argument: str, candidates: Sequence[Range], levels: int) -> Range:
+    share = percentage(argument) / 100.0
+    low, high = float(x.min()), float(x.max())
+    limit = float(np.quantile(np.abs(x), share))
+    return max(low, -limit), min(high, limit)
+
+
+def _of_least_divergence(x: np.ndarray, argument: str, candidates: Sequence[Range], levels: int) -> Range:
+    """Return the candidate whose levels tell most of the distribution of magnitudes.
+
+    Equation:
+        argmin over t of KL(P || Q): P is the histogram of min(|x|, t), and Q that of the |x| up to t, the counts of
+        each level spread evenly over those of its bins that are not empty.
+
+    Reference:
+        Migacz, "8-bit inference with TensorRT", GTC 2017. The bins here are as wide however far the largest value lies.
+    """
+    magnitudes = np.abs(x[x != 0.0]).astype(np.float64)
+    if not len(magnitudes):
+        return 0.0, 0.0
+    width = float(np.quantile(magnitudes, BULK)) / BINS
+    bins, counts = np.unique(np.floor(magnitudes / width), return_counts=True)
+
+    def divergence(candidate: Range) -> float:
+        last = max(np.ceil(max(-candidate[0], candidate[1]) / width), 1.0) - 1.0
+        kept = bins <= last
+        total = counts.sum()
+        reference = counts[kept].astype(np.float64)
+        if not len(reference):
+            return np.inf
+        level = np.floor(bins[kept] * min(levels / (last + 1.0), 1.0))
+        _, group, bins_of_level = np.unique(level, return_inverse=True, return_counts=True)
+        spread = np.bincount(group, reference)[group] / bins_of_level[group]
+        clipped = total - reference.sum()
+        if clipped and bins[kept][-1] == last:
+            reference[-1] += clipped
+        elif clipped:
+            reference, spread = np.append(reference, clipped), np.append(spread, MISSED)
+        reference, spread = reference / reference.sum(), spread / spread.sum()
+        return float(np.sum(reference * np.log(reference / spread)))
+
+    return min(candidates, key=divergence)
+
+
+RANGE_RULES: dict[str, Callable[[np.ndarray, str, Sequence[Range], int], Range]] = {
+    MAX: _of_all,
+    PERCENTILE: _of_most,
+    ENTROPY: _of_least_divergence,
+}
+"""All values, all but the farthest ones, and what keeps most of the distribution."""
+
+
+def tail_bits(x: np.ndarray, limit: float) -> float | None:
+    """Return how many bits of a range hardly any value needs.
+
+    Equation:
+        log2(limit / q), where q is the magnitude that :data:`BULK` of the values other than zero stay below; None
+        without such values.
+
+    Args:
+        x: values; :data:`MOST_VALUES` of them, evenly spread, are looked at.
+        limit: largest value of the range.
+
+    Example:
+        >>> tail_bits(np.array([-1.0, 0.5, 1.0]), 8.0)
+        3.0
+    """
+    sample = x.ravel()[:: max(-(-x.size // MOST_VALUES), 1)]
+    magnitudes = np.abs(sample[sample != 0.0])
+    if not magnitudes.size or not limit:
+        return None
+    return math.log2(limit / float(np.quantile(magnitudes, BULK)))
