@@ -17,7 +17,7 @@ from po2quant.export.onnx.graph import NODES
 from po2quant.export.onnx.to_onnx import to_onnx
 from po2quant.export.onnx.to_qonnx import to_qonnx
 from po2quant.integer.listing import listing
-from po2quant.integer.operations import Handlers
+from po2quant.integer.operations import Handlers, Operation, Recurrent
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import settle_constant_channels
 
@@ -38,13 +38,20 @@ class Format:
         write: writes them.
         package: what must be installed for it beside po2quant itself; None: nothing.
         notes: sentences on what its readers may compute otherwise.
-        handlers: the operations that it can take; None: all.
+        handlers: the operations that it can take, and Recurrent, which is unrolled where it is none of them; None: all.
+        without: operations that it cannot take although it has no handlers.
     """
 
     write: Writer
     package: str | None = None
     notes: Callable[[Program], list[str]] = lambda program: []
     handlers: Handlers | None = None
+    without: tuple[type[Operation], ...] = ()
+
+    def takes(self, operation: type[Operation]) -> bool:
+        """Return whether the format can hold a class of operations."""
+        known = operation is Recurrent or self.handlers is None or operation in self.handlers.functions
+        return known and operation not in self.without
 
 
 def _one_file(suffix: str, write_file: Callable[[keras.Model, Program, Path], object]) -> Writer:
@@ -109,7 +116,7 @@ FORMATS: dict[str, Format] = {
         _litert_notes,
         OPERATORS,
     ),
-    "qkeras": Format(_one_file(".keras", _write_qkeras), notes=_float32_notes),
+    "qkeras": Format(_one_file(".keras", _write_qkeras), notes=_float32_notes, without=(Recurrent,)),
 }
 
 

@@ -203,7 +203,7 @@ def _widths(model: keras.Model) -> dict[str, str]:
     for weight in weight_quantizers(model):
         name, bits = weight.layer.name, str(weight.quantizer.bits)
         widths[name] = f"{widths[name]}/{bits}" if name in widths else bits
-    order = dict.fromkeys(node.layer.name for node in read_graph(model).nodes)
+    order = dict.fromkeys(node.layer.name for node in read_graph(model).every_node)
     return {name: widths[name] for name in order if name in widths}
 
 

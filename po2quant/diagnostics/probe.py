@@ -46,7 +46,7 @@ class Probe:
         self._graph = quantized_graph(model)
         self._weights = list(weight_quantizers(model))
         self._activations = activation_nodes(self._graph)
-        values_per_sample = sum(math.prod(node.fixed_shape) for node in self._activations)
+        values_per_sample = sum(math.prod(node.fixed_shape) * self._graph.steps[node] for node in self._activations)
         tensors = input_tensors(self._graph, inputs)
         most = max(FEWEST_SAMPLES, min(SAMPLES, MOST_VALUES // max(values_per_sample, 1)))
         self.samples = min(most, len(tensors[0]))

@@ -12,7 +12,7 @@ import tensorflow as tf
 from po2quant.bit_config import calibration_rules
 from po2quant.network.graph import read_graph
 from po2quant.network.quantized import activation_quantizers, check_range
-from po2quant.network.walk import walk
+from po2quant.network.walk import Arrays, input_arrays, walk
 from po2quant.quantizers import quantized_bits_featuremap
 from po2quant.ranges import MANY_TAIL_BITS, tail_bits
 
@@ -21,7 +21,7 @@ class CalibrationWarning(UserWarning):
     """Calibration data that contradict the network, or a range that hardly any of them need."""
 
 
-def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray], rule: str | None = None) -> None:
+def calibrate(model: keras.Model, x: Arrays, rule: str | None = None) -> None:
     """Set the range of every static activation quantizer, in one pass over ``x``.
 
     Each quantizer gets the range that a rule chooses for what reaches it through the quantizers before it, and keeps it
@@ -30,7 +30,8 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray], rule: st
 
     Args:
         model: quantized model.
-        x: inputs, ``(samples, ...)``, one array for each model input; a few hundred samples do. Labels are not used.
+        x: inputs, ``(samples, ...)``, one array for each model input, or by key where the model takes a dictionary; a
+            few hundred samples do. Labels are not used.
         rule: ``'mse'`` (least squared error), ``'max'`` (no value is clipped), ``'percentile'`` (the magnitude that
             99.99 % of the values stay below; ``'percentile:99.9'`` for another share) or ``'entropy'`` (least
             Kullback-Leibler divergence), perhaps followed by those of single quantizers:
@@ -63,10 +64,10 @@ def _check_names(names: Sequence[str] | dict[str, str], known: Sequence[str]) ->
         raise ValueError(f"rule must name activation quantizers among {', '.join(known)}. Received: {unknown[0]!r}")
 
 
-def _check_inputs(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
+def _check_inputs(model: keras.Model, x: Arrays) -> None:
     """Raise ValueError for inputs without samples, or with NaN or infinity, naming input and sample."""
-    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
-    for layer, array in zip(read_graph(model).inputs, arrays, strict=False):  # another number of them is refused later
+    graph = read_graph(model)
+    for layer, array in zip(graph.inputs, input_arrays(graph, x), strict=True):
         if 0 in np.shape(array):
             raise ValueError(
                 f"calibration inputs must have samples. Received: an array of shape {np.shape(array)} for input "

@@ -10,6 +10,7 @@ import qkeras
 import tensorflow as tf
 
 from po2quant.bit_config import BitConfig
+from po2quant.layers import Recurrent
 from po2quant.network.graph import read_graph
 from po2quant.network.kinds import kernel_of
 from po2quant.quantizers import Quantizer
@@ -34,9 +35,9 @@ class QuantizedWeight:
 
 def weight_quantizers(model: keras.Model) -> Iterator[QuantizedWeight]:
     """Yield every quantized kernel and bias of a model, in network order; the graph of a float model is not read."""
-    if not any(_quantizers_of(layer) for layer in model.layers):
+    if not any(_quantizers_of(layer) or isinstance(layer, Recurrent) for layer in model.layers):
         return
-    for layer in {node.layer.name: node.layer for node in read_graph(model).nodes}.values():
+    for layer in {node.layer.name: node.layer for node in read_graph(model).every_node}.values():
         for part, quantizer in _quantizers_of(layer).items():
             variable = layer.bias if part == "bias" else kernel_of(layer)
             yield QuantizedWeight(layer, part, variable, quantizer)
@@ -49,7 +50,7 @@ def _quantizers_of(layer: keras.layers.Layer) -> dict[str, Quantizer]:
 
 def activation_quantizers(model: keras.Model) -> Iterator[tuple[str, Quantizer]]:
     """Yield name and quantizer of every activation quantizer of a model, in network order."""
-    for node in read_graph(model).nodes:
+    for node in read_graph(model).every_node:
         if isinstance(node.layer, qkeras.QActivation) and isinstance(node.layer.activation, Quantizer):
             yield node.layer.name, node.layer.activation
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -125,6 +127,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         self.max_po2_exponent = max_po2_exponent
         self.scale_rule = scale_rule
         self._keeps_exponents = False
+        self._held: tf.Tensor | None = None
         self._last_weights: tf.Tensor | None = None
         self.log2_threshold = None if log2_threshold is None else check_numbers("log2_threshold", log2_threshold)
         self._given_scale: Any = None
@@ -315,8 +318,19 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             tf.cast(self._frozen_scale, dtype),
         )
 
+    @contextlib.contextmanager
+    def held(self, x: Any) -> Iterator[None]:
+        """Quantize ``x`` once, and let each call within the block return that: a loop's steps share their weights."""
+        self._held = self(x)
+        try:
+            yield
+        finally:
+            self._held = None
+
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return the quantized values of ``x``, in its shape."""
+        if self._held is not None:
+            return self._held
         x = tf.convert_to_tensor(x)
         if tf.executing_eagerly():
             object.__setattr__(self, "_last_weights", x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from po2quant.integer.operations import (
     ACTIVATIONS,
     Add,
     AveragePooling,
+    Cell,
     Concatenate,
     Conv2D,
     Dense,
@@ -21,6 +23,7 @@ from po2quant.integer.operations import (
     Multiply,
     Operation,
     Rearrange,
+    Recurrent,
     Requantize,
     Reshape,
     Tensor,
@@ -161,6 +164,9 @@ class RandomProgram:
                 return self.append(Concatenate(*pair, axis=self.number(0, 2)))
             case "requantize":
                 return self.append(Requantize(*names, activation=str(self.rng.choice(ACTIVATIONS))))
+            case "recurrent":
+                operation = Recurrent(*names, self.cell(names[2], x), x.shape[0], True)
+                return self.append(operation, operation.cell.result.format)
             case "reshape":
                 return self.append(Reshape(*names), x.format)
             case "pad":
@@ -168,6 +174,25 @@ class RandomProgram:
         output = self.format()
         table = integers(output, (x.format.max_int - x.format.min_int + 1,), self.rng)
         return x.format.bit_width <= 8 and self.append(LookUpTable(*names, table=table, function="any"), output)
+
+    def cell(self, name: str, x: Tensor) -> Cell:
+        """Return a step that adds products with its part of an image and with a state, and scales another state."""
+        columns, depth, units = *x.shape[1:], self.number(1, 4)
+        shapes = {"now": (columns, depth)} | dict.fromkeys(("before", "kept", "old", "new", "after"), (columns, units))
+        tensors = {part: Tensor(f"{name}/{part}", shape, self.format()) for part, shape in shapes.items()}
+        tensors["now"] = dataclasses.replace(tensors["now"], format=x.format)
+        tensors["sum"] = dataclasses.replace(tensors["before"], name=f"{name}/sum")
+        tensors["less"] = dataclasses.replace(tensors["kept"], name=f"{name}/less")
+        names = {part: tensor.name for part, tensor in tensors.items()}
+        steps = (
+            Dense("kernel", (names["now"],), names["new"], **self.layer(depth, units)),
+            Dense("recurrent_kernel", (names["before"],), names["old"], **self.layer(units, units)),
+            Add("add", (names["new"], names["old"], names["kept"]), names["sum"]),
+            Multiply("gate", (names["sum"], names["kept"]), names["after"]),
+            Add("keep", (names["after"], names["new"]), names["less"]),
+        )
+        inputs, outputs = ([names[part] for part in parts] for parts in (("now", "before", "kept"), ("sum", "less")))
+        return Cell(tuple(tensors.values()), tuple(inputs), steps, tuple(outputs))
 
     def program(self) -> Program:
         """Return a program whose outputs are a tensor, its reshaped self, an input, and the last tensor twice."""
@@ -180,7 +205,7 @@ class RandomProgram:
 
 KINDS = (
     *("conv", "grouped", "depthwise", "pointwise", "dense", "average", "global", "max", "add", "gate", "concatenate"),
-    *("requantize", "look-up", "reshape", "pad", "add three", "maximum", "minimum", "walk"),
+    *("requantize", "look-up", "reshape", "pad", "add three", "maximum", "minimum", "walk", "recurrent"),
 )
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from string import Template
 
 from po2quant import __version__
-from po2quant.export.c.arena import Buffer, plan_arena
+from po2quant.export.c.block import BlockSource, storage_of
 from po2quant.export.c.functions import kernel_text
 from po2quant.export.c.operations import Calls
 from po2quant.export.c.types import tensor_dtype
 from po2quant.files import replaced_whole
 from po2quant.integer.checks import shown
-from po2quant.integer.operations import LINEAR, Reshape, Tensor
+from po2quant.integer.operations import LINEAR, Tensor
 from po2quant.integer.program import Program
 
 TRACE_MACRO, PROFILE_MACRO = "PO2QUANT_TRACE", "PO2QUANT_PROFILE"
@@ -143,78 +143,35 @@ class _Network:
     def __init__(self, program: Program, name: str, pack: bool) -> None:
         self.program, self.name = program, name
         self.identifiers = {
-            tensor.name: f"t{i}_{re.sub(r'[^A-Za-z0-9]', '_', tensor.name)[:MAX_LABEL_LENGTH]}"
-            for i, tensor in enumerate(program.tensors)
+            name: f"t{i}_{re.sub(r'[^A-Za-z0-9]', '_', name[:MAX_LABEL_LENGTH])}"
+            for i, name in enumerate(name for block in program.blocks for name in block.tensor)
         }
         self.inputs = _numbered("input", len(program.inputs))
         self.outputs = _numbered("output", len(program.outputs))
-        self.storage = _storage(program)
         self.calls = Calls(program, self.identifiers, pack)
-        self.arena = plan_arena(self._buffers())
+        self._storage = storage_of(program)
+        self._block = BlockSource(self.calls, self._of_caller(), "(uint8_t *)arena")
+        self.arena = self._block.arena
         self.statements = self._statements()
 
     def _of_caller(self) -> dict[str, str]:
         """Return the parameter that holds each tensor of the caller."""
         held = dict(zip(self.program.inputs, self.inputs, strict=True))
         for output, parameter in zip(self.program.outputs, self.outputs, strict=True):
-            held.setdefault(self.storage[output.tensor], parameter)
+            held.setdefault(self._storage[output.tensor], parameter)
         return held
 
-    def _buffers(self) -> list[Buffer]:
-        """Return what the arena holds: tensors from the step that writes them to the last that reads them, patches."""
-        program, held = self.program, self._of_caller()
-        last_read = {
-            self.storage[x]: step for step, operation in enumerate(program.operations) for x in operation.inputs
-        }
-        buffers = []
-        for step, operation in enumerate(program.operations):
-            name = operation.output
-            if self.storage[name] == name and name not in held:
-                tensor = program.tensor[name]
-                buffers.append(
-                    Buffer(self.identifiers[name], _size_bytes(tensor), step, max(step, last_read.get(name, step)))
-                )
-            if size_bytes := self.calls.scratch_bytes(operation):
-                buffers.append(Buffer(self._scratch_name(name), size_bytes, step, step))
-        return buffers
-
-    def _scratch_name(self, output: str) -> str:
-        return f"{self.identifiers[output]}_scratch"
-
-    def _in_arena(self, buffer: str, kind: str) -> str:
-        return f"({kind} *)(void *)((uint8_t *)arena + {self.arena.offsets_bytes[buffer]})"
-
     def _statements(self) -> list[str]:
-        program, held = self.program, self._of_caller()
+        program, block, held = self.program, self._block, self._of_caller()
         lines = ["(void)arena;"]
-        lines += [self._declaration(name) for name in program.tensor] + [self._trace(name) for name in program.inputs]
-        for operation in program.operations:
-            scratch = ""
-            if self.calls.scratch_bytes(operation):
-                scratch = self._in_arena(self._scratch_name(operation.output), "void")
-            if call := self.calls.call(operation, scratch):
-                lines.append(call)
-            lines += [self._trace(operation.output), f'LAYER_DONE("{self.identifiers[operation.output]}");']
+        lines += [block.declaration(name) for name in program.tensor] + block.statements()
         for output, parameter in zip(program.outputs, self.outputs, strict=True):
-            if held[self.storage[output.tensor]] != parameter:
+            if held[self._storage[output.tensor]] != parameter:
                 lines += [
                     f"for (int32_t i = 0; i < {program.tensor[output.tensor].size}; ++i)",
                     f"    {parameter}[i] = {self.identifiers[output.tensor]}[i];",
                 ]
         return lines
-
-    def _declaration(self, name: str) -> str:
-        """Return the pointer to a tensor."""
-        root, kind = self.storage[name], self.calls.type_of(name)
-        const = "const " if root in self.program.inputs else ""
-        if name != root:
-            place = self.identifiers[root]
-        else:
-            place = self._of_caller().get(root) or self._in_arena(self.identifiers[root], kind)
-        return f"{const}{kind} *const {self.identifiers[name]} = {place};"
-
-    def _trace(self, name: str) -> str:
-        return f"TRACE({self.identifiers[name]}, {_size_bytes(self.program.tensor[name])});"
 
     def _parameters(self) -> str:
         inputs = [f"const {self._c_type(x)} *{p}" for x, p in zip(self.program.inputs, self.inputs, strict=True)]
@@ -258,7 +215,7 @@ class _Network:
         """Return the constants and functions."""
         hooks = filled("hooks.c", name=self.name, trace=TRACE_MACRO, profile=PROFILE_MACRO)
         attributes = ATTRIBUTES.substitute(prefix=self.name.upper())
-        parts = [*self.calls.functions.texts.values(), *self.calls.constants, *self.calls.loops, hooks]
+        parts = [*self.calls.functions.texts.values(), *self.calls.constants, hooks, *self.calls.loops]
         return "\n".join([f'#include "{self.name}.h"\n', attributes, kernel_text("prelude"), *parts, self._run()])
 
     def _run(self) -> str:
@@ -313,16 +270,3 @@ def caller_tensors(program: Program) -> tuple[list[tuple[str, Tensor]], list[tup
 
 def _numbered(name: str, count: int) -> list[str]:
     return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
-
-
-def _storage(program: Program) -> dict[str, str]:
-    """Return the tensor in whose memory each tensor lies: its own, or of a Reshape, that of the input."""
-    storage = {name: name for name in program.inputs}
-    for operation in program.operations:
-        name = operation.output
-        storage[name] = storage[operation.inputs[0]] if isinstance(operation, Reshape) else name
-    return storage
-
-
-def _size_bytes(tensor: Tensor) -> int:
-    return tensor.size * tensor_dtype(tensor).itemsize

@@ -46,7 +46,7 @@ from po2quant.integer.operations import (
     weighted_limits,
 )
 from po2quant.integer.program import Program
-from po2quant.integer.rewrites import settle_constant_channels
+from po2quant.integer.rewrites import settle_constant_channels, unrolled
 
 SAME, VALID = 0, 1
 NO_ACTIVATION, RELU_ACTIVATION, RELU6_ACTIVATION = 0, 1, 3
@@ -113,7 +113,7 @@ class _Writer:
     """Adds the operators of each operation of a program."""
 
     def __init__(self, program: Program) -> None:
-        self._program = program = settle_constant_channels(program)
+        self._program = program = unrolled(settle_constant_channels(program))
         self._file = LiteRTFile()
         self._places: dict[str, int] = {}
         self.deviations: dict[str, int] = {}
