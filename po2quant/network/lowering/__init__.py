@@ -14,10 +14,10 @@ from typing import Any
 import keras
 
 from po2quant.files import one_line
-from po2quant.network.graph import Graph, read_graph
+from po2quant.network.graph import Graph, check_model, read_graph
 from po2quant.network.lowering.batch_norm import fold_norms
 from po2quant.network.lowering.expansion import expand
-from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, check_model, end_obstacles, raise_for
+from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, end_obstacles, raise_for
 from po2quant.network.lowering.precision import full_precision, in_float32
 
 
@@ -66,7 +66,6 @@ def obstacles_of(model: Any) -> list[Obstacle]:
         ['lstm']
     """
     try:
-        check_model(model)
         graph = read_graph(in_float32(model)[0])
     except ValueError as error:
         name = getattr(model, "name", type(model).__name__)
