@@ -16,6 +16,7 @@ from po2quant.cli import main
 from po2quant.deploy import from_keras
 from po2quant.export.c.run import COMPILER, FLAGS
 from po2quant.files import read_csv
+from po2quant.export.cores.emulator import CORES
 from po2quant.integer.program import Program
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
@@ -54,6 +55,19 @@ def test_a_run_is_equal_in_every_integer_and_in_its_score(run, call):
     assert sum(line.endswith("all equal") for line in lines) == 2
     trained = json.loads((run / "scores.json").read_text())["finetuned"]["value"]
     assert facts["score_c"] == facts["score_keras"] == trained
+
+
+@pytest.mark.skipif(bool(CORES["m4"].missing_tools()), reason="the tools of core m4 are not installed")
+def test_an_emulated_core_computes_every_integer_of_a_run(run, call):
+    code, out, _ = call("verify", run, "--samples", 2, "--core", "m4", "--json")
+    assert code == 0, out
+    assert "the C runs on an emulated Arm Cortex-M4" in out
+    assert json.loads(out.splitlines()[-1])["mismatches"] == 0
+
+
+def test_an_unknown_core_is_refused_at_once(tmp_path, call):
+    code, _, error = call("verify", tmp_path / "none", "--core", "m3")
+    assert code and "'m3'" in error
 
 
 @needs_gcc
