@@ -15,8 +15,8 @@ from deploy_runs import fine_tuned_run
 from po2quant.cli import main
 from po2quant.deploy import from_keras
 from po2quant.export.c.run import COMPILER, FLAGS
-from po2quant.files import read_csv
 from po2quant.export.cores.emulator import CORES
+from po2quant.files import read_csv
 from po2quant.integer.program import Program
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
