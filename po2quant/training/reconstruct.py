@@ -110,6 +110,7 @@ def reconstruct(
             that are all zeros somewhere, or a folder with layers of another network.
 
     Example:
+        >>> from po2quant.network import fold
         >>> model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="dense")])
         >>> network = fold(model)
         >>> x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
