@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2
+from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO
 from po2quant.fixed_point import check_scales
 from po2quant.quantizers.arguments import check_exponents, check_flag, check_numbers, check_scale, is_axis, shown
 from po2quant.quantizers.base import Quantizer
@@ -197,10 +197,22 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
 
     @property
     def frozen_scale(self) -> np.ndarray | None:
-        """The value of one LSB of each scale that is stored, None where scales are computed or trained."""
+        """The value of one LSB of each scale that is stored, None where scales are computed or trained.
+
+        Others may be assigned once it is stored, in its shape; powers of two where ``alpha`` says so.
+        """
         if isinstance(self.alpha, str) and self.built:
             return self._frozen_scale.numpy() if self.frozen else None
         return None if self._given_scale is None else np.asarray(self._given_scale, self.variable_dtype)
+
+    @frozen_scale.setter
+    def frozen_scale(self, scale: np.ndarray) -> None:
+        if not self.frozen:
+            raise ValueError(f"a quantizer must be frozen before its scale is chosen. Received: {self}, which is not")
+        check_scales(scale, self.alpha in POWERS_OF_TWO)
+        if self._frozen_scale.shape != np.shape(scale):
+            raise ValueError(f"scale must have shape {self._frozen_scale.shape}. Received: {np.shape(scale)}")
+        self._frozen_scale.assign(scale)
 
     @property
     def post_training_scale(self) -> np.ndarray | None:

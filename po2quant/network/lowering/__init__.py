@@ -66,6 +66,7 @@ def obstacles_of(model: Any) -> list[Obstacle]:
         ['lstm']
     """
     try:
+        check_model(model)
         graph = read_graph(in_float32(model)[0])
     except ValueError as error:
         name = getattr(model, "name", type(model).__name__)
