@@ -252,7 +252,7 @@ def test_names_and_descriptions_need_no_tensorflow():
         "import sys; from po2quant.benchmark import *; names = benchmark_names(); "
         "networks = [model for name in names for model in load_benchmark(name).networks]; "
         "import po2quant.cli.options as options; from typing import get_args; "
-        "text = get_args(options.BenchmarkOption)[1].help; "
+        "text = get_args(options.WHICH['benchmark'])[1].help; "
         "assert all(name in text for name in names) and len(networks) > 6; "
         "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'sklearn')))"
     )

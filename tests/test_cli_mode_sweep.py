@@ -113,7 +113,7 @@ def test_summary_shows_the_scales_of_each_layer_of_a_mix(run, swept, tmp_path):
 
 def test_without_run_or_weights_one_sentence_says_what_is_needed(tmp_path, digits_weights):
     assert refusal("diagnose", "--mode-sweep") == (
-        "--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights"
+        "--mode-sweep needs the folder of a fine-tuned run, or --benchmark and --weights, or --network"
     )
     assert "--benchmark needs --mode-sweep" in refusal("diagnose", "--benchmark", "digits")
     assert "needs a run folder or a weight file" in refusal("diagnose")

@@ -61,9 +61,9 @@ def obstacles_of(model: Any) -> list[Obstacle]:
         model: Sequential or functional model.
 
     Example:
-        >>> model = keras.Sequential([keras.Input((4, 2)), keras.layers.LSTM(3, name="lstm")])
+        >>> model = keras.Sequential([keras.Input((4, 2)), keras.layers.LayerNormalization(name="norm")])
         >>> [obstacle.layer for obstacle in obstacles_of(model)]
-        ['lstm']
+        ['norm']
     """
     try:
         check_model(model)
