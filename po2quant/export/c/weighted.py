@@ -174,7 +174,8 @@ def _matrix(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: 
     pair_bytes = 0
     has_bytes = (types["patch"], types["w"], types["acc"]) == ("patch_u8", "i8", "i32")
     types["row_sums"] = "row_sums_bytes" if has_bytes else "plain_row_sums"
-    types["taken"] = "take"
+    sums_wide_pairs = (types["patch"], types["w"], types["acc"]) == ("i16", "i16", "i64")
+    types["taken"] = "take_wide" if sums_wide_pairs else "take"
     if types["patch"] in PAIRED and types["w"] in ("i8", "i16") and types["acc"] == "i32":
         pair_bytes = 2 if one_pixel else 4
         types["taken"] = "take_single" if one_pixel else "take_pairs"
