@@ -19,6 +19,8 @@ from po2quant.search.strategies import BAYESIAN, HYPERBAND, RANDOM
 MODES = (BAYESIAN, RANDOM, HYPERBAND)
 HYPERBAND_DEFAULTS = {"max_epochs": None, "factor": 3, "hyperband_iterations": 1}
 FIT_DEFAULTS = {"validation_data": None, "validation_split": 0.0, "batch_size": 32, "epochs": 10, "verbose": 1}
+UNSET_ARGUMENTS = ("callbacks", "class_weight", "sample_weight", "steps_per_epoch", "validation_batch_size")
+"""Arguments of Keras' ``fit`` that may be given, as None or empty."""
 
 NEUTRAL_OPTIONS = {
     "tune_filters": ("none", "the architecture is not searched, only widths are"),
@@ -111,7 +113,8 @@ def free_folder(path: Path) -> Path:
 
 def check_fit_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ValueError for arguments that ``fit`` has not, or numbers that are none."""
-    unknown = [name for name in arguments if name not in FIT_DEFAULTS]
+    unset = [name for name in UNSET_ARGUMENTS if name in arguments and _is_nothing(arguments[name])]
+    unknown = [name for name in arguments if name not in (*FIT_DEFAULTS, *unset)]
     if unknown:
         received = ", ".join(map(repr, unknown))
         raise ValueError(f"fit must have no arguments but x, y, {', '.join(FIT_DEFAULTS)}. Received: {received}")
@@ -119,6 +122,10 @@ def check_fit_arguments(arguments: Mapping[str, Any]) -> None:
         value = arguments[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer above 0. Received: {name}={value!r}")
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple, dict)) and not value)
 
 
 def own_dataset(x: Any, y: Any, validation_data: Any, validation_split: float) -> Dataset:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from po2quant.export.c.firmware import PROJECTS, write_firmware
 from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import write_c
 from po2quant.export.exchange import inexact_in_float32
@@ -70,6 +71,13 @@ def _c(pack: bool) -> Writer:
     return write
 
 
+def _firmware(project: str) -> Writer:
+    def write(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
+        return write_firmware(program, folder, name, project=project)
+
+    return write
+
+
 def _write_qkeras(model: keras.Model, program: Program, path: Path) -> None:
     from po2quant.deploy.to_qkeras import to_qkeras
 
@@ -95,6 +103,7 @@ FORMATS: dict[str, Format] = {
     "program": Format(_one_file(".npz", lambda model, program, path: program.save(path))),
     "c": Format(_c(pack=False), handlers=CALLS),
     "c-packed": Format(_c(pack=True), handlers=CALLS),
+    **{project: Format(_firmware(project), handlers=CALLS) for project in PROJECTS},
     "qonnx": Format(
         _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", _float32_notes, NODES
     ),

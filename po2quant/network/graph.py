@@ -137,12 +137,22 @@ _graphs: weakref.WeakKeyDictionary[keras.Model, tuple[list[keras.KerasTensor], G
 """The graph of each model that was read, and the outputs that it leads to, which change where a Sequential grows."""
 
 
+def check_model(model: Any) -> None:
+    """Raise ValueError for a model object that is not of this Keras."""
+    if not isinstance(model, keras.Model):
+        module = type(model).__module__
+        advice = "save it as .h5 and load that with po2quant.load_model" if "keras" in module else "build one"
+        raise ValueError(f"model must be a model of Keras {keras.__version__}: {advice}. Received: {module}")
+
+
 def read_graph(model: keras.Model) -> Graph:
     """Return the layer calls of a Sequential or functional model, which are read once.
 
     Raises:
-        ValueError: for a model without a static graph, or a nest of dictionaries of inputs or outputs.
+        ValueError: for an object of another Keras, a model without a static graph, or a nest of dictionaries of inputs
+            or outputs.
     """
+    check_model(model)
     outputs = getattr(model, "outputs", None)
     if not outputs:
         raise ValueError(

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2
+from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO
 from po2quant.fixed_point import check_scales
 from po2quant.quantizers.arguments import check_exponents, check_flag, check_numbers, check_scale, is_axis, shown
 from po2quant.quantizers.base import Quantizer
@@ -24,6 +24,9 @@ from po2quant.quantizers.computations import (
     quantize_weights,
 )
 from po2quant.quantizers.formats import MSE_RULE, SCALE_RULES, STOCK_RULE, Format
+
+MOST_LISTED_BITS = 20
+"""Of a format whose values are listed."""
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -194,10 +197,22 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
 
     @property
     def frozen_scale(self) -> np.ndarray | None:
-        """The value of one LSB of each scale that is stored, None where scales are computed or trained."""
-        if self.frozen:
-            return self._frozen_scale.numpy()
+        """The value of one LSB of each scale that is stored, None where scales are computed or trained.
+
+        Others may be assigned once it is stored, in its shape; powers of two where ``alpha`` says so.
+        """
+        if isinstance(self.alpha, str) and self.built:
+            return self._frozen_scale.numpy() if self.frozen else None
         return None if self._given_scale is None else np.asarray(self._given_scale, self.variable_dtype)
+
+    @frozen_scale.setter
+    def frozen_scale(self, scale: np.ndarray) -> None:
+        if not self.frozen:
+            raise ValueError(f"a quantizer must be frozen before its scale is chosen. Received: {self}, which is not")
+        check_scales(scale, self.alpha in POWERS_OF_TWO)
+        if self._frozen_scale.shape != np.shape(scale):
+            raise ValueError(f"scale must have shape {self._frozen_scale.shape}. Received: {np.shape(scale)}")
+        self._frozen_scale.assign(scale)
 
     @property
     def post_training_scale(self) -> np.ndarray | None:
@@ -208,10 +223,13 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         """Return every value of the fixed-point format, in the order of the integers' two's complement.
 
         Raises:
-            ValueError: where values are more or fewer than those, because of a scale, or without a sign.
+            ValueError: where values are others than those, because of a scale or without a sign, or too many.
         """
-        if self.symmetric or not self.keep_negative or self.alpha not in (None, 1.0):
-            raise ValueError(f"range needs symmetric=0, keep_negative=1 and alpha None or 1. Received: {self}")
+        if self.symmetric or not self.keep_negative or self.alpha not in (None, 1.0) or self.bits > MOST_LISTED_BITS:
+            raise ValueError(
+                f"range needs symmetric=0, keep_negative=1, alpha None or 1 and at most {MOST_LISTED_BITS} bits. "
+                f"Received: {self}"
+            )
         integers = np.arange(2**self.bits)
         return np.where(integers < 2 ** (self.bits - 1), integers, integers - 2**self.bits) * np.float32(self._step)
 
@@ -332,12 +350,12 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         if self._held is not None:
             return self._held
         x = tf.convert_to_tensor(x)
-        if tf.executing_eagerly():
-            object.__setattr__(self, "_last_weights", x)
         noise = self._noise(x) if self.use_stochastic_rounding and training else ()
         if not isinstance(self.alpha, str):
             scale = self.format.fixed_scale(tf.convert_to_tensor(self._bit_width), x.dtype)
             return self._mix(x, self._fixed_point(dithered(x, scale, *noise)))
+        if tf.executing_eagerly():
+            object.__setattr__(self, "_last_weights", x)
         values, state = self._format_of(x.shape), self._state(x.dtype)
         if self.is_learned:
             quantized = self._quantize_by_threshold(x, values, state, noise, bool(training))

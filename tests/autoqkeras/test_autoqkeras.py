@@ -251,7 +251,8 @@ def test_a_schedule_is_read_at_the_start_of_each_epoch(samples):
         ({}, "must have validation_data"),
         ({"validation_split": 1.0}, "must have validation_data.*Received: validation_split=1.0"),
         ({"validation_data": "x"}, r"validation_data must be \(x, y\)"),
-        ({"validation_split": 0.5, "callbacks": []}, "Received: 'callbacks'"),
+        ({"validation_split": 0.5, "callbacks": [keras.callbacks.Callback()]}, "Received: 'callbacks'"),
+        ({"validation_split": 0.5, "callbacks": [], "class_weight": None, "epochs": 0}, "epochs must be an integer"),
         ({"validation_split": 0.5, "epochs": 0}, "epochs must be an integer above 0"),
     ],
 )

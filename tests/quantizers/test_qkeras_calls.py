@@ -70,9 +70,11 @@ def test_the_values_of_a_format_come_in_qkeras_order(bits, integer):
     np.testing.assert_array_equal(quantized_bits(bits, integer).range(), expected)
 
 
-@pytest.mark.parametrize("arguments", [{"symmetric": 1}, {"keep_negative": 0}, {"alpha": "auto"}, {"alpha": 0.5}])
-def test_values_under_a_scale_or_fewer_of_them_are_no_range(arguments):
-    assert "symmetric=0" in complaint(quantized_bits(3, **arguments).range)
+@pytest.mark.parametrize(
+    "arguments", [{"symmetric": 1}, {"keep_negative": 0}, {"alpha": "auto"}, {"alpha": 0.5}, {"bits": 32}]
+)
+def test_values_under_a_scale_or_fewer_or_too_many_of_them_are_no_range(arguments):
+    assert "symmetric=0" in complaint(quantized_bits(**arguments).range)
 
 
 def test_one_bit_with_a_sign_says_what_to_use():
@@ -115,6 +117,20 @@ def test_a_configuration_of_before_has_its_scale_in_units_of_the_lsb():
     old = {name: value for name, value in config.items() if name != "frozen_scale"} | {"post_training_scale": 0.25}
     assert quantized_bits.from_config(old).frozen_scale == 0.25
     assert quantized_bits.from_config(old | {"post_training_scale": None}).frozen_scale is None
+
+
+def test_a_given_scale_is_gone_where_loaded_state_has_none():
+    x = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    given, computed = (
+        quantized_bits(4, 4, 1, alpha="auto_po2", frozen_scale=4.0),
+        quantized_bits(4, 4, 1, alpha="auto_po2"),
+    )
+    store = {}
+    computed(x)
+    computed.save_own_variables(store)
+    given.load_own_variables(store)
+    assert given.frozen_scale is None and given.get_config()["frozen_scale"] is None
+    np.testing.assert_array_equal(given(x), computed(x))
 
 
 # ---------------------------------------------------------------- QKeras' tools

@@ -45,8 +45,8 @@ def integers(format: FixedPointFormat, shape: tuple[int, ...], rng: np.random.Ge
 class RandomProgram:
     """Appends random operations to images, each with a random format; :meth:`program` is the result."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, seed: int, most_bits: int = 16) -> None:
+        self.rng, self.most_bits = np.random.default_rng(seed), most_bits
         self.tensors = [Tensor("a", (7, 6, 4), self.format()), Tensor("b", (7, 6, 4), self.format())]
         self.operations: list[Operation] = []
 
@@ -54,8 +54,8 @@ class RandomProgram:
         return int(self.rng.integers(low, high + 1))
 
     def format(self) -> FixedPointFormat:
-        """Return a format of 2 to 16 bits that ends between 2 and 16."""
-        bits, signed, narrow = self.number(2, 16), bool(self.number(0, 1)), bool(self.number(0, 1))
+        """Return a format of 2 to 16 bits, or fewer, that ends between 2 and 16."""
+        bits, signed, narrow = self.number(2, self.most_bits), bool(self.number(0, 1)), bool(self.number(0, 1))
         return FixedPointFormat(bits, self.number(1, 4) - bits + signed, signed, narrow)
 
     def weights(self, *shape: int, bits: int, exponent: int) -> Weights:
@@ -64,7 +64,7 @@ class RandomProgram:
 
     def layer(self, *shape: int) -> dict:
         """Return a kernel that keeps the size of values, a bias of up to 31 bits, and an activation."""
-        bits, bias_bits = self.number(2, 16), self.number(2, 31)
+        bits, bias_bits = self.number(2, self.most_bits), self.number(2, 31)
         growth = math.prod(shape[:-1]).bit_length() // 2
         kernel = self.weights(*shape, bits=bits, exponent=1 - bits - growth)
         bias = self.weights(shape[-1], bits=bias_bits, exponent=self.number(0, 2) - bias_bits)
@@ -209,8 +209,8 @@ KINDS = (
 )
 
 
-def random_program(seed: int) -> Program:
-    builder = RandomProgram(seed)
+def random_program(seed: int, most_bits: int = 16) -> Program:
+    builder = RandomProgram(seed, most_bits)
     kinds = [KINDS[step % len(KINDS)] for step in range(STEPS)]
     for kind in kinds:
         for _ in range(20):

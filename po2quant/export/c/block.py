@@ -75,7 +75,7 @@ class BlockSource:
             scratch = self._in_arena(self._scratch_name(operation), "void") if has_scratch else ""
             if call := self._calls.call(operation, scratch):
                 lines.append(call)
-            lines.append(self._trace(operation.output))
+            lines += [self._trace(operation.output), f'LAYER_DONE("{self._identifiers[operation.output]}");']
         return lines
 
     def _trace(self, name: str) -> str:

@@ -134,6 +134,7 @@ class Calls:
         name, (x,) = self.identifiers[operation.output], self.program.inputs_of(operation)
         types = layer.types | {"x": self.type_of(x.name), "y": self.type_of(operation.output)}
         types |= {"low": c_integer(layer.low), "high": c_integer(layer.high)}
+        types |= _vector_store(types["y"]) | {"four": "finish_four", "ties": str(int("tie" in layer.channels))}
         weights = self._weights(f"{name}_weights", layer)
         function = self.functions.name(layer.kernel, types)
         channels = self._channels(name, layer, self.functions.name("channels", types))
@@ -246,7 +247,8 @@ class Calls:
         """Write what becomes of the sums of each output channel, and return its address."""
         fields = []
         for field, (values, dtype) in layer.channels.items():
-            self._array(f"{name}_{field}", values, dtype)
+            alternative = layer.offset_starts if field == "start" else None
+            self._array(f"{name}_{field}", values, dtype, alternative)
             fields.append(f".{field} = {name}_{field}")
         self.constants.append(f"static const {kind} {name}_channels = {{\n{_lines(fields)}}};\n")
         return f"&{name}_channels"
@@ -259,13 +261,24 @@ class Calls:
             self._array(name, layer.weights, np.dtype(f"int{layer.types['w'][1:]}"))
         return name
 
-    def _array(self, name: str, values: np.ndarray, dtype: np.dtype) -> None:
-        """Write an array, at the boundary of a word, since kernels read words."""
+    def _array(self, name: str, values: np.ndarray, dtype: np.dtype, with_vectors: np.ndarray | None = None) -> None:
+        """Write an array, at the boundary of a word, since kernels read words; or another for kernels with vectors."""
         kind = short_name(dtype)
         self._sizes_bytes.append(values.size * dtype.itemsize)
-        texts = {value: c_integer(value) for value in np.unique(values).tolist()}
-        lines = _lines(list(map(texts.__getitem__, values.tolist())))
-        self.constants.append(f"static const {kind} {name}[{values.size}] CONSTANT = {{\n{lines}}};\n")
+        texts = [
+            f"static const {kind} {name}[{values.size}] CONSTANT = {{\n{array_text(integers)}}};\n"
+            for integers in (with_vectors, values)
+            if integers is not None
+        ]
+        guarded = f"#if defined(MVE_KERNELS)\n{texts[0]}#else\n{texts[-1]}#endif\n"
+        self.constants.append(texts[0] if with_vectors is None else guarded)
+
+
+def _vector_store(kind: str) -> dict[str, str]:
+    """Return how four integers of 32 bits are stored as a smaller type."""
+    signed, letter = kind[0] == "i", {"8": "b", "16": "h", "32": "w"}.get(kind[1:], "w")
+    bits = "s32" if signed else "u32"
+    return {"store": f"vstr{letter}q_{bits}", "vector_cast": "" if signed else "vreinterpretq_u32_s32"}
 
 
 COMBINED: dict[type[Operation], str] = {
@@ -359,6 +372,12 @@ def _limits(plan: Plan, wide: str) -> tuple[int, int]:
 
 def _parenthesized(value: int) -> str:
     return f"({value})" if value < 0 else str(value)
+
+
+def array_text(values: np.ndarray) -> str:
+    """Return integers as C has them, as many a line as fit."""
+    texts = {value: c_integer(value) for value in np.unique(values).tolist()}
+    return _lines(list(map(texts.__getitem__, values.tolist())))
 
 
 def _lines(items: Sequence[str]) -> str:

@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-import keras
-
 from po2quant.network.graph import Graph, Node
 from po2quant.network.kinds import Form, Role, function_of, kind_of
 
@@ -74,14 +72,6 @@ def raise_for(obstacles: Iterable[Obstacle]) -> None:
         raise ValueError(sentences[0])
     if sentences:
         raise ValueError(f"{len(sentences)} layers cannot be quantized: {'; '.join(sentences)}")
-
-
-def check_model(model: Any) -> None:
-    """Raise ValueError for a model object that is not of this Keras."""
-    if not isinstance(model, keras.Model):
-        module = type(model).__module__
-        advice = "save it as .h5 and load that with po2quant.load_model" if "keras" in module else "build one"
-        raise ValueError(f"model must be a model of Keras {keras.__version__}: {advice}. Received: {module}")
 
 
 def check_node(node: Node) -> None:
