@@ -16,15 +16,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from po2quant.files import one_line, open_replacement, read_text, unique_keys
 from po2quant.fixed_point import check_bits
+from po2quant.ranges import calibration_rules, check_calibration
 
 SCHEMA, VERSION = "po2quant.bit_config", 1
 FLAT_BIAS_BITS = 31
@@ -38,15 +37,8 @@ ALPHAS = (AUTO, AUTO_PO2, LEARNED_PO2)
 """Kinds of scales: real numbers, powers of two, and powers of two that are trained."""
 POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
 """Kinds of scales that are powers of two."""
-MSE, MAX, PERCENTILE, ENTROPY = CALIBRATIONS = ("mse", "max", "percentile", "entropy")
-"""How the range of an activation follows from data: least squared error, all values, all but the farthest ones, and the
-distribution."""
-DEFAULT_PERCENTAGE = 99.99
 FLOAT, MPQ = "float", "mpq"
 """Names of configurations: float, and a network's own mixed precision."""
-FLAT_BITS, UNIFORM_BITS, IO_BITS = range(4, 17), range(2, 17), 8
-"""Widths that names such as ``flat8`` and ``w4a8`` take, and that of input and output of a ``w4a8``."""
-CONFIG_HELP = "float, mpq, flat4 to flat16, w2a2 to w16a16 such as w4a8 or w4a4-io16, or a configuration file"
 MIXED = "mixed"
 """What the scales of a network of several kinds are called."""
 
@@ -55,41 +47,6 @@ def check_alpha(alpha: str) -> None:
     """Raise ValueError unless ``alpha`` names a kind of scales."""
     if alpha not in ALPHAS:
         raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={_short(alpha)}")
-
-
-def check_calibration(rule: str) -> None:
-    """Raise ValueError unless ``rule`` is one of :data:`CALIBRATIONS`; ``percentile:99.9`` says which percentile."""
-    name, colon, argument = rule.partition(":") if isinstance(rule, str) else ("", "", "")
-    if name not in CALIBRATIONS or (colon and (name != PERCENTILE or not 50.0 <= percentage(argument) <= 100.0)):
-        raise ValueError(
-            f"calibration must be one of {', '.join(CALIBRATIONS)}, or percentile:50 to percentile:100. "
-            f"Received: {_short(rule)}"
-        )
-
-
-def percentage(text: str) -> float:
-    """Return the number of a percentile in per cent, NaN for what is none; :data:`DEFAULT_PERCENTAGE` for no text."""
-    try:
-        return float(text) if text else DEFAULT_PERCENTAGE
-    except ValueError:
-        return math.nan
-
-
-def calibration_rules(text: str) -> tuple[str, dict[str, str]]:
-    """Return the rule of all activations and those of single ones.
-
-    Args:
-        text: a rule, followed by those of single activation quantizers, separated by commas.
-
-    Example:
-        >>> calibration_rules("percentile:99.9,activation_3=max")
-        ('percentile:99.9', {'activation_3': 'max'})
-    """
-    first, *others = text.split(",")
-    rules = {name: rule for name, _, rule in (other.partition("=") for other in others)}
-    for rule in (first, *rules.values()):
-        check_calibration(rule)
-    return first, rules
 
 
 def check_widths(part: str, widths: Sequence[int]) -> None:
@@ -101,46 +58,6 @@ def check_widths(part: str, widths: Sequence[int]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class UniformWidths:
-    """One width for all kernels, one for all activations, and one for the network's inputs and outputs.
-
-    Args:
-        kernel: width of kernels.
-        activation: width of activations.
-        io: width of the activations at the network's inputs and outputs.
-    """
-
-    kernel: int
-    activation: int
-    io: int
-
-
-def uniform_widths(name: str) -> UniformWidths | None:
-    """Return the widths that a name stands for, None for another name.
-
-    ``flat4`` is the study's flat configuration: the network's inputs and outputs have 4 bits as well. ``w4a8`` is the
-    field's: kernels of 4 bits, activations of 8, inputs and outputs of 8 too, or of 16 in ``w4a8-io16``. Biases have 31
-    bits in both.
-
-    Raises:
-        ValueError: for a width outside 4 to 16, or outside 2 to 16 where the name begins with ``w``.
-
-    Example:
-        >>> uniform_widths("w4a4"), uniform_widths("mpq")
-        (UniformWidths(kernel=4, activation=4, io=8), None)
-    """
-    if flat := re.fullmatch(r"flat([1-9][0-9]*)", name):
-        written, valid = flat.groups() * 3, FLAT_BITS
-    elif parts := re.fullmatch(r"w([1-9][0-9]*)a([1-9][0-9]*)(?:-io([1-9][0-9]*))?", name):
-        written, valid = parts.groups(default=str(IO_BITS)), UNIFORM_BITS
-    else:
-        return None
-    if any(len(bits) > 2 or int(bits) not in valid for bits in written):
-        raise ValueError(f"--config must be {CONFIG_HELP}. Received: {_short(name)}")
-    return UniformWidths(*map(int, written))
-
-
-@dataclasses.dataclass(frozen=True)
 class LayerBits:
     """Widths in bits of one layer: kernel and bias, or of one activation quantizer, and their kind of scales.
 
@@ -149,8 +66,8 @@ class LayerBits:
         bias: width of the bias.
         activation: width of the activation.
         alpha: one of :data:`ALPHAS`; None: the kind that the network is quantized with.
-        calibration: how the range of the activation follows from data, see :func:`check_calibration`; None: what the
-            network is calibrated by.
+        calibration: how the range of the activation follows from data, see
+            :func:`~po2quant.ranges.check_calibration`; None: as the network is calibrated.
 
     Raises:
         ValueError: for a width outside [2, 32], both kinds in one layer, an unknown alpha or calibration.
@@ -280,7 +197,7 @@ class BitConfig:
         """Return the configuration with a rule for every activation that has none of its own.
 
         Args:
-            rules: see :func:`calibration_rules`.
+            rules: see :func:`~po2quant.ranges.calibration_rules`.
 
         Raises:
             ValueError: for an unknown rule or activation.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from po2quant.bit_config import FLOAT, MSE
+from po2quant.bit_config import FLOAT
 from po2quant.cli.options import (
     DATA,
     TRAINING,
@@ -44,6 +44,7 @@ from po2quant.cli.session import (
     write_results,
 )
 from po2quant.files import read_csv
+from po2quant.ranges import MSE
 from po2quant.runs.names import EPOCHS_CSV, FLOAT_FOLDER, PLOTS_FOLDER
 from po2quant.runs.request import NetworkRequest
 from po2quant.weight_files import is_quantized_checkpoint

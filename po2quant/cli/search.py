@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from po2quant.bit_config import FLOAT, MPQ, MSE
+from po2quant.bit_config import FLOAT, MPQ
 from po2quant.cli.options import (
     DATA,
     TRAINING,
@@ -37,6 +37,7 @@ from po2quant.cli.session import (
     whole_numbers,
     write_results,
 )
+from po2quant.ranges import MSE
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import THIS_MACHINE, WORKER, check_options

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 import qkeras
 
-from po2quant.bit_config import MSE, BitConfig
+from po2quant.bit_config import BitConfig
 from po2quant.layers import Recurrent
 from po2quant.network.graph import Graph, LayerCloner, Node, read_graph, rebuild
 from po2quant.network.kinds import is_weighted, kernel_facts, kernel_of
@@ -16,6 +16,7 @@ from po2quant.network.lowering.precision import full_precision
 from po2quant.network.placement import PlacedSlot, Slot
 from po2quant.network.quantized import weight_quantizers
 from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
+from po2quant.ranges import MSE
 
 STATIC, PER_SAMPLE = "static", "per_sample"
 ACTIVATION_SCALES = (STATIC, PER_SAMPLE)

@@ -369,6 +369,17 @@ def test_a_rule_decides_whether_one_outlier_sets_the_range(alpha):
     assert agreement["max"] < 0.5 and min(agreement["percentile"], agreement["entropy"]) > 0.97
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("alpha", ["auto_po2", "auto"])
+def test_the_rule_of_entropy_keeps_values_apart_that_are_few(bits, alpha):
+    """Pixels of 7 shades of grey have a level each, so that nothing is lost."""
+    x = np.random.default_rng(0).integers(0, 8, (200, 10)).astype(np.float32) / 8
+    model = keras.Sequential([keras.Input((10,), name="input"), layers.Flatten(name="flatten")])
+    quantized = quantize_model(model, flat_config(model, bits), alpha)
+    calibrate(quantized, x, "entropy")
+    assert len(np.unique(outputs(quantized, x))) == 8
+
+
 def test_powers_of_two_are_the_smallest_that_hold_what_the_rule_says():
     model, x = outlier_net()
     for share in (99.0, 99.99, 100.0):
