@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +24,10 @@ from typing import Any
 
 from po2quant.files import one_line, open_replacement, read_text, unique_keys
 from po2quant.fixed_point import check_bits
+from po2quant.rules import calibration_rules, check_calibration, shown
 
 SCHEMA, VERSION = "po2quant.bit_config", 1
 FLAT_BIAS_BITS = 31
-LONGEST_SHOWN = 80
 LARGEST_BYTES = 4 * 2**20
 """Most that a configuration file may hold: some 80 000 layers."""
 KEYS = ("schema", "version", "name", "provenance", "layers")
@@ -38,10 +37,6 @@ ALPHAS = (AUTO, AUTO_PO2, LEARNED_PO2)
 """Kinds of scales: real numbers, powers of two, and powers of two that are trained."""
 POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
 """Kinds of scales that are powers of two."""
-MSE, MAX, PERCENTILE, ENTROPY = CALIBRATIONS = ("mse", "max", "percentile", "entropy")
-"""How the range of an activation follows from data: least squared error, all values, all but the farthest ones, and the
-distribution."""
-DEFAULT_PERCENTAGE = 99.99
 FLOAT, MPQ = "float", "mpq"
 """Names of configurations: float, and a network's own mixed precision."""
 FLAT_BITS, UNIFORM_BITS, IO_BITS = range(4, 17), range(2, 17), 8
@@ -54,42 +49,7 @@ MIXED = "mixed"
 def check_alpha(alpha: str) -> None:
     """Raise ValueError unless ``alpha`` names a kind of scales."""
     if alpha not in ALPHAS:
-        raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={_short(alpha)}")
-
-
-def check_calibration(rule: str) -> None:
-    """Raise ValueError unless ``rule`` is one of :data:`CALIBRATIONS`; ``percentile:99.9`` says which percentile."""
-    name, colon, argument = rule.partition(":") if isinstance(rule, str) else ("", "", "")
-    if name not in CALIBRATIONS or (colon and (name != PERCENTILE or not 50.0 <= percentage(argument) <= 100.0)):
-        raise ValueError(
-            f"calibration must be one of {', '.join(CALIBRATIONS)}, or percentile:50 to percentile:100. "
-            f"Received: {_short(rule)}"
-        )
-
-
-def percentage(text: str) -> float:
-    """Return the number of a percentile in per cent, NaN for what is none; :data:`DEFAULT_PERCENTAGE` for no text."""
-    try:
-        return float(text) if text else DEFAULT_PERCENTAGE
-    except ValueError:
-        return math.nan
-
-
-def calibration_rules(text: str) -> tuple[str, dict[str, str]]:
-    """Return the rule of all activations and those of single ones.
-
-    Args:
-        text: a rule, followed by those of single activation quantizers, separated by commas.
-
-    Example:
-        >>> calibration_rules("percentile:99.9,activation_3=max")
-        ('percentile:99.9', {'activation_3': 'max'})
-    """
-    first, *others = text.split(",")
-    rules = {name: rule for name, _, rule in (other.partition("=") for other in others)}
-    for rule in (first, *rules.values()):
-        check_calibration(rule)
-    return first, rules
+        raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={shown(alpha)}")
 
 
 def check_widths(part: str, widths: Sequence[int]) -> None:
@@ -97,7 +57,7 @@ def check_widths(part: str, widths: Sequence[int]) -> None:
     for bits in widths:
         check_bits(bits)
     if not widths or sorted(set(widths)) != list(widths):
-        raise ValueError(f"widths of {part} must be ascending and not empty. Received: {_short(widths)}")
+        raise ValueError(f"widths of {part} must be ascending and not empty. Received: {shown(widths)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +96,7 @@ def uniform_widths(name: str) -> UniformWidths | None:
     else:
         return None
     if any(len(bits) > 2 or int(bits) not in valid for bits in written):
-        raise ValueError(f"--config must be {CONFIG_HELP}. Received: {_short(name)}")
+        raise ValueError(f"config must be {CONFIG_HELP}. Received: {shown(name)}")
     return UniformWidths(*map(int, written))
 
 
@@ -213,7 +173,7 @@ class BitConfig:
         bits = getattr(self.layers.get(layer), part, None)
         if bits is None:
             raise ValueError(
-                f"configuration {_short(self.name)} has no {part} bits for layer {layer!r}. "
+                f"configuration {shown(self.name)} has no {part} bits for layer {layer!r}. "
                 f"It names: {one_line(', '.join(self.layers))}"
             )
         return bits
@@ -241,7 +201,7 @@ class BitConfig:
         if missing:
             raise ValueError(
                 f"configuration {self.name!r} must have an alpha for every layer: use with_alpha. "
-                f"Received: none for {_short(', '.join(missing))}"
+                f"Received: none for {shown(', '.join(missing))}"
             )
         return alphas
 
@@ -313,7 +273,7 @@ class BitConfig:
                 f"has unknown layers {one_line(', '.join(unknown))}"
             ] * bool(unknown)
             raise ValueError(
-                f"configuration {_short(self.name)} does not fit the network: it {' and '.join(problems)}. "
+                f"configuration {shown(self.name)} does not fit the network: it {' and '.join(problems)}. "
                 f"The network has: {', '.join(expected)}"
             )
 
@@ -356,19 +316,17 @@ class BitConfig:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else type(data).__name__
             raise ValueError(
-                f"{source} is not a bit configuration: schema must be {SCHEMA!r}. Received: {_short(found)}"
+                f"{source} is not a bit configuration: schema must be {SCHEMA!r}. Received: {shown(found)}"
             )
         unknown = [key for key in data if key not in KEYS]
         if unknown:
-            raise ValueError(f"{source}: keys must be among {', '.join(KEYS)}. Received: {_short(unknown[0])}")
+            raise ValueError(f"{source}: keys must be among {', '.join(KEYS)}. Received: {shown(unknown[0])}")
         version = data.get("version")
         if type(version) is not int or version != VERSION:
-            raise ValueError(f"{source}: version must be {VERSION}. Received: {_short(version)}")
+            raise ValueError(f"{source}: version must be {VERSION}. Received: {shown(version)}")
         layers = data.get("layers")
         if not isinstance(layers, dict) or not layers:
-            raise ValueError(
-                f"{source}: layers must be a dictionary of layer names to bits. Received: {_short(layers)}"
-            )
+            raise ValueError(f"{source}: layers must be a dictionary of layer names to bits. Received: {shown(layers)}")
         if not isinstance(data.get("name", ""), str) or not isinstance(data.get("provenance", {}), dict):
             raise ValueError(f"{source}: name must be a string and provenance a dictionary")
         config = cls(
@@ -402,17 +360,11 @@ class BitConfig:
             file.write(text)
 
 
-def _short(value: Any) -> str:
-    """Return a value as an error shows it, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-
-
 def _layer_bits(name: str, bits: Any, source: str) -> LayerBits:
     keys = [field.name for field in dataclasses.fields(LayerBits)]
     if not isinstance(bits, dict) or not set(bits) <= set(keys):
-        raise ValueError(f"{source}: layer {_short(name)} takes the keys {', '.join(keys)}. Received: {_short(bits)}")
+        raise ValueError(f"{source}: layer {shown(name)} takes the keys {', '.join(keys)}. Received: {shown(bits)}")
     try:
         return LayerBits(**bits)
     except ValueError as error:
-        raise ValueError(f"{source}: layer {_short(name)}: {error}") from None
+        raise ValueError(f"{source}: layer {shown(name)}: {error}") from None

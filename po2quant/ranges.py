@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from po2quant.bit_config import ENTROPY, MAX, PERCENTILE, percentage
+from po2quant.rules import ENTROPY, MAX, PERCENTILE, percentage
 
 Range = tuple[float, float]
 BINS, BULK = 2048, 0.999

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from po2quant.bit_config import calibration_rules
 from po2quant.network.graph import read_graph
 from po2quant.network.quantized import activation_quantizers
 from po2quant.network.walk import walk
 from po2quant.quantizers import quantized_bits_featuremap
 from po2quant.ranges import MANY_TAIL_BITS, tail_bits
+from po2quant.rules import calibration_rules
 
 
 class CalibrationWarning(UserWarning):

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import keras
 import qkeras
 
-from po2quant.bit_config import MSE, BitConfig
+from po2quant.bit_config import BitConfig
 from po2quant.network.graph import Graph, LayerCloner, Node, rebuild
 from po2quant.network.kinds import is_weighted, kernel_facts, kernel_of
 from po2quant.network.lowering.precision import full_precision
 from po2quant.network.placement import PlacedSlot, Slot
 from po2quant.network.quantized import weight_quantizers
 from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
+from po2quant.rules import MSE
 
 STATIC, PER_SAMPLE = "static", "per_sample"
 ACTIVATION_SCALES = (STATIC, PER_SAMPLE)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO_PO2, MSE, POWERS_OF_TWO, check_calibration
+from po2quant.bit_config import AUTO_PO2, POWERS_OF_TWO
 from po2quant.quantizers.base import Quantizer, shown
 from po2quant.quantizers.computations import (
     largest_value,
@@ -21,6 +21,7 @@ from po2quant.quantizers.computations import (
 from po2quant.quantizers.formats import Format
 from po2quant.quantizers.functional import before_relu
 from po2quant.ranges import range_by
+from po2quant.rules import MSE, check_calibration
 
 SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
 """Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
@@ -66,7 +67,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         scale_axis: None or 0; learned scales are static.
         momentum: weight of the past in the moving average, in [0, 1).
         clipped_gradient: whether clipped values get no gradient.
-        calibration: how :meth:`calibrate` chooses the range, one of :data:`~po2quant.bit_config.CALIBRATIONS`.
+        calibration: how :meth:`calibrate` chooses the range, one of :data:`~po2quant.rules.CALIBRATIONS`.
 
     Raises:
         ValueError: for a width, alpha, scale_axis, momentum or calibration outside the valid ones.
@@ -304,10 +305,6 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
 
     def _stored_range(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.cast(self._minimum, dtype), tf.cast(self._maximum, dtype)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return input_shape
 
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument."""

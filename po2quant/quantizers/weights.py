@@ -20,7 +20,8 @@ from po2quant.quantizers.computations import (
     quantize_learned_weights,
     quantize_weights,
 )
-from po2quant.quantizers.formats import MSE_RULE, SCALE_RULES, STOCK_RULE, Format
+from po2quant.quantizers.formats import Format
+from po2quant.rules import MSE, STOCK, check_scale_rule
 
 AXES = range(-8, 8)
 """Axes of the largest tensors that TensorFlow computes with."""
@@ -107,15 +108,12 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         min_po2_exponent: int | None = None,
         max_po2_exponent: int | None = None,
         post_training_scale: Any = None,
-        scale_rule: str = MSE_RULE,
+        scale_rule: str = MSE,
         clipped_gradient: bool = True,
         log2_threshold: Any = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(scale_rule, str) or scale_rule not in SCALE_RULES:
-            raise ValueError(
-                f"scale_rule must be one of {', '.join(SCALE_RULES)}. Received: scale_rule={shown(scale_rule)}"
-            )
+        check_scale_rule(scale_rule)
         if var_name is not None and not isinstance(var_name, str):
             raise ValueError(f"var_name must be None or a name. Received: var_name={shown(var_name)}")
         if elements_per_scale is not None:
@@ -293,7 +291,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         """Return the format for weights of a shape."""
         shape = tuple(shape)
         # The stock rule gives every element of a vector a scale of its own.
-        is_stock_vector = self.scale_rule == STOCK_RULE and self.alpha != AUTO and len(shape) == 1
+        is_stock_vector = self.scale_rule == STOCK and self.alpha != AUTO and len(shape) == 1
         scale_axis = self.scale_axis
         return dataclasses.replace(
             self.format,
@@ -356,10 +354,6 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
     def update_qnoise_factor(self, qnoise_factor: float) -> None:
         """Set the share of the quantized value, as QKeras' callbacks do; traced graphs keep the old one."""
         self.qnoise_factor = check_numbers("qnoise_factor", float(qnoise_factor), 0.0, 1.0)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return input_shape
 
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument."""
