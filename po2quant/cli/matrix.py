@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from po2quant.benchmark import Benchmark
-from po2quant.bit_config import MSE
 from po2quant.cli.options import (
     DATA,
     TRAINING,
@@ -32,6 +31,7 @@ from po2quant.cli.session import (
 )
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.report.results import check_results
+from po2quant.rules import MSE
 from po2quant.runs.folder import check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest

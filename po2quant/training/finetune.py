@@ -11,12 +11,13 @@ from typing import Any
 import keras
 
 from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score, Split
-from po2quant.bit_config import MSE, BitConfig
+from po2quant.bit_config import BitConfig
 from po2quant.cost import AverageBits, average_bits
 from po2quant.files import replaced_whole, write_json
 from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.progress import progress_line
 from po2quant.quantizers import AUTO_PO2, check_alpha
+from po2quant.rules import MSE
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
 from po2quant.training.fit import FitState, Monitor, fit, save_weights
 from po2quant.training.prepare import (
@@ -51,7 +52,7 @@ class Experiment:
         folded: description of the network, whose weights are then the experiment's. None: it is made when it is needed.
         stored: what the file ``weights`` holds; it is read where that is not given.
         calibration: how activation ranges follow from data where a configuration does not say it, see
-            :func:`~po2quant.bit_config.calibration_rules`.
+            :func:`~po2quant.rules.calibration_rules`.
 
     Raises:
         ValueError: for an unknown model or alpha, or a weight file that is missing or damaged.
@@ -115,7 +116,7 @@ def _ignore(epoch: int) -> None:
 def require_training_data(dataset: Dataset) -> tuple[Split, Split]:
     """Return the training and validation split, or raise ValueError where there is nothing to train on."""
     if dataset.train is None or dataset.validation is None:
-        raise ValueError(f"{dataset.describe()} has no training split: --data-dir must name data to train on")
+        raise ValueError(f"{dataset.describe()} has no training split, and there must be data to train on")
     return dataset.train, dataset.validation
 
 
