@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -79,6 +80,26 @@ def without_values() -> Iterator[Callable[[], None]]:
             initialize_all_variables()
     finally:
         global_state.set_global_attribute("uninitialized_variables", [])
+
+
+def serialize_quantizers_of_activations(kind: type[keras.layers.Layer]) -> None:
+    """Let the configuration of a ``qkeras.QActivation`` have its quantizer in serialized form, where it is of a kind.
+
+    QKeras has the quantizer itself there, so that a model and its clone share it.
+    """
+    import keras
+    import qkeras
+
+    get_config = qkeras.QActivation.get_config
+
+    @functools.wraps(get_config)
+    def with_serialized_quantizer(layer: qkeras.QActivation) -> dict[str, Any]:
+        config = get_config(layer)
+        if isinstance(config["activation"], kind):
+            config["activation"] = keras.saving.serialize_keras_object(config["activation"])
+        return config
+
+    qkeras.QActivation.get_config = with_serialized_quantizer
 
 
 class TunerOracle:

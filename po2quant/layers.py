@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -125,3 +127,88 @@ class Elementwise(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return super().get_config() | {"function": self.function, "parameters": dict(self.parameters)}
+
+
+@keras.saving.register_keras_serializable(package="po2quant")
+class Recurrent(keras.layers.Layer):
+    """A network that runs once for each step of a sequence, and reads what it made of the step before.
+
+    Equation:
+        states[0] = 0; states[t + 1] = cell(x[t], *states[t]); y[t] = states[t + 1][0]
+
+    LSTM, GRU and SimpleRNN are lowered to it. The cell is a network of core layers, so that it is quantized as any.
+
+    Args:
+        cell: functional model from one step and the states to the states after it, in one order; the first is the
+            output.
+        return_sequences: whether all outputs are returned, ``(steps, units)``, or the last alone, ``(units,)``.
+
+    Example:
+        >>> x, total = keras.Input((2,)), keras.Input((2,))
+        >>> sums = Recurrent(keras.Model([x, total], keras.layers.Add()([x, total])))
+        >>> sums(np.array([[[1.0, 2.0], [3.0, 4.0]]])).numpy().tolist()
+        [[4.0, 6.0]]
+    """
+
+    def __init__(self, cell: keras.Model, return_sequences: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cell, self.return_sequences = cell, bool(return_sequences)
+        self.recorder: Callable[..., list[tf.Tensor]] | None = None  # what calibration has compiled of the cell
+
+    def call(self, x: Any) -> Any:
+        """Return the outputs of a sequence ``(samples, steps, ...)``."""
+
+        def step(states: list[tf.Tensor], now: tf.Tensor) -> list[tf.Tensor]:
+            return keras.tree.flatten(self.cell([now, *states]))
+
+        outputs = self.over_steps(step, x)[0]
+        return outputs if self.return_sequences else outputs[:, -1]
+
+    def over_steps(
+        self, step: Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]], x: Any, more: Sequence[tf.Tensor] = ()
+    ) -> list[tf.Tensor]:
+        """Run a function once for each step.
+
+        Args:
+            step: given the states and one step of ``x``, returns the states after it, and what else is wanted.
+            x: ``(samples, steps, ...)``.
+            more: zeros of the shapes of what else is wanted.
+
+        Returns:
+            The states and what else ``step`` returns, each ``(samples, steps, ...)``.
+        """
+        x = tf.convert_to_tensor(x)
+        states = [tf.zeros((tf.shape(x)[0], *state.shape[1:]), x.dtype) for state in self.cell.inputs[1:]]
+        with self._weights_quantized_once():
+            made = tf.scan(lambda known, now: step(known[: len(states)], now), _swapped(x), [*states, *more])
+        return [_swapped(sequence) for sequence in made]
+
+    @contextlib.contextmanager
+    def _weights_quantized_once(self) -> Iterator[None]:
+        """Let the quantizers of kernels and biases compute once for all steps."""
+        with contextlib.ExitStack() as stack:
+            for layer in self.cell.layers:
+                for part in ("kernel", "bias"):
+                    if quantizer := getattr(layer, f"{part}_quantizer_internal", None):
+                        stack.enter_context(quantizer.held(getattr(layer, part)))
+            yield
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the shape of the first state, after the steps where all are returned."""
+        units = tuple(self.cell.inputs[1].shape[1:])
+        return (*input_shape[: 1 + self.return_sequences], *units)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        own = {"cell": keras.saving.serialize_keras_object(self.cell), "return_sequences": self.return_sequences}
+        return super().get_config() | own
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Recurrent:
+        """Return the layer of a configuration."""
+        return cls(**config | {"cell": keras.saving.deserialize_keras_object(config["cell"])})
+
+
+def _swapped(x: tf.Tensor) -> tf.Tensor:
+    """Return a tensor with samples and steps exchanged."""
+    return tf.transpose(x, [1, 0, *range(2, len(x.shape))])

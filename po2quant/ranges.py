@@ -12,8 +12,6 @@ from po2quant.rules import ENTROPY, MAX, PERCENTILE, percentage
 Range = tuple[float, float]
 BINS, BULK = 2048, 0.999
 """Bins of the histogram up to the magnitude that this share of the values that are not zero stays below."""
-MISSED = 0.1
-"""Count that stands for a bin in which nothing is left of what was there."""
 
 MOST_VALUES = 2**17
 """Of a tensor, that are looked at for outliers."""
@@ -46,14 +44,15 @@ def _of_most(x: np.ndarray, argument: str, candidates: Sequence[Range], levels: 
 
 
 def _of_least_divergence(x: np.ndarray, argument: str, candidates: Sequence[Range], levels: int) -> Range:
-    """Return the candidate whose levels tell most of the distribution of magnitudes.
+    """Return the candidate whose levels tell most of the distribution of magnitudes; the widest of equals.
 
     Equation:
-        argmin over t of KL(P || Q): P is the histogram of min(|x|, t), and Q that of the |x| up to t, the counts of
-        each level spread evenly over those of its bins that are not empty.
+        argmin over t of KL(P || Q): P is the histogram of |x|, and in Q the count of each level of a range up to t is
+        spread evenly over those of its bins that are not empty. All magnitudes beyond t belong to the last level.
 
     Reference:
-        Migacz, "8-bit inference with TensorRT", GTC 2017. The bins here are as wide however far the largest value lies.
+        After Migacz, "8-bit inference with TensorRT", GTC 2017. Bins are as wide here however far the largest value
+        lies, and what is clipped counts as merged with the last level.
     """
     magnitudes = np.abs(x[x != 0.0]).astype(np.float64)
     if not len(magnitudes):
@@ -62,22 +61,11 @@ def _of_least_divergence(x: np.ndarray, argument: str, candidates: Sequence[Rang
     bins, counts = np.unique(np.floor(magnitudes / width), return_counts=True)
 
     def divergence(candidate: Range) -> float:
-        last = max(np.ceil(max(-candidate[0], candidate[1]) / width), 1.0) - 1.0
-        kept = bins <= last
-        total = counts.sum()
-        reference = counts[kept].astype(np.float64)
-        if not len(reference):
-            return np.inf
-        level = np.floor(bins[kept] * min(levels / (last + 1.0), 1.0))
+        bins_in_range = max(np.ceil(max(-candidate[0], candidate[1]) / width), 1.0)
+        level = np.floor(np.minimum(bins, bins_in_range - 1.0) * min(levels / bins_in_range, 1.0))
         _, group, bins_of_level = np.unique(level, return_inverse=True, return_counts=True)
-        spread = np.bincount(group, reference)[group] / bins_of_level[group]
-        clipped = total - reference.sum()
-        if clipped and bins[kept][-1] == last:
-            reference[-1] += clipped
-        elif clipped:
-            reference, spread = np.append(reference, clipped), np.append(spread, MISSED)
-        reference, spread = reference / reference.sum(), spread / spread.sum()
-        return float(np.sum(reference * np.log(reference / spread)))
+        spread = np.bincount(group, counts)[group] / bins_of_level[group]
+        return float(np.sum(counts * np.log(counts / spread)))
 
     return min(candidates, key=divergence)
 

@@ -82,7 +82,7 @@ class WeightFile:
         before = [variable.numpy() for variable in variables]
         try:
             (_load_keras2 if self.is_keras2 else _load_keras3)(model, self)
-            for variable in model.weights:
+            for variable in model.variables:
                 if variable.dtype.startswith("float") and not np.all(np.isfinite(variable.numpy())):
                     raise ValueError(
                         f"weights must be finite numbers. Received: NaN or infinity in {variable.path} of {self.path}"

@@ -15,6 +15,8 @@ from deploy_runs import fine_tuned_run
 from po2quant.cli import main
 from po2quant.deploy import from_keras
 from po2quant.export.c.run import COMPILER, FLAGS
+from po2quant.export.cores.emulator import CORES
+from po2quant.files import read_csv
 from po2quant.integer.program import Program
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
@@ -53,6 +55,19 @@ def test_a_run_is_equal_in_every_integer_and_in_its_score(run, call):
     assert sum(line.endswith("all equal") for line in lines) == 2
     trained = json.loads((run / "scores.json").read_text())["finetuned"]["value"]
     assert facts["score_c"] == facts["score_keras"] == trained
+
+
+@pytest.mark.skipif(bool(CORES["m4"].missing_tools()), reason="the tools of core m4 are not installed")
+def test_an_emulated_core_computes_every_integer_of_a_run(run, call):
+    code, out, _ = call("verify", run, "--samples", 2, "--core", "m4", "--json")
+    assert code == 0, out
+    assert "the C runs on an emulated Arm Cortex-M4" in out
+    assert json.loads(out.splitlines()[-1])["mismatches"] == 0
+
+
+def test_an_unknown_core_is_refused_at_once(tmp_path, call):
+    code, _, error = call("verify", tmp_path / "none", "--core", "m3")
+    assert code and "'m3'" in error
 
 
 @needs_gcc
@@ -215,3 +230,30 @@ def test_files_for_other_tools(run, call, tmp_path, format, package, suffix):
     assert code == 0 and path.stat().st_size > 1000
     assert out.startswith(f"{format}: {path}, {path.stat().st_size} bytes")
     assert "note: sums" not in out
+
+
+@pytest.mark.slow
+@needs_gcc
+def test_a_reconstructed_network_is_verified_and_fine_tuned_as_any_run(digits_weights, call, tmp_path):
+    run = tmp_path / "run"
+    options = ("--weights", digits_weights, "--config", "w4a4", "--samples", 128, "--steps", 30, "--output-dir", run)
+    code, out, _ = call("reconstruct", *options, "--json")
+    assert code == 0, out
+    facts = json.loads(out.splitlines()[-1])
+    assert facts["finetuned"] is None and not (run / "layers").exists()
+    code, out, _ = call("verify", run, "--samples", 50)
+    assert code == 0 and out.count("all equal") == 2, out
+    rows = read_csv(run / "results.csv")
+    assert [row["stage"] for row in rows] == ["calibrated", "calibrated", "reconstructed"]
+    of_float, _, reconstructed = (float(row["score"]) for row in rows)
+    assert reconstructed == pytest.approx(facts["reconstructed"]["value"], abs=1e-6)
+    assert reconstructed > of_float - 0.05
+    code, out, _ = call("evaluate", "--weights", run, "--config", run / "best_config.json")
+    assert code == 0 and f"accuracy {facts['reconstructed']['value']:.4f}" in out
+    tuned = ("--weights", run, "--config", run / "best_config.json", "--epochs", 1, "--output-dir", tmp_path / "tuned")
+    assert call("finetune", *tuned)[0] == 0
+
+
+def test_reconstruction_needs_bit_widths(digits_weights, call):
+    code, _, error = call("reconstruct", "--weights", digits_weights, "--config", "float")
+    assert code == 2 and error.splitlines() == ["error: config must name bit widths, not float. Received: 'float'"]

@@ -45,6 +45,16 @@ def run_here(folder, *commands):
 KWS = ("--benchmark", "keyword_spotting")
 WEIGHTS = ("--weights", "float.weights.h5")
 CASES = {
+    "absent network": (("evaluate", "--network", "nope.keras", "--data", "file"), "There is no file nope.keras"),
+    "damaged network": (("finetune", "--network", "file"), "network file cannot be read"),
+    "network and benchmark": (("evaluate", "--network", "file", "--benchmark", "digits"), "benchmark needs no network"),
+    "loss of a benchmark": (("finetune", "--loss", "huber"), "loss needs a network in a file. Received: loss=huber"),
+    "calibration": (("search", "--calibration", "median"), "calibration must be one of mse, max, percentile, entropy"),
+    "calibration data": (
+        ("evaluate", *WEIGHTS, "--config", "flat8", "--calibration-data", "nowhere.npz"),
+        "There is none: nowhere.npz",
+    ),
+    "data that are no word": (("finetune", "--data", "oficial"), "There is none: oficial"),
     "benchmark": (("finetune", "--benchmark", "nope"), "benchmark must be one of anomaly_detection, digits"),
     "benchmark of a summary": (("summary", "--benchmark", "nope"), "benchmark must be one of"),
     "model": (("search", "--model", "vgg"), "must be one of ds_cnn. Received: 'vgg'"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from keras2_files import write_keras2
 from mutations import mutated
+from networks import state_of
 from refusals import refusal
 
 from po2quant.network import calibrate, flat_config, freeze_scales, quantize_model
@@ -108,9 +109,9 @@ def damaged_by(path, change, content=None):
     (model.save if path.suffix == ".keras" else model.save_weights)(path)
     with h5py.File(path, "r+") as file:
         change(file)
-    before = model.get_weights()
+    before = state_of(model)
     message = refusal(load_weights, model, path)
-    np.testing.assert_equal(model.get_weights(), before)
+    np.testing.assert_equal(state_of(model), before)
     assert str(path) in message and refusal(read_weight_file, path) == message
     return message
 

@@ -31,12 +31,15 @@ YES, NO = "yes", "no"
 
 PHOTO, IMAGE, SEQUENCE, VECTOR = (4, 4, 3), (4, 4, 4), (6, 4), (4,)
 
+STEP = [keras.Input(VECTOR), keras.Input(VECTOR)]
+
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "Activation": ("silu",),
     "ActivityRegularization": (0.1,),
     "AlphaDropout": (0.1,),
     "AveragePooling2D": (2,),
     "AveragePooling1D": (2,),
+    "Bidirectional": (layers.LSTM(4),),
     "Conv1D": (4, 3),
     "Conv1DTranspose": (4, 3, 2),
     "Conv2D": (4, 3),
@@ -47,12 +50,15 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "DepthwiseConv2D": (3,),
     "Dropout": (0.1,),
     "Elementwise": ("square",),
+    "GRU": (4,),
     "GaussianDropout": (0.1,),
     "GaussianNoise": (0.1,),
+    "LSTM": (4,),
     "LayerScale": (0.1, 3),
     "Normalization": (-1, [0.5] * 3, [0.5] * 3),
     "PReLU": ("zeros", None, None, [1, 2]),
     "Permute": ((2, 1, 3),),
+    "RNN": (layers.GRUCell(4),),
     "RandomBrightness": (0.1,),
     "RandomColorDegeneration": (0.1,),
     "RandomContrast": (0.1,),
@@ -66,17 +72,21 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "RandomZoom": (0.1,),
     "TimeDistributed": (layers.Dense(4),),
     "Rearrange": ((4,), (1,), 0, (2, 2)),
+    "Recurrent": (keras.Model(STEP, layers.Add()(STEP)),),
     "RepeatVector": (3,),
     "Rescaling": (0.5, 1.0),
     "Reshape": ((-1,),),
     "Resizing": (8, 8, "nearest"),
     "SeparableConv1D": (4, 3),
     "SeparableConv2D": (4, 3),
+    "SimpleRNN": (4,),
     "SpatialDropout1D": (0.1,),
     "SpatialDropout2D": (0.1,),
     "StochasticDepth": (0.1,),
 }
 """Arguments that a layer needs to be made."""
+
+RECURRENT = ("Bidirectional", "GRU", "LSTM", "RNN", "Recurrent", "SimpleRNN")
 
 TOGETHER = ("Add", "Average", "Concatenate", "CustomScaleLayer", "Maximum", "Minimum", "Multiply", "Subtract")
 """Layers that are called with a list of tensors."""
@@ -188,7 +198,9 @@ def other_layers() -> list[str]:
 
 def example(name: str, layer: type[keras.Layer]) -> keras.Model:
     """Return a model of one layer."""
-    shape = VECTOR if name in ("RepeatVector", "Rearrange") else SEQUENCE if "1D" in name else PHOTO
+    shape = (
+        VECTOR if name in ("RepeatVector", "Rearrange") else SEQUENCE if "1D" in name or name in RECURRENT else PHOTO
+    )
     x, made = keras.Input(shape), layer(*ARGUMENTS.get(name, ()))
     return keras.Model(x, made([x, ops.flip(x, 1)] if name in TOGETHER else x))
 
@@ -221,10 +233,8 @@ def _row(name: str, model: keras.Model) -> Row:
         and (node.layer.name.startswith(own) or not node.layer.name.startswith(HELPERS))
     ]
     operations = [operation for operation in map(_operation, nodes) if operation]
-    taken = tuple(
-        handlers is None or {OPERATIONS[name] for name in operations if name in OPERATIONS} <= set(handlers.functions)
-        for handlers in (FORMATS[format].handlers for format in SHOWN_FORMATS)
-    )
+    kinds = [OPERATIONS[name] for name in operations if name in OPERATIONS]
+    taken = tuple(all(map(FORMATS[format].takes, kinds)) for format in SHOWN_FORMATS)
     standing = _counted(type(node.layer).__name__ for node in nodes)
     return Row(name, standing or GONE, _counted(operations) or GONE, taken)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from po2quant.search.strategies import BAYESIAN, HYPERBAND, RANDOM
 MODES = (BAYESIAN, RANDOM, HYPERBAND)
 HYPERBAND_DEFAULTS = {"max_epochs": None, "factor": 3, "hyperband_iterations": 1}
 FIT_DEFAULTS = {"validation_data": None, "validation_split": 0.0, "batch_size": 32, "epochs": 10, "verbose": 1}
+UNSET_ARGUMENTS = ("callbacks", "class_weight", "sample_weight", "steps_per_epoch", "validation_batch_size")
+"""Arguments of Keras' ``fit`` that may be given, as None or empty."""
 
 NEUTRAL_OPTIONS = {
     "tune_filters": ("none", "the architecture is not searched, only widths are"),
@@ -35,21 +38,52 @@ NEUTRAL_OPTIONS = {
 UNREAD_OPTIONS = ("tune_filters_exceptions", "about")
 
 
+def together(*calls: Callable[[], Any]) -> list[Any]:
+    """Return what calls return, or raise one ValueError that says all that they refuse.
+
+    Example:
+        >>> together(lambda: 1, lambda: "a")
+        [1, 'a']
+    """
+    results, refused = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except ValueError as error:
+            refused.append(str(error))
+    if len(refused) == 1:
+        raise ValueError(refused[0])
+    if refused:
+        raise ValueError(f"{len(refused)} things must be changed: {'; '.join(refused)}")
+    return results
+
+
+def check_mode(mode: str, max_trials: int) -> None:
+    """Raise ValueError for an unknown mode or a number of trials that is none."""
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}. Received: mode={mode!r}")
+    if isinstance(max_trials, bool) or not isinstance(max_trials, int) or max_trials < 1:
+        raise ValueError(f"max_trials must be an integer above 0. Received: max_trials={max_trials!r}")
+
+
 def read_options(options: Mapping[str, Any], mode: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return default arguments of ``fit`` and arguments of hyperband, or raise ValueError for what is not offered."""
+    """Return default arguments of ``fit`` and arguments of hyperband; ValueError says all that is not offered."""
     own = HYPERBAND_DEFAULTS if mode == HYPERBAND else {}
-    for name, value in options.items():
-        if name in NEUTRAL_OPTIONS:
-            neutral, reason = NEUTRAL_OPTIONS[name]
-            if value != neutral and not (neutral is None and not value):
-                raise ValueError(f"{name} must be {neutral!r}: {reason}. Received: {name}={value!r}")
-        elif name == "distribution_strategy":
-            if value not in (None, tf.distribute.get_strategy()):
-                raise ValueError(f"distribution_strategy must be None or TensorFlow's default one. Received: {value!r}")
-        elif name not in (*own, *UNREAD_OPTIONS, "fit"):
-            valid = (*own, *NEUTRAL_OPTIONS, *UNREAD_OPTIONS, "distribution_strategy", "fit")
-            raise ValueError(f"options with mode={mode!r} must be among {', '.join(valid)}. Received: {name!r}")
+    together(*(functools.partial(_check_option, name, value, own, mode) for name, value in options.items()))
     return dict(options.get("fit") or {}), {name: options.get(name, default) for name, default in own.items()}
+
+
+def _check_option(name: str, value: Any, own: Mapping[str, Any], mode: str) -> None:
+    if name in NEUTRAL_OPTIONS:
+        neutral, reason = NEUTRAL_OPTIONS[name]
+        if value != neutral and not (neutral is None and not value):
+            raise ValueError(f"{name} must be {neutral!r}: {reason}. Received: {name}={value!r}")
+    elif name == "distribution_strategy":
+        if value not in (None, tf.distribute.get_strategy()):
+            raise ValueError(f"distribution_strategy must be None or TensorFlow's default one. Received: {value!r}")
+    elif name not in (*own, *UNREAD_OPTIONS, "fit"):
+        valid = (*own, *NEUTRAL_OPTIONS, *UNREAD_OPTIONS, "distribution_strategy", "fit")
+        raise ValueError(f"options with mode={mode!r} must be among {', '.join(valid)}. Received: {name!r}")
 
 
 def check_model(model: keras.Model) -> Callable[[int], float]:
@@ -79,13 +113,19 @@ def free_folder(path: Path) -> Path:
 
 def check_fit_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ValueError for arguments that ``fit`` has not, or numbers that are none."""
-    unknown = [name for name in arguments if name not in FIT_DEFAULTS]
+    unset = [name for name in UNSET_ARGUMENTS if name in arguments and _is_nothing(arguments[name])]
+    unknown = [name for name in arguments if name not in (*FIT_DEFAULTS, *unset)]
     if unknown:
-        raise ValueError(f"fit must have no arguments but x, y, {', '.join(FIT_DEFAULTS)}. Received: {unknown[0]!r}")
+        received = ", ".join(map(repr, unknown))
+        raise ValueError(f"fit must have no arguments but x, y, {', '.join(FIT_DEFAULTS)}. Received: {received}")
     for name in ("epochs", "batch_size"):
         value = arguments[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer above 0. Received: {name}={value!r}")
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple, dict)) and not value)
 
 
 def own_dataset(x: Any, y: Any, validation_data: Any, validation_split: float) -> Dataset:

@@ -12,12 +12,13 @@ import keras
 
 from po2quant.autoqkeras.arguments import (
     FIT_DEFAULTS,
-    MODES,
     check_fit_arguments,
+    check_mode,
     check_model,
     free_folder,
     own_dataset,
     read_options,
+    together,
 )
 from po2quant.autoqkeras.objective import BitsGoal, MetricObjective
 from po2quant.autoqkeras.quantization_config import QuantizationConfig, search_space
@@ -123,15 +124,16 @@ class AutoQKeras:
         activation_scale: str = STATIC,
         **options: Any,
     ) -> None:
-        if mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}. Received: mode={mode!r}")
-        if isinstance(max_trials, bool) or not isinstance(max_trials, int) or max_trials < 1:
-            raise ValueError(f"max_trials must be an integer above 0. Received: max_trials={max_trials!r}")
-        self._fit_defaults, self._hyperband = read_options(options, mode)
-        self._learning_rate = check_model(model)
+        _, read, self._learning_rate, self._objective, self._goal, self._quantizers = together(
+            lambda: check_mode(mode, max_trials),
+            lambda: read_options(options, mode),
+            lambda: check_model(model),
+            lambda: MetricObjective.of(metrics),
+            lambda: BitsGoal.from_dict(goal),
+            lambda: QuantizationConfig.from_dict(quantization_config),
+        )
+        self._fit_defaults, self._hyperband = read
         self.model, self.mode, self.max_trials, self.seed = model, mode, max_trials, seed
-        self._objective, self._goal = MetricObjective.of(metrics), BitsGoal.from_dict(goal)
-        self._quantizers = QuantizationConfig.from_dict(quantization_config)
         self._transfer_weights, self._placement, self._activation_scale = transfer_weights, placement, activation_scale
         is_informed = informed and transfer_weights and mode == BAYESIAN and activation_scale == STATIC
         self._strategy = INFORMED if is_informed else mode
@@ -216,7 +218,6 @@ class AutoQKeras:
         """Return what an unfinished search must have in common with the one that goes on with it."""
         return {
             "search": type(self).__name__,
-            "model": self.model.name,
             "mode": self.mode,
             "max_trials": self.max_trials,
             "seed": self.seed,

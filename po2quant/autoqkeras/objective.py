@@ -92,7 +92,7 @@ class MetricObjective:
             return cls(name, others, first)
         if direction == UP:
             return cls(name, (first, *others), lambda logs: logs[name])
-        logged = "" if name in LOSSES else f", {name!r}"
+        logged = "" if name in LOSSES else f", {_as_written(first, name)}"
         if direction == DOWN:
             hint = f"which is minimised; use metrics=[lambda logs: 1 / (1 + logs[{name!r}]){logged}]"
         else:
@@ -131,6 +131,13 @@ class MetricObjective:
 def _fresh(metric: Any) -> Any:
     """Return a metric that shares no state with the given one."""
     return metric.from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
+
+
+def _as_written(metric: Any, name: str) -> str:
+    """Return how code names a metric: only those of Keras have names as texts."""
+    if isinstance(metric, keras.metrics.Metric):
+        return f"keras.metrics.{type(metric).__name__}(name={name!r})"
+    return repr(name) if isinstance(metric, str) else name
 
 
 def _log_name(metric: Any) -> str:

@@ -12,8 +12,9 @@ import keras
 
 from po2quant.cost import REFERENCE_ACTIVATION_BITS, REFERENCE_BIAS_BITS, REFERENCE_KERNEL_BITS
 from po2quant.fixed_point import check_bits
+from po2quant.layers import Recurrent
 from po2quant.network import Placement, fold_batch_norm, place_quantizers
-from po2quant.network.graph import read_graph
+from po2quant.network.graph import Graph, read_graph
 from po2quant.network.kinds import activation_of, is_weighted
 from po2quant.quantizers import ALPHAS, AUTO_PO2, get_quantizer, parse_quantizer_call
 from po2quant.quantizers.parsing import QUANTIZERS
@@ -22,11 +23,12 @@ from po2quant.search.space import PARTS, SearchSpace
 KERNEL, BIAS, ACTIVATION = PARTS
 LINEAR = "linear"
 RECURRENT_SECTIONS = ("pointwise_kernel", "recurrent_kernel", "recurrent_activation")
-"""Sections for layers that cannot be quantized here; they have no effect."""
+"""Sections of QKeras that have no effect: such kernels and activations are among the others."""
 
 QUANTIZED_RELU = "quantized_relu"
 SEARCHABLE = (*QUANTIZERS, QUANTIZED_RELU)
 MEANINGFUL_ARGUMENTS = ("bits", "integer", "symmetric", "keep_negative", "alpha", "scale_axis")
+RECURRENT_CLASSES = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional")
 DEFAULT, DEFAULT_LIMIT = "default", 8
 LONGEST_ENTRY = 4
 """AutoQKeras' limits of recurrent layers have four bounds."""
@@ -161,8 +163,6 @@ def _bits_and_alpha(text: str) -> tuple[int, Any]:
         raise ValueError(
             f"a searched quantizer must have no arguments but {', '.join(MEANINGFUL_ARGUMENTS)}. Received: {text!r}"
         )
-    if getattr(quantizer, "is_affine", False):
-        raise ValueError(f"a searched quantizer must be symmetric, without a zero point. Received: {text!r}")
     return quantizer.bits, quantizer.alpha if isinstance(quantizer.alpha, str) else None
 
 
@@ -195,21 +195,35 @@ def find_sites(model: keras.Model, placement: Placement, has_linear: bool = Fals
         has_linear: whether tensors that no activation function made have a section of their own.
     """
     folded = fold_batch_norm(model)
-    nodes = {node.layer.name: node for node in read_graph(folded).nodes}
-    names = {node.layer.name for node in read_graph(model).nodes}
+    graph = read_graph(folded)
+    nodes = {node.layer.name: node for node in graph.every_node}
+    layers = {node.layer.name: node.layer for node in read_graph(model).nodes}
+    recurrent = _recurrent_layers(graph, layers)
     sites = [
-        Site(f"{name}.{part}", part, name, type(node.layer).__name__, True)
+        Site(f"{name}.{part}", part, owner.name, type(owner).__name__, True)
         for name, node in nodes.items()
         if is_weighted(node.layer)
+        for owner in [recurrent.get(name, node.layer)]
         for part in (KERNEL, BIAS)
     ]
     for slot in place_quantizers(folded, placement):
         node = nodes[slot.layer]
         section = LINEAR if has_linear and activation_of(node.layer) is None else ACTIVATION
-        owner = node.layer if slot.layer in names else node.inputs[0].layer
-        has_weights = is_weighted(owner)
+        owner = recurrent.get(slot.layer) or (node.layer if slot.layer in layers else node.inputs[0].layer)
+        has_weights = slot.layer in recurrent or is_weighted(owner)
         sites.append(Site(f"{slot.name}.{ACTIVATION}", section, owner.name, type(owner).__name__, has_weights))
     return sites
+
+
+def _recurrent_layers(folded: Graph, layers: Mapping[str, keras.Layer]) -> dict[str, keras.Layer]:
+    """Return, for each layer of a cell, the recurrent layer of the float model: of what its parts are named after."""
+    owners: dict[str, keras.Layer] = {}
+    for node in folded.nodes:
+        if isinstance(node.layer, Recurrent):
+            named = [name for name in layers if node.layer.name == name or node.layer.name.startswith(f"{name}_")]
+            inner = read_graph(node.layer.cell).nodes
+            owners |= dict.fromkeys((step.layer.name for step in inner), layers[max(named, key=len)])
+    return owners
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,14 +287,21 @@ class Limits:
         if not site.has_weights:
             filled = filled or self._classes.get("Activation")
         elif filled is not None:
+            filled = _of_three(filled, site)
             filled = [*filled, *self._default[len(filled) : 2], self._default[-1]][:3]
         return _Rule(self._bound(filled, site)) if filled else None
 
     def _bound(self, entry: Sequence, site: Site) -> float | Sequence[str]:
         if site.section not in (KERNEL, BIAS):
             return entry[-1]
-        index = PARTS.index(site.section)
+        entry, index = _of_three(entry, site), PARTS.index(site.section)
         return entry[index] if index < len(entry) else self._default[index]
+
+
+def _of_three(entry: Sequence, site: Site) -> list:
+    """Return ``[kernel, bias, activation]``; of a recurrent layer's two kernels, the first bound counts for both."""
+    has_two_kernels = site.class_name in RECURRENT_CLASSES and len(entry) == LONGEST_ENTRY
+    return [entry[0], *entry[2:]] if has_two_kernels else list(entry)
 
 
 def _check_entry(key: str, entry: Any) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from po2quant.cli.options import JsonOption
-from po2quant.cli.session import import_tensorflow_quietly, say
+from po2quant.bit_config import FLOAT
+from po2quant.cli.options import OWN, JsonOption, Task, with_task
+from po2quant.cli.session import begin, import_tensorflow_quietly, load_dataset, say
+from po2quant.runs.request import NetworkRequest
 
 if TYPE_CHECKING:
     from po2quant.deploy.check import Check
@@ -19,28 +21,45 @@ OBSTACLES = 1
 WIDTH = 80
 
 
+@with_task(OWN)
 def check(
+    task: Task,
     file: Annotated[
-        Path, typer.Argument(help="Keras model: .keras, .h5 of Keras 3 or 2, or JSON with --weights.", metavar="FILE")
-    ],
+        Path | None,
+        typer.Argument(
+            help="Keras model, the same as --network: .keras, .h5 of Keras 3 or 2, or JSON with --weights.",
+            metavar="FILE",
+        ),
+    ] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Weights, where FILE has none.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a network can be quantized, what each layer becomes, and which formats can take it.
 
+    With --data also: how many samples they have, and which loss and metric suit them.
+
     Example: po2quant check mobilenet.h5
 
-    Exit code 0: it can; 1: there are obstacles, all of which are named; 2: FILE cannot be loaded.
+    Exit code 0: it can; 1: there are obstacles, all of which are named; 2: FILE or the data cannot be loaded.
     """
+    if (file is None) == ("network" not in task):
+        raise ValueError("check needs FILE or --network, a file of a Keras model. Received: both or neither")
+    file = file or task["network"]
     for name, path in (("FILE", file), ("--weights", weights)):
         if path is not None and not path.exists():
             raise ValueError(f"{name} must be a file of a Keras model. There is none: {path}")
+    dataset = None
+    if "data" in task or "data_dir" in task:
+        benchmark, request = begin(NetworkRequest(**task | {"network": file}, weights=weights, config=FLOAT))
+        dataset = load_dataset(benchmark, request)
     import_tensorflow_quietly()
     from po2quant.deploy import check as checking
     from po2quant.network.load import load_model
 
     found = checking.check(load_model(file, weights))
     _show(found)
+    if dataset is not None:
+        say(f"data: {dataset.describe()}")
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     if not found.is_supported:

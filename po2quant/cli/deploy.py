@@ -58,7 +58,8 @@ def export(
         typer.Option(
             "--format",
             help="text: every tensor, shift and width. program: integers that the interpreter loads. "
-            "c: C99. c-packed: C99, weights in their own number of bits. qonnx, onnx, litert, qkeras: files for other "
+            "c: C99. c-packed: C99, weights in their own number of bits. cmake, zephyr, arduino: C99 with a self-test, "
+            "as such a project. qonnx, onnx, litert, qkeras: files for other "
             "tools, see docs/exchange.md.",
         ),
     ] = "text",
@@ -71,7 +72,7 @@ def export(
     seed: SeedOption = None,
 ) -> None:
     """Write a network as integers and shifts."""
-    from po2quant.deploy.formats import TEXT, check_format, inexact_operations, write
+    from po2quant.deploy.formats import TEXT, check_format, notes, write
 
     check_format(format)
     if output_dir is not None:
@@ -87,8 +88,8 @@ def export(
         folder = output_dir or RUNS / f"export-{subject.name}"
         for path in write(format, subject.network, subject.program, subject.name, folder):
             say(f"{format}: {path}, {path.stat().st_size} bytes")
-        for name in inexact_operations(format, subject.program):
-            say(f"note: sums of {name} may need more bits than float32 has, in which this format is computed")
+        for note in notes(format, subject.program):
+            say(f"note: {note}")
     for label, pack in (("", False), (" with packed weights", True)):
         weight_bytes, arena_bytes = memory_bytes(subject.program, pack)
         say(f"C{label}: {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
@@ -106,6 +107,10 @@ def verify(
     with_score: Annotated[
         bool, typer.Option("--score", help="Also score the C program on the whole test split, beside Keras.")
     ] = False,
+    core: Annotated[
+        str | None,
+        typer.Option("--core", help="Run the C on an emulated core, not here: m0, m4, m7, m55 or rv32imc."),
+    ] = None,
     calibration: CalibrationRuleOption = None,
     calibration_data: CalibrationDataOption = None,
     seed: SeedOption = None,
@@ -114,6 +119,10 @@ def verify(
     """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
     if samples < 1:
         raise ValueError(f"--samples must be 1 or more. Received: {samples}")
+    if core is not None:
+        from po2quant.export.cores.emulator import checked_core
+
+        checked_core(core)
     given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
     subject = _subject(_request(run, given), calibration_data)
     from po2quant.deploy.network import spread_inputs
@@ -123,23 +132,28 @@ def verify(
     say(f"{subject.task.name} {request.model}, {request.name}, on {subject.dataset.describe()}")
     if len(x) < samples:
         say(f"the test split has {len(x)} inputs: all are compared, not {samples}")
-    facts = subject.facts() | _verified(subject, x, with_score)
+    facts = subject.facts() | _verified(subject, x, with_score, core)
     if as_json:
         typer.echo(json.dumps(facts))
     if facts["mismatches"]:
         raise typer.Exit(MISMATCH)
 
 
-def _verified(subject: _Subject, x: Any, with_score: bool) -> dict[str, Any]:
+def _verified(subject: _Subject, x: Any, with_score: bool, core: str | None = None) -> dict[str, Any]:
     """Verify a network on inputs, and score it on the test split if asked to; say and return what came out."""
     from po2quant.deploy.verify import score, verify
     from po2quant.export.c.run import compile_c
     from po2quant.export.c.source import write_c
+    from po2quant.export.cores.emulator import CORES, compile_for
     from po2quant.progress import progress_line
 
     with tempfile.TemporaryDirectory() as folder:
         source = write_c(subject.program, folder, "network")
-        executable = compile_c(source, folder, trace=True)
+        if core is None:
+            executable = compile_c(source, folder, trace=True)
+        else:
+            say(f"the C runs on an emulated {CORES[core].label}")
+            executable = compile_for(CORES[core], source, folder, trace=True)
         with progress_line("verify", len(x)) as line:
             found = verify(subject.program, subject.network, executable, x, line)
         _say_verification(found)

@@ -65,6 +65,7 @@ DATA = {
         typer.Option("--metric", help=f"Of --network: {', '.join(METRICS)}. By default it follows from --loss."),
     ],
 }
+OWN = {"network": WHICH["network"], **DATA}
 TRAINING = {
     "float_epochs": Annotated[
         int | None,

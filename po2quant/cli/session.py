@@ -186,13 +186,18 @@ def check_calibration_data(path: Path | None, request: RunRequest) -> None:
 
 
 def experiment_of(
-    task: Benchmark, request: RunRequest, network: FoldedNetwork | None = None, resume: bool = False
+    task: Benchmark,
+    request: RunRequest,
+    network: FoldedNetwork | None = None,
+    resume: bool = False,
+    needs_labels: bool = True,
 ) -> Experiment:
-    """Load the data to train on, and return what all runs of a request share."""
+    """Load the data, and return what all runs of a request share; without labels, a test split alone will do."""
     from po2quant.training.finetune import Experiment, require_training_data
 
     dataset = load_dataset(task, request)
-    require_training_data(dataset)
+    if needs_labels:
+        require_training_data(dataset)
     model, _ = task.network(request.model)
     return Experiment(
         task,

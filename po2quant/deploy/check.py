@@ -147,11 +147,10 @@ class _Trial:
         return {format: self._refusals(format) for format in FORMATS}
 
     def _refusals(self, format: str) -> tuple[str, ...]:
-        handlers = FORMATS[format].handlers
-        if handlers is not None:
-            unknown = [step for step in self.program.operations if type(step) not in handlers.functions]
-            if unknown:
-                return tuple(f"{step.name!r} becomes {type(step).__name__}, which it has not" for step in unknown)
+        operations = [operation for block in self.program.blocks for operation in block.operations]
+        unknown = [operation for operation in operations if not FORMATS[format].takes(type(operation))]
+        if unknown:
+            return tuple(f"{step.name!r} becomes {type(step).__name__}, which it has not" for step in unknown)
         try:
             check_format(format)
             with tempfile.TemporaryDirectory() as folder:

@@ -8,15 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from po2quant.export.c.firmware import PROJECTS, write_firmware
 from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import write_c
 from po2quant.export.exchange import inexact_in_float32
-from po2quant.export.litert.to_litert import OPERATORS, to_litert
+from po2quant.export.litert.to_litert import OPERATORS, deviations, to_litert
 from po2quant.export.onnx.graph import NODES
 from po2quant.export.onnx.to_onnx import to_onnx
 from po2quant.export.onnx.to_qonnx import to_qonnx
 from po2quant.integer.listing import listing
-from po2quant.integer.operations import Handlers
+from po2quant.integer.operations import Handlers, Operation, Recurrent
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import settle_constant_channels
 
@@ -36,14 +37,21 @@ class Format:
     Args:
         write: writes them.
         package: what must be installed for it beside po2quant itself; None: nothing.
-        adds_in_float32: whether its readers do.
-        handlers: the operations that it can take; None: all.
+        notes: sentences on what its readers may compute otherwise.
+        handlers: the operations that it can take, and Recurrent, which is unrolled where it is none of them; None: all.
+        without: operations that it cannot take although it has no handlers.
     """
 
     write: Writer
     package: str | None = None
-    adds_in_float32: bool = False
+    notes: Callable[[Program], list[str]] = lambda program: []
     handlers: Handlers | None = None
+    without: tuple[type[Operation], ...] = ()
+
+    def takes(self, operation: type[Operation]) -> bool:
+        """Return whether the format can hold a class of operations."""
+        known = operation is Recurrent or self.handlers is None or operation in self.handlers.functions
+        return known and operation not in self.without
 
 
 def _one_file(suffix: str, write_file: Callable[[keras.Model, Program, Path], object]) -> Writer:
@@ -63,10 +71,31 @@ def _c(pack: bool) -> Writer:
     return write
 
 
+def _firmware(project: str) -> Writer:
+    def write(model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:
+        return write_firmware(program, folder, name, project=project)
+
+    return write
+
+
 def _write_qkeras(model: keras.Model, program: Program, path: Path) -> None:
     from po2quant.deploy.to_qkeras import to_qkeras
 
     to_qkeras(model, path)
+
+
+def _float32_notes(program: Program) -> list[str]:
+    return [
+        f"sums of {name} may need more bits than float32 has, in which this format is computed"
+        for name in inexact_in_float32(settle_constant_channels(program))
+    ]
+
+
+def _litert_notes(program: Program) -> list[str]:
+    return [
+        f"integers of {name} may be up to {units} off, because LiteRT rounds its bias, or a sum, before the output"
+        for name, units in deviations(program).items()
+    ]
 
 
 FORMATS: dict[str, Format] = {
@@ -74,14 +103,20 @@ FORMATS: dict[str, Format] = {
     "program": Format(_one_file(".npz", lambda model, program, path: program.save(path))),
     "c": Format(_c(pack=False), handlers=CALLS),
     "c-packed": Format(_c(pack=True), handlers=CALLS),
+    **{project: Format(_firmware(project), handlers=CALLS) for project in PROJECTS},
     "qonnx": Format(
-        _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", True, NODES
+        _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", _float32_notes, NODES
     ),
-    "onnx": Format(_one_file(".onnx", lambda model, program, path: to_onnx(program, path)), "onnx", True, NODES),
+    "onnx": Format(
+        _one_file(".onnx", lambda model, program, path: to_onnx(program, path)), "onnx", _float32_notes, NODES
+    ),
     "litert": Format(
-        _one_file(".tflite", lambda model, program, path: to_litert(program, path)), "ai_edge_litert", False, OPERATORS
+        _one_file(".tflite", lambda model, program, path: to_litert(program, path)),
+        "ai_edge_litert",
+        _litert_notes,
+        OPERATORS,
     ),
-    "qkeras": Format(_one_file(".keras", _write_qkeras), adds_in_float32=True),
+    "qkeras": Format(_one_file(".keras", _write_qkeras), notes=_float32_notes, without=(Recurrent,)),
 }
 
 
@@ -106,6 +141,6 @@ def write(format: str, model: keras.Model, program: Program, name: str, folder: 
     return FORMATS[format].write(model, program, name, folder)
 
 
-def inexact_operations(format: str, program: Program) -> tuple[str, ...]:
-    """Return the names of the operations whose sums the readers of a format may round."""
-    return inexact_in_float32(settle_constant_channels(program)) if FORMATS[format].adds_in_float32 else ()
+def notes(format: str, program: Program) -> list[str]:
+    """Return sentences on what the readers of a format may compute otherwise than the program."""
+    return FORMATS[format].notes(program)

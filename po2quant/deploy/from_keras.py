@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import keras
@@ -74,9 +75,7 @@ def integer_program(model: keras.Model) -> Program:
         >>> program.save("network.npz")  # doctest: +SKIP
     """
     graph = read_graph(model)
-    builder = _Builder(model)
-    for node in graph.nodes:
-        builder.add(node)
+    builder = _Builder(model, {layer.name for layer in model.layers if isinstance(layer, qkeras.QActivation)})
     inputs = tuple(builder.input_tensor(layer).name for layer in graph.inputs)
     outputs = tuple(builder.result(node) for node in graph.outputs)
     program = Program(graph.name, tuple(builder.tensors.values()), inputs, tuple(builder.operations), outputs)
@@ -85,19 +84,23 @@ def integer_program(model: keras.Model) -> Program:
 
 
 class _Builder:
-    """Walks a model's layer calls and collects tensors and operations."""
+    """Walks a model's layer calls and collects tensors and operations.
 
-    def __init__(self, model: keras.Model) -> None:
-        self.tensors: dict[str, Tensor] = {}
+    Args:
+        model: a network, or the cell of a recurrent layer.
+        taken: names that tensors have elsewhere or will have; those of new ones are added.
+        known: tensors of inputs that are integers already.
+    """
+
+    def __init__(self, model: keras.Model, taken: set[str], known: Mapping[str, Tensor] = {}) -> None:
+        self.tensors: dict[str, Tensor] = {tensor.name: tensor for tensor in known.values()}
         self.operations: list[Operation] = []
+        self._taken = taken
         self._states: dict[Node, State] = {}
         self._inputs: dict[str, Tensor] = {}
         self._weights = {(weight.layer.name, weight.part): weight for weight in weight_quantizers(model)}
-        self._quantizer_names = {layer.name for layer in model.layers if isinstance(layer, qkeras.QActivation)}
-
-    def add(self, node: Node) -> None:
-        """Add one layer call."""
-        self._states[node] = self._state(node)
+        for node in read_graph(model).nodes:
+            self._states[node] = known[node.layer.name] if node.layer.name in known else self._state(node)
 
     def input_tensor(self, layer: layers.InputLayer) -> Tensor:
         """Return the tensor that holds a model input."""
@@ -132,12 +135,38 @@ class _Builder:
         if kind.role is Role.TRANSPARENT:
             return self._states[node.inputs[0]]
         inputs = tuple(self._integers(parent, layer.name) for parent in node.inputs)
+        if kind.role is Role.RECURRENT:
+            return self._recurrent(node, kind, inputs[0])
         operation = self._operation(node, kind, inputs)
         if kind.role is not Role.MOVING:
             return operation
         output = self._new_tensor(self._free_name(layer.name), shape, inputs[0].format)
         self.operations.append(dataclasses.replace(operation, output=output.name))
         return output
+
+    def _recurrent(self, node: Node, kind: Kind, x: Tensor) -> Tensor:
+        """Return the sequence, or its end, that the cell of a recurrent layer makes."""
+        layer, cell = node.layer, read_graph(node.layer.cell)
+        quantizers = {inner.layer.name for inner in cell.nodes if isinstance(inner.layer, qkeras.QActivation)}
+        for name in quantizers & self._taken:
+            raise ValueError(f"quantizer {name!r} must be called once: use one for each tensor. Received: more calls")
+        self._taken |= quantizers
+        formats = [x.format]
+        for state, output in zip(cell.inputs[1:], cell.outputs, strict=True):
+            if not isinstance(output.layer, qkeras.QActivation):
+                raise ValueError(f"state {state.name!r} of {layer.name!r} must pass a quantizer. Received: none")
+            formats.append(activation_format(output.layer.name, output.layer.activation))
+        known = {
+            inner.name: Tensor(self._free_name(inner.name), tuple(inner.output.shape[1:]), format)
+            for inner, format in zip(cell.inputs, formats, strict=True)
+        }
+        builder = _Builder(layer.cell, self._taken, known)
+        outputs = tuple(builder._integers(inner, "the next step").name for inner in cell.outputs)
+        inputs = tuple(known[inner.name].name for inner in cell.inputs)
+        step = ops.Cell(tuple(builder.tensors.values()), inputs, tuple(builder.operations), outputs)
+        y = self._new_tensor(self._free_name(layer.name), node.fixed_shape, step.result.format)
+        self.operations.append(ops.Recurrent(layer.name, (x.name,), y.name, step, **kind.attributes(node)))
+        return y
 
     def _integers(self, node: Node, reader: str) -> Tensor:
         state = self._states[node]
@@ -219,9 +248,10 @@ class _Builder:
 
     def _free_name(self, name: str) -> str:
         """Return the name, or the first of ``<name>_1``, ``<name>_2``, ... that no tensor has or will have."""
-        taken = self._quantizer_names | set(self.tensors)
         candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
-        return next(candidate for candidate in candidates if candidate not in taken)
+        free = next(candidate for candidate in candidates if candidate not in self._taken)
+        self._taken.add(free)
+        return free
 
 
 def _without_absorbed(kernel: Weights, bias: Weights, x: FixedPointFormat) -> Weights:

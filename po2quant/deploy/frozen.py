@@ -25,11 +25,10 @@ def activation_format(name: str, quantizer: Any) -> FixedPointFormat:
         ValueError: for any other quantizer.
     """
     is_fixed_point = isinstance(quantizer, quantized_bits) and quantizer.alpha is None
-    is_noisy = is_fixed_point and quantizer.qnoise_factor != 1.0
-    if is_noisy or not (is_fixed_point or isinstance(quantizer, quantized_bits_featuremap)):
+    if not (is_fixed_point or isinstance(quantizer, quantized_bits_featuremap)) or quantizer.is_noisy:
         raise ValueError(
-            f"quantizer of {name!r} must be a quantized_bits_featuremap, or quantized_bits without scales or noise. "
-            f"Received: {quantizer}"
+            f"quantizer of {name!r} must be a quantized_bits_featuremap, or quantized_bits without scales, and without "
+            f"noise. Received: {quantizer}"
         )
     _check_shift(name, quantizer)
     if getattr(quantizer, "scale_axis", None) is not None and quantizer.alpha is not None:
@@ -56,7 +55,7 @@ def integer_weights(weight: QuantizedWeight) -> Weights:
         ValueError: for scales that are real, not frozen or not one an output channel.
     """
     quantizer, name = weight.quantizer, f"{weight.part} of {weight.layer.name!r}"
-    if not isinstance(quantizer, quantized_bits) or quantizer.qnoise_factor != 1.0:
+    if not isinstance(quantizer, quantized_bits) or quantizer.is_noisy:
         raise ValueError(f"quantizer of the {name} must be a quantized_bits without noise. Received: {quantizer}")
     _check_shift(name, quantizer)
     if quantizer.alpha is not None and not quantizer.frozen:
@@ -65,7 +64,7 @@ def integer_weights(weight: QuantizedWeight) -> Weights:
     if quantizer.alpha is None:
         exponents = np.full(shape, _fixed_point_exponent(quantizer))
     else:
-        exponents = np.broadcast_to(_exponents(name, quantizer.get_config()["post_training_scale"]), shape)
+        exponents = np.broadcast_to(_exponents(name, quantizer.frozen_scale), shape)
     values = quantizer.call(tf.constant(np.asarray(weight.variable), tf.float64)).numpy()  # not cast to float32
     integers = np.ldexp(values, -exponents).astype(np.int64)
     if weight.part == "kernel" and kernel_facts(weight.layer).is_depthwise:

@@ -22,10 +22,10 @@ from po2quant.integer.comparison import Comparer, Comparison
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.plan import EXACT_FLOAT64_BITS
 from po2quant.integer.program import Program
-from po2quant.network.graph import Node, read_graph
+from po2quant.layers import Recurrent
+from po2quant.network.graph import Graph, Node, evaluate, read_graph
 from po2quant.network.kinds import is_weighted, kernel_of
 from po2quant.network.walk import Arrays, input_arrays
-from po2quant.quantizers import quantized_bits_featuremap
 
 BATCH_SIZE = 8
 """Samples at a time: a bound on memory."""
@@ -42,34 +42,51 @@ class Float64Network:
 
     def __init__(self, model: keras.Model) -> None:
         self._graph = read_graph(model)
-        unique = {node.layer.name: node.layer for node in self._graph.nodes}
+        unique = {node.layer.name: node.layer for node in self._graph.every_node}
         self._copies = {
-            name: float64_copy(layer) for name, layer in unique.items() if not isinstance(layer, layers.InputLayer)
+            name: float64_copy(layer)
+            for name, layer in unique.items()
+            if not isinstance(layer, (layers.InputLayer, Recurrent))
         }
 
     def __call__(self, x: Arrays) -> dict[str, np.ndarray]:
-        """Return the integers of every quantized tensor by name.
+        """Return the integers of every quantized tensor by name; those of a step in all steps.
 
         Args:
             x: ``(samples, ...)``, one array for each model input.
         """
         arrays = input_arrays(self._graph, x)
-        fed = {
-            layer.name: tf.constant(np.asarray(array, np.float64))
-            for layer, array in zip(self._graph.inputs, arrays, strict=True)
-        }
-        values: dict[Node, tf.Tensor] = {}
+        return self._run(self._graph, [tf.constant(np.asarray(array, np.float64)) for array in arrays])[1]
+
+    def _run(self, graph: Graph, inputs: list[tf.Tensor]) -> tuple[list[tf.Tensor], dict[str, np.ndarray]]:
+        """Return the outputs of a network, and its integers by name."""
         integers: dict[str, np.ndarray] = {}
-        for node in self._graph.nodes:
+
+        def call(node: Node, inputs: list[tf.Tensor]) -> tf.Tensor:
             name = node.layer.name
-            if isinstance(node.layer, layers.InputLayer):
-                values[node] = fed[name]
-                continue
-            values[node] = node.infer([values[parent] for parent in node.inputs], self._copies[name])
+            if isinstance(node.layer, Recurrent):
+                value, of_steps = self._run_steps(node.layer, inputs[0])
+                integers.update(of_steps)
+                return value
+            value = node.infer(inputs, self._copies[name])
             if isinstance(node.layer, qkeras.QActivation):
                 exponent = activation_format(name, node.layer.activation).exponent
-                integers[name] = np.ldexp(values[node].numpy(), -exponent).astype(np.int64)
-        return integers
+                integers[name] = np.ldexp(value.numpy(), -exponent).astype(np.int64)
+            return value
+
+        values = evaluate(graph, inputs, call)
+        return [values[node] for node in graph.outputs], integers
+
+    def _run_steps(self, layer: Recurrent, x: tf.Tensor) -> tuple[tf.Tensor, dict[str, np.ndarray]]:
+        """Return the output of a recurrent layer, and the integers of its cell, ``(samples, steps, ...)``."""
+        graph, steps, results = read_graph(layer.cell), [], []
+        states = [tf.zeros((len(x), *state.shape[1:]), x.dtype) for state in layer.cell.inputs[1:]]
+        for now in tf.unstack(x, axis=1):
+            states, integers = self._run(graph, [now, *states])
+            results.append(states[0])
+            steps.append(integers)
+        of_steps = {name: np.stack([step[name] for step in steps], axis=1) for name in steps[0]}
+        return tf.stack(results, axis=1) if layer.return_sequences else results[-1], of_steps
 
     def batches(self, x: Arrays, size: int = BATCH_SIZE) -> list[list[np.ndarray]]:
         """Return the inputs of the network in batches, see :func:`batches`."""
@@ -112,7 +129,7 @@ def batches(x: np.ndarray | Sequence[np.ndarray], size: int = BATCH_SIZE) -> lis
 
 def inexact_operations(program: Program) -> tuple[str, ...]:
     """Return the names of the operations whose sums might need more bits than float64 has."""
-    plans = ((operation.name, program.plan(operation)) for operation in program.operations)
+    plans = ((operation.name, block.plan(operation)) for block in program.blocks for operation in block.operations)
     return tuple(name for name, plan in plans if plan is not None and plan.exact_bits > EXACT_FLOAT64_BITS)
 
 
@@ -123,10 +140,6 @@ def float64_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         kernel_of(copy).assign(kernel_of(layer))
         if layer.use_bias:
             copy.bias.assign(layer.bias)
-    quantizer = getattr(layer, "activation", None)
-    if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
-        copy.activation.set_range(*quantizer.range)
-        copy.activation.frozen = quantizer.frozen
     return copy
 
 

@@ -17,6 +17,7 @@ from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer.operations import Weighted, Weights
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import jammed_bias, on_one_grid, settle_constant_channels
+from po2quant.layers import Recurrent
 from po2quant.network.kinds import kernel_facts, kernel_of
 
 
@@ -46,6 +47,11 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
         ()
         >>> import keras, qkeras; keras.models.load_model("network.keras")  # doctest: +SKIP
     """
+    recurrent = [layer.name for layer in model.layers if isinstance(layer, Recurrent)]
+    if recurrent:
+        raise ValueError(
+            f"a network for qkeras must have no recurrent layers: use another format. Received: {recurrent}"
+        )
     program = settle_constant_channels(integer_program(model))
     weights = {
         operation.name: _weights(program, operation)
@@ -96,6 +102,8 @@ def _weight_layer(layer: keras.layers.Layer, kernel: Weights, bias: Weights) -> 
     part = kernel_facts(layer).prefix
     of_training = {f"{name}_{kind}" for name in (part, "bias") for kind in ("constraint", "regularizer", "range")}
     config = {name: value for name, value in layer.get_config().items() if name not in of_training}
+    # qkeras changes other initializers, so that a file of theirs may not load.
+    config |= {f"{part}_initializer": "zeros", "bias_initializer": "zeros"}
     config |= {f"{part}_quantizer": _weight_quantizer(kernel), "bias_quantizer": _weight_quantizer(bias)}
     return type(layer)(**config | {"use_bias": True})
 

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from po2quant.benchmark import Split
 from po2quant.diagnostics.measurement import BIAS, KERNEL
+from po2quant.layers import Recurrent
 from po2quant.network import weight_quantizers
-from po2quant.network.graph import Graph, Node, read_graph
+from po2quant.network.graph import Graph, Node, evaluate, read_graph
 from po2quant.network.kinds import is_weighted, kernel_facts
 from po2quant.quantizers import Quantizer
 
@@ -45,7 +46,7 @@ def quantized_graph(model: keras.Model) -> Graph:
     """
     graph = read_graph(model)
     quantized = {weight.layer.name for weight in weight_quantizers(model)}
-    plain = [node.layer.name for node in graph.nodes if is_weighted(node.layer)]
+    plain = [node.layer.name for node in graph.every_node if is_weighted(node.layer)]
     plain = [name for name in plain if name not in quantized]
     if plain:
         raise ValueError(f"every layer with weights must be quantized. Received: {', '.join(plain)} of {model.name!r}")
@@ -66,7 +67,7 @@ def input_tensors(graph: Graph, inputs: np.ndarray | Sequence[np.ndarray]) -> li
 
 def activation_nodes(graph: Graph) -> list[Node]:
     """Return the calls of activation quantizers, in network order."""
-    return [node for node in graph.nodes if _is_activation_quantizer(node)]
+    return [node for node in graph.every_node if _is_activation_quantizer(node)]
 
 
 def run_network(
@@ -74,25 +75,38 @@ def run_network(
 ) -> dict[Node, tf.Tensor]:
     """Return what every layer call makes of the inputs, in inference, with the given weights.
 
+    What the calls of a cell make is there for all steps, ``(samples, steps, ...)``.
+
     Args:
         graph: a quantized network.
         inputs: one tensor for each model input.
         weights: kernel and bias of every layer that has them, quantized or not.
         with_quantizers: whether activations are quantized.
     """
-    fed = {layer.name: tensor for layer, tensor in zip(graph.inputs, inputs, strict=True)}
-    values: dict[Node, tf.Tensor] = {}
-    for node in graph.nodes:
-        arguments = [values[parent] for parent in node.inputs]
-        if isinstance(node.layer, keras.layers.InputLayer):
-            values[node] = fed[node.layer.name]
-        elif is_weighted(node.layer):
-            values[node] = _apply_weights(node.layer, arguments[0], weights)
-        elif _is_activation_quantizer(node) and not with_quantizers:
-            values[node] = arguments[0]
-        else:
-            values[node] = node.infer(arguments)
-    return values
+    of_steps: dict[Node, tf.Tensor] = {}
+
+    def call(node: Node, arguments: list[tf.Tensor]) -> tf.Tensor:
+        if isinstance(node.layer, Recurrent):
+            return recur(node.layer, arguments[0])
+        if is_weighted(node.layer):
+            return _apply_weights(node.layer, arguments[0], weights)
+        if _is_activation_quantizer(node) and not with_quantizers:
+            return arguments[0]
+        return node.infer(arguments)
+
+    def recur(layer: Recurrent, x: tf.Tensor) -> tf.Tensor:
+        cell = read_graph(layer.cell)
+
+        def step(states: list[tf.Tensor], now: tf.Tensor) -> list[tf.Tensor]:
+            values = evaluate(cell, [now, *states], call)
+            return [values[node] for node in (*cell.outputs, *cell.nodes)]
+
+        zeros = [tf.zeros((tf.shape(x)[0], *node.fixed_shape), x.dtype) for node in cell.nodes]
+        made = layer.over_steps(step, x, zeros)
+        of_steps.update(zip(cell.nodes, made[len(cell.outputs) :], strict=True))
+        return made[0] if layer.return_sequences else made[0][:, -1]
+
+    return evaluate(graph, inputs, call) | of_steps
 
 
 def _apply_weights(layer: keras.layers.Layer, x: tf.Tensor, weights: Weights) -> tf.Tensor:

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import qkeras
 
 from po2quant.bit_config import AUTO, AUTO_PO2, BitConfig
 from po2quant.diagnostics.measurement import rounded
 from po2quant.diagnostics.mode_sweep import ModeSweep
-from po2quant.network import activation_quantizers
-from po2quant.network.graph import Node, read_graph
+from po2quant.layers import Recurrent
+from po2quant.network.graph import Graph, Node, evaluate, read_graph
 from po2quant.network.kinds import is_weighted
 
 SHARE = 0.25
@@ -154,17 +155,28 @@ def rescaling(model: keras.Model, real_layers: Iterable[str]) -> Rescaling:
         model: quantized network.
         real_layers: layers and activation quantizers with real scales.
     """
-    quantizers, real = {name for name, _ in activation_quantizers(model)}, set(real_layers)
-    scales_of: dict[Node, set[str]] = {}
+    return Rescaling(*_rescaled(read_graph(model), [set() for _ in model.inputs], set(real_layers)))
+
+
+def _rescaled(graph: Graph, inputs: list[set[str]], real: set[str]) -> tuple[int, int]:
+    """Return how many values are rescaled, given the scales of the inputs, and how many of them by a product."""
     values = multiplied = 0
-    for node in read_graph(model).nodes:
-        name, scales = node.layer.name, set().union(*(scales_of[parent] for parent in node.inputs))
-        if name in quantizers and scales:
+
+    def call(node: Node, read: list[set[str]]) -> set[str]:
+        nonlocal values, multiplied
+        name, scales = node.layer.name, set[str]().union(*read)
+        if isinstance(node.layer, Recurrent):
+            cell = read_graph(node.layer.cell)
+            states = [{output.layer.name} for output in cell.outputs]
+            steps, each = node.inputs[0].fixed_shape[0], _rescaled(cell, [scales, *states], real)
+            values, multiplied = values + steps * each[0], multiplied + steps * each[1]
+            return states[0]
+        if not isinstance(node.layer, qkeras.QActivation):
+            return scales | ({name} if is_weighted(node.layer) else set())
+        if scales:
             values += math.prod(node.fixed_shape)
             multiplied += math.prod(node.fixed_shape) if real & (scales | {name}) else 0
-        if name in quantizers:
-            scales = {name}
-        elif is_weighted(node.layer):
-            scales = scales | {name}
-        scales_of[node] = scales
-    return Rescaling(values, multiplied)
+        return {name}
+
+    evaluate(graph, inputs, call)
+    return values, multiplied

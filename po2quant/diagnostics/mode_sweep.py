@@ -197,7 +197,7 @@ def _widths(model: keras.Model) -> dict[str, str]:
     for weight in weight_quantizers(model):
         name, bits = weight.layer.name, str(weight.quantizer.bits)
         widths[name] = f"{widths[name]}/{bits}" if name in widths else bits
-    order = dict.fromkeys(node.layer.name for node in read_graph(model).nodes)
+    order = dict.fromkeys(node.layer.name for node in read_graph(model).every_node)
     return {name: widths[name] for name in order if name in widths}
 
 
@@ -231,7 +231,7 @@ def _ranges_of_each_kind(model: keras.Model, x: np.ndarray) -> dict[str, dict[st
 def _twin(quantizer: Quantizer, alpha: str) -> Quantizer:
     """Return a quantizer like another, but for its kind of scale."""
     config = quantizer.get_config() | {"alpha": alpha}
-    return type(quantizer).from_config(config | ({"post_training_scale": None} if "scale_rule" in config else {}))
+    return type(quantizer).from_config(config | ({"frozen_scale": None} if "scale_rule" in config else {}))
 
 
 def _check_real(name: str, quantizer: Quantizer) -> None:

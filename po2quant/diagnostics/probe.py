@@ -46,7 +46,7 @@ class Probe:
         self._graph = quantized_graph(model)
         self._weights = list(weight_quantizers(model))
         self._activations = activation_nodes(self._graph)
-        values_per_sample = sum(math.prod(node.fixed_shape) for node in self._activations)
+        values_per_sample = sum(math.prod(node.fixed_shape) * self._graph.steps[node] for node in self._activations)
         tensors = input_tensors(self._graph, inputs)
         most = max(FEWEST_SAMPLES, min(SAMPLES, MOST_VALUES // max(values_per_sample, 1)))
         self.samples = min(most, len(tensors[0]))
@@ -99,7 +99,7 @@ def _to_numpy(tensors: Tensors) -> list[tuple[np.ndarray, ...]]:
 def _weight(weight: QuantizedWeight, values: np.ndarray, scale: np.ndarray) -> QuantizedTensor:
     quantizer, bits = weight.quantizer, weight.quantizer.bits
     if quantizer.frozen:
-        scale = np.asarray(quantizer.get_config()["post_training_scale"], np.float32)
+        scale = np.asarray(quantizer.frozen_scale, np.float32)
     limits = integer_range(bits, quantizer.signed, quantizer.narrow_range)
     quantized, is_power_of_two = quantize(values, scale, *limits), quantizer.alpha != AUTO
     return QuantizedTensor(weight.layer.name, weight.part, "", bits, values, quantized, scale, *limits, is_power_of_two)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from po2quant.integer.operations import Operation, Weighted, channel_terms
+from po2quant.integer.operations import Block, Operation, Weighted, channel_terms
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import jammed_bias
 
@@ -52,12 +52,12 @@ def float32_scales(exponents: int | np.ndarray, bits: int = 1) -> np.ndarray:
 
 def inexact_in_float32(program: Program) -> tuple[str, ...]:
     """Return the names of the operations whose sums may need more bits than a float32 has."""
-    return tuple(
-        operation.name for operation in program.operations if _sum_bits(program, operation) > EXACT_FLOAT32_BITS
-    )
+    blocks = program.blocks
+    steps = ((operation.name, _sum_bits(block, operation)) for block in blocks for operation in block.operations)
+    return tuple(dict.fromkeys(name for name, bits in steps if bits > EXACT_FLOAT32_BITS))
 
 
-def _sum_bits(program: Program, operation: Operation) -> int:
+def _sum_bits(program: Block, operation: Operation) -> int:
     """Return the width of an operation's widest sum as a float32 computes it, with the jammed bias, sign included."""
     if isinstance(operation, Weighted):
         x, y = program.inputs_of(operation)[0].format, program.output_of(operation).format

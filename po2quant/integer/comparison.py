@@ -76,7 +76,8 @@ class Comparer:
 
     def __init__(self, program: Program, computed_by: str, expected_by: str) -> None:
         self._by = computed_by, expected_by
-        self._layers = {operation.output: operation.name for operation in program.operations}
+        operations = (operation for block in program.blocks for operation in block.operations)
+        self._layers = {operation.output: operation.name for operation in operations}
         self._samples = self._integers = self._mismatches = 0
         self._tensors: set[str] = set()
         self._first: Mismatch | None = None

@@ -38,7 +38,7 @@ def run(program: Program, integers: Arrays) -> dict[str, np.ndarray]:
         integers: ``(samples, ...)``, one array for each input, as :func:`quantize_inputs` makes them.
 
     Returns:
-        Every tensor by name, ``(samples, *shape)``, int64.
+        Every tensor by name, ``(samples, *shape)``, int64; those of cells in all steps, ``(samples, steps, *shape)``.
 
     Raises:
         ValueError: for another number of arrays, another shape, or integers outside the input's format.
@@ -47,11 +47,7 @@ def run(program: Program, integers: Arrays) -> dict[str, np.ndarray]:
         >>> tensors = run(program, quantize_inputs(program, x))  # doctest: +SKIP
     """
     tensors = {name: _checked(program, name, np.asarray(array)) for name, array in _by_input(program, integers)}
-    for operation in program.operations:
-        arrays = [tensors[name] for name in operation.inputs]
-        result = operation.compute(arrays, program.plan(operation), program.formats_of(operation))
-        tensors[operation.output] = result.reshape(-1, *program.output_of(operation).shape)
-    return tensors
+    return program.computed(tensors)
 
 
 def results(program: Program, tensors: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from po2quant.integer.operations import LINEAR, Counts, Operation, Tensor, Weighted
+from po2quant.integer.operations import LINEAR, Block, Counts, Operation, Recurrent, Tensor, Weighted
 from po2quant.integer.plan import Plan
 from po2quant.integer.program import Program
 
@@ -23,14 +23,23 @@ constant c and no rule for ties. all: of an operation that is not of this form.
 register: bits of the integer type that holds a / the sum.
 dead: output channels whose kernel is all zeros, of all: constants that their bias makes."""
 
+CELL_LEGEND = """
+Below a recurrent operation stand the tensors and operations of one of its steps; its own row counts all steps."""
+
 
 def listing(program: Program) -> str:
     """Return the text of a program: its tensors and operations, one a line."""
-    rows = [_operation_row(program, operation) for operation in program.operations]
+    tensors = [_tensor_row(tensor) for tensor in program.tensors]
+    rows = []
+    for operation in program.operations:
+        rows.append(_operation_row(program, operation))
+        if isinstance(operation, Recurrent):
+            tensors += map(_tensor_row, operation.cell.tensors)
+            rows += [_operation_row(operation.cell, step) for step in operation.cell.operations]
     parts = [
         _summary(program),
-        LEGEND,
-        _table([("tensor", "shape", "bits", "exponent", "integers", "values"), *map(_tensor_row, program.tensors)]),
+        LEGEND + CELL_LEGEND * (len(program.blocks) > 1),
+        _table([("tensor", "shape", "bits", "exponent", "integers", "values"), *tensors]),
         _table(
             [
                 (
@@ -78,7 +87,7 @@ def _tensor_row(tensor: Tensor) -> tuple[str, ...]:
     )
 
 
-def _operation_row(program: Program, operation: Operation) -> tuple[str, ...]:
+def _operation_row(program: Block, operation: Operation) -> tuple[str, ...]:
     plan, counts = program.plan(operation), program.counts(operation)
     function = getattr(operation, "function", operation.activation)
     return (

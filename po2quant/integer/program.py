@@ -16,8 +16,17 @@ import numpy as np
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer.archive import damaged, read_archive, write_archive
 from po2quant.integer.checks import check_elements, checked_choice, checked_name, checked_type, invalid, shown
-from po2quant.integer.operations import LINEAR, OPERATIONS, Counts, Operation, Tensor, Weights, unknown
-from po2quant.integer.plan import Plan
+from po2quant.integer.operations import (
+    LINEAR,
+    OPERATIONS,
+    Block,
+    Cell,
+    Operation,
+    Recurrent,
+    Tensor,
+    Weights,
+    unknown,
+)
 
 SCHEMA, VERSION = "po2quant.integer_program", 1
 CONTENT = "an integer program"
@@ -52,7 +61,7 @@ class Output:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Program:
+class Program(Block):
     """An integer network.
 
     Args:
@@ -76,48 +85,18 @@ class Program:
 
     def __post_init__(self) -> None:
         _check_fields(self)
-        _check_order(self)
+        self.check_order("a program")
+        for output in self.outputs:
+            if output.tensor not in self.tensor:
+                raise invalid("an output", "a tensor of the program", output.tensor)
+        names = [tensor.name for block in self.blocks for tensor in block.tensors]
+        if len(set(names)) != len(names):
+            raise invalid("tensors", "of different names, those of cells included", names)
 
     @functools.cached_property
-    def tensor(self) -> dict[str, Tensor]:
-        """The tensors by name."""
-        return {tensor.name: tensor for tensor in self.tensors}
-
-    @functools.cached_property
-    def plans(self) -> dict[str, Plan | None]:
-        """How each operation computes, by name of its output; None: it only moves or looks up integers.
-
-        Raises:
-            ValueError: where a sum would not fit 64 bits.
-        """
-        return {
-            operation.output: operation.plan(self.formats_of(operation), self.output_of(operation).format)
-            for operation in self.operations
-        }
-
-    def plan(self, operation: Operation) -> Plan | None:
-        """Return how an operation computes: an entry of :attr:`plans`."""
-        return self.plans[operation.output]
-
-    def inputs_of(self, operation: Operation) -> tuple[Tensor, ...]:
-        """Return the tensors that an operation reads."""
-        return tuple(self.tensor[name] for name in operation.inputs)
-
-    def formats_of(self, operation: Operation) -> tuple[FixedPointFormat, ...]:
-        """Return the formats of the tensors that an operation reads."""
-        return tuple(tensor.format for tensor in self.inputs_of(operation))
-
-    def output_of(self, operation: Operation) -> Tensor:
-        """Return the tensor that an operation writes."""
-        return self.tensor[operation.output]
-
-    def shape_of(self, operation: Operation) -> tuple[int, ...]:
-        """Return the shape that an operation makes of its inputs, which its output may store in another."""
-        return operation.output_shape(tuple(tensor.shape for tensor in self.inputs_of(operation)))
-
-    def counts(self, operation: Operation) -> Counts:
-        """Return what an operation costs on one sample."""
-        return operation.counts(self.output_of(operation))
+    def blocks(self) -> tuple[Block, ...]:
+        """The program itself, then the cell of each recurrent operation: all that has tensors and operations."""
+        return (self, *(operation.cell for operation in self.operations if isinstance(operation, Recurrent)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program to one ``.npz`` file, which is either the old or the new one, never half of it.
@@ -146,7 +125,7 @@ class Program:
             raise damaged(path, CONTENT, error) from None
 
 
-_CLASSES = {kind.__name__: kind for kind in (Program, Tensor, FixedPointFormat, Weights, Output, *OPERATIONS)}
+_CLASSES = {kind.__name__: kind for kind in (Program, Tensor, FixedPointFormat, Weights, Output, Cell, *OPERATIONS)}
 _CLASS, _ARRAY = "class", "array"
 
 
@@ -198,45 +177,18 @@ def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 def _check_fields(program: Program) -> None:
     """Raise ValueError unless all parts are of their types, and not too many."""
     checked_name("name of a program", program.name)
-    parts = {"tensors": Tensor, "inputs": str, "operations": Operation, "outputs": Output}
-    for part, kind in parts.items():
-        values = getattr(program, part)
-        if not isinstance(values, tuple) or not (values or part == "operations"):
-            raise invalid(f"{part} of a program", f"a tuple of 1 or more {kind.__name__}", values)
-        for value in values:
-            checked_type(f"each of the {part} of a program", value, kind)
-    if len(program.tensors) > MAX_TENSORS or len(program.inputs) + len(program.outputs) > MAX_ENDS:
+    program.check_types("a program")
+    if not isinstance(program.outputs, tuple) or not program.outputs:
+        raise invalid("outputs of a program", "a tuple of 1 or more Output", program.outputs)
+    for output in program.outputs:
+        checked_type("each of the outputs of a program", output, Output)
+    tensors = [tensor for block in program.blocks for tensor in block.tensors]
+    if len(tensors) > MAX_TENSORS or len(program.inputs) + len(program.outputs) > MAX_ENDS:
         raise ValueError(
             f"a program must have at most {MAX_TENSORS} tensors, and {MAX_ENDS} inputs and outputs. "
-            f"Received: {len(program.tensors)}, and {len(program.inputs) + len(program.outputs)}"
+            f"Received: {len(tensors)}, and {len(program.inputs) + len(program.outputs)}"
         )
-    check_elements("tensors of a program", *(tensor.shape for tensor in program.tensors))
-    for operation in program.operations:
+    check_elements("tensors of a program", *(tensor.shape for tensor in tensors))
+    for operation in (operation for block in program.blocks for operation in block.operations):
         if type(operation) not in OPERATIONS:  # a subclass may compute something else
             raise unknown("an integer program", operation)
-
-
-def _check_order(program: Program) -> None:
-    """Raise ValueError unless every operation reads what is there and writes what fits."""
-    names = [tensor.name for tensor in program.tensors]
-    are_different = all(len(set(listed)) == len(listed) for listed in (names, program.inputs))
-    if not are_different or not set(program.inputs) <= set(names):
-        raise ValueError(
-            f"tensors and inputs must have different names, and tensors contain the inputs {shown(program.inputs)}. "
-            f"Received: {shown(names)}"
-        )
-    written, unwritten = set(program.inputs), set(program.tensor) - set(program.inputs)
-    for operation in program.operations:
-        if not written.issuperset(operation.inputs) or operation.output not in unwritten:
-            raise ValueError(
-                f"operation {shown(operation.name)} must read tensors that exist and write a new one. "
-                f"Received: {shown(operation.inputs)} -> {shown(operation.output)}"
-            )
-        operation.check(program.inputs_of(operation), program.output_of(operation))
-        written.add(operation.output)
-        unwritten.remove(operation.output)
-    if unwritten:
-        raise ValueError(f"a program must write all its tensors. Received: nothing writes {shown(sorted(unwritten))}")
-    for output in program.outputs:
-        if output.tensor not in written:
-            raise invalid("an output", "a tensor of the program", output.tensor)

@@ -7,7 +7,8 @@ that is aligned ``L`` places to the left,
 
 for ``0 <= L <= shift``: the constant is known before any input is. This rounds ties up instead of to even. Whether a
 channel has a tie that the output shows is a question about integers, answered here for all of its accumulators at once:
-a bias that is finer than the products, as most are, leaves none.
+a bias that is finer than the products, as most are, leaves none. A channel whose output is the same for all of its
+accumulators is made of small numbers, whatever its bias was.
 """
 
 from __future__ import annotations
@@ -105,18 +106,22 @@ def fold_channel(accumulator: Limits, left: int, bias: int, shift: int, limits: 
         >>> fold_channel((-100, 100), 0, 8, 4, (-127, 127))  # (0 + 8) / 16 is
         FoldedChannel(bias=16, shift=4, has_ties=True)
     """
-    if accumulator == (0, 0):
-        return FoldedChannel(_constant(bias, shift, limits), 0, False)
-    if not 0 <= left <= shift:
+    if left < 0:
+        return None
+    low, high = (_output((end << left) + bias, shift, limits) for end in accumulator)
+    if low == high:
+        lost = (accumulator[1] - accumulator[0]).bit_length()
+        return FoldedChannel((low << lost) - accumulator[0], lost, False)
+    if left > shift:
         return None
     half = (1 << shift) >> 1
     return FoldedChannel((bias + half) >> left, shift - left, _has_ties(accumulator, left, bias, shift, limits))
 
 
-def _constant(bias: int, shift: int, limits: Limits) -> int:
-    """Return the output of a channel whose accumulator is 0."""
-    half_to_even = (1 << shift >> 1) - 1 + (bias >> shift & 1) if shift > 0 else 0
-    rounded = (bias + half_to_even) >> shift if shift > 0 else bias << -shift
+def _output(total: int, shift: int, limits: Limits) -> int:
+    """Return ``clip(round(total / 2**shift))``."""
+    half_to_even = (1 << shift >> 1) - 1 + (total >> shift & 1) if shift > 0 else 0
+    rounded = (total + half_to_even) >> shift if shift > 0 else total << -shift
     return min(max(rounded, limits[0]), limits[1])
 
 

@@ -5,12 +5,28 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from po2quant.fixed_point import MAX_BITS, MAX_EXPONENT, FixedPointFormat, shift_right
-from po2quant.integer.operations import Weighted, Weights, channel_terms, output_limits
+from po2quant.integer.checks import Shape
+from po2quant.integer.operations import (
+    MAX_INPUTS,
+    Block,
+    Concatenate,
+    Dense,
+    Operation,
+    Rearrange,
+    Recurrent,
+    Reshape,
+    Tensor,
+    Weighted,
+    Weights,
+    channel_terms,
+    output_limits,
+)
 from po2quant.integer.plan import jam, signed_bits
 from po2quant.integer.program import Program
 
@@ -29,16 +45,98 @@ def settle_constant_channels(program: Program) -> Program:
         ValueError: where a sum would not fit 64 bits.
     """
     _ = program.plans  # a sum that fits no register is refused here as everywhere
-    operations = tuple(
-        _settled(program, operation) if isinstance(operation, Weighted) else operation
-        for operation in program.operations
-    )
-    return dataclasses.replace(program, operations=operations)
+    return dataclasses.replace(program, operations=_settled_operations(program))
 
 
-def _settled(program: Program, operation: Weighted) -> Weighted:
+def _settled_operations(block: Block) -> tuple[Operation, ...]:
+    def settled(operation: Operation) -> Operation:
+        if isinstance(operation, Weighted):
+            return _settled(block, operation)
+        if isinstance(operation, Recurrent):
+            cell = dataclasses.replace(operation.cell, operations=_settled_operations(operation.cell))
+            return dataclasses.replace(operation, cell=cell)
+        return operation
+
+    return tuple(map(settled, block.operations))
+
+
+def unrolled(program: Program) -> Program:
+    """Return a program that computes the same without recurrent operations: a cell's operations stand there each step.
+
+    Tensors of step t of a cell are named ``<tensor>/<t>``. The first states are the zeros of a matrix product.
+
+    Raises:
+        ValueError: for more tensors than a program may have.
+    """
+    if len(program.blocks) == 1:
+        return program
+    tensors = dict(program.tensor)
+    operations: list[Operation] = []
+    for operation in program.operations:
+        if isinstance(operation, Recurrent):
+            operations += _Unrolled(operation, tensors).operations
+        else:
+            operations.append(operation)
+    return dataclasses.replace(program, tensors=tuple(tensors.values()), operations=tuple(operations))
+
+
+class _Unrolled:
+    """The operations that stand for a recurrent one; their tensors are added to ``tensors``."""
+
+    def __init__(self, operation: Recurrent, tensors: dict[str, Tensor]) -> None:
+        self.operations: list[Operation] = []
+        self._operation, self._cell, self._tensors = operation, operation.cell, tensors
+        steps = [self._step(step) for step in range(operation.steps)]
+        self._result(steps if operation.return_sequences else steps[-1:])
+
+    def _add(self, operation: Operation, tensor: Tensor, shape: Shape | None = None) -> str:
+        """Add an operation, and the tensor that it writes: one like another under a new name."""
+        self.operations.append(operation)
+        self._tensors[operation.output] = dataclasses.replace(
+            tensor, name=operation.output, shape=shape or tensor.shape
+        )
+        return operation.output
+
+    def _step(self, step: int) -> str:
+        """Add the operations of a step, and return the name of its result."""
+        cell, (now, *states) = self._cell, self._cell.inputs
+        x = cell.tensor[now]
+        walk = (x.size,), (1,), step * x.size
+        names = {now: self._add(Rearrange(now, self._operation.inputs, f"{now}/{step}", *walk), x)}
+        for state, made in zip(states, cell.outputs, strict=True):
+            names[state] = f"{made}/{step - 1}" if step else self._zeros(names[now], x, cell.tensor[state])
+        for operation in cell.operations:
+            names[operation.output] = f"{operation.output}/{step}"
+            inputs = tuple(names[name] for name in operation.inputs)
+            renamed = dataclasses.replace(operation, inputs=inputs, output=names[operation.output])
+            self._add(renamed, cell.output_of(operation))
+        return names[cell.outputs[0]]
+
+    def _zeros(self, now: str, x: Tensor, state: Tensor) -> str:
+        """Add what makes a state before the first step: a matrix product with zeros."""
+        shape = (x.shape[-1], state.shape[-1])
+        kernel, bias = (Weights(np.zeros(size, int), np.zeros(size[-1], int), 2) for size in (shape, shape[-1:]))
+        return self._add(Dense(state.name, (now,), f"{state.name}/start", kernel, bias), state)
+
+    def _result(self, names: Sequence[str]) -> None:
+        """Add what lays results one after the other, as many at a time as an operation reads."""
+        operation = self._operation
+        while len(names) > 1:
+            groups = [tuple(names[first : first + MAX_INPUTS]) for first in range(0, len(names), MAX_INPUTS)]
+            names = [
+                self._joined(f"{operation.output}/{len(names)}/{place}", group) for place, group in enumerate(groups)
+            ]
+        self.operations.append(Reshape(operation.name, (names[0],), operation.output))
+
+    def _joined(self, name: str, parts: tuple[str, ...]) -> str:
+        shapes = [self._tensors[part].shape for part in parts]
+        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        return self._add(Concatenate(self._operation.name, parts, name, axis=0), self._cell.result, shape)
+
+
+def _settled(block: Block, operation: Weighted) -> Weighted:
     kernel, bias = operation.kernel, operation.bias
-    x, y = program.inputs_of(operation)[0].format, program.output_of(operation).format
+    x, y = block.inputs_of(operation)[0].format, block.output_of(operation).format
     ends = np.array([_outputs_of_ends(*channel, y.exponent) for channel in channel_terms(kernel, bias, x)], object)
     smallest, largest = np.clip(ends, *output_limits(y, operation.activation)).astype(np.int64).T
     is_constant = smallest == largest

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant.network.graph import read_graph
-from po2quant.network.quantized import activation_quantizers
-from po2quant.network.walk import walk
+from po2quant.network.quantized import activation_quantizers, check_range
+from po2quant.network.walk import Arrays, input_arrays, walk
 from po2quant.quantizers import quantized_bits_featuremap
 from po2quant.ranges import MANY_TAIL_BITS, tail_bits
 from po2quant.rules import calibration_rules
@@ -21,7 +21,7 @@ class CalibrationWarning(UserWarning):
     """Calibration data that contradict the network, or a range that hardly any of them need."""
 
 
-def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray], rule: str | None = None) -> None:
+def calibrate(model: keras.Model, x: Arrays, rule: str | None = None) -> None:
     """Set the range of every static activation quantizer, in one pass over ``x``.
 
     Each quantizer gets the range that a rule chooses for what reaches it through the quantizers before it, and keeps it
@@ -30,15 +30,16 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray], rule: st
 
     Args:
         model: quantized model.
-        x: inputs, ``(samples, ...)``, one array for each model input; a few hundred samples do. Labels are not used.
+        x: inputs, ``(samples, ...)``, one array for each model input, or by key where the model takes a dictionary; a
+            few hundred samples do. Labels are not used.
         rule: ``'mse'`` (least squared error), ``'max'`` (no value is clipped), ``'percentile'`` (the magnitude that
             99.99 % of the values stay below; ``'percentile:99.9'`` for another share) or ``'entropy'`` (least
             Kullback-Leibler divergence), perhaps followed by those of single quantizers:
             ``'percentile,activation_3=max'``. None: the one that each quantizer was made with, by default ``'mse'``.
 
     Raises:
-        ValueError: for another number of arrays than the model has inputs, values that are not finite, and an unknown
-            rule or quantizer.
+        ValueError: for another number of arrays than the model has inputs, no samples, values that are not finite, a
+            quantizer that nothing but zeros reaches, and an unknown rule or quantizer.
 
     Reference:
         Wu et al., arXiv 2004.09602, section 5.1, compares such rules.
@@ -52,6 +53,7 @@ def calibrate(model: keras.Model, x: np.ndarray | Sequence[np.ndarray], rule: st
         if isinstance(quantizer, quantized_bits_featuremap):
             _check_values(node.layer.name, node.inputs[0].layer.name, inputs[0])
             quantizer.calibrate(inputs[0], single.get(node.layer.name, general))
+            check_range(node.layer.name, quantizer)
             quantizer.frozen = not quantizer.is_learned
             for remark in _remarks(quantizer, inputs[0]):
                 warnings.warn(f"quantizer {node.layer.name!r} {remark}", CalibrationWarning, stacklevel=2)
@@ -62,10 +64,15 @@ def _check_names(names: Sequence[str] | dict[str, str], known: Sequence[str]) ->
         raise ValueError(f"rule must name activation quantizers among {', '.join(known)}. Received: {unknown[0]!r}")
 
 
-def _check_inputs(model: keras.Model, x: np.ndarray | Sequence[np.ndarray]) -> None:
-    """Raise ValueError for inputs with NaN or infinity, naming input and sample."""
-    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
-    for layer, array in zip(read_graph(model).inputs, arrays, strict=False):  # another number of them is refused later
+def _check_inputs(model: keras.Model, x: Arrays) -> None:
+    """Raise ValueError for inputs without samples, or with NaN or infinity, naming input and sample."""
+    graph = read_graph(model)
+    for layer, array in zip(graph.inputs, input_arrays(graph, x), strict=True):
+        if 0 in np.shape(array):
+            raise ValueError(
+                f"calibration inputs must have samples. Received: an array of shape {np.shape(array)} for input "
+                f"{layer.name!r}"
+            )
         finite = np.isfinite(np.asarray(array))
         if not finite.all():
             sample = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))

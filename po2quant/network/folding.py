@@ -10,6 +10,7 @@ import keras
 
 from po2quant.bit_config import FLAT_BIAS_BITS, BitConfig, LayerBits, UniformWidths, uniform_widths
 from po2quant.cost import LayerShape, Size, network_size, reference_config
+from po2quant.layers import Recurrent
 from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.lowering import lower
 from po2quant.network.placement import PlacedSlot, Placement, count_layers, place_in_graph
@@ -57,6 +58,8 @@ class FoldedNetwork:
             node = waiting.pop()
             if node in own:
                 found.add(own[node])
+            elif isinstance(node.layer, Recurrent):
+                waiting.append(read_graph(node.layer.cell).outputs[0])
             else:
                 waiting += node.inputs
         return frozenset(found)
@@ -118,8 +121,8 @@ def fold(model: keras.Model, placement: Placement = Placement()) -> FoldedNetwor
         placement: what the placement rules leave open.
 
     Raises:
-        ValueError: for an unsupported layer, a BatchNormalization that cannot be folded, a layer that is called like a
-            quantizer, or weights that are not finite.
+        ValueError: for an unsupported layer, a BatchNormalization that cannot be folded, or weights that are not
+            finite.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="dense")])

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from po2quant.layers import Recurrent
 from po2quant.network.kinds import find_kind, is_weighted
 
 
@@ -91,6 +92,23 @@ class Graph:
     output_keys: tuple[str, ...] | None = None
 
     @functools.cached_property
+    def every_node(self) -> tuple[Node, ...]:
+        """The nodes, each call of a recurrent layer followed by the nodes of its cell."""
+        nodes: list[Node] = []
+        for node in self.nodes:
+            nodes += [node, *(read_graph(node.layer.cell).every_node if isinstance(node.layer, Recurrent) else ())]
+        return tuple(nodes)
+
+    @functools.cached_property
+    def steps(self) -> dict[Node, int]:
+        """How many times a sample passes each node: in a cell as often as its sequence has steps, else once."""
+        steps = dict.fromkeys(self.nodes, 1)
+        for node in self.nodes:
+            if isinstance(node.layer, Recurrent):
+                steps |= dict.fromkeys(read_graph(node.layer.cell).every_node, node.inputs[0].fixed_shape[0])
+        return steps
+
+    @functools.cached_property
     def readers(self) -> dict[Node, list[Node]]:
         """The nodes that read each node's output."""
         readers: dict[Node, list[Node]] = {node: [] for node in self.nodes}
@@ -107,7 +125,7 @@ class Graph:
     @functools.cached_property
     def weighted(self) -> dict[str, keras.layers.Layer]:
         """The layers with a kernel by name, in network order."""
-        return {node.layer.name: node.layer for node in self.nodes if is_weighted(node.layer)}
+        return {node.layer.name: node.layer for node in self.every_node if is_weighted(node.layer)}
 
     def only_reader(self, node: Node) -> Node | None:
         """Return the one node that reads a node's output, None where there are more or it is a model output."""
@@ -119,12 +137,22 @@ _graphs: weakref.WeakKeyDictionary[keras.Model, tuple[list[keras.KerasTensor], G
 """The graph of each model that was read, and the outputs that it leads to, which change where a Sequential grows."""
 
 
+def check_model(model: Any) -> None:
+    """Raise ValueError for a model object that is not of this Keras."""
+    if not isinstance(model, keras.Model):
+        module = type(model).__module__
+        advice = "save it as .h5 and load that with po2quant.load_model" if "keras" in module else "build one"
+        raise ValueError(f"model must be a model of Keras {keras.__version__}: {advice}. Received: {module}")
+
+
 def read_graph(model: keras.Model) -> Graph:
     """Return the layer calls of a Sequential or functional model, which are read once.
 
     Raises:
-        ValueError: for a model without a static graph, or a nest of dictionaries of inputs or outputs.
+        ValueError: for an object of another Keras, a model without a static graph, or a nest of dictionaries of inputs
+            or outputs.
     """
+    check_model(model)
     outputs = getattr(model, "outputs", None)
     if not outputs:
         raise ValueError(
@@ -233,6 +261,22 @@ def _node(call: Any, operation: Any, inputs: tuple[Node, ...], place: int) -> No
     # Inference is meant: a layer that is always to behave as in training does not here.
     kwargs = {name: value for name, value in arguments.kwargs.items() if name != "training" or not value}
     return Node(operation, inputs, takes_list, kwargs, shape)
+
+
+def evaluate(graph: Graph, inputs: Sequence[Any], call: Callable[[Node, list[Any]], Any]) -> dict[Node, Any]:
+    """Return what ``call`` makes of each node.
+
+    Args:
+        graph: the network.
+        inputs: a value for each of its inputs.
+        call: given a node that is no input, and the values of its inputs, returns its own.
+    """
+    fed = {layer.name: value for layer, value in zip(graph.inputs, inputs, strict=True)}
+    values: dict[Node, Any] = {}
+    for node in graph.nodes:
+        is_input = isinstance(node.layer, keras.layers.InputLayer)
+        values[node] = fed[node.layer.name] if is_input else call(node, [values[parent] for parent in node.inputs])
+    return values
 
 
 Call = Callable[[Node, list[keras.KerasTensor]], keras.KerasTensor]

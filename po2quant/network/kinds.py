@@ -17,7 +17,7 @@ import qkeras
 from keras import layers
 
 from po2quant.cost import INPUT, SOFTMAX, WEIGHTS
-from po2quant.layers import Elementwise, Rearrange
+from po2quant.layers import Elementwise, Rearrange, Recurrent
 
 if TYPE_CHECKING:
     from po2quant.network.graph import Node
@@ -37,6 +37,7 @@ class Role(enum.Enum):
     JOIN = "joins tensors: quantized"
     POOLING = "summarizes windows: quantized"
     MOVING = "moves integers unchanged: never quantized"
+    RECURRENT = "runs a network for each step: quantized inside"
     TRANSPARENT = "does nothing in inference: never quantized"
     FUNCTION = "an activation function: see FUNCTIONS"
     NORMALIZATION = "folded into the weighted layer before it, and gone"
@@ -78,7 +79,8 @@ class Kind:
         layer: Keras class, and no subclass: it may compute something else.
         role: what it is for placement.
         operation: class in :mod:`po2quant.integer.operations` of what it becomes; empty where it becomes none.
-        keeps_sign: whether its output is negative only where an input is. Otherwise it can always be negative.
+        keeps_sign: whether its output is negative only where an input is. Otherwise it can always be negative; of a
+            recurrent layer its cell says it.
         counted: what the bit accounting counts it as, see :class:`~po2quant.cost.LayerShape`; None: not at all.
         kernel: of weighted kinds.
         attributes: given a call of the layer, returns what the operation is made with, beside its weights.
@@ -149,6 +151,10 @@ def _of_rearranging(node: Node) -> dict[str, Any]:
     return {name: getattr(node.layer, name) for name in ("sizes", "strides", "offset")}
 
 
+def _of_recurrence(node: Node) -> dict[str, Any]:
+    return {"steps": node.inputs[0].fixed_shape[0], "return_sequences": node.layer.return_sequences}
+
+
 def _of_zero_padding(node: Node) -> dict[str, Any]:
     return {"padding": tuple(map(tuple, node.layer.padding))}
 
@@ -187,6 +193,7 @@ KINDS = (
     Kind(layers.Reshape, Role.MOVING, "Reshape"),
     Kind(Rearrange, Role.MOVING, "Rearrange", attributes=_of_rearranging),
     Kind(layers.ZeroPadding2D, Role.MOVING, "ZeroPadding", attributes=_of_zero_padding),
+    Kind(Recurrent, Role.RECURRENT, "Recurrent", False, attributes=_of_recurrence),
     Kind(layers.Dropout, Role.TRANSPARENT),
     Kind(layers.SpatialDropout2D, Role.TRANSPARENT),
     Kind(layers.Identity, Role.TRANSPARENT),

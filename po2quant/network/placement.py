@@ -14,12 +14,14 @@ The rules (Politecnico di Torino study; they make its printed totals come out):
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import keras
 
 from po2quant.cost import ACTIVATION, SOFTMAX, WEIGHTS, LayerShape
+from po2quant.layers import Recurrent
 from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.kinds import Form, Kind, Role, activation_of, check_supported, function_of, kernel_of, kind_of
 from po2quant.placement import Placement
@@ -30,7 +32,8 @@ class Slot:
     """A place for an activation quantizer.
 
     Args:
-        name: ``activation``, ``activation_1``, ... in the order of the network.
+        name: ``activation``, ``activation_1``, ... in the order of the network, without names that inputs and layers
+            with weights have.
         layer: the layer whose output is quantized.
         consumer: the Add that alone reads the quantized tensor, or None for every reader.
         signed: whether the tensor has negative values.
@@ -61,8 +64,7 @@ def place_quantizers(model: keras.Model, placement: Placement = Placement()) -> 
         placement: what the rules leave open.
 
     Raises:
-        ValueError: for an unsupported layer, BatchNormalization that is not folded, or a layer that is called like a
-            quantizer.
+        ValueError: for an unsupported layer, or BatchNormalization that is not folded.
     """
     return [entry.slot for entry in place_in_graph(read_graph(model), placement) if isinstance(entry, PlacedSlot)]
 
@@ -81,41 +83,91 @@ def network_layers(model: keras.Model, placement: Placement = Placement()) -> li
 def count_layers(entries: Sequence[Node | PlacedSlot]) -> list[LayerShape]:
     """Return what the accounting counts of a graph with its slots."""
     layers: list[LayerShape] = []
+    steps: dict[Node, int] = {}
     for entry in entries:
         if isinstance(entry, PlacedSlot):
-            layers.append(LayerShape(entry.slot.name, "Activation", ACTIVATION, entry.node.fixed_shape))
-        else:
-            is_repeated = any(layer.name == entry.layer.name for layer in layers)
-            layers += _counted(entry, kind_of(entry.layer), is_repeated)
+            shape = dataclasses.replace(entry.node, shape=entry.slot.shape).fixed_shape
+            layers.append(LayerShape(entry.slot.name, "Activation", ACTIVATION, shape))
+            continue
+        if isinstance(entry.layer, Recurrent):
+            steps |= dict.fromkeys(read_graph(entry.layer.cell).nodes, entry.inputs[0].fixed_shape[0])
+        is_repeated = any(layer.name == entry.layer.name for layer in layers)
+        layers += _counted(entry, kind_of(entry.layer), is_repeated, steps.get(entry, 1))
     return layers
 
 
 def place_in_graph(graph: Graph, placement: Placement) -> list[Node | PlacedSlot]:
-    """Return the calls of a folded model in order, each followed by the slots on its output."""
-    signed: dict[Node, bool] = {}
-    entries: list[Node | PlacedSlot] = []
+    """Return the calls of a folded model in order, each followed by the slots on its output.
 
-    def add_slot(node: Node, consumer: Node | None = None) -> None:
-        count = sum(isinstance(entry, PlacedSlot) for entry in entries)
-        name = f"activation_{count}" if count else "activation"
-        reader = None if consumer is None else consumer.layer.name
-        entries.append(PlacedSlot(Slot(name, node.layer.name, reader, signed[node], node.shape), node, consumer))
-
-    for node in graph.nodes:
+    The call of a recurrent layer is followed by those of its cell.
+    """
+    for node in graph.every_node:
         check_supported(node.layer)
-        signed[node] = _is_signed(node, signed, placement)
-        if kind_of(node.layer).role is Role.SUM and placement.requantize_shortcuts:
-            for parent in dict.fromkeys(node.inputs):
-                if graph.only_reader(parent) is None:
-                    add_slot(parent, consumer=node)
-        entries.append(node)
-        if _is_quantized(node, graph.only_reader(node)):
-            add_slot(node)
-    kept = {node.layer.name for node in graph.nodes if kind_of(node.layer).role in (Role.INPUT, Role.WEIGHTED)}
-    for entry in entries:
-        if isinstance(entry, PlacedSlot) and entry.slot.name in kept:
-            raise ValueError(f"layer {entry.slot.name!r} must have another name: an activation quantizer is called so")
-    return entries
+    kept = {node.layer.name for node in graph.every_node if kind_of(node.layer).role in (Role.INPUT, Role.WEIGHTED)}
+    return _Placing(placement, kept).of(graph)
+
+
+class _Placing:
+    """Walks the calls of a network and collects them with the slots on their outputs, which leave out some names."""
+
+    def __init__(self, placement: Placement, kept: Collection[str]) -> None:
+        numbered = itertools.chain(("activation",), (f"activation_{number}" for number in itertools.count(1)))
+        self._names = (name for name in numbered if name not in kept)
+        self._placement = placement
+        self._signed: dict[Node, bool] = {}
+        self._entries: list[Node | PlacedSlot] = []
+
+    def of(self, graph: Graph, sequences: Mapping[Node, Node] = {}) -> list[Node | PlacedSlot]:
+        """Return the entries so far and those of a graph.
+
+        Args:
+            graph: a network, or the cell of a recurrent layer, whose inputs have signs already.
+            sequences: calls whose outputs are stored for all steps, and the calls of that shape.
+        """
+        for node in graph.nodes:
+            if node in self._signed:
+                continue
+            if isinstance(node.layer, Recurrent):
+                self._recur(node)
+                continue
+            self._signed[node] = _is_signed(node, self._signed, self._placement)
+            if kind_of(node.layer).role is Role.SUM and self._placement.requantize_shortcuts:
+                for parent in dict.fromkeys(node.inputs):
+                    if graph.only_reader(parent) is None:
+                        self._add_slot(parent, parent.shape, node)
+            self._entries.append(node)
+            if _is_quantized(node, graph.only_reader(node)):
+                self._add_slot(node, sequences.get(node, node).shape)
+        return self._entries
+
+    def _recur(self, node: Node) -> None:
+        self._entries.append(node)
+        cell = read_graph(node.layer.cell)
+        self._signed |= _signs_of_inputs(cell, self._signed[node.inputs[0]], self._placement)
+        result = cell.outputs[0]
+        self.of(cell, {result: node} if node.layer.return_sequences else {})
+        self._signed[node] = self._signed[result]
+
+    def _add_slot(self, node: Node, shape: tuple[int | None, ...], consumer: Node | None = None) -> None:
+        reader = None if consumer is None else consumer.layer.name
+        slot = Slot(next(self._names), node.layer.name, reader, self._signed[node], shape)
+        self._entries.append(PlacedSlot(slot, node, consumer))
+
+
+def _signs_of_inputs(cell: Graph, is_signed: bool, placement: Placement) -> dict[Node, bool]:
+    """Return which inputs of a cell have negative values: a state has where the cell makes some of what it read."""
+    nodes = {node.layer.name: node for node in cell.nodes}
+    now, *states = (nodes[layer.name] for layer in cell.inputs)
+    signs = {now: is_signed} | dict.fromkeys(states, False)
+    while True:
+        signed = dict(signs)
+        for node in cell.nodes:
+            if node not in signed:
+                signed[node] = _is_signed(node, signed, placement)
+        made = {state: signed[output] for state, output in zip(states, cell.outputs, strict=True)}
+        if signs == {now: is_signed} | made:
+            return signs
+        signs |= {state: signs[state] or made[state] for state in states}
 
 
 def _is_quantized(node: Node, only_reader: Node | None) -> bool:
@@ -126,7 +178,7 @@ def _is_quantized(node: Node, only_reader: Node | None) -> bool:
         return function.form in (Form.CLIP, Form.TABLE)
     if role in (Role.WEIGHTED, Role.SUM):
         return only_reader is None or not _is_clip(only_reader)
-    return role not in (Role.MOVING, Role.TRANSPARENT)
+    return role not in (Role.MOVING, Role.TRANSPARENT, Role.RECURRENT)
 
 
 def _is_clip(node: Node) -> bool:
@@ -144,7 +196,7 @@ def _is_signed(node: Node, signed: dict[Node, bool], placement: Placement) -> bo
     return not kind.keeps_sign or any(signed[parent] for parent in node.inputs)
 
 
-def _counted(node: Node, kind: Kind, is_repeated: bool) -> list[LayerShape]:
+def _counted(node: Node, kind: Kind, is_repeated: bool, steps: int) -> list[LayerShape]:
     layer, class_name, shape = node.layer, type(node.layer).__name__, node.fixed_shape
     if kind.counted is None or (kind.counted == SOFTMAX and activation_of(layer) != SOFTMAX):
         return []
@@ -159,7 +211,7 @@ def _counted(node: Node, kind: Kind, is_repeated: bool) -> list[LayerShape]:
             shape,
             0 if is_repeated else kernel_parameters,
             0 if is_repeated else biases,
-            kernel_parameters * math.prod(shape[:-1]),
+            kernel_parameters * math.prod(shape[:-1]) * steps,
             None if kind.kernel.units is None else getattr(layer, kind.kernel.units),
             kind.kernel.unit_label,
         )

@@ -9,7 +9,8 @@ import keras
 import qkeras
 
 from po2quant.bit_config import BitConfig
-from po2quant.network.graph import Graph, LayerCloner, Node, rebuild
+from po2quant.layers import Recurrent
+from po2quant.network.graph import Graph, LayerCloner, Node, read_graph, rebuild
 from po2quant.network.kinds import is_weighted, kernel_facts, kernel_of
 from po2quant.network.lowering.precision import full_precision
 from po2quant.network.placement import PlacedSlot, Slot
@@ -52,8 +53,8 @@ def quantize_graph(
     config.check_covers(graph.weighted, [placed.slot.name for placed in slots])
     rewriter = _Rewriter(graph, config, slots, activation_scale, scale_rule)
     quantized = rebuild(graph, rewriter.call)
-    for name, source in graph.weighted.items():
-        target = quantized.get_layer(name)
+    for source in graph.weighted.values():
+        target = rewriter.weight_layer(source)
         kernel_of(target).assign(kernel_of(source))
         target.bias.assign(source.bias)
     for weight in weight_quantizers(quantized):
@@ -71,7 +72,7 @@ class _Rewriter:
         self._scale_axis = 0 if activation_scale == PER_SAMPLE else None
         self._slots = {(placed.node, placed.consumer): placed.slot for placed in slots}
         self._slot_names = {slot.name for slot in self._slots.values()}
-        self._taken = self._slot_names | {node.layer.name for node in graph.nodes}
+        self._taken = self._slot_names | {node.layer.name for node in graph.every_node}
         self._clone = LayerCloner(self._layer_name)
         self._weight_layers: dict[str, keras.layers.Layer] = {}
 
@@ -95,7 +96,7 @@ class _Rewriter:
                 for parent, tensor in dict(zip(node.inputs, inputs, strict=True)).items()
             }
             operands = [requantized[parent] for parent in node.inputs]
-            output = node.call(self._weight_layer(layer) if is_weighted(layer) else self._clone(layer), operands)
+            output = node.call(self._quantized_layer(layer), operands)
         return self._quantize(output, self._slots.get((node, None)))
 
     def _quantize(self, tensor: keras.KerasTensor, slot: Slot | None) -> keras.KerasTensor:
@@ -113,7 +114,13 @@ class _Rewriter:
         )
         return qkeras.QActivation(quantizer, name=slot.name)(tensor)
 
-    def _weight_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+    def _quantized_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, Recurrent):
+            return Recurrent(rebuild(read_graph(layer.cell), self.call), layer.return_sequences, name=layer.name)
+        return self.weight_layer(layer) if is_weighted(layer) else self._clone(layer)
+
+    def weight_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        """Return what stands for a layer with weights."""
         if layer.name not in self._weight_layers:
             self._weight_layers[layer.name] = self._make_weight_layer(layer)
         return self._weight_layers[layer.name]

@@ -10,6 +10,7 @@ import qkeras
 import tensorflow as tf
 
 from po2quant.bit_config import BitConfig
+from po2quant.layers import Recurrent
 from po2quant.network.graph import read_graph
 from po2quant.network.kinds import kernel_of
 from po2quant.quantizers import Quantizer
@@ -34,9 +35,9 @@ class QuantizedWeight:
 
 def weight_quantizers(model: keras.Model) -> Iterator[QuantizedWeight]:
     """Yield every quantized kernel and bias of a model, in network order; the graph of a float model is not read."""
-    if not any(_quantizers_of(layer) for layer in model.layers):
+    if not any(_quantizers_of(layer) or isinstance(layer, Recurrent) for layer in model.layers):
         return
-    for layer in {node.layer.name: node.layer for node in read_graph(model).nodes}.values():
+    for layer in {node.layer.name: node.layer for node in read_graph(model).every_node}.values():
         for part, quantizer in _quantizers_of(layer).items():
             variable = layer.bias if part == "bias" else kernel_of(layer)
             yield QuantizedWeight(layer, part, variable, quantizer)
@@ -49,7 +50,7 @@ def _quantizers_of(layer: keras.layers.Layer) -> dict[str, Quantizer]:
 
 def activation_quantizers(model: keras.Model) -> Iterator[tuple[str, Quantizer]]:
     """Yield name and quantizer of every activation quantizer of a model, in network order."""
-    for node in read_graph(model).nodes:
+    for node in read_graph(model).every_node:
         if isinstance(node.layer, qkeras.QActivation) and isinstance(node.layer.activation, Quantizer):
             yield node.layer.name, node.layer.activation
 
@@ -88,6 +89,15 @@ def set_bits(model: keras.Model, config: BitConfig) -> None:
         quantizer.calibration = config.layers[name].calibration or quantizer.calibration
 
 
+def check_range(name: str, quantizer: Quantizer) -> None:
+    """Raise ValueError where an activation quantizer needs a range that is stored, and has none."""
+    if quantizer.is_static and quantizer.range == (0.0, 0.0):
+        raise ValueError(
+            f"quantizer {name!r} must have a range: calibrate or train the model, on values that are not all zeros "
+            "there. Received: [0, 0]"
+        )
+
+
 def freeze_scales(model: keras.Model) -> None:
     """Store every scale that is not stored yet, so that neither further training nor inference computes one.
 
@@ -100,9 +110,5 @@ def freeze_scales(model: keras.Model) -> None:
         if not weight.quantizer.frozen:
             weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))
     for name, quantizer in activation_quantizers(model):
-        if quantizer.is_static and not quantizer.frozen and quantizer.range == (0.0, 0.0):
-            raise ValueError(
-                f"quantizer {name!r} has no range to freeze: calibrate or train the model, on values that are not all "
-                "zeros there"
-            )
+        check_range(name, quantizer)
         quantizer.frozen = True

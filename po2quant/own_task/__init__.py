@@ -65,7 +65,10 @@ def _check_network(path: Path, weights: Path | None) -> None:
         if weights is None:
             raise ValueError(f"network {path} is an architecture alone: weights must name its weights. Received: None")
         return
-    file = read_weight_file(path)
+    try:
+        file = read_weight_file(path)
+    except ValueError as error:
+        raise ValueError(f"network {path} cannot be read: {error}") from None
     if file.description is None:
         raise ValueError(f"network {path} holds weights alone: it must have the architecture too, as model.save writes")
     if file.is_quantized:

@@ -17,6 +17,7 @@ one of the two; the serialized form, which :func:`po2quant.network.quantize_mode
 """
 
 from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO, check_alpha
+from po2quant.compat import serialize_quantizers_of_activations
 from po2quant.quantizers.base import Quantizer
 from po2quant.quantizers.featuremap import quantized_bits_featuremap
 from po2quant.quantizers.formats import SCALE_RULES
@@ -44,3 +45,5 @@ __all__ = [
     "quantized_bits_featuremap",
     "threshold_rate",
 ]
+
+serialize_quantizers_of_activations(Quantizer)

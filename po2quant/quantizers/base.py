@@ -8,54 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from po2quant import scale as po2
 from po2quant.bit_config import ALPHAS, LEARNED_PO2
-from po2quant.files import one_line
-from po2quant.fixed_point import MAX_BITS, check_bits
+from po2quant.quantizers.arguments import INTEGER_RANGE, check_flag, check_numbers, check_width, shown
 from po2quant.quantizers.formats import Format
 
 LOG2_THRESHOLD = "log2_threshold"
 """What the trained variable of a quantizer with ``alpha='learned_po2'`` is called."""
-
-INTEGER_RANGE = range(po2.MIN_EXPONENT + MAX_BITS, po2.MAX_EXPONENT + 1)
-"""Positions of the binary point whose step is a normal number at every width."""
-
-
-LONGEST_SHOWN = 100
-"""Characters of an argument that an error shows."""
-
-
-def check_flag(name: str, value: Any) -> bool:
-    """Return an argument that is 0 or 1, or raise ValueError."""
-    if not isinstance(value, (int, float, np.bool_, np.number)) or value not in (0, 1):
-        raise ValueError(f"{name} must be 0 or 1. Received: {name}={shown(value)}")
-    return bool(value)
-
-
-def check_numbers(name: str, value: Any, low: float = -np.inf, high: float = np.inf, is_one: bool = False) -> Any:
-    """Return a number, or lists of numbers, as floats, or raise ValueError.
-
-    Args:
-        name: of the argument.
-        value: what must be finite numbers.
-        low: the least that is valid.
-        high: the largest that is valid.
-        is_one: whether lists are refused.
-    """
-    try:
-        numbers = np.asarray(value, float)
-        is_valid = bool(numbers.size) and np.asarray(value).dtype.kind in "biuf" and not (is_one and numbers.ndim)
-    except (ValueError, OverflowError):
-        is_valid = False
-    if not is_valid or not np.all(np.isfinite(numbers) & (low <= numbers) & (numbers <= high)):
-        limits = "finite numbers" if np.isinf([low, high]).all() else f"in [{low:g}, {high:g}]"
-        raise ValueError(f"{name} must be {limits}. Received: {name}={shown(value)}")
-    return numbers.tolist()
-
-
-def shown(value: Any) -> str:
-    """Return an argument as an error shows it: in one line, and cut where it is long."""
-    return one_line(repr(value), LONGEST_SHOWN)
 
 
 class Quantizer(keras.layers.Layer):
@@ -63,6 +21,10 @@ class Quantizer(keras.layers.Layer):
 
     The width is a variable: assigning ``bits`` changes it in graphs that are compiled already. XLA, which wants
     constants, is not used for models with quantizers.
+
+    Width, range and stored scales are state of a layer, as the seeds of its random numbers are: ``variables`` lists
+    them, files carry them, the configuration has them. They are no :attr:`weights`, so that a QKeras layer with
+    quantizers has the weights of the layer without, in ``get_weights`` and ``set_weights`` and to be counted.
     """
 
     def __init__(
@@ -93,9 +55,31 @@ class Quantizer(keras.layers.Layer):
             shape=(),
             dtype="int32",
             trainable=False,
-            initializer=keras.initializers.Constant(check_bits(bits, self.signed)),
+            initializer=keras.initializers.Constant(check_width(bits, self.signed)),
             name="bit_width",
         )
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Quantize tensors, arrays, lists and numbers; integers become real numbers first."""
+        if not keras.ops.is_tensor(x) and not isinstance(x, (keras.KerasTensor, keras.Variable)):
+            x = np.asarray(x)
+            if x.dtype.kind not in "biuf":
+                raise ValueError(f"x must be numbers. Received: {shown(x)}")
+            x = tf.convert_to_tensor(x, self.compute_dtype)
+        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype)):
+            x = keras.ops.cast(x, self.compute_dtype)
+        return super().__call__(x, *args, **kwargs)
+
+    @property
+    def __name__(self) -> str:
+        """The class, by which QKeras' tools tell quantizers apart."""
+        kind: type = type(self)
+        return kind.__name__
+
+    @property
+    def weights(self) -> list[keras.Variable]:
+        """What an optimizer trains: the thresholds of learned scales, else nothing."""
+        return [variable for variable in super().weights if variable.name == LOG2_THRESHOLD]
 
     @property
     def signed(self) -> bool:
@@ -114,7 +98,7 @@ class Quantizer(keras.layers.Layer):
 
     @bits.setter
     def bits(self, bits: int) -> None:
-        self._bit_width.assign(check_bits(bits, self.signed))
+        self._bit_width.assign(check_width(bits, self.signed))
         self._forget_scale()
 
     def _forget_scale(self) -> None:
@@ -166,6 +150,64 @@ class Quantizer(keras.layers.Layer):
         quantized = values.fake_quantize(x, values.fixed_scale(bit_width, x.dtype), bit_width)
         return quantized if self.alpha is None else quantized * tf.cast(self.alpha, x.dtype)
 
+    def _set_noise(
+        self,
+        qnoise_factor: Any = 1.0,
+        use_ste: bool | int = True,
+        use_variables: bool | int = False,
+        var_name: str | None = None,
+    ) -> None:
+        """Take what tells how much of the quantized value there is, under QKeras' names."""
+        if var_name is not None and not isinstance(var_name, str):
+            raise ValueError(f"var_name must be None or a name. Received: var_name={shown(var_name)}")
+        self.var_name = var_name
+        self.use_ste = check_flag("use_ste", use_ste)
+        self._qnoise_factor: Any = check_numbers("qnoise_factor", qnoise_factor, 0.0, 1.0, is_one=True)
+        self.use_variables = use_variables
+
+    @property
+    def use_variables(self) -> bool:
+        """Whether :attr:`qnoise_factor` is a variable, which counts in graphs that are traced."""
+        return isinstance(self._qnoise_factor, keras.Variable)
+
+    @use_variables.setter
+    def use_variables(self, use_variables: bool | int) -> None:
+        if check_flag("use_variables", use_variables) and not self.use_variables:
+            variable = keras.Variable(self._qnoise_factor, name="qnoise_factor", trainable=False)
+            # Kept from Keras, which has locked layers that are built; the configuration has its value.
+            object.__setattr__(self, "_qnoise_factor", variable)
+
+    @property
+    def qnoise_factor(self) -> float | keras.Variable:
+        """Share of the quantized value: 0 passes x, 1 the quantized value, between them a mix."""
+        return self._qnoise_factor
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether something else than quantized values may come out."""
+        return float(self.qnoise_factor) != 1.0
+
+    def update_qnoise_factor(self, qnoise_factor: Any) -> None:
+        """Set the share of the quantized value, as QKeras' callbacks do; see :attr:`use_variables`."""
+        share = check_numbers("qnoise_factor", float(qnoise_factor), 0.0, 1.0)
+        if self.use_variables:
+            self._qnoise_factor.assign(share)
+        else:
+            self._qnoise_factor = share
+
+    def _mix(self, x: tf.Tensor, quantized: tf.Tensor) -> tf.Tensor:
+        """Return the mix of values and quantized values that :attr:`qnoise_factor` asks for."""
+        if self.use_variables:
+            share = tf.cast(self._qnoise_factor, x.dtype)
+            mixed = tf.cond(share == 1.0, lambda: quantized, lambda: self._mix_of(x, quantized, share))
+            return tf.ensure_shape(mixed, x.shape)
+        return quantized if self._qnoise_factor == 1.0 else self._mix_of(x, quantized, self._qnoise_factor)
+
+    def _mix_of(self, x: tf.Tensor, quantized: tf.Tensor, share: Any) -> tf.Tensor:
+        if self.use_ste:
+            return x + share * tf.stop_gradient(quantized - x)
+        return (1.0 - share) * x + share * tf.stop_gradient(quantized)
+
     def save_own_variables(self, store: dict[str, np.ndarray]) -> None:
         """Store the state by name."""
         for variable in self.variables:
@@ -205,11 +247,17 @@ class Quantizer(keras.layers.Layer):
             "keep_negative": self.keep_negative,
             "alpha": self.alpha,
             "clipped_gradient": self.clipped_gradient,
+            "qnoise_factor": float(self.qnoise_factor),
+            "var_name": self.var_name,
+            "use_ste": self.use_ste,
+            "use_variables": self.use_variables,
         }
 
     def __str__(self) -> str:
         """Return the quantizer as QKeras prints it."""
-        alpha = f"alpha={self.alpha!r}"
-        return (
-            f"{type(self).__name__}({self.bits},{self.integer},{int(self.symmetric)},{int(self.keep_negative)},{alpha})"
-        )
+        flags = [str(self.bits), str(self.integer), str(int(self.symmetric))]
+        if not self.keep_negative:
+            flags.append("keep_negative=False")
+        if self.alpha is not None:
+            flags.append(f"alpha={self.alpha!r}")
+        return f"{type(self).__name__}({','.join(flags)})"

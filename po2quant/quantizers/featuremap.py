@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO_PO2, POWERS_OF_TWO
-from po2quant.quantizers.base import Quantizer, shown
+from po2quant.bit_config import AUTO, AUTO_PO2, POWERS_OF_TWO
+from po2quant.quantizers.arguments import check_flag, check_numbers, shown
+from po2quant.quantizers.base import Quantizer
 from po2quant.quantizers.computations import (
     largest_value,
     quantize_by_range,
@@ -42,9 +43,9 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         - ``alpha='auto_po2'``: s = 2**e, the smallest that holds the range; z = 0;
         - ``alpha='learned_po2'``: s = 2**(ceil(log2 t) - m), m = bits or, signed, bits - 1; t is trained from the first
           step on, which starts it at the scale that holds the range; until then that scale itself; z = 0;
-        - ``alpha='auto'``, symmetric or unsigned: s = max(|range|) / high; z = 0;
-        - ``alpha='auto'``, ``symmetric=0``: the affine map with
-          s = (maximum - minimum) / (high - low) and an integer zero point z;
+        - ``alpha='auto'``: s = max(|range|) / high; z = 0;
+        - ``alpha='auto'``, ``affine=True``: s = (maximum - minimum) / (high - low) and an integer zero point z, over
+          all integers of the width;
         - ``alpha=None`` or a number: QKeras' fixed point, as in ``quantized_bits``.
 
     The range:
@@ -58,19 +59,38 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         1 where the value was not clipped, else 0 (``clipped_gradient=True``), or 1 everywhere. That of a threshold is
         in :func:`~po2quant.quantizers.learned.learned_quantize`.
 
+    Arguments stand where the study's class has them, with its defaults. What they mean differs from it:
+
+    - ``scale_axis=None`` is one static scale; there it is one scale a channel, computed at run time.
+    - ``alpha='auto'`` has no zero point. There the scale is that of max|x| while the zero point follows from minimum
+      and maximum, so that levels are lost where the range is not centred. It shifts before it rounds, too, by 2**-16;
+      here ties go to even.
+    - ``keep_negative=0`` has levels for positive values alone; there it is ignored.
+    - ``alpha=None``, the default, and numbers are QKeras' fixed point; there they are refused at the call.
+    - Clipped values get no gradient; there all do (``clipped_gradient=False``).
+
     Args:
         bits: width in bits; 2 to 32, 1 to 32 without sign.
         integer: bits left of the binary point; only fixed point uses it.
-        symmetric: drop the most negative integer; 0 with ``'auto'`` means an affine map.
+        symmetric: drop the most negative integer; always true with computed and learned scales that have a sign.
         keep_negative: signed when true; use 0 after a ReLU, which doubles the levels.
         alpha: None, a number, ``'auto'``, ``'auto_po2'`` or ``'learned_po2'``.
+        use_stochastic_rounding: accepted for the study's sake; without effect here as there.
         scale_axis: None or 0; learned scales are static.
+        qnoise_factor: 0 passes x, 1 the quantized value, between them a mix.
+        var_name: accepted for QKeras' sake; variables are named by Keras.
+        use_ste: as in QKeras, whether the gradient of a mix passes whole.
+        use_variables: whether ``qnoise_factor`` is a variable; the width always is one.
         momentum: weight of the past in the moving average, in [0, 1).
         clipped_gradient: whether clipped values get no gradient.
+        affine: whether there is a zero point; needs ``alpha='auto'`` and a sign.
+        static_range: ``(minimum, maximum)`` to start from, None where none is known.
+        frozen: whether training leaves the range alone.
+        log2_threshold: log2 t to go on training from; None starts as said above.
         calibration: how :meth:`calibrate` chooses the range, one of :data:`~po2quant.rules.CALIBRATIONS`.
 
     Raises:
-        ValueError: for a width, alpha, scale_axis, momentum or calibration outside the valid ones.
+        ValueError: for a width, alpha, scale_axis, momentum, range or calibration outside the valid ones.
 
     Example:
         >>> q = quantized_bits_featuremap(8, 8, 1, 0, alpha="auto_po2")
@@ -86,47 +106,79 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         self,
         bits: int = 8,
         integer: int = 0,
-        symmetric: bool | int = 1,
+        symmetric: bool | int = 0,
         keep_negative: bool | int = True,
-        alpha: str | float | None = AUTO_PO2,
+        alpha: str | float | None = None,
+        use_stochastic_rounding: bool = False,
         scale_axis: int | None = None,
+        qnoise_factor: float = 1.0,
+        var_name: str | None = None,
+        use_ste: bool = True,
+        use_variables: bool = False,
+        *,
         momentum: float = 0.99,
         clipped_gradient: bool = True,
+        affine: bool = False,
+        static_range: Any = None,
+        frozen: bool = False,
+        log2_threshold: float | None = None,
         calibration: str = MSE,
         **kwargs: Any,
     ) -> None:
         check_calibration(calibration)
-        if scale_axis is not None and (not isinstance(scale_axis, (int, np.integer)) or scale_axis != 0):
+        is_axis = isinstance(scale_axis, (int, np.integer)) and not isinstance(scale_axis, bool)
+        if scale_axis is not None and (not is_axis or scale_axis != 0):
             raise ValueError(
                 "scale_axis must be None (one static scale) or 0 (one per sample). "
                 f"Received: scale_axis={shown(scale_axis)}"
             )
         if not isinstance(momentum, (int, float, np.number)) or not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must be in [0, 1). Received: momentum={shown(momentum)}")
+        affine = check_flag("affine", affine)
+        symmetric = (check_flag("symmetric", symmetric) or isinstance(alpha, str)) and not affine
         super().__init__(bits, integer, symmetric, keep_negative, alpha, clipped_gradient, **kwargs)
+        self.is_affine = affine
+        if self.is_affine and (alpha != AUTO or not self.signed):
+            raise ValueError(f"affine needs alpha='auto' and keep_negative=1. Received: {self}")
         if self.is_learned and scale_axis is not None:
             raise ValueError(f"scale_axis must be None with alpha='learned_po2'. Received: scale_axis={scale_axis}")
+        self._set_noise(qnoise_factor, use_ste, use_variables, var_name)
+        self.use_stochastic_rounding = check_flag("use_stochastic_rounding", use_stochastic_rounding)
         self.scale_axis = scale_axis
         self.momentum = float(momentum)
         self.calibration = calibration
+        self._add_state()
+        self._set_state(static_range, check_flag("frozen", frozen), log2_threshold)
+        # There is nothing left to build: Keras need not trace a call to find out.
+        self.built = True
+
+    def _add_state(self) -> None:
         if self.is_static:
             self._minimum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="minimum")
             self._maximum = self.add_weight(shape=(), trainable=False, initializer="zeros", name="maximum")
             self._frozen = self.add_weight(shape=(), dtype="bool", trainable=False, initializer="zeros", name="frozen")
         if self.is_learned:
             self._add_threshold(())
-        # There is nothing left to build: Keras need not trace a call to find out.
-        self.built = True
+
+    def _set_state(self, static_range: Any, frozen: bool, log2_threshold: float | None) -> None:
+        if (static_range is not None or frozen) and not self.is_static:
+            raise ValueError(f"static_range and frozen need one static scale. Received: {self}")
+        if log2_threshold is not None and not self.is_learned:
+            raise ValueError(f"log2_threshold needs alpha='learned_po2'. Received: alpha={self.alpha!r}")
+        if static_range is not None:
+            limits = check_numbers("static_range", static_range)
+            if np.shape(limits) != (2,):
+                raise ValueError(f"static_range must be (minimum, maximum). Received: {shown(static_range)}")
+            self.set_range(*limits)
+        if frozen:
+            self._frozen.assign(True)
+        if log2_threshold is not None:
+            self._set_threshold(check_numbers("log2_threshold", log2_threshold, is_one=True))
 
     @property
     def is_static(self) -> bool:
         """Whether the scale comes from a stored range."""
         return isinstance(self.alpha, str) and self.scale_axis is None
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether a zero point other than 0 is used."""
-        return self.alpha == "auto" and self.signed and not self.symmetric
 
     @property
     def frozen(self) -> bool:
@@ -253,7 +305,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         """Return the quantized values of ``x``, in its shape."""
         x = tf.convert_to_tensor(x)
         if not isinstance(self.alpha, str):
-            return self._fixed_point(x)
+            return self._mix(x, self._fixed_point(x))
         bit_width, training = tf.convert_to_tensor(self._bit_width), bool(training)
         if not self.is_static:
             quantized = quantize_by_sample(x, bit_width, values=self.format)
@@ -262,7 +314,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         else:
             quantized = self._quantize_by_range(x, bit_width, training)
         quantized.set_shape(x.shape)
-        return quantized
+        return self._mix(x, quantized)
 
     def _quantize_by_range(self, x: tf.Tensor, bit_width: tf.Tensor, training: bool) -> tf.Tensor:
         """Quantize with one scale; a ReLU before it is taken along by a power of two, which saves its gradient."""
@@ -306,10 +358,32 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
     def _stored_range(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.cast(self._minimum, dtype), tf.cast(self._maximum, dtype)
 
+    def __str__(self) -> str:
+        """Return the quantizer as QKeras prints it."""
+        text = super().__str__()
+        return f"{text[:-1]},affine=True)" if self.is_affine else text
+
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument."""
+        stored = (float(self._minimum.numpy()), float(self._maximum.numpy())) if self.is_static else (0.0, 0.0)
         return super().get_config() | {
+            "use_stochastic_rounding": self.use_stochastic_rounding,
             "scale_axis": self.scale_axis,
             "momentum": self.momentum,
+            "affine": self.is_affine,
+            "static_range": None if stored == (0.0, 0.0) else stored,
+            "frozen": self.frozen,
+            "log2_threshold": float(self._log2_threshold.numpy()) if self.learning else None,
             "calibration": self.calibration,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> quantized_bits_featuremap:
+        """Return the quantizer of a configuration.
+
+        Before ``affine`` there was, a sign and ``alpha='auto'`` without ``symmetric`` meant it.
+        """
+        is_old = "momentum" in config and "affine" not in config
+        if is_old and config["alpha"] == AUTO and config["keep_negative"] and not config["symmetric"]:
+            config = config | {"affine": True}
+        return cls(**config)

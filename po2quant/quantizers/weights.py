@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,7 +14,8 @@ import tensorflow as tf
 from po2quant import scale as po2
 from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO
 from po2quant.fixed_point import check_scales
-from po2quant.quantizers.base import Quantizer, check_flag, check_numbers, shown
+from po2quant.quantizers.arguments import check_exponents, check_flag, check_numbers, check_scale, is_axis, shown
+from po2quant.quantizers.base import Quantizer
 from po2quant.quantizers.computations import (
     computed_scale,
     dithered,
@@ -23,18 +26,8 @@ from po2quant.quantizers.computations import (
 from po2quant.quantizers.formats import Format
 from po2quant.rules import MSE, STOCK, check_scale_rule
 
-AXES = range(-8, 8)
-"""Axes of the largest tensors that TensorFlow computes with."""
-
-
-def _is_exponent(value: Any) -> bool:
-    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return is_integer and po2.MIN_EXPONENT <= value <= po2.MAX_EXPONENT
-
-
-def _is_axis(scale_axis: Any) -> bool:
-    axes = scale_axis if isinstance(scale_axis, (tuple, list)) else (scale_axis,)
-    return scale_axis is None or all(type(axis) is int and axis in AXES for axis in axes)
+MOST_LISTED_BITS = 20
+"""Of a format whose values are listed."""
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -68,16 +61,16 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         qnoise_factor: 0 passes x, 1 the quantized value, between them a mix.
         var_name: accepted for QKeras' sake; variables are named by Keras.
         use_ste: as in QKeras, whether the gradient of a mix passes whole.
-        use_variables: accepted for QKeras' sake; the width always is a variable.
+        use_variables: whether ``qnoise_factor`` is a variable; the width always is one.
         elements_per_scale: not supported, must be None.
         min_po2_exponent: smallest exponent.
         max_po2_exponent: largest exponent.
-        post_training_scale: fixed scale instead of a computed one: the value of one LSB (QKeras means that over
-            ``2**(integer - bits + 1)``).
+        post_training_scale: fixed :attr:`scale` instead of a computed one, in QKeras' unit.
         scale_rule: ``'mse'`` (least squared error) or ``'max'`` (never clips); for comparison ``'stock'``, which is
             qkeras' own computation, and ``'nearest'``, the rounded exponent that it aims at.
         clipped_gradient: whether clipped values get no gradient.
         log2_threshold: log2 t to go on training from, of the scale's shape; None starts as said above.
+        frozen_scale: the same as ``post_training_scale``, but the value of one LSB.
 
     Raises:
         ValueError: for a width, alpha, rule or axis outside the valid ones.
@@ -111,71 +104,45 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         scale_rule: str = MSE,
         clipped_gradient: bool = True,
         log2_threshold: Any = None,
+        frozen_scale: Any = None,
         **kwargs: Any,
     ) -> None:
         check_scale_rule(scale_rule)
-        if var_name is not None and not isinstance(var_name, str):
-            raise ValueError(f"var_name must be None or a name. Received: var_name={shown(var_name)}")
         if elements_per_scale is not None:
             raise ValueError(
                 "elements_per_scale is not supported, use scale_axis. "
                 f"Received: elements_per_scale={shown(elements_per_scale)}"
             )
-        if post_training_scale is not None and not isinstance(alpha, str):
-            raise ValueError(
-                f"post_training_scale needs alpha='auto', 'auto_po2' or 'learned_po2'. Received: alpha={alpha!r}"
-            )
-        for name, exponent in (("min_po2_exponent", min_po2_exponent), ("max_po2_exponent", max_po2_exponent)):
-            if exponent is not None and not _is_exponent(exponent):
-                limits = f"[{po2.MIN_EXPONENT}, {po2.MAX_EXPONENT}]"
-                raise ValueError(f"{name} must be None or an integer in {limits}. Received: {name}={shown(exponent)}")
-        if min_po2_exponent is not None and max_po2_exponent is not None and min_po2_exponent > max_po2_exponent:
-            raise ValueError(
-                "min_po2_exponent must not exceed max_po2_exponent. "
-                f"Received: min_po2_exponent={min_po2_exponent}, max_po2_exponent={max_po2_exponent}"
-            )
-        if post_training_scale is not None:
-            post_training_scale = check_numbers("post_training_scale", post_training_scale, 0.0)
-        is_real = post_training_scale is not None and np.any(np.frexp(post_training_scale)[0] != 0.5)
-        if is_real and alpha in POWERS_OF_TWO:
-            raise ValueError(
-                f"post_training_scale must be powers of two with alpha={alpha!r}. Received: {post_training_scale}"
-            )
-        smallest, largest = 2.0**po2.MIN_EXPONENT, 2.0**po2.MAX_EXPONENT
-        if (
-            post_training_scale is not None
-            and alpha in POWERS_OF_TWO
-            and not np.all((smallest <= np.asarray(post_training_scale)) & (np.asarray(post_training_scale) <= largest))
-        ):
-            raise ValueError(
-                f"post_training_scale must lie in [{smallest:.3g}, {largest:.3g}]. Received: {post_training_scale}"
-            )
+        check_exponents(min_po2_exponent, max_po2_exponent)
         if log2_threshold is not None and alpha != LEARNED_PO2:
             raise ValueError(f"log2_threshold needs alpha='learned_po2'. Received: alpha={alpha!r}")
-        if not _is_axis(scale_axis):
+        if not is_axis(scale_axis):
             raise ValueError(f"scale_axis must be None, an axis or several. Received: scale_axis={shown(scale_axis)}")
         symmetric = check_flag("symmetric", symmetric) or isinstance(alpha, str)
         super().__init__(bits, integer, symmetric, keep_negative, alpha, clipped_gradient, **kwargs)
+        self._set_noise(qnoise_factor, use_ste, use_variables, var_name)
         self.use_stochastic_rounding = check_flag("use_stochastic_rounding", use_stochastic_rounding)
         self.scale_axis = scale_axis
-        self.qnoise_factor = check_numbers("qnoise_factor", qnoise_factor, 0.0, 1.0, is_one=True)
-        self.var_name = var_name
-        self.use_ste = check_flag("use_ste", use_ste)
-        self.use_variables = check_flag("use_variables", use_variables)
         self.elements_per_scale = elements_per_scale
         self.min_po2_exponent = min_po2_exponent
         self.max_po2_exponent = max_po2_exponent
-        self.post_training_scale = post_training_scale
         self.scale_rule = scale_rule
         self._keeps_exponents = False
+        self._held: tf.Tensor | None = None
+        self._last_weights: tf.Tensor | None = None
         self.log2_threshold = None if log2_threshold is None else check_numbers("log2_threshold", log2_threshold)
+        self._given_scale: Any = None
+        if frozen_scale is not None:
+            self._given_scale = check_scale("frozen_scale", frozen_scale, 1.0, alpha)
+        if post_training_scale is not None:
+            self._given_scale = check_scale("post_training_scale", post_training_scale, self._step, alpha)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the stored scale: one per channel, used once it is frozen."""
         if isinstance(self.alpha, str):
             reduced = self._format_of(tuple(input_shape)).axes
             shape: Any = tuple(1 if axis in reduced else size for axis, size in enumerate(input_shape))
-            given = self.post_training_scale
+            given = self._given_scale
             self._frozen_scale = self.add_weight(
                 shape=shape,
                 trainable=False,
@@ -209,6 +176,62 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         super().load_own_variables(store)
 
     @property
+    def _step(self) -> float:
+        """The step of QKeras' fixed-point format, ``2**(integer - bits + keep_negative)``."""
+        return 2.0 ** (self.integer - self.bits + self.keep_negative)
+
+    @property
+    def scale(self) -> Any:
+        """The scale in use as QKeras says it: the value of one LSB over ``2**(integer - bits + keep_negative)``.
+
+        A computed one is that of the last call outside a graph; None before.
+        """
+        if not isinstance(self.alpha, str):
+            return 1.0 if self.alpha is None else self.alpha
+        frozen_scale = self.frozen_scale
+        if frozen_scale is None and self._last_weights is not None:
+            frozen_scale = self.compute_scale(self._last_weights).numpy()
+        return None if frozen_scale is None else frozen_scale / self._step
+
+    @property
+    def frozen_scale(self) -> np.ndarray | None:
+        """The value of one LSB of each scale that is stored, None where scales are computed or trained.
+
+        Others may be assigned once it is stored, in its shape; powers of two where ``alpha`` says so.
+        """
+        if isinstance(self.alpha, str) and self.built:
+            return self._frozen_scale.numpy() if self.frozen else None
+        return None if self._given_scale is None else np.asarray(self._given_scale, self.variable_dtype)
+
+    @frozen_scale.setter
+    def frozen_scale(self, scale: np.ndarray) -> None:
+        if not self.frozen:
+            raise ValueError(f"a quantizer must be frozen before its scale is chosen. Received: {self}, which is not")
+        check_scales(scale, self.alpha in POWERS_OF_TWO)
+        if self._frozen_scale.shape != np.shape(scale):
+            raise ValueError(f"scale must have shape {self._frozen_scale.shape}. Received: {np.shape(scale)}")
+        self._frozen_scale.assign(scale)
+
+    @property
+    def post_training_scale(self) -> np.ndarray | None:
+        """The stored scale in QKeras' unit; see :attr:`scale`."""
+        return None if self.frozen_scale is None else self.frozen_scale / self._step
+
+    def range(self) -> np.ndarray:
+        """Return every value of the fixed-point format, in the order of the integers' two's complement.
+
+        Raises:
+            ValueError: where values are others than those, because of a scale or without a sign, or too many.
+        """
+        if self.symmetric or not self.keep_negative or self.alpha not in (None, 1.0) or self.bits > MOST_LISTED_BITS:
+            raise ValueError(
+                f"range needs symmetric=0, keep_negative=1, alpha None or 1 and at most {MOST_LISTED_BITS} bits. "
+                f"Received: {self}"
+            )
+        integers = np.arange(2**self.bits)
+        return np.where(integers < 2 ** (self.bits - 1), integers, integers - 2**self.bits) * np.float32(self._step)
+
+    @property
     def frozen(self) -> bool:
         """Whether the scale is stored rather than computed from the weights or trained."""
         return isinstance(self.alpha, str) and self.built and bool(self._frozen.numpy())
@@ -224,7 +247,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
 
     def unfreeze(self) -> None:
         """Compute the scale from the weights again; a learned one starts from there."""
-        self.post_training_scale = None
+        self._given_scale = None
         if self.frozen:
             self._frozen.assign(False)
         if isinstance(self.alpha, str) and self.built:
@@ -311,13 +334,26 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             tf.cast(self._frozen_scale, dtype),
         )
 
+    @contextlib.contextmanager
+    def held(self, x: Any) -> Iterator[None]:
+        """Quantize ``x`` once, and let each call within the block return that: a loop's steps share their weights."""
+        self._held = self(x)
+        try:
+            yield
+        finally:
+            self._held = None
+
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return the quantized values of ``x``, in its shape."""
+        if self._held is not None:
+            return self._held
         x = tf.convert_to_tensor(x)
         noise = self._noise(x) if self.use_stochastic_rounding and training else ()
         if not isinstance(self.alpha, str):
             scale = self.format.fixed_scale(tf.convert_to_tensor(self._bit_width), x.dtype)
             return self._mix(x, self._fixed_point(dithered(x, scale, *noise)))
+        if tf.executing_eagerly():
+            object.__setattr__(self, "_last_weights", x)
         values, state = self._format_of(x.shape), self._state(x.dtype)
         if self.is_learned:
             quantized = self._quantize_by_threshold(x, values, state, noise, bool(training))
@@ -344,30 +380,25 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         """Return what makes rounding stochastic, in LSBs."""
         return (tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype),)
 
-    def _mix(self, x: tf.Tensor, quantized: tf.Tensor) -> tf.Tensor:
-        if self.qnoise_factor == 1.0:
-            return quantized
-        if self.use_ste:
-            return x + self.qnoise_factor * tf.stop_gradient(quantized - x)
-        return (1.0 - self.qnoise_factor) * x + self.qnoise_factor * tf.stop_gradient(quantized)
-
-    def update_qnoise_factor(self, qnoise_factor: float) -> None:
-        """Set the share of the quantized value, as QKeras' callbacks do; traced graphs keep the old one."""
-        self.qnoise_factor = check_numbers("qnoise_factor", float(qnoise_factor), 0.0, 1.0)
-
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument."""
         return super().get_config() | {
             "use_stochastic_rounding": self.use_stochastic_rounding,
             "scale_axis": self.scale_axis,
-            "qnoise_factor": self.qnoise_factor,
-            "var_name": self.var_name,
-            "use_ste": self.use_ste,
-            "use_variables": self.use_variables,
             "elements_per_scale": self.elements_per_scale,
             "min_po2_exponent": self.min_po2_exponent,
             "max_po2_exponent": self.max_po2_exponent,
-            "post_training_scale": (self._frozen_scale.numpy().tolist() if self.frozen else self.post_training_scale),
+            "frozen_scale": None if self.frozen_scale is None else self.frozen_scale.tolist(),
             "scale_rule": self.scale_rule,
             "log2_threshold": self._log2_threshold.numpy().tolist() if self.learning else self.log2_threshold,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> quantized_bits:
+        """Return the quantizer of a configuration.
+
+        Before ``frozen_scale`` there was, ``post_training_scale`` had its meaning.
+        """
+        if "scale_rule" in config and "frozen_scale" not in config:
+            config = config | {"frozen_scale": config.get("post_training_scale"), "post_training_scale": None}
+        return cls(**config)

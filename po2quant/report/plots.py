@@ -129,15 +129,15 @@ def plot_confusion(score: Score, path: Path, data: str) -> Path:
 
 
 def plot_comparison(results: Sequence[Result], path: Path, data: str) -> Path:
-    """Draw score against size for each configuration, before and after fine-tuning."""
+    """Draw score against size for each configuration, before and after it was reconstructed or fine-tuned."""
     figure, axes = _figure("score against size", data)
     for row in results:
-        scores = [score.value for score in (row.calibrated, row.finetuned) if score is not None]
+        scores = [score.value for score in (row.calibrated, row.reconstructed, row.finetuned) if score is not None]
         sizes = [row.size_bits / BITS_PER_KIB] * len(scores)
         (line,) = axes.plot(sizes, scores, "o-", label=row.config)
         if row.config != FLOAT:
             axes.plot(sizes[0], scores[0], "o", color=line.get_color(), markerfacecolor="white")
-    axes.set(xlabel="size in KiB (white: before fine-tuning)", ylabel=results[0].calibrated.metric)
+    axes.set(xlabel="size in KiB (white: before training)", ylabel=results[0].calibrated.metric)
     axes.legend()
     return save_figure(figure, path)
 

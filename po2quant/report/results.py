@@ -14,9 +14,12 @@ from po2quant.files import locked, open_replacement, read_csv, write_csv
 from po2quant.runs.folder import check_writable, project_commit
 
 if TYPE_CHECKING:
+    from po2quant.benchmark import Score
     from po2quant.training.finetune import Experiment, Result
 
-CALIBRATED, FINETUNED = "calibrated", "finetuned"
+CALIBRATED, RECONSTRUCTED, FINETUNED = "calibrated", "reconstructed", "finetuned"
+_STAGES = {CALIBRATED: "untrained", RECONSTRUCTED: "reconstructed", FINETUNED: "fine-tuned"}
+"""What the columns of a table call the stages; that of reconstruction stands there where some row has it."""
 KEY = ("benchmark", "model", "config", "alpha", "stage", "seed")
 _CONFIGS = ("float", "mpq", "flat16", "flat8", "flat4")
 _FIRST_COLUMNS = ("config", "KiB", "bits/weight", "bits/activation")
@@ -35,17 +38,18 @@ def result_records(
         float_score: score of the float network, where no float configuration is among the results.
 
     Returns:
-        One row per result and stage (``calibrated``: before training; ``finetuned``).
+        One row per result and stage (``calibrated``: before training; ``reconstructed``; ``finetuned``).
     """
     dataset = experiment.dataset
     float_score = next((result.calibrated.value for result in results if result.alpha == "float"), float_score)
     commit = project_commit()
     records = []
     for result in results:
-        for stage, score in ((CALIBRATED, result.calibrated), (FINETUNED, result.finetuned)):
+        for stage in _STAGES:
+            score: Score | None = getattr(result, stage)
             if score is None:
                 continue
-            trained = stage == FINETUNED or result.alpha == "float"
+            trained = stage != CALIBRATED or result.alpha == "float"
             records.append(
                 {
                     "benchmark": experiment.benchmark.name,
@@ -135,12 +139,13 @@ def markdown_tables(records: Sequence[Mapping[str, str]]) -> str:
     ):
         rows = list(network)
         alphas = list(dict.fromkeys([*_COMPARED_ALPHAS, *(row["alpha"] for row in rows if row["alpha"] != "float")]))
-        stages = [f"`{alpha}` {stage}" for alpha in alphas for stage in ("untrained", "fine-tuned")]
-        columns = [*_FIRST_COLUMNS, *stages]
+        present = {CALIBRATED, FINETUNED, *(row["stage"] for row in rows)}
+        stages = [stage for stage in _STAGES if stage in present]
+        columns = [*_FIRST_COLUMNS, *(f"`{alpha}` {_STAGES[stage]}" for alpha in alphas for stage in stages)]
         lines = [f"**{benchmark}, {model}** ({rows[0]['metric']}, {_data(rows)})", ""]
         lines += [_line(columns), _line(["---"] * len(columns))]
         for config, group in itertools.groupby(rows, key=lambda row: row["config"]):
-            lines.append(_line(_markdown_row(config, list(group), alphas)))
+            lines.append(_line(_markdown_row(config, list(group), alphas, stages)))
         tables.append("\n".join(lines) + "\n")
     return "\n".join(tables)
 
@@ -154,14 +159,16 @@ def _data(rows: Sequence[Mapping[str, str]]) -> str:
     return ", ".join(parts)
 
 
-def _markdown_row(config: str, rows: Sequence[Mapping[str, str]], alphas: Sequence[str]) -> list[str]:
+def _markdown_row(
+    config: str, rows: Sequence[Mapping[str, str]], alphas: Sequence[str], stages: Sequence[str]
+) -> list[str]:
     first = rows[0]
     widths = [f"{float(first[name]):.2f}" for name in ("bits_per_parameter", "bits_per_activation")]
     cells = [config, f"{int(first['size_bits']) / BITS_PER_KIB:.1f}", *widths]
     if config == "float":
-        return [*cells, _mean([float(row["score"]) for row in rows]), *[""] * (2 * len(alphas) - 1)]
+        return [*cells, _mean([float(row["score"]) for row in rows]), *[""] * (len(stages) * len(alphas) - 1)]
     for alpha in alphas:
-        for stage in (CALIBRATED, FINETUNED):
+        for stage in stages:
             cells.append(_mean([float(r["score"]) for r in rows if r["alpha"] == alpha and r["stage"] == stage]))
     return cells
 

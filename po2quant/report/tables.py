@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -10,6 +11,7 @@ from rich.text import Text
 from po2quant.bit_config import MIXED, BitConfig
 from po2quant.cost import BITS_PER_KIB, SUMMARY_COLUMNS, LayerShape, summary_rows
 from po2quant.deploy.check import Check
+from po2quant.report.results import RECONSTRUCTED
 from po2quant.training.finetune import Result
 
 CHECK_COLUMNS = ("layer", "class", "becomes")
@@ -21,6 +23,7 @@ RESULT_COLUMNS = (
     "bits/weight",
     "bits/activation",
     "before training",
+    RECONSTRUCTED,
     "fine-tuned",
     "validation",
 )
@@ -51,7 +54,7 @@ def result_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
             f"{result.average.per_parameter:.2f}" if result.average else "32",
             f"{result.average.per_activation:.2f}" if result.average else "32",
             f"{result.calibrated.value:.4f}",
-            f"{result.finetuned.value:.4f}" if result.finetuned else "",
+            *(f"{score.value:.4f}" if score else "" for score in (result.reconstructed, result.finetuned)),
             "" if result.validation is None else f"{result.validation:.4g}",
         )
         for result in results
@@ -59,8 +62,10 @@ def result_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
 
 
 def result_table(results: Sequence[Result], title: str) -> Table:
-    """Return the comparison of configurations."""
-    return _table(RESULT_COLUMNS, result_rows(results), title=title)
+    """Return the comparison of configurations; without the column of reconstruction where none was made."""
+    shown = [name != RECONSTRUCTED or any(result.reconstructed for result in results) for name in RESULT_COLUMNS]
+    columns, *rows = [list(itertools.compress(row, shown)) for row in (RESULT_COLUMNS, *result_rows(results))]
+    return _table(columns, rows, title=title)
 
 
 def check_table(found: Check) -> Table:

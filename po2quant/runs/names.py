@@ -9,6 +9,6 @@ EPOCHS_CSV, DIAGNOSTICS_CSV, CHECKPOINT = "epochs.csv", "diagnostics.csv", "chec
 BEST_CONFIG, MODEL_FILE = "best_config.json", "model.keras"
 SCORES_FILE, RESULTS_CSV = "scores.json", "results.csv"
 TRIALS_CSV, SENSITIVITY_CSV, TRIAL_CONFIG = "trials.csv", "sensitivity.csv", "config.json"
-FLOAT_FOLDER, COMPARISON_FOLDER = "float", "comparison"
+FLOAT_FOLDER, COMPARISON_FOLDER, LAYERS_FOLDER = "float", "comparison", "layers"
 TRIALS_FOLDER, WORKERS_FOLDER, TUNER_FOLDER = "trials", "workers", "tuner"
 PLOTS_FOLDER, TENSORBOARD_FOLDER = "plots", "tensorboard"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from po2quant.benchmark import PUBLISHED, is_module_attribute
-from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, MPQ
+from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, FLOAT, MPQ
 from po2quant.cost import BITS_PER_KIB
 from po2quant.files import one_line, read_json, write_json
 from po2quant.rules import MSE
@@ -114,6 +114,33 @@ class NetworkRequest(RunRequest):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ReconstructRequest(RunRequest):
+    """One network in one configuration, quantized without labels.
+
+    Args:
+        config: name or file of the bit widths.
+        samples: inputs that it learns from.
+        steps: of the optimizer for each layer.
+    """
+
+    kind: ClassVar[str] = "reconstruct"
+
+    config: str = asked("w4a8", fields.config, shown=True)
+    samples: int = asked(1024, fields.count(1))
+    steps: int = asked(500, fields.count(0))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.config == FLOAT:
+            raise ValueError("config must name bit widths, not float. Received: 'float'")
+
+    @property
+    def name(self) -> str:
+        """What the configuration is called."""
+        return Path(self.config).stem
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchRequest(RunRequest):
     """A search of bit widths.
 
@@ -171,7 +198,9 @@ class MatrixRequest(RunRequest):
     epochs: int | None = asked(None, optional(fields.count(0)))
 
 
-REQUESTS: dict[str, type[RunRequest]] = {kind.kind: kind for kind in (NetworkRequest, SearchRequest, MatrixRequest)}
+REQUESTS: dict[str, type[RunRequest]] = {
+    kind.kind: kind for kind in (NetworkRequest, SearchRequest, MatrixRequest, ReconstructRequest)
+}
 
 
 def read_request(folder: Path) -> RunRequest:
@@ -218,7 +247,7 @@ def read_request(folder: Path) -> RunRequest:
 
 
 def network_of_run(folder: Path, alphas: Sequence[str] = ALPHAS) -> NetworkRequest:
-    """Return the request for the quantized network that a run folder of ``finetune`` or ``search``, or a cell, holds.
+    """Return the request for the quantized network that a run folder, or a cell, holds; those of a matrix hold none.
 
     Args:
         folder: the run folder.
@@ -239,7 +268,7 @@ def network_of_run(folder: Path, alphas: Sequence[str] = ALPHAS) -> NetworkReque
             f"RUN must have scales that are powers of two, alpha={' or '.join(alphas)}: others are no shifts. "
             f"Received: {folder}, made with alpha={request.alpha!r}"
         )
-    name = request.name if isinstance(request, NetworkRequest) else MPQ
+    name = request.name if isinstance(request, NetworkRequest | ReconstructRequest) else MPQ
     return request.cell(weights=folder, config=str(folder / BEST_CONFIG), config_name=name)
 
 

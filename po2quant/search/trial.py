@@ -13,6 +13,7 @@ import numpy as np
 from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.network import activation_quantizers
+from po2quant.network.graph import read_graph
 from po2quant.training.finetune import Experiment, require_training_data, reusable_network
 from po2quant.training.fit import DivergedError, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
@@ -82,5 +83,6 @@ def trial_inputs(dataset: Dataset, model: keras.Model, seed: int) -> np.ndarray:
 
 def trial_input_count(model: keras.Model) -> int:
     """Return how many inputs calibrate a trial: fewer where activations are large, see :data:`CALIBRATION_VALUES`."""
-    shapes = [model.get_layer(name).output.shape[1:] for name, _ in activation_quantizers(model)]
-    return min(CALIBRATION_SAMPLES, max(1, CALIBRATION_VALUES // sum(map(math.prod, shapes))))
+    names, steps = dict(activation_quantizers(model)), read_graph(model).steps
+    values = sum(math.prod(node.fixed_shape) * times for node, times in steps.items() if node.layer.name in names)
+    return min(CALIBRATION_SAMPLES, max(1, CALIBRATION_VALUES // values))

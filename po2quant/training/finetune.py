@@ -101,6 +101,10 @@ class Experiment:
         """How it is trained."""
         return self.benchmark.recipe_of(self.model, self.preset)
 
+    def completed(self, config: BitConfig) -> BitConfig:
+        """Return a configuration that says every kind of scales and of calibration."""
+        return config.with_alpha(self.alpha).with_calibration(self.calibration)
+
     def with_float_weights(self, folder: Path) -> Experiment:
         """Return the experiment itself, or after training the float network in ``folder`` where it has no weights."""
         if self.weights is not None:
@@ -176,6 +180,7 @@ class Result:
         calibration: where the activation ranges come from.
         validation: best value of the validation split over the epochs, which chose the weights; None where no epoch
             was trained.
+        reconstructed: test score after :func:`~po2quant.training.reconstruct.reconstruct`, None where it was not done.
     """
 
     config: str
@@ -188,6 +193,7 @@ class Result:
     seconds: float
     calibration: str
     validation: float | None = None
+    reconstructed: Score | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON has it."""
@@ -215,23 +221,28 @@ def finetune(
         if not is_same:
             (folder / CHECKPOINT).unlink(missing_ok=True)  # that of another configuration
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
-        config.without_alpha(experiment.alpha).without_calibration(experiment.calibration).save(config_file)
+        save_config(config, experiment, folder)
     state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title, observe)
     if config is not None:
         freeze_scales(prepared.model)
-    save_weights(prepared.model, folder / BEST_WEIGHTS)
-    with replaced_whole(folder / MODEL_FILE) as temporary:
-        prepared.model.save(temporary)
+    save_network(prepared.model, folder)
     return state
 
 
+def save_network(model: keras.Model, folder: Path) -> None:
+    """Write the weights of a run's network, and the network with its architecture."""
+    save_weights(model, folder / BEST_WEIGHTS)
+    with replaced_whole(folder / MODEL_FILE) as temporary:
+        model.save(temporary)
+
+
+def save_config(config: BitConfig, experiment: Experiment, folder: Path) -> None:
+    """Write the configuration of a run's network, without what the run says of all layers."""
+    config.without_alpha(experiment.alpha).without_calibration(experiment.calibration).save(folder / BEST_CONFIG)
+
+
 def _load_complete(path: Path, experiment: Experiment) -> BitConfig:
-    return _completed(BitConfig.load(path), experiment)
-
-
-def _completed(config: BitConfig, experiment: Experiment) -> BitConfig:
-    """Return a configuration that says every kind of scales and of calibration."""
-    return config.with_alpha(experiment.alpha).with_calibration(experiment.calibration)
+    return experiment.completed(BitConfig.load(path))
 
 
 class Workbench:
@@ -258,7 +269,7 @@ class Workbench:
         A quantized network is valid until the next one is prepared.
         """
         experiment = self.experiment
-        config = None if config is None else _completed(config, experiment)
+        config = None if config is None else experiment.completed(config)
         if config is None or experiment.is_quantized:
             keras.utils.set_random_seed(experiment.seed)
             prepared = prepare_network(
@@ -318,7 +329,7 @@ def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = 
     """
     network = load_float_network(experiment.network, experiment.start)
     check_fits(experiment.dataset, network.model)
-    widths = _completed(network.reference().with_alphas(alphas or {}), experiment)
+    widths = experiment.completed(network.reference().with_alphas(alphas or {}))
     model = network.quantize(widths)
     seed_masks(model, experiment.seed)
     return ReusableNetwork(model, experiment.recipe)

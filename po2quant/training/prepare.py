@@ -236,7 +236,7 @@ def _check_scales(model: keras.Model, path: Path) -> None:
 
 
 def _stored_scales(weight: QuantizedWeight) -> np.ndarray:
-    return np.asarray(weight.quantizer.get_config()["post_training_scale"])
+    return np.asarray(weight.quantizer.frozen_scale)
 
 
 def _scales_fit(weight: QuantizedWeight) -> bool:

@@ -148,7 +148,9 @@ def test_hyperband_continues_its_best_trials(model, samples, tmp_path):
 
 def test_an_unfinished_search_goes_on_and_another_one_is_refused(model, samples, tmp_path):
     first = run(model, samples, tmp_path / "run", max_trials=1)
-    longer = run(model, samples, tmp_path / "run", max_trials=2, overwrite=False)
+    renamed = keras.Sequential([keras.Input((8, 8, 1), name="x"), *model.layers], name="sequential_7")
+    renamed.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    longer = run(renamed, samples, tmp_path / "run", max_trials=2, overwrite=False)
     assert longer.tuner.log.rows[0] == first.tuner.log.rows[0]
     assert len(longer.history()["score"]) == 2
     with pytest.raises(ValueError, match="holds another run: seed was 0 and is 5"):
@@ -205,6 +207,14 @@ def test_what_is_not_offered_is_refused_by_name(model, arguments, message):
         AutoQKeras(model, **arguments)
 
 
+def test_all_that_is_not_offered_is_said_at_once(model):
+    arguments = {"metrics": ["mse"], "goal": {"type": "energy"}, "tune_filters": "layer", "colour": 1, "max_trials": 0}
+    with pytest.raises(ValueError) as caught:
+        AutoQKeras(model, **arguments)
+    words = ("4 things must be changed", "max_trials", "tune_filters", "'colour'", "minimised", "QTools")
+    assert all(word in str(caught.value) for word in words)
+
+
 def test_neutral_values_of_old_options_are_accepted(model):
     AutoQKeras(model, tune_filters="none", tune_filters_exceptions="^dense", frozen_layers=[], head_name=None)
     AutoQKeras(model, mode="hyperband", max_epochs=3, factor=2, hyperband_iterations=1)
@@ -241,7 +251,8 @@ def test_a_schedule_is_read_at_the_start_of_each_epoch(samples):
         ({}, "must have validation_data"),
         ({"validation_split": 1.0}, "must have validation_data.*Received: validation_split=1.0"),
         ({"validation_data": "x"}, r"validation_data must be \(x, y\)"),
-        ({"validation_split": 0.5, "callbacks": []}, "Received: 'callbacks'"),
+        ({"validation_split": 0.5, "callbacks": [keras.callbacks.Callback()]}, "Received: 'callbacks'"),
+        ({"validation_split": 0.5, "callbacks": [], "class_weight": None, "epochs": 0}, "epochs must be an integer"),
         ({"validation_split": 0.5, "epochs": 0}, "epochs must be an integer above 0"),
     ],
 )

@@ -63,8 +63,9 @@ def test_a_metric_of_unknown_direction_is_refused_with_the_way_out():
     def gain(targets, outputs):
         return outputs
 
-    with pytest.raises(ValueError, match=r"direction is unknown; .*\[lambda logs: logs\['gain'\], 'gain'\]"):
+    with pytest.raises(ValueError, match=r"direction is unknown; .*\[lambda logs: logs\['gain'\], gain\]"):
         MetricObjective.of([gain])
+    assert MetricObjective.of([lambda logs: logs["gain"], gain])({"gain": 0.5}) == 0.5
 
 
 def test_an_unknown_metric_is_refused_with_the_names_in_the_logs():

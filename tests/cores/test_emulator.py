@@ -19,21 +19,25 @@ def emulated(name: str) -> pytest.param:
     return pytest.param(name, marks=pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed"))
 
 
-PROGRAMS = {
-    "m0": (10, False, "-O2"),
-    "m4": (11, False, "-O3"),
-    "m7": (12, True, "-Os"),
-    "m55": (13, False, "-O2"),
-    "rv32imc": (14, True, "-O1"),
-}
-"""A seed, whether weights are packed, and the optimization, by core."""
+PROGRAMS = (
+    ("m0", 10, 16, False, "-O2"),
+    ("m4", 11, 16, False, "-O3"),
+    ("m4", 12, 8, True, "-O2"),
+    ("m7", 13, 8, False, "-Os"),
+    ("m55", 14, 16, True, "-O2"),
+    ("m55", 15, 8, False, "-O3"),
+    ("rv32imc", 16, 16, True, "-O1"),
+)
+"""A core, a seed, the most bits of tensors and weights, whether these are packed, and the optimization."""
 
 
-@pytest.mark.parametrize("name", map(emulated, CORES))
-def test_every_tensor_of_a_random_program(name, tmp_path):
-    """Sizes of 2 to 16 bits, signed or not, groups, strides, dilation, padding, residuals, tables."""
-    seed, pack, level = PROGRAMS[name]
-    program = random_program(seed)
+@pytest.mark.parametrize(
+    ("name", "seed", "most_bits", "pack", "level"),
+    [pytest.param(name, *rest, marks=emulated(name).marks) for name, *rest in PROGRAMS],
+)
+def test_every_tensor_of_a_random_program(name, seed, most_bits, pack, level, tmp_path):
+    """Tensors of 2 to 16 bits, signed or not, groups, strides, dilation, padding, residuals, tables."""
+    program = random_program(seed, most_bits)
     inputs, source = samples(program, 2), write_c(program, tmp_path, "network", pack)
     executable = compile_for(CORES[name], source, tmp_path, trace=True, flags=(level,))
     assert_same(executable.run(inputs), run(program, inputs))

@@ -12,11 +12,13 @@ from refusals import refusal
 from rich.console import Console
 
 import po2quant
+from po2quant.autoqkeras import AutoQKeras
 from po2quant.deploy import check as checking
 from po2quant.deploy.check import check
 from po2quant.deploy.formats import FORMATS
+from po2quant.deploy.from_keras import integer_program
 from po2quant.integer.operations import Dense, Handlers
-from po2quant.network import flat_config, quantize_model
+from po2quant.network import calibrate, flat_config, fold, quantize_model
 from po2quant.report.tables import check_table
 
 WITHOUT_PACKAGES = ("text", "program", "c", "c-packed", "qkeras")
@@ -129,3 +131,12 @@ def test_the_table_fits_80_columns_whatever_the_names():
     text = io.StringIO()
     Console(file=text, width=80).print(check_table(found))
     assert "conv" in text.getvalue() and max(map(len, text.getvalue().splitlines())) <= 80
+
+
+def test_a_model_of_another_keras_is_refused_in_one_sentence_wherever_it_comes():
+    another = type("Sequential", (), {"__module__": "tf_keras.src.engine.sequential", "name": "old", "outputs": [1]})()
+    calls = (fold, integer_program, AutoQKeras, lambda model: flat_config(model, 8), lambda model: calibrate(model, 0))
+    for call in calls:
+        assert "save it as .h5 and load that with po2quant.load_model. Received: tf_keras" in refusal(call, another)
+    (obstacle,) = check(another).obstacles
+    assert "save it as .h5" in obstacle.reason

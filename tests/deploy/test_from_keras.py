@@ -302,7 +302,7 @@ def chain(
 
 
 def with_range(**options) -> quantized_bits_featuremap:
-    quantizer = quantized_bits_featuremap(8, 8, 1, 1, **options)
+    quantizer = quantized_bits_featuremap(8, 8, 1, 1, **({"alpha": "auto_po2"} | options))
     quantizer.set_range(-1.0, 1.0)
     return quantizer
 

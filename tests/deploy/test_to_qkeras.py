@@ -8,8 +8,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from exchange_networks import computed, frozen_every_operation, narrow
-from frozen_networks import frozen, network
+from frozen_networks import frozen, network, randomize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -92,3 +93,15 @@ def test_a_shared_layer_is_refused(tmp_path):
 
 def test_wide_networks_name_their_layers(tmp_path):
     assert {"first", "last"} <= set(to_qkeras(frozen_every_operation(16), tmp_path / "network.keras"))
+
+
+@pytest.mark.parametrize("initializer", [keras.initializers.VarianceScaling(1e-6), "he_normal"])
+def test_a_file_of_layers_with_any_initializer_loads(initializer, tmp_path):
+    """qkeras scales an initializer up where a quantizer's steps are coarse, and could not read its own file then."""
+    x = keras.Input((4,), name="input")
+    model = keras.Model(x, layers.Dense(3, kernel_initializer=initializer, name="dense")(x))
+    quantized = frozen(randomize(model), 2)
+    program, x, expected = computed(quantized, 4)
+    to_qkeras(quantized, tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    assert_same(program, quantized_values(loaded, expected, x), expected)

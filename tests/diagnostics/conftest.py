@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 from keras import layers
-from networks import noise, randomize
+from networks import noise, randomize, state_of
 
 from po2quant.diagnostics.probe import Probe
 from po2quant.network import calibrate, flat_config, quantize_model
@@ -46,9 +46,10 @@ def compiled(quantized):
     def fresh(alpha: str = "auto_po2") -> tuple[keras.Model, Probe]:
         if alpha not in networks:
             model = quantized(alpha)
-            networks[alpha] = model, Probe(model, noise(model, samples=4)), model.get_weights()
+            networks[alpha] = model, Probe(model, noise(model, samples=4)), state_of(model)
         model, probe, weights = networks[alpha]
-        model.set_weights(weights)
+        for variable, value in zip(model.variables, weights, strict=True):
+            variable.assign(value)
         return model, probe
 
     return fresh

@@ -68,7 +68,7 @@ def test_a_probe_follows_new_weights_widths_and_frozen_scales(quantized):
     kernel.assign(kernel * 1.7)
     tensors = probe()
     assert_sees_the_weights(model, tensors)
-    assert tensors[0].scale.tolist() == next(weight_quantizers(model)).quantizer.get_config()["post_training_scale"]
+    assert tensors[0].scale.tolist() == next(weight_quantizers(model)).quantizer.get_config()["frozen_scale"]
     assert np.any(np.abs(tensors[0].values) > tensors[0].high * tensors[0].scale)
     weights = dict.fromkeys(weight.layer.name for weight in weight_quantizers(model))
     set_bits(model, BitConfig.flat(list(weights), [name for name, _ in activation_quantizers(model)], 8))

@@ -14,9 +14,20 @@ from refusals import complaint
 
 from po2quant.deploy.from_keras import integer_program
 from po2quant.export.executors import LITERT_KERNELS, REFERENCE, XNNPACK, run_litert, single_operations
-from po2quant.export.litert.to_litert import to_litert
-from po2quant.integer.operations import LookUpTable, Rearrange, Reshape, ZeroPadding
-from po2quant.integer.program import Program
+from po2quant.export.litert.to_litert import deviations, to_litert
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.interpreter import run
+from po2quant.integer.operations import (
+    Add,
+    Dense,
+    LookUpTable,
+    Rearrange,
+    Reshape,
+    Tensor,
+    Weights,
+    ZeroPadding,
+)
+from po2quant.integer.program import Output, Program
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed: po2quant[exchange]")
 
@@ -27,14 +38,18 @@ MOVING = (LookUpTable, Rearrange, Reshape, ZeroPadding)
 
 
 def worst(program: Program, expected: dict[str, np.ndarray], folder: Path, kernels: str) -> dict[str, int]:
-    """Return the largest difference of each operation alone, on the program's own inputs."""
+    """Return the largest difference of each operation alone, on the program's own inputs.
+
+    One that may be more than one unit off says so, and counts as one.
+    """
     differences = {}
     for part in single_operations(program):
         (operation,) = part.operations
-        to_litert(part, folder / "part.tflite")
+        reported = to_litert(part, folder / "part.tflite")
         (found,) = run_litert(part, folder / "part.tflite", expected, kernels)
         difference = int(np.abs(found - expected[operation.output]).max())
-        differences[operation.output] = difference
+        allowed = reported.get(operation.name, OPERATION_TOLERANCE)
+        differences[operation.output] = min(difference, OPERATION_TOLERANCE) if difference <= allowed else difference
         assert difference == 0 or not isinstance(operation, MOVING), operation.name
     return differences
 
@@ -85,3 +100,47 @@ def test_more_than_8_bits_are_refused_by_name(tmp_path):
     wide = integer_program(frozen_every_operation(9))
     assert "tensor 'activation'" in complaint(to_litert, wide, tmp_path / "network.tflite")
     assert not list(tmp_path.iterdir())
+
+
+def layer(bias: int, bias_exponent: int, products: int, output: int) -> Program:
+    """Return one channel of one input whose products, bias and output have given exponents."""
+    x, y = Tensor("x", (1,), FixedPointFormat(8, products)), Tensor("y", (1,), FixedPointFormat(8, output))
+    kernel = Weights(np.array([[127]]), np.array([0]), 8)
+    dense = Dense("dense", ("x",), "y", kernel, Weights(np.array([bias]), np.array([bias_exponent]), 16))
+    return Program("network", (x, y), ("x",), (dense,), (Output("y"),))
+
+
+@pytest.mark.parametrize("kernels", LITERT_KERNELS)
+def test_a_bias_finer_than_its_products_is_rounded_and_the_deviation_reported(kernels, tmp_path):
+    """A bias of 7 in steps of 1/16 of the products is rounded to 0: 7 units of an output that has the bias' steps."""
+    program = layer(bias=7, bias_exponent=-4, products=0, output=-4)
+    assert to_litert(program, tmp_path / "network.tflite") == deviations(program) == {"dense": 7}
+    x = np.zeros((1, 1), np.int64)
+    (found,) = run_litert(program, tmp_path / "network.tflite", {"x": x}, kernels)
+    assert found - run(program, x)["y"] == -7
+    assert to_litert(layer(7, -4, 0, 0), tmp_path / "network.tflite") == {}
+
+
+@pytest.mark.parametrize("kernels", [XNNPACK, REFERENCE])
+@pytest.mark.parametrize("activation", ["linear", "relu", "relu6"])
+def test_a_sum_of_three_is_two_sums(kernels, activation, tmp_path):
+    rng = np.random.default_rng(0)
+    inputs = [Tensor(f"x{index}", (50,), FixedPointFormat(8, -index, index != 1)) for index in range(3)]
+    output = Tensor("y", (50,), FixedPointFormat(8, 1, True))
+    names = tuple(tensor.name for tensor in inputs)
+    program = Program("network", (*inputs, output), names, (Add("sum", names, "y", activation),), (Output("y"),))
+    assert to_litert(program, tmp_path / "network.tflite") == {}
+    x = {tensor.name: rng.integers(tensor.format.min_int, tensor.format.max_int + 1, (4, 50)) for tensor in inputs}
+    (found,) = run_litert(program, tmp_path / "network.tflite", x, kernels)
+    assert np.abs(found - run(program, list(x.values()))["y"]).max() <= OPERATION_TOLERANCE
+
+
+def test_a_sum_of_exponents_too_far_apart_is_rounded_and_the_deviation_reported(tmp_path):
+    inputs = [Tensor(f"x{index}", (1,), FixedPointFormat(8, exponent)) for index, exponent in enumerate((0, -12, -12))]
+    names = tuple(tensor.name for tensor in inputs)
+    output = Tensor("y", (1,), FixedPointFormat(8, -12))
+    program = Program("network", (*inputs, output), names, (Add("sum", names, "y"),), (Output("y"),))
+    (units,) = to_litert(program, tmp_path / "network.tflite").values()
+    x = {name: np.array([[value]]) for name, value in zip(names, (0, 7, 7), strict=True)}
+    (found,) = run_litert(program, tmp_path / "network.tflite", x)
+    assert 1 < np.abs(found - run(program, list(x.values()))["y"]).max() <= units

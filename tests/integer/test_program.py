@@ -13,9 +13,7 @@ from programs import X, every_operation, pack, unpacked
 from refusals import complaint, refusal
 
 from po2quant.integer.interpreter import run
-from po2quant.integer.operations import (
-    Weights,
-)
+from po2quant.integer.operations import Cell, Weights
 from po2quant.integer.program import SCHEMA, Program
 
 
@@ -41,13 +39,21 @@ def test_a_loaded_program_is_the_saved_one(path):
         np.testing.assert_array_equal(run(loaded, x)[name], expected)
     assert repr(loaded) == repr(saved)
     assert (loaded.tensors, loaded.outputs) == (saved.tensors, saved.outputs)
-    for ours, theirs in zip(saved.operations, loaded.operations, strict=True):
+    assert_same_fields(saved.operations, loaded.operations)
+
+
+def assert_same_fields(saved, loaded):
+    """Compare operations, those of cells included."""
+    for ours, theirs in zip(saved, loaded, strict=True):
         for field in dataclasses.fields(ours):
             a, b = getattr(ours, field.name), getattr(theirs, field.name)
             if isinstance(a, Weights):
                 np.testing.assert_array_equal(a.integers, b.integers)
                 np.testing.assert_array_equal(a.exponents, b.exponents)
                 assert a.bit_width == b.bit_width and b.integers.dtype == np.int64
+            elif isinstance(a, Cell):
+                assert (a.tensors, a.inputs, a.outputs) == (b.tensors, b.inputs, b.outputs)
+                assert_same_fields(a.operations, b.operations)
             else:
                 np.testing.assert_array_equal(a, b)
 

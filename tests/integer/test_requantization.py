@@ -23,7 +23,7 @@ def test_a_folded_channel_is_the_formula_of_the_plan(accumulator, left, bias, sh
     """All accumulators of a channel, with ties above even and odd outputs, and outputs that are clipped."""
     folded = fold_channels([accumulator], [-left], [bias], [shift], limits)
     if folded is None:
-        assert accumulator != (0, 0) and not 0 <= left <= shift
+        assert not 0 <= left <= shift
         return
     a = np.arange(accumulator[0], accumulator[1] + 1)
     expected = np.clip(shift_right(jam_array(a, np.array(-left)) + bias, shift), *limits)

@@ -9,7 +9,7 @@ from keras import layers
 from networks import noise, randomize
 
 from po2quant.deploy.from_keras import OPERATIONS
-from po2quant.layers import Elementwise, Rearrange
+from po2quant.layers import Elementwise, Rearrange, Recurrent
 from po2quant.network import fold_batch_norm
 from po2quant.network.kinds import (
     ALIASES,
@@ -25,7 +25,9 @@ from po2quant.network.kinds import (
     kernel_of,
 )
 
+STEP = [keras.Input((6, 3)), keras.Input((6, 3))]
 ARGUMENTS = {
+    Recurrent: (keras.Model(STEP, layers.Add()(STEP)), True),
     layers.Conv2D: (2, 3),
     layers.DepthwiseConv2D: (3, 1, "valid", 2),
     layers.Dense: (2,),

@@ -7,7 +7,15 @@ import pytest
 from keras import layers
 from networks import numbered
 
-from po2quant.network import Placement, Slot, fold_batch_norm, network_layers, place_quantizers
+from po2quant.network import (
+    Placement,
+    Slot,
+    flat_config,
+    fold_batch_norm,
+    network_layers,
+    place_quantizers,
+    quantize_model,
+)
 
 SIGNED, UNSIGNED = True, False
 
@@ -438,9 +446,22 @@ def test_what_keeps_the_sign_is_unsigned_after_what_is_not_negative(layer):
 
 
 @pytest.mark.parametrize("layer", [conv("activation_1"), keras.layers.Dense(2, name="activation")])
-def test_a_layer_that_is_called_like_a_quantizer_is_named(layer):
-    with pytest.raises(ValueError, match=f"layer '{layer.name}' must have another name"):
-        place_quantizers(chain(layer))
+def test_quantizers_leave_the_names_of_layers_to_them(layer):
+    names = [slot.name for slot in place_quantizers(chain(layer))]
+    assert names == [name for name in ("activation", "activation_1", "activation_2") if name != layer.name]
+
+
+def test_a_network_whose_layers_are_called_like_quantizers_is_quantized():
+    model = chain(
+        keras.layers.Dense(3, name="activation"),
+        keras.layers.Dense(3, activation="relu", name="activation_function"),
+        keras.layers.Activation("relu", name="activation_1"),
+        keras.layers.Dense(2, name="activation_2"),
+    )
+    quantized = quantize_model(model, flat_config(model, 8))
+    names = [layer.name for layer in quantized.layers]
+    assert len(set(names)) == len(names)
+    assert {"activation", "activation_function", "activation_2"} <= set(names)
 
 
 def test_a_layer_in_half_precision_is_refused():

@@ -301,7 +301,7 @@ def test_calibration_of_zeros_gives_zeros():
 def test_auto_calibration_finds_the_best_of_the_searched_fractions(bits, signed, symmetric):
     x = np.random.default_rng(0).standard_t(3, (20, 200)).astype(np.float32) + np.float32(0.5)
     x = x if signed else np.abs(x)
-    quantizer = _featuremap(bits, signed, symmetric, alpha="auto")
+    quantizer = _featuremap(bits, signed, alpha="auto", affine=not symmetric)
     quantizer.calibrate(x)
     low, high = (-(2 ** (bits - 1)) + symmetric, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
@@ -395,7 +395,7 @@ def test_affine_quantization_follows_the_formula(bits, minimum, maximum):
     expected = (np.clip(np.rint(steps) + zero_point, low, high) - zero_point) * scale
     clear = np.abs(np.abs(steps - np.rint(steps)) - 0.5) > ROUNDING_OF_FLOAT32_IN_LSB  # no ties
     assert clear.mean() > 0.9
-    y = _with_range(minimum, maximum, bits, symmetric=0, alpha="auto")(x[np.newaxis]).numpy()[0]
+    y = _with_range(minimum, maximum, bits, affine=True, alpha="auto")(x[np.newaxis]).numpy()[0]
     np.testing.assert_allclose(y[clear], expected[clear], rtol=0, atol=ROUNDING_OF_FLOAT32_IN_LSB * scale)
     assert len(np.unique(y)) == 2**bits
 
@@ -403,7 +403,7 @@ def test_affine_quantization_follows_the_formula(bits, minimum, maximum):
 @pytest.mark.parametrize(("minimum", "maximum"), RANGES)
 @pytest.mark.parametrize("bits", [2, 8, 16])
 def test_zero_is_exact_under_an_affine_map(bits, minimum, maximum):
-    quantizer = _with_range(minimum, maximum, bits, symmetric=0, alpha="auto")
+    quantizer = _with_range(minimum, maximum, bits, affine=True, alpha="auto")
     np.testing.assert_array_equal(quantizer(np.zeros((1, 3), np.float32)), 0.0)
 
 
@@ -416,7 +416,7 @@ def test_affine_scale_and_zero_point_of_known_ranges():
 
 
 def test_affine_levels_are_an_integer_grid_through_zero():
-    quantizer = _with_range(-1.0, 3.0, 4, symmetric=0, alpha="auto")
+    quantizer = _with_range(-1.0, 3.0, 4, affine=True, alpha="auto")
     levels = np.unique(quantizer(np.linspace(-2, 4, 500, dtype=np.float32)[np.newaxis]))
     integers = levels.astype(np.float64) / quantizer.scale
     np.testing.assert_allclose(integers, np.rint(integers), rtol=0, atol=ROUNDING_OF_FLOAT32_IN_LSB)
@@ -424,14 +424,14 @@ def test_affine_levels_are_an_integer_grid_through_zero():
 
 
 def test_symmetric_or_unsigned_maps_are_not_affine():
-    assert _featuremap(symmetric=0, alpha="auto").is_affine
+    assert _featuremap(affine=True, alpha="auto").is_affine
     for arguments in ({"alpha": "auto"}, {"alpha": "auto", "symmetric": 0, "keep_negative": 0}, {"symmetric": 0}):
         assert not _featuremap(**arguments).is_affine
 
 
 def test_the_affine_range_follows_a_batch_that_is_not_centred():
     x = np.linspace(-1, 9, 400, dtype=np.float32).reshape(4, 100)
-    affine, symmetric = _featuremap(symmetric=0, alpha="auto"), _featuremap(alpha="auto")
+    affine, symmetric = _featuremap(affine=True, alpha="auto"), _featuremap(alpha="auto")
     assert oracles.relative_rmse(x, affine(x)) < 0.6 * oracles.relative_rmse(x, symmetric(x))
 
 
@@ -468,7 +468,7 @@ def test_gradient_is_zero_where_values_are_clipped(arguments, low, high, step):
 
 
 def test_affine_gradient_is_zero_where_values_are_clipped():
-    quantizer = _with_range(-1.0, 3.0, 4, symmetric=0, alpha="auto")  # step 4/15: integers -4..11
+    quantizer = _with_range(-1.0, 3.0, 4, affine=True, alpha="auto")  # step 4/15: integers -4..11
     x = np.linspace(-3, 5, 800, dtype=np.float32)[np.newaxis]
     integers = np.rint(x.astype(np.float64) / (4 / 15))
     np.testing.assert_array_equal(gradient(quantizer, x), (integers >= -4) & (integers <= 11))

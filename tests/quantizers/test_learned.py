@@ -330,7 +330,7 @@ def test_frozen_weights_keep_the_learned_scale_and_train_no_threshold():
     assert np.all(scale == 0.5 * _weights().compute_scale(x).numpy())
     for weights in (x, 5 * x):
         quantizer.freeze(weights)
-        np.testing.assert_array_equal(quantizer.get_config()["post_training_scale"], scale)
+        np.testing.assert_array_equal(quantizer.get_config()["frozen_scale"], scale)
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(quantizer(x, training=True))
         assert not np.any(tape.gradient(loss, _threshold(quantizer)))

@@ -101,8 +101,8 @@ REFUSED_ARGUMENTS = [
     ("quantized_bits(True)", "bits=True"),
     ("quantized_bits('8')", "bits='8'"),
     ("quantized_bits(8,8,1,1,alpha='autopo2')", "'autopo2'"),
-    ("quantized_bits(8,8,1,1,'auto',0,0,1.0,None,1,0,None,None,None,None,'mse',1,None,99)", "does not take"),
-    ("quantized_bits_featuremap(8,8,1,1,'auto',0,0.9,1,99)", "does not take"),
+    ("quantized_bits(8,8,1,1,'auto',0,0,1.0,None,1,0,None,None,None,None,'mse',1,None,None,99)", "does not take"),
+    ("quantized_bits_featuremap(8,8,1,1,'auto',0,None,1.0,None,1,0,99)", "does not take"),
     ("quantized_bits(8,bits=8)", "does not take"),
     ("quantized_bits(8,colour='red')", "colour"),
     ("quantized_bits(8,8,1,1,alpha={})", "does not take"),
@@ -138,9 +138,9 @@ REFUSED_ARGUMENTS += [
 REFUSED_ARGUMENTS += [
     (f"quantized_bits(8,0,alpha='{alpha}',{name}={value})", f"{name}=")
     for alpha, name, value in (
-        ("auto", "post_training_scale", "1e400"),
-        ("auto", "post_training_scale", "-1.0"),
-        ("auto", "post_training_scale", "['a']"),
+        ("auto", "frozen_scale", "1e400"),
+        ("auto", "frozen_scale", "-1.0"),
+        ("auto", "frozen_scale", "['a']"),
         ("learned_po2", "log2_threshold", "1e400"),
         ("learned_po2", "log2_threshold", "'a'"),
     )

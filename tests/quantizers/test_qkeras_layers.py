@@ -118,6 +118,12 @@ def _change_bits(model: keras.Model) -> None:
         quantizer.bits = 5 + len(name) % 3
 
 
+def _change_some_bits(model: keras.Model) -> None:
+    """Change the widths of two quantizers, whose scales are computed anew from then on."""
+    for name, bits in (("conv/kernel_quantizer_internal", 3), ("conv_q/activation", 5)):
+        _quantizers(model)[name].bits = bits
+
+
 STATES: dict[str, Callable[[keras.Model], None]] = {
     "fresh": lambda model: None,
     "trained": _train,
@@ -132,7 +138,7 @@ CASES = [(state, "object") for state in STATES] + [("trained", "serialized"), ("
 def _state(quantizer: Quantizer) -> tuple:
     ranges = quantizer.range if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static else None
     config = quantizer.get_config()
-    return quantizer.bits, quantizer.frozen, ranges, config.get("post_training_scale"), config.get("log2_threshold")
+    return quantizer.bits, quantizer.frozen, ranges, config.get("frozen_scale"), config.get("log2_threshold")
 
 
 def _reload(model: keras.Model, path: Path) -> keras.Model:
@@ -279,12 +285,68 @@ def test_a_reloaded_model_takes_the_weights_file_of_its_original(tmp_path):
     _assert_equal(model, copy)
 
 
-def test_get_weights_and_set_weights_carry_the_state():
-    model, other = _build(), _build(seed=1)
+# ---------------------------------------------------------------- weights, and the state beside them
+
+
+@pytest.mark.parametrize("alpha", ["auto_po2", "learned_po2"])
+def test_a_clone_with_the_same_weights_computes_the_same_bits(alpha):
+    model = _build(alpha=alpha)
+    _train(model)
+    _move_thresholds(model)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    _assert_equal(model, clone)
+    frozen = _build(alpha=alpha)
+    _freeze(frozen)
+    _change_some_bits(frozen)
+    clone = keras.models.clone_model(frozen)
+    clone.set_weights(frozen.get_weights())
+    _assert_equal(frozen, clone)
+
+
+def test_a_clone_has_quantizers_of_its_own():
+    model = _build()
     _freeze(model)
-    _outputs(other)
-    other.set_weights(model.get_weights())
-    np.testing.assert_array_equal(_outputs(other), _outputs(model))
+    before = [_state(quantizer) for quantizer in _quantizers(model).values()]
+    clone = keras.models.clone_model(model)
+    for quantizer in _quantizers(clone).values():
+        quantizer.bits = 3
+        if isinstance(quantizer, quantized_bits_featuremap):
+            quantizer.frozen = False
+            quantizer.calibrate(7 * _inputs())
+    assert [_state(quantizer) for quantizer in _quantizers(model).values()] == before
+
+
+@pytest.mark.parametrize("alpha", ["auto_po2", "auto", None])
+def test_layers_have_the_weights_of_layers_without_quantizers(alpha):
+    model = _build(alpha=alpha)
+    _freeze(model)
+    before = [_state(quantizer) for quantizer in _quantizers(model).values()]
+    for name in ("conv", "depthwise", "dense"):
+        layer = model.get_layer(name)
+        kernel = layer.weights[0]
+        assert layer.count_params() == kernel.numpy().size + layer.bias.numpy().size
+        layer.set_weights([np.zeros(kernel.shape), np.ones(layer.bias.shape)])
+        assert not kernel.numpy().any() and layer.bias.numpy().all()
+    assert len(model.weights) == 3 * 2
+    model.set_weights([np.zeros(weight.shape) for weight in model.weights])
+    assert [_state(quantizer) for quantizer in _quantizers(model).values()] == before
+
+
+def test_thresholds_are_weights_since_they_are_trained():
+    model = _build(alpha="learned_po2")
+    _outputs(model)
+    thresholds = [quantizer.threshold for quantizer in _quantizers(model).values()]
+    assert len(model.weights) == 3 * 2 + len(thresholds)
+    assert {id(variable) for variable in model.trainable_weights} >= {id(threshold) for threshold in thresholds}
+
+
+def test_an_h5_file_of_keras_2s_form_carries_widths_ranges_and_frozen_scales(tmp_path):
+    model = _build("serialized")
+    _freeze(model)
+    _change_some_bits(model)
+    model.save(tmp_path / "model.h5")
+    _assert_equal(model, keras.models.load_model(tmp_path / "model.h5", compile=False))
 
 
 # ---------------------------------------------------------------- behaviour inside layers
@@ -356,7 +418,7 @@ def test_a_depthwise_kernel_has_one_scale_per_channel():
     layer(np.zeros((1, 6, 6, 4), np.float32))
     layer.depthwise_kernel.assign(np.full((3, 3, 4, 1), 1.0) * 10.0 ** -np.arange(4).reshape(1, 1, 4, 1))
     layer.depthwise_quantizer_internal.freeze(layer.depthwise_kernel)
-    scale = np.array(layer.depthwise_quantizer_internal.get_config()["post_training_scale"])
+    scale = np.array(layer.depthwise_quantizer_internal.get_config()["frozen_scale"])
     assert scale.shape == (1, 1, 4, 1)
     np.testing.assert_array_equal(np.log2(scale.ravel()), [-6, -10, -13, -16])
 

@@ -275,7 +275,7 @@ def test_scale_axis_keeps_a_scale_for_each_of_its_places(shape, scale_axis, scal
         expected = np.max(np.abs(x), axis=axes, keepdims=True) / np.float32(127)
     np.testing.assert_array_equal(scale, expected)
     quantizer.freeze(x)
-    np.testing.assert_array_equal(quantizer.get_config()["post_training_scale"], scale)
+    np.testing.assert_array_equal(quantizer.get_config()["frozen_scale"], scale)
 
 
 def test_an_axis_that_the_weights_lack_is_named():
@@ -305,8 +305,8 @@ def test_limits_of_the_exponent_that_cross_are_refused():
 
 @pytest.mark.parametrize("exponent", [127, -127, -140])
 def test_a_stored_power_of_two_whose_reciprocal_no_float_holds_is_refused(exponent):
-    with pytest.raises(ValueError, match="post_training_scale must lie in"):
-        _po2(8, post_training_scale=2.0**exponent)
+    with pytest.raises(ValueError, match="frozen_scale must lie in"):
+        _po2(8, frozen_scale=2.0**exponent)
 
 
 @pytest.mark.parametrize("integer", [200, -150, 2.5, True, "8", None])
@@ -316,24 +316,24 @@ def test_a_bad_integer_is_named(integer):
 
 
 @pytest.mark.parametrize("alpha", ["auto", "auto_po2"])
-def test_post_training_scale_is_the_scale(alpha):
+def test_frozen_scale_is_the_scale(alpha):
     x = _normal((64, 2), sigma=1.0)
     given_scale = np.array([[0.25, 0.03125]])
-    quantizer = quantized_bits(4, 4, 1, 1, alpha=alpha, post_training_scale=given_scale)
+    quantizer = quantized_bits(4, 4, 1, 1, alpha=alpha, frozen_scale=given_scale)
     expected = np.clip(np.rint(x / given_scale), -7, 7) * given_scale
     np.testing.assert_array_equal(quantizer(x), expected)
     assert quantizer.frozen
 
 
-def test_one_post_training_scale_serves_all_channels():
+def test_one_frozen_scale_serves_all_channels():
     x = _normal((64, 2), sigma=1.0)
-    np.testing.assert_array_equal(_po2(4, post_training_scale=0.25)(x), np.clip(np.rint(x / 0.25), -7, 7) * 0.25)
+    np.testing.assert_array_equal(_po2(4, frozen_scale=0.25)(x), np.clip(np.rint(x / 0.25), -7, 7) * 0.25)
 
 
-def test_post_training_scale_with_another_rank_broadcasts():
+def test_frozen_scale_with_another_rank_broadcasts():
     x = _normal((3, 3, 4, 2), sigma=1.0)
     scale = np.array([0.25, 0.125])
-    np.testing.assert_array_equal(_po2(4, post_training_scale=scale)(x), np.clip(np.rint(x / scale), -7, 7) * scale)
+    np.testing.assert_array_equal(_po2(4, frozen_scale=scale)(x), np.clip(np.rint(x / scale), -7, 7) * scale)
 
 
 # ---------------------------------------------------------------- noise
@@ -463,9 +463,7 @@ def test_float64_auto_scale_in_float64():
     quantizer = quantized_bits(16, 0, 1, 1, alpha="auto", dtype="float64")
     np.testing.assert_array_equal(quantizer.compute_scale(tf.constant(x)), np.abs(x).max(0, keepdims=True) / 32767)
     quantizer.freeze(tf.constant(x))
-    np.testing.assert_array_equal(
-        quantizer.get_config()["post_training_scale"], np.abs(x).max(0, keepdims=True) / 32767
-    )
+    np.testing.assert_array_equal(quantizer.get_config()["frozen_scale"], np.abs(x).max(0, keepdims=True) / 32767)
 
 
 # ---------------------------------------------------------------- state: frozen scales, widths
@@ -509,12 +507,12 @@ def test_a_quantizer_can_be_frozen_before_its_first_call():
 def test_unfreezing_forgets_a_given_scale():
     x = _normal((64, 8))
     for call_first in (True, False):
-        quantizer = _po2(8, post_training_scale=0.5)
+        quantizer = _po2(8, frozen_scale=0.5)
         if call_first:
             quantizer(x)
         quantizer.unfreeze()
         np.testing.assert_array_equal(quantizer(x), _po2(8)(x))
-        assert quantizer.get_config()["post_training_scale"] is None
+        assert quantizer.get_config()["frozen_scale"] is None
 
 
 def test_fixed_point_has_nothing_to_freeze():

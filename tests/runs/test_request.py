@@ -156,7 +156,7 @@ def test_a_value_out_of_range_is_refused(name):
     ("change", "expected"),
     [
         ({"epoch": 3}, "Received: 'epoch'"),
-        ({"command": "evaluate"}, "command must be one of finetune, search, matrix. Received: 'evaluate'"),
+        ({"command": "evaluate"}, "command must be one of finetune, search, matrix, reconstruct. Received: 'evaluate'"),
         ({"command": ["search"]}, "command must be one of"),
         ({"version": 2}, "up to version 1"),
         ({"version": True}, "version True"),

@@ -36,6 +36,11 @@ def noise(model: keras.Model, samples: int = 32, seed: int = 1) -> np.ndarray | 
     return arrays if len(arrays) > 1 else arrays[0]
 
 
+def state_of(model: keras.Model) -> list[np.ndarray]:
+    """Return the values of all that a model has, its quantizers' state included."""
+    return [variable.numpy() for variable in model.variables]
+
+
 def outputs(model: keras.Model, x: np.ndarray) -> np.ndarray:
     """Return what a model of one output computes in inference."""
     return np.asarray(model(x, training=False))

@@ -27,6 +27,7 @@ from po2quant.integer.operations import (
     RELU6,
     Add,
     AveragePooling,
+    Cell,
     Concatenate,
     Conv2D,
     Dense,
@@ -37,6 +38,7 @@ from po2quant.integer.operations import (
     Multiply,
     Operation,
     Rearrange,
+    Recurrent,
     Requantize,
     Reshape,
     Tensor,
@@ -50,7 +52,8 @@ Y = FixedPointFormat(6, -2, signed=False)
 Z = FixedPointFormat(7, -3, signed=False)
 
 LONGEST_ERROR = 400
-INCLUDES = {f"#include {name}" for name in ("<stddef.h>", "<stdint.h>", "<stdio.h>", '"net.h"', '"packed.h"')}
+HEADERS = ("<stddef.h>", "<stdint.h>", "<stdio.h>", "<arm_mve.h>", '"net.h"', '"packed.h"')
+INCLUDES = {f"#include {name}" for name in HEADERS}
 SMALL = 10_000
 """Integers of a program, padding included, up to which the interpreter is run too."""
 
@@ -65,7 +68,15 @@ def every_operation() -> Program:
     """Return a program that has each kind of operation once."""
     tensors = {"x": (6, 5, 4), "pad": (7, 6, 4), "conv": (3, 3, 8), "low": (3, 3, 8), "gate": (1, 1, 8)}
     tensors |= {"gated": (3, 3, 8), "sum": (3, 3, 8), "f": (3, 3, 8), "joined": (3, 3, 16), "max": (2, 2, 16)}
-    tensors |= {"turned": (2, 16, 2), "flat": (64,), "y": (3,), "larger": (3, 3, 8), "smaller": (3, 3, 8)}
+    tensors |= {
+        "turned": (2, 16, 2),
+        "flat": (64,),
+        "sequence": (4, 16),
+        "state": (3,),
+        "y": (3,),
+        "larger": (3, 3, 8),
+        "smaller": (3, 3, 8),
+    }
     kinds = dict.fromkeys(tensors, Y) | {"x": X, "pad": X, "y": X, "larger": Z}
     table = np.random.default_rng(0).integers(0, 64, 64)
     operations = (
@@ -93,11 +104,25 @@ def every_operation() -> Program:
         MaxPooling("max", ("joined",), "max", (2, 2), (1, 1)),
         Rearrange("turn", ("max",), "turned", (2, 16, 2), (32, -1, 16), 15),
         Reshape("flatten", ("turned",), "flat"),
-        Dense("dense", ("flat",), "y", weights(64, 3), weights(3, bits=16)),
+        Reshape("cut", ("flat",), "sequence"),
+        Recurrent("recurrent", ("sequence",), "state", cell(), 4, False),
+        Dense("dense", ("state",), "y", weights(3, 3), weights(3, bits=16)),
     )
     assert {type(operation) for operation in operations} == set(OPERATIONS)
     listed = tuple(Tensor(name, shape, kinds[name]) for name, shape in tensors.items())
     return Program("every", listed, ("x",), operations, (Output("y", SOFTMAX), Output("flat")))
+
+
+def cell() -> Cell:
+    """Return the step of a recurrent operation with a state of 3."""
+    shapes: dict[str, tuple[int, ...]] = {"now": (16,), "before": (3,), "product": (3,), "memory": (3,), "after": (3,)}
+    tensors = tuple(Tensor(name, shape, X if name == "product" else Y) for name, shape in shapes.items())
+    steps = (
+        Dense("kernel", ("now",), "product", weights(16, 3), weights(3, bits=31)),
+        Dense("recurrent_kernel", ("before",), "memory", weights(3, 3), weights(3, bits=31)),
+        Add("step", ("product", "memory"), "after", RELU),
+    )
+    return Cell(tensors, ("now", "before"), steps, ("after",))
 
 
 def program_of(operation: Operation, x: Tensor, y: Tensor) -> Program:
@@ -235,8 +260,9 @@ def exercise(program: Program, folder: Path) -> None:
         with refused():
             computed = run(program, x)
             results(program, computed)
+            formats = {tensor.name: tensor.format for block in program.blocks for tensor in block.tensors}
             for name, integers in computed.items():
-                format = program.tensor[name].format
+                format = formats[name]
                 assert format.min_int <= integers.min() and integers.max() <= format.max_int
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from po2quant.integer.operations import (
     ACTIVATIONS,
     Add,
     AveragePooling,
+    Cell,
     Concatenate,
     Conv2D,
     Dense,
@@ -21,6 +23,7 @@ from po2quant.integer.operations import (
     Multiply,
     Operation,
     Rearrange,
+    Recurrent,
     Requantize,
     Reshape,
     Tensor,
@@ -42,8 +45,8 @@ def integers(format: FixedPointFormat, shape: tuple[int, ...], rng: np.random.Ge
 class RandomProgram:
     """Appends random operations to images, each with a random format; :meth:`program` is the result."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, seed: int, most_bits: int = 16) -> None:
+        self.rng, self.most_bits = np.random.default_rng(seed), most_bits
         self.tensors = [Tensor("a", (7, 6, 4), self.format()), Tensor("b", (7, 6, 4), self.format())]
         self.operations: list[Operation] = []
 
@@ -51,8 +54,8 @@ class RandomProgram:
         return int(self.rng.integers(low, high + 1))
 
     def format(self) -> FixedPointFormat:
-        """Return a format of 2 to 16 bits that ends between 2 and 16."""
-        bits, signed, narrow = self.number(2, 16), bool(self.number(0, 1)), bool(self.number(0, 1))
+        """Return a format of 2 to 16 bits, or fewer, that ends between 2 and 16."""
+        bits, signed, narrow = self.number(2, self.most_bits), bool(self.number(0, 1)), bool(self.number(0, 1))
         return FixedPointFormat(bits, self.number(1, 4) - bits + signed, signed, narrow)
 
     def weights(self, *shape: int, bits: int, exponent: int) -> Weights:
@@ -61,7 +64,7 @@ class RandomProgram:
 
     def layer(self, *shape: int) -> dict:
         """Return a kernel that keeps the size of values, a bias of up to 31 bits, and an activation."""
-        bits, bias_bits = self.number(2, 16), self.number(2, 31)
+        bits, bias_bits = self.number(2, self.most_bits), self.number(2, 31)
         growth = math.prod(shape[:-1]).bit_length() // 2
         kernel = self.weights(*shape, bits=bits, exponent=1 - bits - growth)
         bias = self.weights(shape[-1], bits=bias_bits, exponent=self.number(0, 2) - bias_bits)
@@ -161,6 +164,9 @@ class RandomProgram:
                 return self.append(Concatenate(*pair, axis=self.number(0, 2)))
             case "requantize":
                 return self.append(Requantize(*names, activation=str(self.rng.choice(ACTIVATIONS))))
+            case "recurrent":
+                operation = Recurrent(*names, self.cell(names[2], x), x.shape[0], True)
+                return self.append(operation, operation.cell.result.format)
             case "reshape":
                 return self.append(Reshape(*names), x.format)
             case "pad":
@@ -168,6 +174,25 @@ class RandomProgram:
         output = self.format()
         table = integers(output, (x.format.max_int - x.format.min_int + 1,), self.rng)
         return x.format.bit_width <= 8 and self.append(LookUpTable(*names, table=table, function="any"), output)
+
+    def cell(self, name: str, x: Tensor) -> Cell:
+        """Return a step that adds products with its part of an image and with a state, and scales another state."""
+        columns, depth, units = *x.shape[1:], self.number(1, 4)
+        shapes = {"now": (columns, depth)} | dict.fromkeys(("before", "kept", "old", "new", "after"), (columns, units))
+        tensors = {part: Tensor(f"{name}/{part}", shape, self.format()) for part, shape in shapes.items()}
+        tensors["now"] = dataclasses.replace(tensors["now"], format=x.format)
+        tensors["sum"] = dataclasses.replace(tensors["before"], name=f"{name}/sum")
+        tensors["less"] = dataclasses.replace(tensors["kept"], name=f"{name}/less")
+        names = {part: tensor.name for part, tensor in tensors.items()}
+        steps = (
+            Dense("kernel", (names["now"],), names["new"], **self.layer(depth, units)),
+            Dense("recurrent_kernel", (names["before"],), names["old"], **self.layer(units, units)),
+            Add("add", (names["new"], names["old"], names["kept"]), names["sum"]),
+            Multiply("gate", (names["sum"], names["kept"]), names["after"]),
+            Add("keep", (names["after"], names["new"]), names["less"]),
+        )
+        inputs, outputs = ([names[part] for part in parts] for parts in (("now", "before", "kept"), ("sum", "less")))
+        return Cell(tuple(tensors.values()), tuple(inputs), steps, tuple(outputs))
 
     def program(self) -> Program:
         """Return a program whose outputs are a tensor, its reshaped self, an input, and the last tensor twice."""
@@ -180,12 +205,12 @@ class RandomProgram:
 
 KINDS = (
     *("conv", "grouped", "depthwise", "pointwise", "dense", "average", "global", "max", "add", "gate", "concatenate"),
-    *("requantize", "look-up", "reshape", "pad", "add three", "maximum", "minimum", "walk"),
+    *("requantize", "look-up", "reshape", "pad", "add three", "maximum", "minimum", "walk", "recurrent"),
 )
 
 
-def random_program(seed: int) -> Program:
-    builder = RandomProgram(seed)
+def random_program(seed: int, most_bits: int = 16) -> Program:
+    builder = RandomProgram(seed, most_bits)
     kinds = [KINDS[step % len(KINDS)] for step in range(STEPS)]
     for kind in kinds:
         for _ in range(20):

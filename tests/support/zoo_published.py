@@ -19,13 +19,28 @@ def published(name: str, size: int | None = None) -> keras.Model:
     return getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=10)
 
 
-def narrow(name: str, divisor: int) -> keras.Model:
-    """Return a model of ``keras.applications`` with all numbers of channels divided.
+FAMILIES: dict[str, tuple[int, str | None]] = {
+    "MobileNet": (8, None),
+    "MobileNetV2": (8, "block_7_add"),
+    "MobileNetV3Small": (8, None),
+    "MobileNetV3Large": (8, "expanded_conv_7_add"),
+    "EfficientNetB0": (8, "block4b_add"),
+    "EfficientNetV2B0": (8, "block4b_add"),
+    "ResNet50": (16, "conv3_block2_out"),
+    "ResNet50V2": (16, "conv3_block2_out"),
+    "VGG16": (16, None),
+    "DenseNet121": (8, "pool3_pool"),
+    "InceptionV3": (8, "mixed4"),
+    "InceptionResNetV2": (8, "block35_2_ac"),
+    "Xception": (16, "block6_sepconv1_act"),
+    "NASNetMobile": (2, "normal_concat_0"),
+}
+"""By what channels are divided, and after which layer there are only blocks of a kind that was before; None: all."""
 
-    Args:
-        name: its class.
-        divisor: a power of two, by which the channels of its layers can be divided.
-    """
+
+def narrow(name: str) -> keras.Model:
+    """Return a model of :data:`FAMILIES`, narrow and without its last blocks."""
+    divisor, end = FAMILIES[name]
 
     def divided(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
@@ -37,4 +52,5 @@ def narrow(name: str, divisor: int) -> keras.Model:
         return max(value // divisor, 1) if key in ("filters", "units") else value
 
     full = published(name)
-    return type(full).from_config(divided(full.get_config()))
+    whole = type(full).from_config(divided(full.get_config()))
+    return whole if end is None else keras.Model(whole.inputs, whole.get_layer(end).output, name=name)

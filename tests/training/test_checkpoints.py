@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from mutations import mutated
+from networks import state_of
 from refusals import refusal
 
 from po2quant.benchmark import Recipe
@@ -41,9 +42,9 @@ def saved(path, network=float_network):
 
 def refused(model, path):
     """Return the refusal of a checkpoint, which leaves the network as it was."""
-    before = model.get_weights()
+    before = state_of(model)
     message = refusal(_load_checkpoint, model, path)
-    np.testing.assert_equal(model.get_weights(), before)
+    np.testing.assert_equal(state_of(model), before)
     assert message.startswith(f"checkpoint {path} is damaged or of another network: ") and len(message) < 600
     return message
 
@@ -138,14 +139,14 @@ def test_a_checkpoint_with_changed_bytes_resumes_or_is_refused_in_one_line(tmp_p
     path, rng = tmp_path / "c.npz", np.random.default_rng(0)
     model = saved(path)
     data = path.read_bytes()
-    before, read = model.get_weights(), 0
+    before, read = state_of(model), 0
     for _ in range(150):
         path.write_bytes(mutated(data, rng))
         try:
             read += _load_checkpoint(model, path) == STATE
         except ValueError as error:
             assert str(path) in str(error) and "\n" not in str(error)
-            np.testing.assert_equal(model.get_weights(), before)
+            np.testing.assert_equal(state_of(model), before)
         else:
-            before = model.get_weights()
+            before = state_of(model)
     assert read

@@ -9,6 +9,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
+from networks import state_of
 
 from po2quant.benchmark import Recipe, Split, validation_accuracy
 from po2quant.network import calibrate, flat_config, freeze_scales, quantize_model, weight_quantizers
@@ -97,7 +98,7 @@ def test_training_steps_use_what_was_kept_and_nothing_else_does():
     for training in (False, None):
         np.testing.assert_array_equal(weight.quantizer(moved, training=training), network_quantizer()(moved))
     weight.quantizer.freeze(moved)
-    np.testing.assert_array_equal(weight.quantizer.get_config()["post_training_scale"], 8 * kept)
+    np.testing.assert_array_equal(weight.quantizer.get_config()["frozen_scale"], 8 * kept)
 
 
 def network_quantizer():
@@ -122,7 +123,7 @@ def test_an_interrupted_run_goes_on_to_the_bit(tmp_path):
             model, splits(), RECIPE, Monitor(validation_accuracy), tmp_path / folder, epochs, seed=1, resume=resume
         )
         rows = [{key: value for key, value in row.items() if key != "seconds"} for row in result.rows]
-        return model.get_weights(), rows
+        return state_of(model), rows
 
     whole_weights, whole_rows = run("whole", 3)
     run("parts", 1)

@@ -2,14 +2,12 @@
 
 import pytest
 from zoo_journey import travel
-from zoo_published import NAMES, narrow, published
+from zoo_published import FAMILIES, NAMES, narrow, published
 
 from po2quant.compat import without_values
 from po2quant.network.lowering import obstacles_of
 
 NORMALIZES_EACH_INPUT = {name for name in NAMES if name.startswith("ConvNeXt")}
-WIDTHS = {"MobileNet": 8, "MobileNetV2": 8, "MobileNetV3Small": 8, "MobileNetV3Large": 8}
-"""By what the channels of a network of each family are divided."""
 
 
 @pytest.mark.slow
@@ -22,6 +20,6 @@ def test_every_network_is_supported_or_refused_for_layer_normalization_alone(nam
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_network_of_each_family_is_exact_in_the_interpreter_in_float64_and_in_c(name, tmp_path):
-    travel(lambda: narrow(name, WIDTHS[name]), tmp_path)
+    travel(lambda: narrow(name), tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from po2quant.export.c.block import BlockSource
 from po2quant.export.c.functions import Functions, packed_reach_bytes
 from po2quant.export.c.types import c_integer, short_name, tensor_dtype
 from po2quant.export.c.weighted import Layer, layer_of
@@ -16,6 +18,7 @@ from po2quant.integer.operations import (
     NO_PADDING,
     Add,
     AveragePooling,
+    Block,
     Concatenate,
     Conv2D,
     Dense,
@@ -28,13 +31,14 @@ from po2quant.integer.operations import (
     Operation,
     Pooling,
     Rearrange,
+    Recurrent,
     Requantize,
     Reshape,
+    Tensor,
     Weighted,
     ZeroPadding,
 )
 from po2quant.integer.plan import Plan
-from po2quant.integer.program import Program
 
 LINE_LENGTH = 120
 
@@ -49,18 +53,24 @@ class Calls:
     """Writer of the calls of a program's operations; it collects the constants and functions that they need.
 
     Args:
-        program: the program.
+        program: the program, or the cell of a recurrent operation.
         identifiers: the C name of each tensor.
         pack: store weights in their own number of bits.
     """
 
-    def __init__(self, program: Program, identifiers: dict[str, str], pack: bool) -> None:
+    def __init__(self, program: Block, identifiers: dict[str, str], pack: bool) -> None:
         self.program, self.identifiers, self.pack = program, identifiers, pack
         self.functions = Functions()
         self.constants: list[str] = []
         self.loops: list[str] = []
-        self.constant_bytes = 0
+        self._sizes_bytes: list[int] = []
         self._layers: dict[str, Layer] = {}
+        self._cells: dict[str, BlockSource] = {}
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of all constants."""
+        return sum(self._sizes_bytes)
 
     def type_of(self, tensor: str) -> str:
         """Return the C type of a tensor's integers."""
@@ -77,6 +87,8 @@ class Calls:
 
     def scratch_bytes(self, operation: Operation) -> int:
         """Return the memory that an operation needs beside its tensors."""
+        if isinstance(operation, Recurrent):
+            return self._cell(operation).arena.size_bytes
         plan = self.program.plan(operation)
         return 0 if plan is None or not isinstance(operation, Weighted) else self._layer(operation, plan).scratch_bytes
 
@@ -85,6 +97,16 @@ class Calls:
             (x,) = self.program.inputs_of(operation)
             self._layers[operation.output] = layer_of(x, operation, plan, self.pack)
         return self._layers[operation.output]
+
+    def _cell(self, operation: Recurrent) -> BlockSource:
+        """Return the cell of an operation, whose sequence is ``x``, the step ``step`` and the memory ``memory``."""
+        if operation.output not in self._cells:
+            cell, calls = operation.cell, copy.copy(self)
+            calls.program = cell
+            now, *states = cell.inputs
+            held = {now: f"x + step * {cell.tensor[now].size}"}
+            self._cells[operation.output] = BlockSource(calls, held, "memory", (*states, *cell.outputs))
+        return self._cells[operation.output]
 
     def padding(self, operation: ZeroPadding, plan: None, scratch: str) -> str:
         """Return the gathering of a window as large as the output."""
@@ -112,6 +134,7 @@ class Calls:
         name, (x,) = self.identifiers[operation.output], self.program.inputs_of(operation)
         types = layer.types | {"x": self.type_of(x.name), "y": self.type_of(operation.output)}
         types |= {"low": c_integer(layer.low), "high": c_integer(layer.high)}
+        types |= _vector_store(types["y"]) | {"four": "finish_four", "ties": str(int("tie" in layer.channels))}
         weights = self._weights(f"{name}_weights", layer)
         function = self.functions.name(layer.kernel, types)
         channels = self._channels(name, layer, self.functions.name("channels", types))
@@ -161,6 +184,31 @@ class Calls:
         place = " + ".join([str(operation.offset), *steps])
         return self._loop(operation, _loops(sizes, f"y[{_index(_contiguous(sizes))}] = x0[{place}];"))
 
+    def recurrent(self, operation: Recurrent, plan: None, scratch: str) -> str:
+        """Return the loop over the steps of a cell, whose tensors lie in a memory of their own."""
+        cell, names, source = operation.cell, self.identifiers, self._cell(operation)
+        states, result = cell.inputs[1:], cell.result
+        within = [source.declaration(tensor) for tensor in cell.tensor if tensor not in states] + source.statements()
+        within += [
+            _copy(cell.tensor[new], names[state], f"{names[new]}[i]")
+            for state, new in zip(states, cell.outputs, strict=True)
+        ]
+        if operation.return_sequences:
+            within.append(_copy(result, f"(y + step * {result.size})", f"{names[result.name]}[i]"))
+        lines = [source.declaration(state) for state in states]
+        lines += [_copy(cell.tensor[state], names[state], "0") for state in states]
+        lines += [
+            f"for (int32_t step = 0; step < {operation.steps}; ++step) {{",
+            *(f"    {line}" for line in within),
+            "}",
+        ]
+        if not operation.return_sequences:
+            lines.append(_copy(result, "y", f"{names[states[0]]}[i]"))
+        name, (x, y) = f"{names[operation.output]}_steps", map(self.type_of, (operation.inputs[0], operation.output))
+        body = "".join(f"    {line}\n" for line in lines)
+        self.loops.append(f"static void {name}(const {x} *x, {y} *y, u8 *memory)\n{{\n{body}}}\n")
+        return self._invoke(name, operation, scratch)
+
     def concatenation(self, operation: Concatenate, plan: Plan, scratch: str) -> str:
         """Return the loops that lay inputs side by side."""
         shapes = self._input_shapes(operation)
@@ -199,7 +247,8 @@ class Calls:
         """Write what becomes of the sums of each output channel, and return its address."""
         fields = []
         for field, (values, dtype) in layer.channels.items():
-            self._array(f"{name}_{field}", values, dtype)
+            alternative = layer.offset_starts if field == "start" else None
+            self._array(f"{name}_{field}", values, dtype, alternative)
             fields.append(f".{field} = {name}_{field}")
         self.constants.append(f"static const {kind} {name}_channels = {{\n{_lines(fields)}}};\n")
         return f"&{name}_channels"
@@ -212,13 +261,24 @@ class Calls:
             self._array(name, layer.weights, np.dtype(f"int{layer.types['w'][1:]}"))
         return name
 
-    def _array(self, name: str, values: np.ndarray, dtype: np.dtype) -> None:
-        """Write an array, at the boundary of a word, since kernels read words."""
+    def _array(self, name: str, values: np.ndarray, dtype: np.dtype, with_vectors: np.ndarray | None = None) -> None:
+        """Write an array, at the boundary of a word, since kernels read words; or another for kernels with vectors."""
         kind = short_name(dtype)
-        self.constant_bytes += values.size * dtype.itemsize
-        texts = {value: c_integer(value) for value in np.unique(values).tolist()}
-        lines = _lines(list(map(texts.__getitem__, values.tolist())))
-        self.constants.append(f"static const {kind} {name}[{values.size}] CONSTANT = {{\n{lines}}};\n")
+        self._sizes_bytes.append(values.size * dtype.itemsize)
+        texts = [
+            f"static const {kind} {name}[{values.size}] CONSTANT = {{\n{array_text(integers)}}};\n"
+            for integers in (with_vectors, values)
+            if integers is not None
+        ]
+        guarded = f"#if defined(MVE_KERNELS)\n{texts[0]}#else\n{texts[-1]}#endif\n"
+        self.constants.append(texts[0] if with_vectors is None else guarded)
+
+
+def _vector_store(kind: str) -> dict[str, str]:
+    """Return how four integers of 32 bits are stored as a smaller type."""
+    signed, letter = kind[0] == "i", {"8": "b", "16": "h", "32": "w"}.get(kind[1:], "w")
+    bits = "s32" if signed else "u32"
+    return {"store": f"vstr{letter}q_{bits}", "vector_cast": "" if signed else "vreinterpretq_u32_s32"}
 
 
 COMBINED: dict[type[Operation], str] = {
@@ -244,6 +304,7 @@ CALLS: Handlers[Callable[[Calls, Any, Any, str], str]] = Handlers(
         Concatenate: Calls.concatenation,
         LookUpTable: Calls.look_up,
         Rearrange: Calls.rearranging,
+        Recurrent: Calls.recurrent,
         ZeroPadding: Calls.padding,
         Reshape: lambda calls, operation, plan, patch: "",
     },
@@ -283,6 +344,11 @@ def merged_axes(shapes: Sequence[tuple[int, ...]]) -> tuple[list[int], list[list
     return sizes, strides
 
 
+def _copy(tensor: Tensor, to: str, value: str) -> str:
+    """Return the loop that sets every integer of a tensor."""
+    return f"for (int32_t i = 0; i < {tensor.size}; ++i) {to}[i] = {value};"
+
+
 def _contiguous(sizes: Sequence[int]) -> list[int]:
     """Return the step of each axis of an array, the last fastest."""
     return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
@@ -306,6 +372,12 @@ def _limits(plan: Plan, wide: str) -> tuple[int, int]:
 
 def _parenthesized(value: int) -> str:
     return f"({value})" if value < 0 else str(value)
+
+
+def array_text(values: np.ndarray) -> str:
+    """Return integers as C has them, as many a line as fit."""
+    texts = {value: c_integer(value) for value in np.unique(values).tolist()}
+    return _lines(list(map(texts.__getitem__, values.tolist())))
 
 
 def _lines(items: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from po2quant.export.c.source import TRACE_MACRO, CSource
 from po2quant.export.c.types import tensor_dtype
 from po2quant.integer.checks import shown
 from po2quant.integer.interpreter import Arrays
+from po2quant.integer.operations import Block, Recurrent, Shape, Tensor
 
 COMPILER = "gcc"
 FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Wconversion")
@@ -46,7 +47,7 @@ class Executable:
                 :func:`po2quant.integer.interpreter.quantize_inputs` makes them.
 
         Returns:
-            The outputs by name, or every tensor if it traces, ``(samples, *shape)``, int64.
+            The outputs by name, or every tensor if it traces, as :func:`po2quant.integer.interpreter.run` returns them.
 
         Raises:
             ValueError: for integers that do not fit the inputs.
@@ -54,9 +55,9 @@ class Executable:
         """
         program = self.source.program
         written = files_of_run(self, integers)[-1]
-        tensors = tuple(output.tensor for output in program.outputs)
         if self.trace:
-            tensors = (*program.inputs, *(operation.output for operation in program.operations))
+            return _traced(program, np.fromfile(written, _trace(program)))
+        tensors = tuple(output.tensor for output in program.outputs)
         record = np.fromfile(written, _record(self.source, tensors))
         return {
             name: record[field].astype(np.int64) for name, field in zip(tensors, record.dtype.names or (), strict=True)
@@ -112,6 +113,31 @@ def _record(source: CSource, names: Sequence[str]) -> np.dtype:
     """Return the type of one sample in a file: tensors one after the other."""
     tensors = [source.program.tensor[name] for name in names]
     return np.dtype([(f"tensor_{i}", tensor_dtype(tensor), tensor.shape) for i, tensor in enumerate(tensors)])
+
+
+def _trace(block: Block) -> np.dtype:
+    """Return the type of what a block traces: its inputs, then each output, behind all steps of a cell."""
+    fields: list[Any] = [_field(block.tensor[name]) for name in block.inputs]
+    for operation in block.operations:
+        if isinstance(operation, Recurrent):
+            fields.append((_trace(operation.cell), (operation.steps,)))
+        fields.append(_field(block.output_of(operation)))
+    return np.dtype([(f"field_{place}", *field) for place, field in enumerate(fields)])
+
+
+def _field(tensor: Tensor) -> tuple[np.dtype, Shape]:
+    return tensor_dtype(tensor), tensor.shape
+
+
+def _traced(block: Block, record: np.ndarray) -> dict[str, np.ndarray]:
+    """Return every tensor by name, given what :func:`_trace` describes."""
+    fields = iter(record.dtype.names or ())
+    tensors = {name: record[next(fields)].astype(np.int64) for name in block.inputs}
+    for operation in block.operations:
+        if isinstance(operation, Recurrent):
+            tensors |= _traced(operation.cell, record[next(fields)])
+        tensors[operation.output] = record[next(fields)].astype(np.int64)
+    return tensors
 
 
 def _samples(source: CSource, names: Sequence[str], arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,22 +8,27 @@ rows, which gcc vectorises; the inputs of an output pixel are first gathered int
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import importlib.resources
 import os
 import re
 from pathlib import Path
 from string import Template
 
-from po2quant.export.c.arena import Buffer, plan_arena
+from po2quant import __version__
+from po2quant.export.c.block import BlockSource, storage_of
 from po2quant.export.c.functions import kernel_text
 from po2quant.export.c.operations import Calls
 from po2quant.export.c.types import tensor_dtype
 from po2quant.files import replaced_whole
 from po2quant.integer.checks import shown
-from po2quant.integer.operations import LINEAR, Reshape, Tensor
+from po2quant.integer.operations import LINEAR, Tensor
 from po2quant.integer.program import Program
 
-TRACE_MACRO = "PO2QUANT_TRACE"
+TRACE_MACRO, PROFILE_MACRO = "PO2QUANT_TRACE", "PO2QUANT_PROFILE"
 MAX_NAME_LENGTH = 128
+MAX_LABEL_LENGTH = 24
+"""Characters of a tensor's name in C: with the names of functions around it, below the 63 that C99 distinguishes."""
 C_HEADERS = (
     *("assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math"),
     *("setjmp", "signal", "stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "tgmath", "time"),
@@ -31,90 +36,44 @@ C_HEADERS = (
 )
 """Names of files that would take the place of the language's own."""
 
-HEADER = Template("""\
-#ifndef ${prefix}_H
-#define ${prefix}_H
+BANNER = Template("""\
+$name: an integer network, written by po2quant $version. SHA-256 of its functions and constants begins with $hash.
+ * This file is yours, without conditions or warranty. Of libraries it calls memcpy and memset at most, and what the
+ * compiler itself brings for divisions and for integers of 64 bits.""")
 
-#include <stddef.h>
-#include <stdint.h>
-
-#define ${prefix}_ARENA_BYTES $arena_bytes
-#define ${prefix}_WEIGHT_BYTES $weight_bytes
-
-$macros
-
-/* Run one sample. Inputs must be in their ranges; inputs and outputs must not overlap. Not reentrant. */
-void ${name}_run($parameters);
-
-#ifdef $trace
-/* Yours to define: called with every tensor of the program as soon as it is there. */
-void ${name}_trace(const char *tensor, const void *integers, size_t size_bytes);
+ATTRIBUTES = Template("""\
+/* Yours to define, e.g. as __attribute__((section(".itcm"))): of all constants, and of the static arena. */
+#ifndef ${prefix}_WEIGHT_ATTRIBUTES
+#define ${prefix}_WEIGHT_ATTRIBUTES
 #endif
-
+#ifndef ${prefix}_ARENA_ATTRIBUTES
+#define ${prefix}_ARENA_ATTRIBUTES
 #endif
+#define WEIGHT_ATTRIBUTES ${prefix}_WEIGHT_ATTRIBUTES
 """)
 
-TRACE = Template("""\
-#ifdef $trace
-#define TRACE(tensor, size_bytes) ${name}_trace(#tensor, tensor, size_bytes)
-#else
-#define TRACE(tensor, size_bytes) ((void)(tensor))
-#endif
-""")
-
-MAIN = Template("""\
-/* Reads samples of raw integers, input by input, and writes the outputs of each; with $trace also all tensors. */
-#include <stdio.h>
-
-#include "$name.h"
-
-$arrays
-
-#ifdef $trace
-enum { FILES = 3 };
-static FILE *tensors;
-
-void ${name}_trace(const char *tensor, const void *integers, size_t size_bytes)
+RUN = Template("""\
+void ${name}_run_with(void *arena, $parameters)
 {
-    (void)tensor;
-    (void)fwrite(integers, 1, size_bytes, tensors);
-}
-#else
-enum { FILES = 2 };
-#endif
+$body}
 
-int main(int argc, char **argv)
+#ifndef ${prefix}_NO_ARENA
+void ${name}_run($parameters)
 {
-    if (argc != FILES + 1) {
-        fprintf(stderr, "%s needs %d files: inputs, outputs, and with $trace tensors\\n", argv[0], FILES);
-        return 2;
-    }
-    FILE *const inputs = fopen(argv[1], "rb");
-    FILE *const outputs = fopen(argv[2], "wb");
-    if (inputs == NULL || outputs == NULL) {
-        fprintf(stderr, "%s cannot open %s or %s\\n", argv[0], argv[1], argv[2]);
-        return 1;
-    }
-#ifdef $trace
-    tensors = fopen(argv[3], "wb");
-    if (tensors == NULL) {
-        fprintf(stderr, "%s cannot open %s\\n", argv[0], argv[3]);
-        return 1;
-    }
-#endif
-    int written = 1;
-    while (written && $reads) {
-        ${name}_run($arguments);
-        written = $writes;
-    }
-    written = fclose(outputs) == 0 && written;
-#ifdef $trace
-    written = !ferror(tensors) && fclose(tensors) == 0 && written;
-#endif
-    (void)fclose(inputs);
-    return written ? 0 : 1;
+    static union {
+        uint8_t bytes[$size];
+        int64_t alignment;
+    } arena ${prefix}_ARENA_ATTRIBUTES;
+    ${name}_run_with(arena.bytes, $arguments);
 }
+#endif
 """)
+
+
+def filled(template: str, **fields: object) -> str:
+    """Return a file of ``templates/`` with its ``$fields`` filled in."""
+    file = importlib.resources.files(__package__).joinpath("templates", template)
+    return Template(file.read_text(encoding="ascii")).substitute(fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,76 +143,35 @@ class _Network:
     def __init__(self, program: Program, name: str, pack: bool) -> None:
         self.program, self.name = program, name
         self.identifiers = {
-            tensor.name: f"t{i}_{re.sub(r'[^A-Za-z0-9]', '_', tensor.name)}" for i, tensor in enumerate(program.tensors)
+            name: f"t{i}_{re.sub(r'[^A-Za-z0-9]', '_', name[:MAX_LABEL_LENGTH])}"
+            for i, name in enumerate(name for block in program.blocks for name in block.tensor)
         }
         self.inputs = _numbered("input", len(program.inputs))
         self.outputs = _numbered("output", len(program.outputs))
-        self.storage = _storage(program)
         self.calls = Calls(program, self.identifiers, pack)
-        self.arena = plan_arena(self._buffers())
+        self._storage = storage_of(program)
+        self._block = BlockSource(self.calls, self._of_caller(), "(uint8_t *)arena")
+        self.arena = self._block.arena
         self.statements = self._statements()
 
     def _of_caller(self) -> dict[str, str]:
         """Return the parameter that holds each tensor of the caller."""
         held = dict(zip(self.program.inputs, self.inputs, strict=True))
         for output, parameter in zip(self.program.outputs, self.outputs, strict=True):
-            held.setdefault(self.storage[output.tensor], parameter)
+            held.setdefault(self._storage[output.tensor], parameter)
         return held
 
-    def _buffers(self) -> list[Buffer]:
-        """Return what the arena holds: tensors from the step that writes them to the last that reads them, patches."""
-        program, held = self.program, self._of_caller()
-        last_read = {
-            self.storage[x]: step for step, operation in enumerate(program.operations) for x in operation.inputs
-        }
-        buffers = []
-        for step, operation in enumerate(program.operations):
-            name = operation.output
-            if self.storage[name] == name and name not in held:
-                tensor = program.tensor[name]
-                buffers.append(
-                    Buffer(self.identifiers[name], _size_bytes(tensor), step, max(step, last_read.get(name, step)))
-                )
-            if size_bytes := self.calls.scratch_bytes(operation):
-                buffers.append(Buffer(self._scratch_name(name), size_bytes, step, step))
-        return buffers
-
-    def _scratch_name(self, output: str) -> str:
-        return f"{self.identifiers[output]}_scratch"
-
-    def _in_arena(self, buffer: str, kind: str) -> str:
-        return f"({kind} *)(void *)(arena.bytes + {self.arena.offsets_bytes[buffer]})"
-
     def _statements(self) -> list[str]:
-        program, held = self.program, self._of_caller()
-        lines = [self._declaration(name) for name in program.tensor] + [self._trace(name) for name in program.inputs]
-        for operation in program.operations:
-            scratch = ""
-            if self.calls.scratch_bytes(operation):
-                scratch = self._in_arena(self._scratch_name(operation.output), "void")
-            if call := self.calls.call(operation, scratch):
-                lines.append(call)
-            lines.append(self._trace(operation.output))
+        program, block, held = self.program, self._block, self._of_caller()
+        lines = ["(void)arena;"]
+        lines += [block.declaration(name) for name in program.tensor] + block.statements()
         for output, parameter in zip(program.outputs, self.outputs, strict=True):
-            if held[self.storage[output.tensor]] != parameter:
+            if held[self._storage[output.tensor]] != parameter:
                 lines += [
                     f"for (int32_t i = 0; i < {program.tensor[output.tensor].size}; ++i)",
                     f"    {parameter}[i] = {self.identifiers[output.tensor]}[i];",
                 ]
         return lines
-
-    def _declaration(self, name: str) -> str:
-        """Return the pointer to a tensor."""
-        root, kind = self.storage[name], self.calls.type_of(name)
-        const = "const " if root in self.program.inputs else ""
-        if name != root:
-            place = self.identifiers[root]
-        else:
-            place = self._of_caller().get(root) or self._in_arena(self.identifiers[root], kind)
-        return f"{const}{kind} *const {self.identifiers[name]} = {place};"
-
-    def _trace(self, name: str) -> str:
-        return f"TRACE({self.identifiers[name]}, {_size_bytes(self.program.tensor[name])});"
 
     def _parameters(self) -> str:
         inputs = [f"const {self._c_type(x)} *{p}" for x, p in zip(self.program.inputs, self.inputs, strict=True)]
@@ -263,17 +181,12 @@ class _Network:
     def _c_type(self, name: str) -> str:
         return f"{tensor_dtype(self.program.tensor[name]).name}_t"
 
-    def _caller_tensors(self) -> list[tuple[str, Tensor, str]]:
-        """Return the parameter, the tensor and the host's function of all inputs and outputs."""
-        tensor, program = self.program.tensor, self.program
-        inputs = [(p, tensor[name], "") for p, name in zip(self.inputs, program.inputs, strict=True)]
-        outputs = zip(self.outputs, program.outputs, strict=True)
-        return inputs + [(p, tensor[output.tensor], output.host_function) for p, output in outputs]
-
     def header(self) -> str:
         """Return the interface: sizes, exponents and the function."""
         prefix, macros = self.name.upper(), []
-        for parameter, tensor, host in self._caller_tensors():
+        inputs, outputs = caller_tensors(self.program)
+        hosts = [""] * len(inputs) + [output.host_function for output in self.program.outputs]
+        for (parameter, tensor), host in zip([*inputs, *outputs], hosts, strict=True):
             shape = " x ".join(map(str, tensor.shape))
             then = f", then {host}" if host not in ("", LINEAR) else ""
             label = f"{prefix}_{parameter.upper()}"
@@ -283,9 +196,14 @@ class _Network:
                 f"#define {label}_SIZE {tensor.size}",
                 f"#define {label}_EXPONENT ({tensor.format.exponent})",
             ]
-        return HEADER.substitute(
+        with_parameters = f"void *arena, {self._parameters()}"
+        return filled(
+            "network.h",
             name=self.name,
             prefix=prefix,
+            banner=BANNER.substitute(name=self.name, version=__version__, hash=self.hash),
+            with_parameters=with_parameters,
+            profile=PROFILE_MACRO,
             arena_bytes=self.arena.size_bytes,
             weight_bytes=self.calls.constant_bytes,
             macros="\n".join(macros),
@@ -295,25 +213,42 @@ class _Network:
 
     def source(self) -> str:
         """Return the constants and functions."""
-        size = self.arena.size_bytes
-        arena = [f"static union {{\n    uint8_t bytes[{size}];\n    int64_t alignment;\n}} arena;\n"] if size else []
-        calls = self.calls
-        trace = TRACE.substitute(name=self.name, trace=TRACE_MACRO)
-        parts = [*calls.functions.texts.values(), *calls.constants, *arena, *calls.loops, trace]
+        hooks = filled("hooks.c", name=self.name, trace=TRACE_MACRO, profile=PROFILE_MACRO)
+        attributes = ATTRIBUTES.substitute(prefix=self.name.upper())
+        parts = [*self.calls.functions.texts.values(), *self.calls.constants, hooks, *self.calls.loops]
+        return "\n".join([f'#include "{self.name}.h"\n', attributes, kernel_text("prelude"), *parts, self._run()])
+
+    def _run(self) -> str:
+        """Return the two functions of the interface."""
         body = "".join(f"    {line}\n" for line in self.statements)
-        run = f"void {self.name}_run({self._parameters()})\n{{\n{body}}}\n"
-        return "\n".join([f'#include "{self.name}.h"\n', kernel_text("prelude"), *parts, run])
+        parameters, arguments = self._parameters(), ", ".join([*self.inputs, *self.outputs])
+        return RUN.substitute(
+            name=self.name,
+            prefix=self.name.upper(),
+            parameters=parameters,
+            arguments=arguments,
+            size=max(self.arena.size_bytes, 1),
+            body=body,
+        )
+
+    @property
+    def hash(self) -> str:
+        """What tells this network in C from others."""
+        texts = (*self.calls.functions.texts.values(), *self.calls.constants, *self.calls.loops, *self.statements)
+        return hashlib.sha256("\n".join(texts).encode("ascii")).hexdigest()[:16]
 
     def main(self) -> str:
         """Return a program that runs a file of inputs."""
         prefix = self.name.upper()
         arrays = [
             f"static {tensor_dtype(tensor).name}_t {p}[{prefix}_{p.upper()}_SIZE];"
-            for p, tensor, _ in self._caller_tensors()
+            for tensors in caller_tensors(self.program)
+            for p, tensor in tensors
         ]
         reads = [f"fread({p}, sizeof {p}, 1, inputs) == 1" for p in self.inputs]
         writes = [f"fwrite({p}, sizeof {p}, 1, outputs) == 1" for p in self.outputs]
-        return MAIN.substitute(
+        return filled(
+            "main.c",
             name=self.name,
             trace=TRACE_MACRO,
             arrays="\n".join(arrays),
@@ -323,18 +258,15 @@ class _Network:
         )
 
 
+def caller_tensors(program: Program) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Tensor]]]:
+    """Return the parameter and the tensor of all inputs, and of all outputs."""
+    names = tuple(output.tensor for output in program.outputs)
+    inputs, outputs = (
+        [(parameter, program.tensor[name]) for parameter, name in zip(_numbered(kind, len(held)), held, strict=True)]
+        for kind, held in (("input", program.inputs), ("output", names))
+    )
+    return inputs, outputs
+
+
 def _numbered(name: str, count: int) -> list[str]:
     return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
-
-
-def _storage(program: Program) -> dict[str, str]:
-    """Return the tensor in whose memory each tensor lies: its own, or of a Reshape, that of the input."""
-    storage = {name: name for name in program.inputs}
-    for operation in program.operations:
-        name = operation.output
-        storage[name] = storage[operation.inputs[0]] if isinstance(operation, Reshape) else name
-    return storage
-
-
-def _size_bytes(tensor: Tensor) -> int:
-    return tensor.size * tensor_dtype(tensor).itemsize

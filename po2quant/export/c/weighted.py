@@ -35,6 +35,7 @@ class Layer:
         channels: what each output channel has: arrays and their types by field.
         window: rows and columns.
         row_width: weights of one output channel, with the zeros behind them; 0: they lie tap by tap.
+        offset_starts: where sums start on processors that take 128 off each input; None where none does.
         low: smallest output integer.
         high: largest output integer.
         scratch_bytes: memory that the function needs.
@@ -47,6 +48,7 @@ class Layer:
     channels: dict[str, tuple[np.ndarray, np.dtype]]
     window: tuple[int, int]
     row_width: int
+    offset_starts: np.ndarray | None
     low: int
     high: int
     scratch_bytes: int
@@ -69,10 +71,15 @@ def layer_of(x: Tensor, operation: Weighted, plan: Plan, pack: bool) -> Layer:
     channels = _sums(plan, types, _starts(operation, int(types["offset"])), _is_wide(x))
     parts = _depthwise if operation.is_depthwise else _matrix
     name, weights, row_width, scratch_bytes = parts(x, operation, types, packed_bits)
+    offset_starts = None
+    if types.get("flip") == "128":
+        offset_starts = channels["start"][0] + _starts(operation, 128)
     info = np.iinfo(f"int{types['wide'][1:]}")
     low, high = max(plan.low, int(info.min)), min(plan.high, int(info.max))
     window = kernel.shape[:2] if kernel.ndim == 4 else (1, 1)
-    return Layer(name, types, weights, packed_bits, channels, window, row_width, low, high, scratch_bytes)
+    return Layer(
+        name, types, weights, packed_bits, channels, window, row_width, offset_starts, low, high, scratch_bytes
+    )
 
 
 def _is_wide(x: Tensor) -> bool:
@@ -146,6 +153,10 @@ def _depthwise(x: Tensor, operation: Weighted, types: dict[str, str], packed_bit
     multiplier = kernel.shape[-1] // x.shape[-1]
     by_words = (types["patch"] in BYTES, types["w"], types["acc"], multiplier) == (True, "i8", "i32", 1)
     types |= {"multiplier": str(multiplier), "quads": "quads_by_words" if by_words else "quads_none"}
+    if by_words and _ends_by_fours(types):
+        widened = {"u8": "vreinterpretq_s32_u32(vldrbq_u32((const uint8_t *)pixel))"}
+        types["widened"] = widened.get(types["byte"], "vldrbq_s32((const int8_t *)pixel)")
+        types |= {"quads": "quads_by_vectors", "quads_otherwise": "quads_by_words"}
     if packed_bits:
         return "packed_depthwise", kernel.ravel(), 0, kernel.size * _bytes(types["w"])
     return "depthwise", kernel.ravel(), 0, 0
@@ -167,12 +178,19 @@ def _matrix(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: 
         types["taken"] = "take_single" if one_pixel else "take_pairs"
         types["spread"] = f"spread_{'bytes' if types['patch'] in BYTES else 'words'}_{types['w']}"
         types |= {"pair_dot": f"pair_dot_{types['w']}", "row_dot": f"row_dot_{types['w']}"}
+    if types["patch"] in BYTES and types["w"] == "i8" and pair_bytes and _ends_by_fours(types):
+        types |= {"otherwise": types["taken"], "taken": "take_vectors", "flip": "128" if types["byte"] == "u8" else "0"}
     types |= {"pair_bytes": str(pair_bytes), "kernel": "pixels" if reads_in_place else "convolution"}
     block_bytes = PACKED_BLOCK * width * _bytes(types["w"]) if packed_bits else 0
     types["block"] = str(PACKED_BLOCK)
     widened_bytes = 2 if types["patch"] in BYTES else 0
     scratch = width * max(pair_bytes + patch_bytes, widened_bytes) + block_bytes
     return "packed_layer" if packed_bits else "layer", rows.ravel(), width, scratch
+
+
+def _ends_by_fours(types: dict[str, str]) -> bool:
+    """Return whether four sums are finished in one vector of 32 bits."""
+    return types["finish"] != "finish_aligned" and types["acc"] == "i32"
 
 
 def _bytes(kind: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -14,22 +15,20 @@ import numpy as np
 
 from po2quant.export.exchange import check_8_bits
 from po2quant.export.litert.litert_file import LiteRTFile, Scale
+from po2quant.export.litert.rounding import INT8, INT32, filled, rounded_bias, sum_format
 from po2quant.fixed_point import FixedPointFormat, magnitude_bits
 from po2quant.integer import operations as ops
 from po2quant.integer.checks import shown
 from po2quant.integer.operations import Shape, Tensor
 from po2quant.integer.program import Program
-from po2quant.integer.rewrites import settle_constant_channels
+from po2quant.integer.rewrites import settle_constant_channels, unrolled
 
 SAME, VALID = 0, 1
 NO_ACTIVATION, RELU_ACTIVATION, RELU6_ACTIVATION = 0, 1, 3
 """Numbers of LiteRT's schema."""
 
-INT8 = np.iinfo(np.int8)
-INT32 = np.iinfo(np.int32)
 
-
-def to_litert(program: Program, path: str | os.PathLike) -> None:
+def to_litert(program: Program, path: str | os.PathLike) -> dict[str, int]:
     """Write a program as a LiteRT int8 file.
 
     Every tensor keeps its exponent: a scale in the file is the power of two of the program. An unsigned tensor has zero
@@ -46,19 +45,28 @@ def to_litert(program: Program, path: str | os.PathLike) -> None:
         program: the integer program, with activations and kernels of at most 8 bits.
         path: of the file.
 
+    Returns:
+        The operations that may be more than one unit off, and by how many: where the products are coarser than the
+        output, so that rounding a finer bias to them counts, and where a sum of many tensors does not fit 16 bits.
+
     Raises:
         ValueError: for more than 8 bits, what LiteRT's operators cannot do, or where ai-edge-litert is not installed.
 
     Example:
         >>> to_litert(integer_program(model), "network.tflite")  # doctest: +SKIP
+        {}
 
     Reference:
         "LiteRT 8-bit quantization specification", ai.google.dev.
     """
-    program = settle_constant_channels(program)
-    for tensor in program.tensors:
-        check_8_bits(f"tensor {shown(tensor.name)}", tensor.format.bit_width)
-    _Writer(program).write(Path(path))
+    writer = _Writer(program)
+    writer.write(Path(path))
+    return writer.deviations
+
+
+def deviations(program: Program) -> dict[str, int]:
+    """Return what :func:`to_litert` returns, and write nothing."""
+    return _Writer(program).deviations
 
 
 def zero_point(format: FixedPointFormat) -> int:
@@ -80,18 +88,21 @@ class _Writer:
     """Adds the operators of each operation of a program."""
 
     def __init__(self, program: Program) -> None:
-        self._program = program
+        self._program = program = unrolled(settle_constant_channels(program))
         self._file = LiteRTFile()
         self._places: dict[str, int] = {}
-
-    def write(self, path: Path) -> None:
-        """Write the file."""
-        program = self._program
+        self.deviations: dict[str, int] = {}
+        for tensor in program.tensors:
+            check_8_bits(f"tensor {shown(tensor.name)}", tensor.format.bit_width)
         for name in program.inputs:
             tensor = program.tensor[name]
             self._places[name] = self._new(name, tensor.shape, tensor.format)
         for operation in program.operations:
             self._add(operation)
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        program = self._program
         outputs = [self._places[output.tensor] for output in program.outputs]
         self._file.write(path, program.name, [self._places[name] for name in program.inputs], outputs)
 
@@ -146,9 +157,10 @@ class _Writer:
 
     def _weights(self, operation: ops.Weighted, x: FixedPointFormat, order: Shape, axis: int) -> tuple[int, int]:
         """Add a kernel and the bias in units of its products."""
-        name, kernel = operation.name, _filled(operation)
+        name, kernel = operation.name, filled(operation)
         exponents = kernel.exponents + x.exponent
-        bias = _rounded_bias(operation, exponents, self._program.output_of(operation).format.exponent)
+        bias, error = rounded_bias(operation, exponents, self._program.output_of(operation).format.exponent)
+        self._note(name, error)
         terms = list(zip(ops.weighted_limits(kernel, x), bias.tolist(), strict=True))
         lowest, highest = (
             min(low + min(term, 0) for (low, _), term in terms),
@@ -161,6 +173,11 @@ class _Writer:
             self._file.constant(f"{name}/kernel", integers, Scale(kernel.exponents, axis=axis)),
             self._file.constant(f"{name}/bias", bias.astype(np.int32), Scale(exponents)),
         )
+
+    def _note(self, name: str, error: Fraction) -> None:
+        """Keep by how many units an operation may be off, where that is more than one."""
+        if error > 1:
+            self.deviations[name] = max(math.ceil(error), self.deviations.get(name, 0))
 
     def average(self, step: _Step) -> int:
         """Add an average; one into another format is taken in 16 bits, as LiteRT averages keep their format."""
@@ -189,8 +206,10 @@ class _Writer:
         return self._requantized(operation.name, place, x.format, format, shape)
 
     def elementwise(self, step: _Step) -> int:
-        """Add a sum or product of two tensors."""
+        """Add a sum, or a product of two tensors."""
         operation, _, places, format, shape = step
+        if isinstance(operation, ops.Add) and len(places) > 2:
+            return self._long_sum(step)
         if len(places) != 2:
             raise ValueError(
                 f"operation {shown(operation.name)} must have 2 inputs for LiteRT. Received: {len(places)}"
@@ -198,6 +217,22 @@ class _Writer:
         activation = _fused(operation.activation, format)
         kind = "ADD" if isinstance(operation, ops.Add) else "MUL"
         return self._operator(kind, operation.name, places, shape, format, fusedActivationFunction=activation)
+
+    def _long_sum(self, step: _Step) -> int:
+        """Add a sum of more than two tensors, two at a time, in 16 bits of one exponent."""
+        (operation, inputs, places, format, shape), name = step, step.operation.name
+        wide, error = sum_format([x.format for x in inputs], format)
+        self._note(name, error)
+        parts = [self._new(f"{name}/wide", x.shape, wide, np.int16, 0) for x in inputs]
+        for place, part in zip(places, parts, strict=True):
+            self._file.operator("QUANTIZE", [place], part)
+        total, total_shape = parts[0], inputs[0].shape
+        for x, part in zip(inputs[1:], parts[1:], strict=True):
+            total_shape = np.broadcast_shapes(total_shape, x.shape)
+            activation = _fused(operation.activation, format) if part == parts[-1] else NO_ACTIVATION
+            terms, total = [total, part], self._new(f"{name}/sum", total_shape, wide, np.int16, 0)
+            self._file.operator("ADD", terms, total, fusedActivationFunction=activation)
+        return self._operator("QUANTIZE", name, [total], shape, format)
 
     def extreme(self, step: _Step) -> int:
         """Add the larger or smaller of two tensors, each in the output's format."""
@@ -312,40 +347,6 @@ def _fused(activation: str, format: FixedPointFormat) -> int:
     if activation == ops.RELU6:
         return RELU6_ACTIVATION
     return RELU_ACTIVATION if activation != ops.LINEAR and format.signed else NO_ACTIVATION
-
-
-def _filled(operation: ops.Weighted) -> ops.Weights:
-    """Return the kernel with each channel's integers as large as int8 holds, so that its bias is rounded the least.
-
-    LiteRT's kernels stop at -127.
-    """
-    kernel = operation.kernel
-    check_8_bits(f"kernel of {shown(operation.name)}", kernel.bit_width)
-    if kernel.integers.min(initial=0) == INT8.min:
-        raise ValueError(f"kernel of {shown(operation.name)} must be in [-127, 127] for LiteRT. Received: -128")
-    largest = np.abs(kernel.integers).reshape(-1, kernel.exponents.size).max(axis=0)
-    places = np.array([7 - integer.bit_length() if integer else 0 for integer in largest.tolist()])
-    return ops.Weights(kernel.integers << places, kernel.exponents - places, 8)
-
-
-def _rounded_bias(operation: ops.Weighted, exponents: np.ndarray, output_exponent: int) -> np.ndarray:
-    """Return a bias in units of the products, rounded half to even."""
-    name, bias = operation.name, operation.bias
-    factors = [Fraction(2) ** places for places in (bias.exponents - exponents).tolist()]
-    exact = [integer * factor for integer, factor in zip(bias.integers.tolist(), factors, strict=True)]
-    rounded = [round(term) for term in exact]
-    largest = max(map(abs, rounded))
-    if largest > INT32.max:
-        raise ValueError(
-            f"bias of {shown(name)} must fit 32 bits in units of its products for LiteRT. "
-            f"Received: {largest.bit_length() + 1} bits"
-        )
-    if any(a != b and e > output_exponent for a, b, e in zip(exact, rounded, exponents.tolist(), strict=True)):
-        raise ValueError(
-            f"bias of {shown(name)} must not be finer than its products for LiteRT, as the output is: use fewer bits "
-            "for the output or more for the kernel. Received: a finer bias"
-        )
-    return np.array(rounded, np.int64)
 
 
 def _named_padding(padding: ops.Padding, image: Shape, spans: Shape, strides: Shape) -> int | None:

@@ -20,7 +20,7 @@ from po2quant.integer import operations as ops
 from po2quant.integer.checks import shown
 from po2quant.integer.operations import Shape, Tensor
 from po2quant.integer.program import Program
-from po2quant.integer.rewrites import jammed_bias, settle_constant_channels
+from po2quant.integer.rewrites import jammed_bias, settle_constant_channels, unrolled
 
 OPSET = 13
 IR_VERSION = 8
@@ -57,7 +57,7 @@ class OnnxGraph:
 
     def __init__(self, program: Program, style: Style, samples: int | None) -> None:
         self.onnx = require("onnx", "an ONNX file")
-        self.program = settle_constant_channels(program)
+        self.program = unrolled(settle_constant_channels(program))
         self._style = style
         self._samples = samples or SAMPLES
         self._nodes: list[Any] = []

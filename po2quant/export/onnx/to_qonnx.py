@@ -85,8 +85,8 @@ def _quant(
 ) -> str:
     inputs = [
         value,
-        graph.constant(f"{output}/scale", scale),
-        graph.constant("/zero_point", np.float32(0)),
+        graph.constant(f"{output}/scale", np.atleast_1d(scale)),
+        graph.constant("/zero_point", np.zeros(1, np.float32)),
         graph.constant(f"/bits_{format.bit_width}", np.float32(format.bit_width)),
     ]
     attributes: dict[str, Any] = {

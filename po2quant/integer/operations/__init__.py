@@ -4,6 +4,7 @@ from po2quant.integer.checks import Padding, Shape
 from po2quant.integer.operations.base import (
     ACTIVATIONS,
     LINEAR,
+    MAX_INPUTS,
     NO_PADDING,
     RELU,
     RELU6,
@@ -15,9 +16,11 @@ from po2quant.integer.operations.base import (
     output_limits,
     unknown,
 )
+from po2quant.integer.operations.block import Block
 from po2quant.integer.operations.joining import Add, Concatenate, Maximum, Minimum, Multiply
 from po2quant.integer.operations.moving import Moving, Rearrange, Reshape, ZeroPadding
 from po2quant.integer.operations.pooling import AveragePooling, MaxPooling, Pooling
+from po2quant.integer.operations.recurrent import Cell, Recurrent
 from po2quant.integer.operations.tables import LookUpTable, Requantize
 from po2quant.integer.operations.weighted import Conv2D, Dense, Weighted, channel_terms, weighted_limits
 
@@ -36,17 +39,21 @@ OPERATIONS = (
     Reshape,
     Rearrange,
     ZeroPadding,
+    Recurrent,
 )
 
 __all__ = [
     "ACTIVATIONS",
     "LINEAR",
+    "MAX_INPUTS",
     "NO_PADDING",
     "OPERATIONS",
     "RELU",
     "RELU6",
     "Add",
     "AveragePooling",
+    "Block",
+    "Cell",
     "Concatenate",
     "Conv2D",
     "Counts",
@@ -62,6 +69,7 @@ __all__ = [
     "Padding",
     "Pooling",
     "Rearrange",
+    "Recurrent",
     "Requantize",
     "Reshape",
     "Shape",

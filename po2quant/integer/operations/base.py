@@ -196,6 +196,10 @@ class Operation:
         """Return its output, ``(samples, ...)``, as the interpreter has it."""
         return self.moved(arrays, formats) if plan is None else self.rounded(arrays, plan)
 
+    def traced(self, arrays: Arrays, plan: Plan | None, formats: Formats, output: Tensor) -> dict[str, np.ndarray]:
+        """Return its output, in the output's shape, by name; and tensors of its own where it has some."""
+        return {self.output: self.compute(arrays, plan, formats).reshape(-1, *output.shape)}
+
     def moved(self, arrays: Arrays, formats: Formats) -> np.ndarray:
         """Return its output where it has no plan."""
         raise unknown("the interpreter", self)

@@ -14,10 +14,10 @@ from typing import Any
 import keras
 
 from po2quant.files import one_line
-from po2quant.network.graph import Graph, read_graph
+from po2quant.network.graph import Graph, check_model, read_graph
 from po2quant.network.lowering.batch_norm import fold_norms
 from po2quant.network.lowering.expansion import expand
-from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, check_model, end_obstacles, raise_for
+from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, end_obstacles, raise_for
 from po2quant.network.lowering.precision import full_precision, in_float32
 
 

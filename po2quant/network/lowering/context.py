@@ -32,7 +32,7 @@ class Context:
         self._graph = graph
         self._taken: set[str] = set()
         self._names: dict[int, str] = {}
-        for layer in (*graph.inputs, *(node.layer for node in graph.nodes)):
+        for layer in (*graph.inputs, *(node.layer for node in graph.every_node)):
             if id(layer) not in self._names:
                 self._names[id(layer)] = self.free_name(layer.name)
         self._unused = set(self._names)

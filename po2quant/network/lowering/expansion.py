@@ -24,7 +24,16 @@ from po2quant.network.kinds import (
     find_kind,
     is_weighted,
 )
-from po2quant.network.lowering import arithmetic, convolutions, functions, gone, published, rearranging, sequences
+from po2quant.network.lowering import (
+    arithmetic,
+    convolutions,
+    functions,
+    gone,
+    published,
+    rearranging,
+    recurrent,
+    sequences,
+)
 from po2quant.network.lowering.context import Context
 from po2quant.network.lowering.obstacles import LONGEST_REASON, Obstacle, check_node, check_norm
 from po2quant.network.lowering.operators import OPERATORS, operator
@@ -38,6 +47,7 @@ EXPANSIONS: dict[type, Expansion] = {
     **rearranging.EXPANSIONS,
     **arithmetic.EXPANSIONS,
     **functions.EXPANSIONS,
+    **recurrent.EXPANSIONS,
     **gone.EXPANSIONS,
     **published.EXPANSIONS,
 }
@@ -112,7 +122,9 @@ def expansion_of(node: Node, inputs: list[Any], context: Context) -> Any:
     if not isinstance(node.layer, keras.Layer):
         return operator(node, inputs, context)
     if node.arguments is not None:
-        raise ValueError("it must be called with one tensor or one list of tensors and return one tensor")
+        raise ValueError(
+            "it must be called with one tensor or one list of tensors, no states or masks, and return one tensor"
+        )
     return EXPANSIONS.get(type(node.layer), kept)(node, inputs, context)
 
 

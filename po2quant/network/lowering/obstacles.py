@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-import keras
-
 from po2quant.network.graph import Graph, Node
 from po2quant.network.kinds import Form, Role, function_of, kind_of
 
 _STATISTICS = "it must be another layer: its mean and variance change with each input; use BatchNormalization"
 _ATTENTION = "it must be another layer: products of two activations along an axis are not supported yet"
+_CONVOLVED = "it must be another layer: convolutions within a step are not supported yet; use LSTM or GRU"
 LONGEST_REASON = 800
 """Characters of a reason: the longest lists everything that is supported."""
 
@@ -27,9 +26,19 @@ REFUSED = {
     "GroupedQueryAttention": _ATTENTION,
     "Dot": _ATTENTION,
     "Embedding": "it must be another layer: its input is an index; look the vectors up before the network",
+    "Masking": "it must go: sequences must have one length; fill them up with zeros and train without a mask",
+    "ConvLSTM1D": _CONVOLVED,
+    "ConvLSTM2D": _CONVOLVED,
+    "ConvLSTM3D": _CONVOLVED,
     "Lambda": "it must be another layer: what Python computes cannot be read; use Keras layers or keras.ops",
 }
 """What is said of layers that no others stand for, by class."""
+
+REFUSED_ARGUMENTS = {
+    "stateful": "it must begin each sequence with zeros: use stateful=False and sequences as a whole",
+    "return_state": "it must return its output alone: use return_state=False",
+}
+"""What is said of arguments of recurrent layers, where they are true."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +74,6 @@ def raise_for(obstacles: Iterable[Obstacle]) -> None:
         raise ValueError(f"{len(sentences)} layers cannot be quantized: {'; '.join(sentences)}")
 
 
-def check_model(model: Any) -> None:
-    """Raise ValueError for a model object that is not of this Keras."""
-    if not isinstance(model, keras.Model):
-        module = type(model).__module__
-        advice = "save it as .h5 and load that with po2quant.load_model" if "keras" in module else "build one"
-        raise ValueError(f"model must be a model of Keras {keras.__version__}: {advice}. Received: {module}")
-
-
 def check_node(node: Node) -> None:
     """Raise ValueError where no layers whatever can stand for a layer call."""
     if not node.fixed_shape:
@@ -81,7 +82,8 @@ def check_node(node: Node) -> None:
         raise ValueError(
             f"layer {node.layer.name!r} must have its channels last. Received: data_format='channels_first'"
         )
-    reason = REFUSED.get(type(node.layer).__name__)
+    arguments = (reason for name, reason in REFUSED_ARGUMENTS.items() if getattr(node.layer, name, False) is True)
+    reason = REFUSED.get(type(node.layer).__name__, next(arguments, None))
     if reason is not None:
         raise ValueError(f"layer {node.layer.name!r} ({type(node.layer).__name__}) cannot be quantized: {reason}")
 

@@ -2,9 +2,10 @@
 FUNCTION void $function(const $x *restrict x, $y *restrict y, const $w *restrict weights, const $channels *r,
                         const window *v)
 {
-    for (int32_t row = 0; row < v->output_height; ++row)
+    for (int32_t row = 0; row < v->output_height; ++row) {
+        const taps of_row = taps_of_row(v, row);
         for (int32_t column = 0; column < v->output_width; ++column, y += v->output_channels) {
-            const taps t = taps_inside(v, row, column);
+            const taps t = taps_of_column(v, of_row, column);
             const $x *const corner = x + t.start;
             const $w *const first_weights = weights + t.first * v->output_channels;
             int32_t first = 0;
@@ -48,4 +49,5 @@ FUNCTION void $function(const $x *restrict x, $y *restrict y, const $w *restrict
             }
 #endif
         }
+    }
 }

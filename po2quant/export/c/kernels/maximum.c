@@ -1,9 +1,10 @@
 /* The largest of the pixels of a window that lie inside the image. */
 FUNCTION void $function(const $x *restrict x, $y *restrict y, int32_t shift, const window *v)
 {
-    for (int32_t row = 0; row < v->output_height; ++row)
+    for (int32_t row = 0; row < v->output_height; ++row) {
+        const taps of_row = taps_of_row(v, row);
         for (int32_t column = 0; column < v->output_width; ++column, y += v->channels) {
-            const taps t = taps_inside(v, row, column);
+            const taps t = taps_of_column(v, of_row, column);
             for (int32_t first = 0; first < v->channels; first += TILE) {
                 const int32_t rest = v->channels - first, channels = rest < TILE ? rest : TILE;
                 $x totals[TILE];
@@ -19,4 +20,5 @@ FUNCTION void $function(const $x *restrict x, $y *restrict y, int32_t shift, con
                     y[first + c] = ($y)clamp_$wide(round_shift_$wide(($wide)totals[c], shift), $low, $high);
             }
         }
+    }
 }

@@ -5,6 +5,9 @@ typedef char unsigned_must_wrap_to_signed[(int32_t)UINT32_MAX == -1 && (int64_t)
 #if defined(PO2QUANT_PLAIN_C) || !defined(__GNUC__)
 #elif defined(__ARM_FEATURE_DSP) && !defined(__ARM_BIG_ENDIAN) && defined(__thumb2__)
 #define DSP_KERNELS 1
+#if defined(__ARM_FEATURE_MVE)
+#define MVE_KERNELS 1
+#endif
 #elif defined(__SSE2__) || defined(__ARM_NEON) || defined(__riscv_vector)
 #define VECTOR_KERNELS 1
 #endif
@@ -58,9 +61,9 @@ typedef u8 patch_u8;
 
 /* Kernels read words of weights. */
 #if defined(__GNUC__)
-#define CONSTANT __attribute__((aligned(4)))
+#define CONSTANT __attribute__((aligned(4))) WEIGHT_ATTRIBUTES
 #else
-#define CONSTANT
+#define CONSTANT WEIGHT_ATTRIBUTES
 #endif
 
 enum { TILE = 32 }; /* channels that are summed side by side, a multiple of 4 */

@@ -3,17 +3,19 @@
 FUNCTION int32_t $function(const $x *corner, $y *y, const i8 *weights, const $channels *r, const window *v,
                            const taps *t)
 {
-    const int32_t channels = v->output_channels, column_step = t->column_step;
+    const int32_t channels = v->output_channels, column_step = t->column_step, row_step = t->row_step;
+    const int32_t tap_step = v->columns * channels;
     int32_t c = 0;
     for (; c + 4 <= channels; c += 4) {
         i32 sums[4] = {$begin(r, c), $begin(r, c + 1), $begin(r, c + 2), $begin(r, c + 3)};
         const $x *row = corner + c;
         const i8 *taps_of_row = weights + c;
-        for (int32_t i = t->rows; i > 0; --i, row += t->row_step, taps_of_row += v->columns * channels) {
-            if (t->columns == 3) {
+        for (int32_t i = t->rows; i > 0; --i, row += row_step, taps_of_row += tap_step) {
+            if (t->columns == 2 || t->columns == 3) {
                 $tap_quad(row, taps_of_row, sums);
                 $tap_quad(row + column_step, taps_of_row + channels, sums);
-                $tap_quad(row + 2 * column_step, taps_of_row + 2 * channels, sums);
+                if (t->columns == 3)
+                    $tap_quad(row + 2 * column_step, taps_of_row + 2 * channels, sums);
             } else {
                 const $x *pixel = row;
                 const i8 *tap = taps_of_row;

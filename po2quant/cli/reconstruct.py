@@ -1,0 +1,89 @@
+"""``po2quant reconstruct``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from po2quant.cli.options import (
+    DATA,
+    WHICH,
+    AlphaOption,
+    CalibrationOption,
+    ConfigOption,
+    JsonOption,
+    OutputOption,
+    ResumeOption,
+    SeedOption,
+    Task,
+    WeightsOption,
+    with_task,
+)
+from po2quant.cli.session import (
+    begin,
+    experiment_of,
+    open_run_folder,
+    print_table,
+    resumable,
+    say,
+    say_paths,
+    warn_reconstructed,
+    write_results,
+)
+from po2quant.runs.names import FLOAT_FOLDER
+from po2quant.runs.request import ReconstructRequest
+
+
+@with_task(WHICH, DATA)
+def reconstruct(
+    task: Task,
+    weights: WeightsOption = None,
+    config: ConfigOption = "w4a8",
+    alpha: AlphaOption = "auto_po2",
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="Inputs that it learns from, without labels.")
+    ] = 1024,
+    steps: Annotated[int, typer.Option("--steps", min=0, help="Of the optimizer for each layer.")] = 500,
+    output_dir: OutputOption = None,
+    seed: SeedOption = 0,
+    calibration: CalibrationOption = "mse",
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Quantize a float network without labels: learn how to round its weights from a few hundred inputs."""
+    request = ReconstructRequest(
+        **task,
+        weights=weights,
+        config=config,
+        alpha=alpha,
+        samples=samples,
+        steps=steps,
+        seed=seed,
+        calibration=calibration,
+    )
+    benchmark, request = begin(request, output_dir, resume)
+    from po2quant.report.tables import result_table
+    from po2quant.training.prepare import resolve_config
+    from po2quant.training.reconstruct import Reconstruction, reconstruct_and_score
+
+    spec = benchmark.network(request.model)[1]
+    network = spec.fold()
+    widths = resolve_config(config, spec, network)
+    needs_labels = weights is None and request.network is None
+    experiment = experiment_of(benchmark, request, network, resume, needs_labels)
+    with open_run_folder(request, experiment, output_dir) as run:
+        with resumable(run.path):
+            experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
+            rows = reconstruct_and_score(experiment, request.name, widths, run.path, Reconstruction(samples, steps))
+        write_results(run.path, rows, experiment, request)
+    title = f"{benchmark.name} {request.model}: {rows[0].calibrated.metric}"
+    print_table(result_table(rows, f"{title} on {experiment.dataset.describe()}"))
+    if rows[-1].calibration != "train":
+        say(f"it learned from the {rows[-1].calibration}, without labels: the data have no training split")
+    warn_reconstructed(widths)
+    say_paths(run.path, [])
+    say(f"next: {request.cell(weights=run.path, config=config).command()}")
+    if as_json:
+        typer.echo(json.dumps(rows[-1].to_dict()))

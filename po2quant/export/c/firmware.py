@@ -1,0 +1,131 @@
+"""What firmware needs beside a network in C: real numbers in and out, a self-test without files, projects of builds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from po2quant.export.c.operations import array_text
+from po2quant.export.c.source import CSource, caller_tensors, filled, write_c
+from po2quant.export.c.types import c_integer, tensor_dtype
+from po2quant.files import replaced_whole
+from po2quant.integer.interpreter import run
+from po2quant.integer.operations import Tensor
+from po2quant.integer.program import Program
+
+TEST_SAMPLES = 2
+
+
+def io_header(source: CSource) -> str:
+    """Return ``<name>_io.h``: for each input a function from float, for each output one to float, and the argmax."""
+    functions = []
+    inputs, outputs = caller_tensors(source.program)
+    for template, tensors in (("quantize.h", inputs), ("dequantize.h", outputs)):
+        for parameter, tensor in tensors:
+            exponent = tensor.format.exponent * (-1 if template == "quantize.h" else 1)
+            fields = {"name": source.name, "prefix": source.name.upper(), "tensor": parameter}
+            fields |= {
+                "macro": parameter.upper(),
+                "type": _c_type(tensor),
+                "scale": repr(float(np.ldexp(1.0, exponent))),
+            }
+            limits = {"low": c_integer(tensor.format.min_int), "high": c_integer(tensor.format.max_int)}
+            functions.append(filled(template, **fields, **limits))
+    return filled("io.h", name=source.name, prefix=source.name.upper(), functions="\n".join(functions).rstrip())
+
+
+def self_test(source: CSource, samples: int = TEST_SAMPLES, seed: int = 0) -> str:
+    """Return ``<name>_test.c``: random inputs, and the outputs that the interpreter makes of them."""
+    program, rng = source.program, np.random.default_rng(seed)
+    inputs, outputs = caller_tensors(program)
+    values = [rng.integers(t.format.min_int, t.format.max_int + 1, (samples, *t.shape)) for _, t in inputs]
+    expected = run(program, values)
+    declared, comparisons = [], []
+    for (parameter, tensor), integers in zip(inputs, values, strict=True):
+        declared.append(_samples(f"{parameter}_samples", tensor, integers))
+    for parameter, tensor in outputs:
+        declared.append(_samples(f"{parameter}_expected", tensor, expected[tensor.name]))
+        declared.append(f"static {_c_type(tensor)} {parameter}[{tensor.size}];\n")
+        comparisons += [
+            f"        for (int32_t i = 0; i < {tensor.size}; ++i)",
+            f"            differing += {parameter}[i] != {parameter}_expected[sample][i];",
+        ]
+    arguments = [f"{parameter}_samples[sample]" for parameter, _ in inputs] + [parameter for parameter, _ in outputs]
+    return filled(
+        "self_test.c",
+        name=source.name,
+        prefix=source.name.upper(),
+        samples=samples,
+        vectors="\n".join(declared).rstrip(),
+        arguments=", ".join(arguments),
+        comparisons="\n".join(comparisons),
+    )
+
+
+def _samples(name: str, tensor: Tensor, integers: np.ndarray) -> str:
+    rows = [f"    {{\n{array_text(sample.ravel())}    }},\n" for sample in integers]
+    return f"static const {_c_type(tensor)} {name}[{len(integers)}][{tensor.size}] = {{\n{''.join(rows)}}};\n"
+
+
+def _c_type(tensor: Tensor) -> str:
+    return f"{tensor_dtype(tensor).name}_t"
+
+
+PROJECTS: dict[str, tuple[str, dict[str, str]]] = {
+    "cmake": ("", {"CMakeLists.txt": "CMakeLists.txt"}),
+    "zephyr": (
+        "src",
+        {
+            "zephyr/module.yml": "zephyr_module.yml",
+            "zephyr/CMakeLists.txt": "zephyr_CMakeLists.txt",
+            "zephyr/Kconfig": "zephyr_Kconfig",
+        },
+    ),
+    "arduino": (
+        "src",
+        {"library.properties": "library.properties", "examples/self_test/self_test.ino": "self_test.ino"},
+    ),
+}
+"""Where a build looks for sources, and its own files with the templates that they are made of."""
+
+
+def write_firmware(
+    program: Program, folder: str | os.PathLike, name: str, pack: bool = False, project: str = "cmake"
+) -> list[Path]:
+    """Write a network in C with its self-test, in a folder that a build system takes.
+
+    Args:
+        program: the network.
+        folder: where the project goes; it is made if there is none.
+        name: as :func:`po2quant.export.c.source.write_c` takes it.
+        pack: as there.
+        project: ``'cmake'``, ``'zephyr'`` (a module) or ``'arduino'`` (a library).
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: for another project or name.
+    """
+    if project not in PROJECTS:
+        raise ValueError(f"project must be one of {', '.join(PROJECTS)}. Received: {project!r}")
+    folder, (sources, files) = Path(folder), PROJECTS[project]
+    source = write_c(program, folder / sources, name, pack)
+    source.main.unlink()
+    texts: dict[str, Callable[[CSource], str]] = {f"{name}_io.h": io_header, f"{name}_test.c": self_test}
+    written = [source.header, source.source]
+    for file, make in texts.items():
+        written.append(_write(folder / sources / file, make(source)))
+    for file, template in files.items():
+        written.append(_write(folder / file, filled(template, name=name, prefix=name.upper())))
+    return written
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_whole(path) as temporary:
+        temporary.write_text(text, encoding="ascii")
+    return path

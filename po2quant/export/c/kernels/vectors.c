@@ -1,0 +1,3 @@
+#if defined(MVE_KERNELS)
+#include <arm_mve.h>
+#endif

@@ -1,0 +1,16 @@
+/* The integer of a value: rounded half to even and clipped, as in training. */
+static inline $type ${name}_quantize_$tensor(float value)
+{
+    const float scaled = value * ${scale}f;
+    if (!(scaled > (float)$low)) /* not a number goes here too */
+        return ($type)$low;
+    if (scaled >= (float)$high)
+        return ($type)$high;
+    int32_t integer = (int32_t)scaled;
+    const float rest = scaled - (float)integer;
+    if (rest > 0.5f || (rest == 0.5f && integer % 2 != 0))
+        ++integer;
+    if (rest < -0.5f || (rest == -0.5f && integer % 2 != 0))
+        --integer;
+    return ($type)integer;
+}
