@@ -348,7 +348,8 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         if self._held is not None:
             return self._held
         x = tf.convert_to_tensor(x)
-        noise = self._noise(x) if self.use_stochastic_rounding and training else ()
+        is_noisy = self.use_stochastic_rounding and training
+        noise = (tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype),) if is_noisy else ()  # in LSBs
         if not isinstance(self.alpha, str):
             scale = self.format.fixed_scale(tf.convert_to_tensor(self._bit_width), x.dtype)
             return self._mix(x, self._fixed_point(dithered(x, scale, *noise)))
@@ -358,8 +359,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         if self.is_learned:
             quantized = self._quantize_by_threshold(x, values, state, noise, bool(training))
         else:
-            kept = bool(self.keeps_exponents and training)
-            quantized = quantize_weights(x, *state, *noise, values=values, kept=kept)
+            quantized = quantize_weights(x, *state, *noise, values=values, kept=bool(self.keeps_exponents and training))
         quantized.set_shape(x.shape)
         return self._mix(x, quantized)
 
@@ -375,10 +375,6 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             self._log2_threshold.assign(started)
             self._learning.assign(learning | ~state[1])
         return quantized
-
-    def _noise(self, x: tf.Tensor) -> tuple[tf.Tensor]:
-        """Return what makes rounding stochastic, in LSBs."""
-        return (tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype),)
 
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument."""
