@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from po2quant.bit_config import CONFIG_HELP, MPQ
+from po2quant.bit_config import MPQ
 from po2quant.files import one_line
 from po2quant.placement import Placement
+from po2quant.uniform import CONFIG_HELP
 
 if TYPE_CHECKING:
     import keras

@@ -17,17 +17,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from po2quant.files import one_line, open_replacement, read_text, unique_keys
 from po2quant.fixed_point import check_bits
-from po2quant.rules import calibration_rules, check_calibration, shown
+from po2quant.ranges import calibration_rules, check_calibration
 
 SCHEMA, VERSION = "po2quant.bit_config", 1
 FLAT_BIAS_BITS = 31
+LONGEST_SHOWN = 80
 LARGEST_BYTES = 4 * 2**20
 """Most that a configuration file may hold: some 80 000 layers."""
 KEYS = ("schema", "version", "name", "provenance", "layers")
@@ -35,13 +35,12 @@ KEYS = ("schema", "version", "name", "provenance", "layers")
 AUTO, AUTO_PO2, LEARNED_PO2 = "auto", "auto_po2", "learned_po2"
 ALPHAS = (AUTO, AUTO_PO2, LEARNED_PO2)
 """Kinds of scales: real numbers, powers of two, and powers of two that are trained."""
+SCALE_RULE_NAMES = MSE, MAX, NEAREST, STOCK = "mse", "max", "nearest", "stock"
+"""How the power-of-two scale of a weight follows from its values; :data:`po2quant.quantizers.SCALE_RULES` has them."""
 POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
 """Kinds of scales that are powers of two."""
 FLOAT, MPQ = "float", "mpq"
 """Names of configurations: float, and a network's own mixed precision."""
-FLAT_BITS, UNIFORM_BITS, IO_BITS = range(4, 17), range(2, 17), 8
-"""Widths that names such as ``flat8`` and ``w4a8`` take, and that of input and output of a ``w4a8``."""
-CONFIG_HELP = "float, mpq, flat4 to flat16, w2a2 to w16a16 such as w4a8 or w4a4-io16, or a configuration file"
 MIXED = "mixed"
 """What the scales of a network of several kinds are called."""
 
@@ -49,7 +48,14 @@ MIXED = "mixed"
 def check_alpha(alpha: str) -> None:
     """Raise ValueError unless ``alpha`` names a kind of scales."""
     if alpha not in ALPHAS:
-        raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={shown(alpha)}")
+        raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={_short(alpha)}")
+
+
+def check_scale_rule(rule: str) -> None:
+    """Raise ValueError unless ``rule`` names a way to choose the scale of a weight."""
+    if not isinstance(rule, str) or rule not in SCALE_RULE_NAMES:
+        valid = ", ".join(SCALE_RULE_NAMES)
+        raise ValueError(f"scale_rule must be one of {valid}. Received: scale_rule={_short(rule)}")
 
 
 def check_widths(part: str, widths: Sequence[int]) -> None:
@@ -57,47 +63,7 @@ def check_widths(part: str, widths: Sequence[int]) -> None:
     for bits in widths:
         check_bits(bits)
     if not widths or sorted(set(widths)) != list(widths):
-        raise ValueError(f"widths of {part} must be ascending and not empty. Received: {shown(widths)}")
-
-
-@dataclasses.dataclass(frozen=True)
-class UniformWidths:
-    """One width for all kernels, one for all activations, and one for the network's inputs and outputs.
-
-    Args:
-        kernel: width of kernels.
-        activation: width of activations.
-        io: width of the activations at the network's inputs and outputs.
-    """
-
-    kernel: int
-    activation: int
-    io: int
-
-
-def uniform_widths(name: str) -> UniformWidths | None:
-    """Return the widths that a name stands for, None for another name.
-
-    ``flat4`` is the study's flat configuration: the network's inputs and outputs have 4 bits as well. ``w4a8`` is the
-    field's: kernels of 4 bits, activations of 8, inputs and outputs of 8 too, or of 16 in ``w4a8-io16``. Biases have 31
-    bits in both.
-
-    Raises:
-        ValueError: for a width outside 4 to 16, or outside 2 to 16 where the name begins with ``w``.
-
-    Example:
-        >>> uniform_widths("w4a4"), uniform_widths("mpq")
-        (UniformWidths(kernel=4, activation=4, io=8), None)
-    """
-    if flat := re.fullmatch(r"flat([1-9][0-9]*)", name):
-        written, valid = flat.groups() * 3, FLAT_BITS
-    elif parts := re.fullmatch(r"w([1-9][0-9]*)a([1-9][0-9]*)(?:-io([1-9][0-9]*))?", name):
-        written, valid = parts.groups(default=str(IO_BITS)), UNIFORM_BITS
-    else:
-        return None
-    if any(len(bits) > 2 or int(bits) not in valid for bits in written):
-        raise ValueError(f"config must be {CONFIG_HELP}. Received: {shown(name)}")
-    return UniformWidths(*map(int, written))
+        raise ValueError(f"widths of {part} must be ascending and not empty. Received: {_short(widths)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +75,8 @@ class LayerBits:
         bias: width of the bias.
         activation: width of the activation.
         alpha: one of :data:`ALPHAS`; None: the kind that the network is quantized with.
-        calibration: how the range of the activation follows from data, see :func:`check_calibration`; None: what the
-            network is calibrated by.
+        calibration: how the range of the activation follows from data, see
+            :func:`~po2quant.ranges.check_calibration`; None: as the network is calibrated.
 
     Raises:
         ValueError: for a width outside [2, 32], both kinds in one layer, an unknown alpha or calibration.
@@ -173,7 +139,7 @@ class BitConfig:
         bits = getattr(self.layers.get(layer), part, None)
         if bits is None:
             raise ValueError(
-                f"configuration {shown(self.name)} has no {part} bits for layer {layer!r}. "
+                f"configuration {_short(self.name)} has no {part} bits for layer {layer!r}. "
                 f"It names: {one_line(', '.join(self.layers))}"
             )
         return bits
@@ -201,7 +167,7 @@ class BitConfig:
         if missing:
             raise ValueError(
                 f"configuration {self.name!r} must have an alpha for every layer: use with_alpha. "
-                f"Received: none for {shown(', '.join(missing))}"
+                f"Received: none for {_short(', '.join(missing))}"
             )
         return alphas
 
@@ -240,7 +206,7 @@ class BitConfig:
         """Return the configuration with a rule for every activation that has none of its own.
 
         Args:
-            rules: see :func:`calibration_rules`.
+            rules: see :func:`~po2quant.ranges.calibration_rules`.
 
         Raises:
             ValueError: for an unknown rule or activation.
@@ -273,7 +239,7 @@ class BitConfig:
                 f"has unknown layers {one_line(', '.join(unknown))}"
             ] * bool(unknown)
             raise ValueError(
-                f"configuration {shown(self.name)} does not fit the network: it {' and '.join(problems)}. "
+                f"configuration {_short(self.name)} does not fit the network: it {' and '.join(problems)}. "
                 f"The network has: {', '.join(expected)}"
             )
 
@@ -316,17 +282,19 @@ class BitConfig:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else type(data).__name__
             raise ValueError(
-                f"{source} is not a bit configuration: schema must be {SCHEMA!r}. Received: {shown(found)}"
+                f"{source} is not a bit configuration: schema must be {SCHEMA!r}. Received: {_short(found)}"
             )
         unknown = [key for key in data if key not in KEYS]
         if unknown:
-            raise ValueError(f"{source}: keys must be among {', '.join(KEYS)}. Received: {shown(unknown[0])}")
+            raise ValueError(f"{source}: keys must be among {', '.join(KEYS)}. Received: {_short(unknown[0])}")
         version = data.get("version")
         if type(version) is not int or version != VERSION:
-            raise ValueError(f"{source}: version must be {VERSION}. Received: {shown(version)}")
+            raise ValueError(f"{source}: version must be {VERSION}. Received: {_short(version)}")
         layers = data.get("layers")
         if not isinstance(layers, dict) or not layers:
-            raise ValueError(f"{source}: layers must be a dictionary of layer names to bits. Received: {shown(layers)}")
+            raise ValueError(
+                f"{source}: layers must be a dictionary of layer names to bits. Received: {_short(layers)}"
+            )
         if not isinstance(data.get("name", ""), str) or not isinstance(data.get("provenance", {}), dict):
             raise ValueError(f"{source}: name must be a string and provenance a dictionary")
         config = cls(
@@ -360,11 +328,17 @@ class BitConfig:
             file.write(text)
 
 
+def _short(value: Any) -> str:
+    """Return a value as an error shows it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
 def _layer_bits(name: str, bits: Any, source: str) -> LayerBits:
     keys = [field.name for field in dataclasses.fields(LayerBits)]
     if not isinstance(bits, dict) or not set(bits) <= set(keys):
-        raise ValueError(f"{source}: layer {shown(name)} takes the keys {', '.join(keys)}. Received: {shown(bits)}")
+        raise ValueError(f"{source}: layer {_short(name)} takes the keys {', '.join(keys)}. Received: {_short(bits)}")
     try:
         return LayerBits(**bits)
     except ValueError as error:
-        raise ValueError(f"{source}: layer {shown(name)}: {error}") from None
+        raise ValueError(f"{source}: layer {_short(name)}: {error}") from None

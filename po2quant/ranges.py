@@ -1,4 +1,4 @@
-"""How the range of an activation follows from data, where it is not the one of least squared error: a rule is a row."""
+"""How the range of an activation follows from data; least squared error, which needs a grid, is the quantizer's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from po2quant.rules import ENTROPY, MAX, PERCENTILE, percentage
+from po2quant.files import one_line
+
+MSE, MAX, PERCENTILE, ENTROPY = CALIBRATIONS = ("mse", "max", "percentile", "entropy")
+"""How the range of an activation follows from data: least squared error, all values, all but the farthest ones, and the
+distribution."""
+DEFAULT_PERCENTAGE = 99.99
 
 Range = tuple[float, float]
 BINS, BULK = 2048, 0.999
@@ -19,11 +24,46 @@ MANY_TAIL_BITS = 4.0
 """Bits of a range beyond which it serves outliers."""
 
 
+def check_calibration(rule: str) -> None:
+    """Raise ValueError unless ``rule`` is one of :data:`CALIBRATIONS`; ``percentile:99.9`` says which percentile."""
+    name, colon, argument = rule.partition(":") if isinstance(rule, str) else ("", "", "")
+    if name not in CALIBRATIONS or (colon and (name != PERCENTILE or not 50.0 <= percentage(argument) <= 100.0)):
+        raise ValueError(
+            f"calibration must be one of {', '.join(CALIBRATIONS)}, or percentile:50 to percentile:100. "
+            f"Received: {one_line(repr(rule))}"
+        )
+
+
+def percentage(text: str) -> float:
+    """Return the number of a percentile in per cent, NaN for what is none; :data:`DEFAULT_PERCENTAGE` for no text."""
+    try:
+        return float(text) if text else DEFAULT_PERCENTAGE
+    except ValueError:
+        return math.nan
+
+
+def calibration_rules(text: str) -> tuple[str, dict[str, str]]:
+    """Return the rule of all activations and those of single ones.
+
+    Args:
+        text: a rule, followed by those of single activation quantizers, separated by commas.
+
+    Example:
+        >>> calibration_rules("percentile:99.9,activation_3=max")
+        ('percentile:99.9', {'activation_3': 'max'})
+    """
+    first, *others = text.split(",")
+    rules = {name: rule for name, _, rule in (other.partition("=") for other in others)}
+    for rule in (first, *rules.values()):
+        check_calibration(rule)
+    return first, rules
+
+
 def range_by(rule: str, x: np.ndarray, candidates: Sequence[Range], levels: int) -> Range:
     """Return the range of values that a rule has a quantizer hold.
 
     Args:
-        rule: see :func:`~po2quant.bit_config.check_calibration`; not ``'mse'``.
+        rule: see :func:`check_calibration`; not ``'mse'``.
         x: values, at least one of them.
         candidates: ranges that the quantizer may have, the widest first.
         levels: integers of one sign.

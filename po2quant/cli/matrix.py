@@ -30,8 +30,8 @@ from po2quant.cli.session import (
     whole_numbers,
 )
 from po2quant.quiet import import_tensorflow_quietly
+from po2quant.ranges import MSE
 from po2quant.report.results import check_results
-from po2quant.rules import MSE
 from po2quant.runs.folder import check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest

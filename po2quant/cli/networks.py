@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from po2quant.bit_config import FLOAT
+from po2quant.bit_config import FLOAT, check_scale_rule
 from po2quant.cli.options import (
     DATA,
     TRAINING,
@@ -44,7 +44,7 @@ from po2quant.cli.session import (
     write_results,
 )
 from po2quant.files import read_csv
-from po2quant.rules import MSE, check_scale_rule
+from po2quant.ranges import MSE
 from po2quant.runs.names import EPOCHS_CSV, FLOAT_FOLDER, PLOTS_FOLDER
 from po2quant.runs.request import NetworkRequest
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from po2quant.benchmark import benchmark_names
-from po2quant.bit_config import CONFIG_HELP
 from po2quant.own_task.metrics import LOSSES, METRICS
+from po2quant.uniform import CONFIG_HELP
 
 Command = Callable[..., Any]
 Task = dict[str, Any]

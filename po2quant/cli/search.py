@@ -38,7 +38,7 @@ from po2quant.cli.session import (
     whole_numbers,
     write_results,
 )
-from po2quant.rules import MSE
+from po2quant.ranges import MSE
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address

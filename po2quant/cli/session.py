@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, load_benchmark
-from po2quant.bit_config import FLOAT, BitConfig, uniform_widths
+from po2quant.bit_config import FLOAT, BitConfig
 from po2quant.data.own import FORMS, holds_arrays, read_dataset
 from po2quant.files import write_csv
 from po2quant.own_task import settled, task_of_files
@@ -23,6 +23,7 @@ from po2quant.runs.folder import RunFolder, check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
 from po2quant.runs.task import DEFAULT_BENCHMARK, OFFICIAL, SYNTHETIC
+from po2quant.uniform import uniform_widths
 from po2quant.weight_files import is_quantized_checkpoint
 
 if TYPE_CHECKING:

@@ -48,6 +48,11 @@ class Float64Network:
             for name, layer in unique.items()
             if not isinstance(layer, (layers.InputLayer, Recurrent))
         }
+        self._exponents = {
+            name: activation_format(name, layer.activation).exponent
+            for name, layer in unique.items()
+            if isinstance(layer, qkeras.QActivation)
+        }
 
     def __call__(self, x: Arrays) -> dict[str, np.ndarray]:
         """Return the integers of every quantized tensor by name; those of a step in all steps.
@@ -69,9 +74,8 @@ class Float64Network:
                 integers.update(of_steps)
                 return value
             value = node.infer(inputs, self._copies[name])
-            if isinstance(node.layer, qkeras.QActivation):
-                exponent = activation_format(name, node.layer.activation).exponent
-                integers[name] = np.ldexp(value.numpy(), -exponent).astype(np.int64)
+            if name in self._exponents:
+                integers[name] = np.ldexp(value.numpy(), -self._exponents[name]).astype(np.int64)
             return value
 
         values = evaluate(graph, inputs, call)

@@ -13,8 +13,7 @@ from po2quant.network.graph import read_graph
 from po2quant.network.quantized import activation_quantizers, check_range
 from po2quant.network.walk import Arrays, input_arrays, walk
 from po2quant.quantizers import quantized_bits_featuremap
-from po2quant.ranges import MANY_TAIL_BITS, tail_bits
-from po2quant.rules import calibration_rules
+from po2quant.ranges import MANY_TAIL_BITS, calibration_rules, tail_bits
 
 
 class CalibrationWarning(UserWarning):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import keras
 
-from po2quant.bit_config import FLAT_BIAS_BITS, BitConfig, LayerBits, UniformWidths, uniform_widths
+from po2quant.bit_config import FLAT_BIAS_BITS, BitConfig, LayerBits
 from po2quant.cost import LayerShape, Size, network_size, reference_config
 from po2quant.layers import Recurrent
 from po2quant.network.graph import Graph, Node, read_graph
@@ -16,6 +16,7 @@ from po2quant.network.lowering import lower
 from po2quant.network.placement import PlacedSlot, Placement, count_layers, place_in_graph
 from po2quant.network.quantize import STATIC, quantize_graph
 from po2quant.quantizers import AUTO_PO2
+from po2quant.uniform import UniformWidths, uniform_widths
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from po2quant.network.lowering.precision import full_precision
 from po2quant.network.placement import PlacedSlot, Slot
 from po2quant.network.quantized import weight_quantizers
 from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
-from po2quant.rules import MSE
+from po2quant.ranges import MSE
 
 STATIC, PER_SAMPLE = "static", "per_sample"
 ACTIVATION_SCALES = (STATIC, PER_SAMPLE)

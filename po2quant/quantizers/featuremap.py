@@ -21,8 +21,7 @@ from po2quant.quantizers.computations import (
 )
 from po2quant.quantizers.formats import Format
 from po2quant.quantizers.functional import before_relu
-from po2quant.ranges import range_by
-from po2quant.rules import MSE, check_calibration
+from po2quant.ranges import MSE, check_calibration, range_by
 
 SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
 """Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
@@ -87,7 +86,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         static_range: ``(minimum, maximum)`` to start from, None where none is known.
         frozen: whether training leaves the range alone.
         log2_threshold: log2 t to go on training from; None starts as said above.
-        calibration: how :meth:`calibrate` chooses the range, one of :data:`~po2quant.rules.CALIBRATIONS`.
+        calibration: how :meth:`calibrate` chooses the range, one of :data:`~po2quant.ranges.CALIBRATIONS`.
 
     Raises:
         ValueError: for a width, alpha, scale_axis, momentum, range or calibration outside the valid ones.

@@ -12,9 +12,8 @@ import qkeras
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO, AUTO_PO2
+from po2quant.bit_config import AUTO, AUTO_PO2, MAX, MSE, NEAREST, STOCK
 from po2quant.quantizers.functional import Grid, affine_scale, fake_quantize, symmetric_scale
-from po2quant.rules import MAX, MSE, NEAREST, STOCK
 
 
 @dataclasses.dataclass(frozen=True)

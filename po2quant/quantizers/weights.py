@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO
+from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, MSE, POWERS_OF_TWO, STOCK, check_scale_rule
 from po2quant.fixed_point import check_scales
 from po2quant.quantizers.arguments import check_exponents, check_flag, check_numbers, check_scale, is_axis, shown
 from po2quant.quantizers.base import Quantizer
@@ -24,7 +24,6 @@ from po2quant.quantizers.computations import (
     quantize_weights,
 )
 from po2quant.quantizers.formats import Format
-from po2quant.rules import MSE, STOCK, check_scale_rule
 
 MOST_LISTED_BITS = 20
 """Of a format whose values are listed."""
@@ -129,7 +128,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         self.scale_rule = scale_rule
         self._keeps_exponents = False
         self._held: tf.Tensor | None = None
-        self._last_weights: tf.Tensor | None = None
+        self._scale_in_use: Callable[[], Any] | None = None
         self.log2_threshold = None if log2_threshold is None else check_numbers("log2_threshold", log2_threshold)
         self._given_scale: Any = None
         if frozen_scale is not None:
@@ -188,10 +187,14 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         """
         if not isinstance(self.alpha, str):
             return 1.0 if self.alpha is None else self.alpha
-        frozen_scale = self.frozen_scale
-        if frozen_scale is None and self._last_weights is not None:
-            frozen_scale = self.compute_scale(self._last_weights).numpy()
-        return None if frozen_scale is None else frozen_scale / self._step
+        if self.frozen_scale is None:
+            return None if self._scale_in_use is None else self._scale_in_use()
+        return self.post_training_scale
+
+    @scale.setter
+    def scale(self, scale: Any) -> None:
+        """Say what it is until the next call, as QKeras' tools do."""
+        object.__setattr__(self, "_scale_in_use", lambda: scale)
 
     @property
     def frozen_scale(self) -> np.ndarray | None:
@@ -224,10 +227,8 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             ValueError: where values are others than those, because of a scale or without a sign, or too many.
         """
         if self.symmetric or not self.keep_negative or self.alpha not in (None, 1.0) or self.bits > MOST_LISTED_BITS:
-            raise ValueError(
-                f"range needs symmetric=0, keep_negative=1, alpha None or 1 and at most {MOST_LISTED_BITS} bits. "
-                f"Received: {self}"
-            )
+            needs = f"symmetric=0, keep_negative=1, alpha None or 1 and at most {MOST_LISTED_BITS} bits"
+            raise ValueError(f"range needs {needs}. Received: {self}")
         integers = np.arange(2**self.bits)
         return np.where(integers < 2 ** (self.bits - 1), integers, integers - 2**self.bits) * np.float32(self._step)
 
@@ -354,7 +355,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             scale = self.format.fixed_scale(tf.convert_to_tensor(self._bit_width), x.dtype)
             return self._mix(x, self._fixed_point(dithered(x, scale, *noise)))
         if tf.executing_eagerly():
-            object.__setattr__(self, "_last_weights", x)
+            object.__setattr__(self, "_scale_in_use", lambda: self.compute_scale(x).numpy() / self._step)
         values, state = self._format_of(x.shape), self._state(x.dtype)
         if self.is_learned:
             quantized = self._quantize_by_threshold(x, values, state, noise, bool(training))

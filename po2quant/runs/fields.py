@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from po2quant.benchmark import check_benchmark_name
-from po2quant.bit_config import check_alpha, check_widths, uniform_widths
+from po2quant.bit_config import check_alpha, check_widths
 from po2quant.files import one_line
-from po2quant.rules import calibration_rules
+from po2quant.ranges import calibration_rules
+from po2quant.uniform import uniform_widths
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
 MAX_KIB = 2**40

@@ -12,7 +12,7 @@ from po2quant.benchmark import PUBLISHED, is_module_attribute
 from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, FLOAT, MPQ
 from po2quant.cost import BITS_PER_KIB
 from po2quant.files import one_line, read_json, write_json
-from po2quant.rules import MSE
+from po2quant.ranges import MSE
 from po2quant.runs import fields
 from po2quant.runs.fields import asked, optional, several
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
@@ -35,7 +35,7 @@ class RunRequest(TaskRequest):
         alpha: kind of scales.
         seed: of data splits, calibration, training and search.
         preset: name of the recipe.
-        calibration: how activation ranges follow from data, see :func:`~po2quant.rules.calibration_rules`.
+        calibration: how activation ranges follow from data, see :func:`~po2quant.ranges.calibration_rules`.
 
     Raises:
         ValueError: for a value of another type or out of range.

@@ -17,7 +17,7 @@ from po2quant.files import replaced_whole, write_json
 from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.progress import progress_line
 from po2quant.quantizers import AUTO_PO2, check_alpha
-from po2quant.rules import MSE
+from po2quant.ranges import MSE
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
 from po2quant.training.fit import FitState, Monitor, fit, save_weights
 from po2quant.training.prepare import (
@@ -52,7 +52,7 @@ class Experiment:
         folded: description of the network, whose weights are then the experiment's. None: it is made when it is needed.
         stored: what the file ``weights`` holds; it is read where that is not given.
         calibration: how activation ranges follow from data where a configuration does not say it, see
-            :func:`~po2quant.rules.calibration_rules`.
+            :func:`~po2quant.ranges.calibration_rules`.
 
     Raises:
         ValueError: for an unknown model or alpha, or a weight file that is missing or damaged.

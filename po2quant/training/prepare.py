@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, Score, Split
-from po2quant.bit_config import FLOAT, BitConfig, uniform_widths
+from po2quant.bit_config import FLOAT, BitConfig
 from po2quant.cost import check_covers
 from po2quant.fixed_point import integer_range
 from po2quant.network import (
@@ -22,6 +22,7 @@ from po2quant.network import (
     weight_quantizers,
 )
 from po2quant.quantizers import AUTO, AUTO_PO2
+from po2quant.uniform import uniform_widths
 from po2quant.weight_files import WeightFile, read_weight_file
 
 CALIBRATION_SAMPLES = 256

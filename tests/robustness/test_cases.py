@@ -11,10 +11,11 @@ import pytest
 
 from benchmarks.studies.robustness.text import json_text
 from benchmarks.studies.robustness.values import CANARY, MODULE, nested
-from po2quant.bit_config import CONFIG_HELP, BitConfig
+from po2quant.bit_config import BitConfig
 from po2quant.cli import main
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.request import MatrixRequest, NetworkRequest, SearchRequest
+from po2quant.uniform import CONFIG_HELP
 
 EVIL = f"open({CANARY!r}, 'w').close()\nX = None\n"
 

@@ -52,7 +52,7 @@ Y = FixedPointFormat(6, -2, signed=False)
 Z = FixedPointFormat(7, -3, signed=False)
 
 LONGEST_ERROR = 400
-HEADERS = ("<stddef.h>", "<stdint.h>", "<stdio.h>", "<arm_mve.h>", '"net.h"', '"packed.h"')
+HEADERS = ("<stddef.h>", "<stdint.h>", "<stdio.h>", "<arm_mve.h>", "<immintrin.h>", '"net.h"', '"packed.h"')
 INCLUDES = {f"#include {name}" for name in HEADERS}
 SMALL = 10_000
 """Integers of a program, padding included, up to which the interpreter is run too."""

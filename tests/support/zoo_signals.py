@@ -201,3 +201,28 @@ def image_and_numbers(image, numbers):
 def average_of_experts(x):
     experts = [layers.Dense(4, activation=name)(x) for name in ("relu", "softplus", "softsign")]
     return layers.GlobalMaxPooling1D()(layers.Average()(experts))
+
+
+@SIGNALS.architecture((16, 10))
+def gru_keyword_spotter(x):
+    """Hello Edge's, over the coefficients of each step."""
+    return layers.Dense(12, activation="softmax")(layers.GRU(12, dropout=0.2)(x))
+
+
+@SIGNALS.architecture((8, 4))
+def lstm_autoencoder(x):
+    """Anomalies are what it cannot write down again."""
+    x = layers.LSTM(4)(layers.LSTM(8, return_sequences=True)(x))
+    for units in (4, 8):
+        x = layers.LSTM(units, return_sequences=True)(x if len(x.shape) == 3 else layers.RepeatVector(8)(x))
+    return layers.TimeDistributed(layers.Dense(4))(x)
+
+
+@SIGNALS.architecture((24, 12, 1))
+def convolutional_recurrent(x):
+    """A spectrogram's columns, read in both directions."""
+    x = layers.MaxPooling2D((1, 2))(normalized(x, 4, 3, strides=(2, 1)))
+    x = layers.Reshape((12, 24))(x)
+    x = layers.Bidirectional(layers.GRU(6, return_sequences=True))(x)
+    x = layers.BatchNormalization()(layers.Bidirectional(layers.LSTM(4), merge_mode="ave")(x))
+    return layers.Dense(5, activation="softmax")(x)

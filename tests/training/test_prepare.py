@@ -8,7 +8,6 @@ import pytest
 from refusals import refusal
 
 from po2quant.benchmark import Dataset, Split
-from po2quant.bit_config import CONFIG_HELP
 from po2quant.network import activation_quantizers, freeze_scales, weight_quantizers
 from po2quant.training.prepare import (
     calibration_inputs,
@@ -18,6 +17,7 @@ from po2quant.training.prepare import (
     resolve_config,
     seed_masks,
 )
+from po2quant.uniform import CONFIG_HELP
 
 
 @pytest.fixture

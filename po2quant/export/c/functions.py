@@ -48,7 +48,9 @@ KERNELS = {
         (*_OUTPUT, "wide", "align", "align_step", "shift", "shift_step"), ("arithmetic", "channels")
     ),
     "gather": Kernel(("x", "patch", "offset")),
-    "dots": Kernel((*_TAKE, "acc"), ("begin", "finish", "channels")),
+    "plain_row_sums": Kernel(("patch", "w", "acc")),
+    "row_sums_bytes": Kernel((), ("plain_row_sums",)),
+    "dots": Kernel((*_TAKE, "acc"), ("row_sums", "begin", "finish", "channels")),
     "take": Kernel(_TAKE, ("dots", "channels")),
     "take_pairs": Kernel(_TAKE, ("pair_dot", "spread", "begin", "finish", "dots", "channels")),
     "take_single": Kernel(_TAKE, ("row_dot", "spread", "begin", "finish", "dots", "channels")),

@@ -172,6 +172,8 @@ def _matrix(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: 
     one_pixel = reads_in_place and math.prod(x.shape[:-1]) == 1
     patch_bytes = 1 if types["patch"] in BYTES else _bytes(types["patch"])
     pair_bytes = 0
+    has_bytes = (types["patch"], types["w"], types["acc"]) == ("patch_u8", "i8", "i32")
+    types["row_sums"] = "row_sums_bytes" if has_bytes else "plain_row_sums"
     types["taken"] = "take"
     if types["patch"] in PAIRED and types["w"] in ("i8", "i16") and types["acc"] == "i32":
         pair_bytes = 2 if one_pixel else 4

@@ -10,11 +10,12 @@ FUNCTION void $function(const $x *restrict x, $y *restrict y, const $w *restrict
             const $w *const first_weights = weights + t.first * v->output_channels;
             int32_t first = 0;
 #if defined(VECTOR_KERNELS)
+            const $channels own = *r; /* which no store to y changes */
             for (; first < v->output_channels; first += TILE) {
                 const int32_t rest = v->output_channels - first, channels = rest < TILE ? rest : TILE;
                 $acc totals[TILE];
                 for (int32_t c = 0; c < channels; ++c)
-                    totals[c] = $begin(r, first + c);
+                    totals[c] = $begin(&own, first + c);
                 for (int32_t i = 0; i < t.rows; ++i)
                     for (int32_t j = 0; j < t.columns; ++j) {
                         const $x *const pixel = corner + i * t.row_step + j * t.column_step;
@@ -23,7 +24,7 @@ FUNCTION void $function(const $x *restrict x, $y *restrict y, const $w *restrict
                             totals[c] += ($acc)pixel[(first + c) / $multiplier] * ($acc)tap[c];
                     }
                 for (int32_t c = 0; c < channels; ++c)
-                    y[first + c] = $finish(totals[c], r, first + c);
+                    y[first + c] = $finish(totals[c], &own, first + c);
             }
 #else
             first = $quads(corner, y, first_weights, r, v, &t);

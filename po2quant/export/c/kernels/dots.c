@@ -3,6 +3,7 @@ INLINE void $function(const $patch *restrict patch, $y *restrict y, const $w *re
                       int32_t inputs, int32_t width, int32_t first, int32_t last)
 {
 #if defined(VECTOR_KERNELS)
+    const $channels own = *r; /* which no store to y changes */
     for (int32_t start = first; start < last; start += TILE, weights += TILE * width) {
         const int32_t rest = last - start, channels = rest < TILE ? rest : TILE;
         $acc totals[TILE];
@@ -11,20 +12,10 @@ INLINE void $function(const $patch *restrict patch, $y *restrict y, const $w *re
             const $w *const row1 = c + 1 < channels ? row0 + width : row0;
             const $w *const row2 = c + 2 < channels ? row0 + 2 * width : row0;
             const $w *const row3 = c + 3 < channels ? row0 + 3 * width : row0;
-            $acc sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
-            for (int32_t k = 0; k < inputs; ++k) {
-                sum0 += ($acc)patch[k] * ($acc)row0[k];
-                sum1 += ($acc)patch[k] * ($acc)row1[k];
-                sum2 += ($acc)patch[k] * ($acc)row2[k];
-                sum3 += ($acc)patch[k] * ($acc)row3[k];
-            }
-            totals[c] = sum0;
-            totals[c + 1] = sum1;
-            totals[c + 2] = sum2;
-            totals[c + 3] = sum3;
+            $row_sums(patch, row0, row1, row2, row3, inputs, totals + c);
         }
         for (int32_t c = 0; c < channels; ++c)
-            y[start + c] = $finish(totals[c] + $begin(r, start + c), r, start + c);
+            y[start + c] = $finish(totals[c] + $begin(&own, start + c), &own, start + c);
     }
 #else
     for (int32_t c = first; c < last; c += 2, weights += 2 * width) {

@@ -10,6 +10,9 @@ typedef char unsigned_must_wrap_to_signed[(int32_t)UINT32_MAX == -1 && (int64_t)
 #endif
 #elif defined(__SSE2__) || defined(__ARM_NEON) || defined(__riscv_vector)
 #define VECTOR_KERNELS 1
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#define VNNI_KERNELS 1
+#endif
 #endif
 
 /* The kernels are small and their loops run long: for size, the compiler would make calls and divisions of them. */
@@ -22,7 +25,7 @@ typedef char unsigned_must_wrap_to_signed[(int32_t)UINT32_MAX == -1 && (int64_t)
 #define MAY_ALIAS __attribute__((__may_alias__))
 #define INLINE static inline __attribute__((unused))
 #if defined(VECTOR_KERNELS)
-#define FUNCTION static inline __attribute__((unused)) /* sizes become constants of its loops */
+#define FUNCTION static inline __attribute__((unused, always_inline)) /* sizes become constants of its loops */
 #else
 #define FUNCTION static __attribute__((unused, noinline))
 #endif
