@@ -45,16 +45,14 @@ def stages(model: keras.Model, x: np.ndarray, folder: Path) -> Iterator[tuple[st
     yield "write_c", lambda: write_c(results[1], folder, "network")
 
 
-def measure(name: str, size: int, samples: int) -> list[dict[str, Any]]:
+def measure(model: keras.Model, samples: int) -> list[dict[str, Any]]:
     """Return the seconds of each stage, and of all.
 
     Args:
-        name: class in ``keras.applications``.
-        size: rows and columns of its input.
-        samples: inputs that calibrate it.
+        model: float network of one input.
+        samples: random inputs that calibrate it.
     """
-    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
-    x = np.random.default_rng(0).normal(size=(samples, size, size, 3)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(samples, *model.input_shape[1:])).astype(np.float32)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for stage, act in stages(model, x, Path(folder)):
@@ -83,12 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "bits": BITS,
         "data": "random",
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "machine": platform.platform(),
         "versions": versions(PACKAGES),
         "commit": project_commit(),
         "command": command_line("benchmarks.studies.to_c", arguments),
     }
-    write_csv(chosen.output, [row | origin for row in measure(chosen.model, chosen.size, chosen.samples)])
+    shape = (chosen.size, chosen.size, 3)
+    model = getattr(keras.applications, chosen.model)(weights=None, input_shape=shape)
+    write_csv(chosen.output, [row | origin for row in measure(model, chosen.samples)])
 
 
 if __name__ == "__main__":

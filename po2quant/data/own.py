@@ -71,6 +71,7 @@ def holds_arrays(path: Path) -> bool:
     """Return whether a file is a ``.npz`` of which :func:`read_dataset` knows an array."""
     if path.suffix.lower() != NPZ_SUFFIX or not zipfile.is_zipfile(path):
         return False
+    archives.check_member_count(path, archives.LARGEST_MEMBERS)
     with zipfile.ZipFile(path) as archive:
         return any(f"x_{part}.npy" in archive.NameToInfo for part in PARTS)
 

@@ -18,11 +18,13 @@ from po2quant.deploy.from_keras import integer_program
 from po2quant.files import one_line
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.program import Program
-from po2quant.network import FoldedNetwork, Placement, calibrate, fold, freeze_scales, weight_quantizers
+from po2quant.network import FoldedNetwork, Placement, fold, freeze_scales, weight_quantizers
 from po2quant.network.graph import Node
 from po2quant.network.kinds import Form, Role, function_of, kind_of
 from po2quant.network.load import load_model
 from po2quant.network.lowering import Obstacle, obstacles_of
+from po2quant.network.walk import walk
+from po2quant.quantizers import quantized_bits_featuremap
 
 TRIAL_BITS, TRIAL_INPUTS = 8, 4
 LONGEST_REASON = 400
@@ -136,7 +138,7 @@ class _Trial:
         shapes = [(TRIAL_INPUTS, *tensor.shape[1:]) for tensor in quantized.inputs]
         x = [random.normal(size=shape).astype(np.float32) for shape in shapes]
         x = x if network.placement.signed_input else [np.abs(array) for array in x]
-        calibrate(quantized, x)
+        give_ranges(quantized, x)
         freeze_scales(quantized)
         program = integer_program(quantized)
         run(program, quantize_inputs(program, x))
@@ -158,6 +160,22 @@ class _Trial:
         except ValueError as error:
             return (one_line(error, LONGEST_REASON),)
         return ()
+
+
+def give_ranges(model: keras.Model, x: list[np.ndarray]) -> None:
+    """Calibrate a model on random inputs; where they make nothing but zeros, any range will do.
+
+    Args:
+        model: quantized model.
+        x: inputs, one array for each.
+    """
+    for node, inputs in walk(model, x):
+        quantizer = getattr(node.layer, "activation", None)
+        if isinstance(quantizer, quantized_bits_featuremap):
+            quantizer.calibrate(inputs[0])
+            if quantizer.range == (0.0, 0.0):
+                quantizer.set_range(0.0, 1.0)
+            quantizer.frozen = True
 
 
 def _layers(model: keras.Model, network: FoldedNetwork | None) -> tuple[CheckedLayer, ...]:

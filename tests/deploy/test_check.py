@@ -69,6 +69,18 @@ def test_every_obstacle_is_named_at_once():
     assert all(repr(obstacle.layer) in str(obstacle) for obstacle in found.obstacles)
 
 
+def test_a_layer_that_is_zero_on_the_inputs_of_the_trial_is_no_obstacle():
+    model = network()
+    model.get_layer("norm").beta.assign([-9.0] * 4)
+    assert check(model).is_supported
+
+
+def test_a_check_of_the_structure_alone_names_obstacles_and_no_formats():
+    found = check(network(), is_tried=False)
+    assert found.is_supported and found.formats == {} and found.layers[1].becomes == "Conv2D"
+    assert not check(network(layers.UnitNormalization()), is_tried=False).is_supported
+
+
 def test_a_check_leaves_the_network_alone():
     model = network()
     before = [weight.numpy().tolist() for weight in model.weights]

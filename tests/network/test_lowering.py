@@ -113,7 +113,7 @@ def test_a_lowered_model_goes_all_the_way(name, tmp_path):
             np.testing.assert_array_equal(found[tensor], expected[tensor], tensor)
 
 
-def test_a_network_of_dictionaries_takes_and_gives_dictionaries():
+def test_a_network_of_dictionaries_takes_and_gives_dictionaries(tmp_path):
     ends = {"second": keras.Input((4,), name="second"), "first": keras.Input((3,), name="first")}
     y = layers.Concatenate()([layers.Dense(2)(x) for x in ends.values()])
     model = randomize(keras.Model(ends, {"sum": layers.Dense(1)(y), "class": layers.Dense(3, activation="softmax")(y)}))
@@ -129,6 +129,9 @@ def test_a_network_of_dictionaries_takes_and_gives_dictionaries():
     assert compare(program, quantized, x).mismatches == 0
     assert [program.tensor[name].shape for name in program.inputs] == [(3,), (4,)]
     assert "second" in refusal(calibrate, quantized, {"second": x["second"]})
+    quantized.save(tmp_path / "quantized.keras")
+    for name, value in load_model(tmp_path / "quantized.keras")(x).items():
+        np.testing.assert_array_equal(value, quantized(x)[name])
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16", "mixed_bfloat16"])

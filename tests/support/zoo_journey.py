@@ -12,13 +12,13 @@ import numpy as np
 from keras import layers
 
 from po2quant.bit_config import BitConfig, LayerBits
-from po2quant.deploy.check import check
+from po2quant.deploy.check import check, give_ranges
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.verify import verify
 from po2quant.export.c.run import compile_c
 from po2quant.export.c.source import write_c
 from po2quant.integer.interpreter import quantize_inputs, results, run
-from po2quant.network import calibrate, fold, freeze_scales, set_bits
+from po2quant.network import fold, freeze_scales, set_bits
 
 SAMPLES = 8
 RELATIVE_ERROR = 0.01
@@ -79,7 +79,7 @@ def travel(build: Callable[[], keras.Model], folder: Path) -> None:
     assert found.is_supported, found.obstacles
     network, x = fold(model), noise(model)
     quantized = network.quantize(network.flat(16))
-    calibrate(quantized, x)
+    give_ranges(quantized, x)
     freeze_scales(quantized)
     program = integer_program(quantized)
     values = results(program, run(program, quantize_inputs(program, x)))
@@ -89,7 +89,7 @@ def travel(build: Callable[[], keras.Model], folder: Path) -> None:
     flat = network.flat(8)
     for config in (flat, mixed(flat, zlib.crc32(model.name.encode()))):
         set_bits(quantized, config)
-        calibrate(quantized, x)
+        give_ranges(quantized, x)
         freeze_scales(quantized)
         program = integer_program(quantized)
         source = write_c(program, folder / config.name, "net")
