@@ -23,7 +23,7 @@ from po2quant.network.graph import Node
 from po2quant.network.kinds import Form, Role, function_of, kind_of
 from po2quant.network.load import load_model
 from po2quant.network.lowering import Obstacle, obstacles_of
-from po2quant.network.walk import walk
+from po2quant.network.walk import Arrays, walk
 from po2quant.quantizers import quantized_bits_featuremap
 
 TRIAL_BITS, TRIAL_INPUTS = 8, 4
@@ -162,7 +162,7 @@ class _Trial:
         return ()
 
 
-def give_ranges(model: keras.Model, x: list[np.ndarray]) -> None:
+def give_ranges(model: keras.Model, x: Arrays) -> None:
     """Calibrate a model on random inputs; where they make nothing but zeros, any range will do.
 
     Args:
@@ -171,7 +171,7 @@ def give_ranges(model: keras.Model, x: list[np.ndarray]) -> None:
     """
     for node, inputs in walk(model, x):
         quantizer = getattr(node.layer, "activation", None)
-        if isinstance(quantizer, quantized_bits_featuremap):
+        if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
             quantizer.calibrate(inputs[0])
             if quantizer.range == (0.0, 0.0):
                 quantizer.set_range(0.0, 1.0)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from keras import layers
 
 from po2quant.bit_config import BitConfig, LayerBits
-from po2quant.network import Placement, activation_quantizers, calibrate, flat_config, freeze_scales, quantize_model
+from po2quant.deploy.check import give_ranges
+from po2quant.network import Placement, activation_quantizers, flat_config, freeze_scales, quantize_model
 
 OVERFLOW = 2.0
 """Inputs are doubled, so that tensors saturate."""
@@ -41,7 +42,7 @@ def frozen(
 ) -> keras.Model:
     config = flat_config(model, config, placement) if isinstance(config, int) else config
     quantized = quantize_model(model, config, placement=placement, **options)
-    calibrate(quantized, noise(model))
+    give_ranges(quantized, noise(model))
     freeze_scales(quantized)
     return quantized
 
