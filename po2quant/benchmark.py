@@ -216,7 +216,7 @@ class NetworkSpec:
         """
         if name != MPQ:
             if not os.path.isfile(name):
-                raise ValueError(f"--config must be {CONFIG_HELP}. Received: {one_line(repr(name))}, which is no file")
+                raise ValueError(f"config must be {CONFIG_HELP}. Received: {one_line(repr(name))}, which is no file")
             return Path(name)
         if self.mpq_config is None:
             raise ValueError(
@@ -245,7 +245,7 @@ class Benchmark:
     Args:
         name: e.g. ``"keyword_spotting"``.
         networks: float networks by model name; the first is the default.
-        load_data: given ``--data-dir`` (or None) and a seed, returns the data set.
+        load_data: given the folder or file of the data (or None) and a seed, returns the data set.
         recipe: how networks are trained, unless their own recipes say otherwise.
         score: given a function from inputs to outputs, and a split, returns the score.
         selection: given the validation logs (``loss`` and the recipe's metrics), returns the value
@@ -253,7 +253,7 @@ class Benchmark:
         download: given a folder, brings the official data set there, unless it is there already.
         synthesize: given a seed, returns generated data of the same shapes, of kind ``"synthetic"``.
         loaded_as: what :func:`load_benchmark` found it by.
-        needs_data_dir: whether there are no data without ``--data-dir``.
+        needs_data_dir: whether there are no data without a folder or file of them.
     """
 
     name: str

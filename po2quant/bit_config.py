@@ -35,6 +35,8 @@ KEYS = ("schema", "version", "name", "provenance", "layers")
 AUTO, AUTO_PO2, LEARNED_PO2 = "auto", "auto_po2", "learned_po2"
 ALPHAS = (AUTO, AUTO_PO2, LEARNED_PO2)
 """Kinds of scales: real numbers, powers of two, and powers of two that are trained."""
+SCALE_RULE_NAMES = MSE, MAX, NEAREST, STOCK = "mse", "max", "nearest", "stock"
+"""How the power-of-two scale of a weight follows from its values; :data:`po2quant.quantizers.SCALE_RULES` has them."""
 POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
 """Kinds of scales that are powers of two."""
 FLOAT, MPQ = "float", "mpq"
@@ -47,6 +49,13 @@ def check_alpha(alpha: str) -> None:
     """Raise ValueError unless ``alpha`` names a kind of scales."""
     if alpha not in ALPHAS:
         raise ValueError(f"alpha must be one of {', '.join(ALPHAS)}. Received: alpha={_short(alpha)}")
+
+
+def check_scale_rule(rule: str) -> None:
+    """Raise ValueError unless ``rule`` names a way to choose the scale of a weight."""
+    if not isinstance(rule, str) or rule not in SCALE_RULE_NAMES:
+        valid = ", ".join(SCALE_RULE_NAMES)
+        raise ValueError(f"scale_rule must be one of {valid}. Received: scale_rule={_short(rule)}")
 
 
 def check_widths(part: str, widths: Sequence[int]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -99,3 +100,44 @@ def serialize_quantizers_of_activations(kind: type[keras.layers.Layer]) -> None:
         return config
 
     qkeras.QActivation.get_config = with_serialized_quantizer
+
+
+class TunerOracle:
+    """What a search needs of Keras Tuner's Bayesian oracle beside its public interface, to be inherited before it."""
+
+    @property
+    def state_file(self: Any) -> Path:
+        """Where the state of the oracle is."""
+        return Path(self._get_oracle_fname())
+
+    def trial_file(self: Any, trial_id: str) -> Path:
+        """Return where the state of a trial is."""
+        return Path(self._get_trial_dir(trial_id)) / "trial.json"
+
+    def _save_trial(self: Any, trial: Any) -> None:
+        self.save_trial(trial)
+
+    def choices(self: Any) -> list[Any]:
+        """Return the hyperparameters that are not fixed, in the order of :meth:`vectors_and_scores`."""
+        return self._nonfixed_space()
+
+    def vectors_and_scores(self: Any) -> tuple[Any, Any]:
+        """Return what a Gaussian process learns from, scores to be minimised; those of trials that run are guessed."""
+        return self._vectorize_trials()
+
+    def random_values(self: Any) -> dict[str, Any] | None:
+        """Return values that no trial has had, or None where none were found."""
+        return self._random_values()
+
+    def was_tried(self: Any, values: Mapping[str, Any]) -> bool:
+        """Return whether a trial has had the values."""
+        return self._duplicate(values)
+
+    def remember(self: Any, trial: Any) -> None:
+        """Count the values of a trial as tried."""
+        self._record_values(trial)
+
+
+def waiting_trials(oracle: Any) -> list[str]:
+    """Return the ids of trials that wait to run again, last first; the list may be changed."""
+    return oracle._retry_queue

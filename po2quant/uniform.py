@@ -50,5 +50,5 @@ def uniform_widths(name: str) -> UniformWidths | None:
     else:
         return None
     if any(len(bits) > 2 or int(bits) not in valid for bits in written):
-        raise ValueError(f"--config must be {CONFIG_HELP}. Received: {one_line(repr(name), LONGEST_SHOWN)}")
+        raise ValueError(f"config must be {CONFIG_HELP}. Received: {one_line(repr(name), LONGEST_SHOWN)}")
     return UniformWidths(*map(int, written))

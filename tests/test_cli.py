@@ -121,7 +121,7 @@ def test_a_second_run_does_not_overwrite_the_first(trained, digits_weights):
     before = (folder / "epochs.csv").read_bytes()
     result = run("finetune", "--weights", digits_weights, "--config", "flat8", "--epochs", 2, "--output-dir", folder)
     assert result.returncode == 2
-    assert "already holds a run" in result.stderr
+    assert "the run that it holds be resumed" in result.stderr
     assert (folder / "epochs.csv").read_bytes() == before
 
 

@@ -73,6 +73,8 @@ CASES = {
     "widths": (("search", "--kernel-bits", "8,4"), "widths of kernel must be ascending"),
     "workers": (("search", "--workers", "0"), "--workers must be at least 1"),
     "address": (("search", "--role", "worker", "--oracle", "here"), "--oracle must be host:port"),
+    "strategy": (("search", "--strategy", "greedy"), "one of informed, bayesian, random, hyperband"),
+    "scale rule": (("evaluate", *WEIGHTS, "--scale-rule", "l1"), "scale_rule must be one of mse, max, nearest, stock"),
     "weights": (("finetune", "--weights", "nowhere.h5"), "There is no file nowhere.h5"),
     "weights of a search": (("search", "--weights", "folder"), "There is no file folder/best.weights.h5"),
     "no weights": (("evaluate",), "evaluate needs --weights"),
@@ -81,7 +83,10 @@ CASES = {
     "source": (("finetune", "--data", "official"), "--data of digits must be one of none. Received: 'official'"),
     "output is a file": (("finetune", "--output-dir", "file"), "--output-dir must be a folder. Received a file: file"),
     "output below a file": (("search", "--output-dir", "file/run"), "file is none"),
-    "output has a run": (("finetune", "--output-dir", "finetune"), "already holds a run: add --resume"),
+    "output has a run": (
+        ("finetune", "--output-dir", "finetune"),
+        "must be new, or the run that it holds be resumed",
+    ),
     "output has another run": (
         ("finetune", "--output-dir", "finetune", "--resume", "--config", "flat4"),
         "finetune holds another run: config was 'mpq' and is 'flat4'",

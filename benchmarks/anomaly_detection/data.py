@@ -139,7 +139,7 @@ def _load_feature_files(path: Path, seed: int) -> Dataset:
     folder = path if path.is_dir() else path.parent
     train_path, test_path = folder / TRAIN_FILE, folder / TEST_FILE
     if path not in (folder, train_path, test_path) or not (train_path.exists() or test_path.exists()):
-        raise ValueError(f"anomaly_detection needs --data-dir with {FORMS}. Received: {path}, which is none of them")
+        raise ValueError(f"data_dir of anomaly_detection must have {FORMS}. Received: {path}, which is none of them")
     if not test_path.exists():
         raise ValueError(f"{TEST_FILE} must be beside {TRAIN_FILE}. Received: {folder}, where it is missing")
     names, log_mel_db = read_feature_file(test_path)

@@ -99,7 +99,7 @@ def choose_machine_type(found: Mapping[str, Parts], path: Path) -> str:
         return DEFAULT_MACHINE_TYPE if DEFAULT_MACHINE_TYPE in complete else complete[0]
     if complete:
         received = one_line(", ".join(complete))
-        raise ValueError(f"--data-dir must name one machine type. Received: {path} with {received}")
+        raise ValueError(f"data_dir must name one machine type. Received: {path} with {received}")
     machine_type = DEFAULT_MACHINE_TYPE if DEFAULT_MACHINE_TYPE in found else min(found)
     raise ValueError(
         f"a machine type must have .wav files in train and test, or in test. Received: {path} without "

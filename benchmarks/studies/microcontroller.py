@@ -53,6 +53,7 @@ networks in the order of :data:`NETWORKS`; compiled with arm-none-eabi-gcc 12.2.
 the M0+ rounded to four digits when they were recorded."""
 
 KINDS = {
+    "vectors_": "dots",
     "pairs_": "dots",
     "rows_": "dots",
     "pair_dot": "dots",

@@ -20,6 +20,8 @@ PACKAGE = Path(__file__).parents[1]
 DAMAGE = (EOFError, UnicodeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """What Python raises for a file that is cut or changed, without its name."""
 
+OPTIONS = ("config", "data_dir", "format", "oracle", "output_dir")
+"""Arguments of the library that are options here."""
 UNNAMED = "standard output, or a file at "
 
 
@@ -58,7 +60,8 @@ def _explanation(error: BaseException) -> str:
         return f"a file is damaged: {text or name}, found by {_place(error)}"
     is_sentence = isinstance(error, OSError | ValueError | RuntimeError) and not isinstance(error, RecursionError)
     if is_sentence and text:
-        return text
+        first, space, rest = text.partition(" ")
+        return f"--{first.replace('_', '-')}{space}{rest}" if first in OPTIONS else text
     return f"unexpected {name} in {_place(error)}: {text or 'no reason given'}; {TRACEBACK_VARIABLE}=1 shows where"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from po2quant.bit_config import FLOAT
+from po2quant.bit_config import FLOAT, check_scale_rule
 from po2quant.cli.options import (
     DATA,
     TRAINING,
@@ -47,7 +47,6 @@ from po2quant.files import read_csv
 from po2quant.ranges import MSE
 from po2quant.runs.names import EPOCHS_CSV, FLOAT_FOLDER, PLOTS_FOLDER
 from po2quant.runs.request import NetworkRequest
-from po2quant.weight_files import is_quantized_checkpoint
 
 if TYPE_CHECKING:
     from po2quant.benchmark import Dataset
@@ -102,6 +101,7 @@ def evaluate(
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     if weights is None and "network" not in task:
         raise ValueError("evaluate needs --weights, a weight file or a run folder, or --network")
+    check_scale_rule(scale_rule)
     request = NetworkRequest(**task, weights=weights, alpha=alpha, seed=seed, config=config, calibration=calibration)
     check_calibration_data(calibration_data, request)
     benchmark, request = begin(request)
@@ -209,7 +209,7 @@ def _finetune(request: NetworkRequest, experiment: Experiment, widths: BitConfig
     from po2quant.training.finetune import Workbench
 
     is_float_new, float_folder, rows = request.weights is None, folder / FLOAT_FOLDER, []
-    is_float_scored = widths is not None and (is_float_new or not is_quantized_checkpoint(request.weights))
+    is_float_scored = widths is not None and (is_float_new or not experiment.is_quantized)
     with resumable(folder):
         if is_float_new or is_float_scored:
             request.cell(config=FLOAT, epochs=0).save(float_folder)

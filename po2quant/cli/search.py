@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +41,7 @@ from po2quant.cli.session import (
 from po2quant.ranges import MSE
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
-from po2quant.runs.roles import THIS_MACHINE, WORKER, check_options
+from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
 
 if TYPE_CHECKING:
     from po2quant.search import SearchResult, SearchSettings
@@ -96,7 +97,7 @@ def search(
     ] = None,
 ) -> None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
-    check_options(workers, role, oracle, output_dir)
+    check_roles(workers, role, oracle, output_dir)
     request = SearchRequest(
         **task,
         weights=weights,
@@ -125,6 +126,36 @@ def search(
             experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
             found = _find(request, experiment, run.path, settings, workers, oracle)
         _conclude(request, experiment, run.path, found)
+
+
+def check_roles(workers: int | None, role: str | None, oracle: str | None, output_dir: Path | None) -> None:
+    """Raise ValueError for options of ``po2quant search`` that do not go together."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be at least 1. Received: {workers}")
+    if workers is not None and (role or oracle):
+        raise ValueError("--workers runs a chief and its workers here: it must stand without --role and --oracle")
+    if role is not None and role not in ROLES:
+        raise ValueError(f"--role must be one of {', '.join(ROLES)}. Received: {role!r}")
+    if (role is None) != (oracle is None):
+        raise ValueError("--role chief or worker and --oracle host:port, where the chief listens, must stand together")
+    if oracle is not None:
+        parse_address(oracle)
+        if role == CHIEF:
+            _check_can_listen(oracle)
+    if role == WORKER and output_dir is None:
+        raise ValueError("--role worker needs --output-dir: the chief's run folder, on a file system that both share")
+
+
+def _check_can_listen(address: str) -> None:
+    """Raise ValueError where nothing can listen at an address, before hours are spent on a float network."""
+    host, port = parse_address(address)
+    try:
+        family, *_, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(place, family=family).close()
+    except OSError as error:
+        raise ValueError(
+            f"--oracle of a chief must be a free port of this machine. Received: {address} ({error})"
+        ) from None
 
 
 def _request_of_chief(request: SearchRequest, folder: Path, context: typer.Context) -> SearchRequest:

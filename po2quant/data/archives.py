@@ -181,7 +181,7 @@ def existing_path(data_dir: Path | None, task: str, forms: str) -> Path:
     if data_dir is not None:
         fault = "is neither a file nor a folder" if os.path.exists(data_dir) else "does not exist"
         received = f"{one_line(data_dir)}, which {fault}"
-    raise ValueError(f"{task} needs --data-dir with {forms}. Received: {received}")
+    raise ValueError(f"data_dir of {task} must have {forms}. Received: {received}")
 
 
 def find_archive(data_dir: Path | None, task: str, names: Sequence[str], markers: Sequence[str]) -> Archive:
@@ -197,7 +197,7 @@ def find_archive(data_dir: Path | None, task: str, names: Sequence[str], markers
         archive = Archive(inside[0] if inside else path)
         if any(name.split("/")[0] in markers for name in archive.names):
             return archive
-    raise ValueError(f"{task} needs --data-dir with {forms}. Received: {path}, which is none of them")
+    raise ValueError(f"data_dir of {task} must have {forms}. Received: {path}, which is none of them")
 
 
 def members_by_class(

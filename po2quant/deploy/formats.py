@@ -123,11 +123,11 @@ FORMATS: dict[str, Format] = {
 def check_format(format: str) -> None:
     """Raise ValueError unless a format is known and what it needs is installed."""
     if format not in FORMATS:
-        raise ValueError(f"--format must be one of {', '.join(FORMATS)}. Received: {format!r}")
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}. Received: {format!r}")
     package = FORMATS[format].package
     if package and importlib.util.find_spec(package) is None:
         name = package.replace("_", "-")
-        raise ValueError(f"--format {format} needs {name}: pip install 'po2quant[exchange]'. Received: no {name}")
+        raise ValueError(f"format {format} needs {name}: pip install 'po2quant[exchange]'. Received: no {name}")
 
 
 def write(format: str, model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:

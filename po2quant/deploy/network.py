@@ -36,7 +36,7 @@ def frozen_network(
         ValueError: for no widths, or weights that do not fit.
     """
     if config is None:
-        raise ValueError("--config must name bit widths: a float network has no integers. Received: 'float'")
+        raise ValueError("config must name bit widths: a float network has no integers. Received: 'float'")
     network = spec.fold()
     dataset = dataset or _no_data(network.source)
     model = prepare_network(network, config.with_alpha(alpha), weights or network.source, dataset, seed).model

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import qkeras
 import tensorflow as tf
 
+from po2quant.benchmark import Split
 from po2quant.diagnostics.measurement import BIAS, KERNEL
 from po2quant.layers import Recurrent
 from po2quant.network import weight_quantizers
@@ -18,6 +19,23 @@ from po2quant.quantizers import Quantizer
 
 Weights = dict[tuple[str, str], tf.Tensor]
 """Kernels and biases by layer and part."""
+
+
+def batches_of(samples: Split, batch_size: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Return inputs and targets in order; the targets of samples without any are the inputs."""
+    x = samples.inputs()
+    y = x if samples.y is None else samples.y
+    slices = (slice(start, start + batch_size) for start in range(0, len(x), batch_size))
+    return [(tf.constant(x[part]), tf.constant(y[part])) for part in slices]
+
+
+def loss_and_outputs(
+    forward: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]], batches: Sequence[tuple[tf.Tensor, ...]]
+) -> tuple[float, np.ndarray]:
+    """Return the mean loss over all samples and the outputs, float64 ``(samples, ...)``."""
+    losses, outputs = zip(*(forward(*batch) for batch in batches), strict=True)
+    mean_loss = np.average(np.array(losses, np.float64), weights=[len(output) for output in outputs])
+    return float(mean_loss), np.concatenate(outputs).astype(np.float64)
 
 
 def quantized_graph(model: keras.Model) -> Graph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import keras
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from po2quant.benchmark import Split
 from po2quant.bit_config import AUTO, AUTO_PO2
-from po2quant.diagnostics.forward import Weights, quantized_graph, run_network
+from po2quant.diagnostics.forward import Weights, batches_of, loss_and_outputs, quantized_graph, run_network
 from po2quant.diagnostics.tensors import quantize
 from po2quant.fixed_point import integer_range
 from po2quant.network import activation_quantizers, walk, weight_quantizers
@@ -172,15 +173,10 @@ class _Network:
         if len(self._graph.outputs) != 1:
             raise ValueError(f"a mode sweep needs a model of one output. Received: {len(self._graph.outputs)}")
         (output,) = self._graph.outputs
-        x = samples.inputs()
-        y = x if samples.y is None else samples.y
-        starts = range(0, len(x), batch_size)
-        self._batches = [
-            (tf.constant(x[start : start + batch_size]), tf.constant(y[start : start + batch_size])) for start in starts
-        ]
+        self._batches = batches_of(samples, batch_size)
 
         @tf.function(autograph=False, reduce_retracing=True)
-        def forward(inputs: tf.Tensor, targets: tf.Tensor, weights: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        def forward(weights: list[tf.Tensor], inputs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             by_name = dict(zip(self._names, weights, strict=True))
             outputs = run_network(self._graph, [inputs], by_name)[output]
             return tf.reduce_mean(loss(targets, outputs)), outputs
@@ -192,9 +188,7 @@ class _Network:
         for name, quantizer in self._quantizers.items():
             quantizer.set_range(*self._ranges[alphas[name]][name])
         weights = [self._weights[alphas[layer]][layer, part] for layer, part in self._names]
-        losses, outputs = zip(*(self._forward(*batch, weights) for batch in self._batches), strict=True)
-        mean_loss = np.average(np.array(losses, np.float64), weights=[len(output) for output in outputs])
-        return float(mean_loss), np.concatenate(outputs).astype(np.float64)
+        return loss_and_outputs(functools.partial(self._forward, weights), self._batches)
 
 
 def _widths(model: keras.Model) -> dict[str, str]:

@@ -292,11 +292,6 @@ def kernel_facts(layer: keras.layers.Layer) -> Kernel:
     return kernel
 
 
-def class_names(*roles: Role) -> str:
-    """Return the Keras classes of some roles, separated by commas."""
-    return ", ".join(kind.layer.__name__ for kind in KINDS if kind.role in roles)
-
-
 def activation_of(layer: keras.layers.Layer) -> str | None:
     """Return the function of an activation layer, or None for any other layer.
 

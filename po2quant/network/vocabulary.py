@@ -15,6 +15,7 @@ from keras import layers
 from po2quant import quantizers
 from po2quant.compat import application_layers
 from po2quant.files import one_line
+from po2quant.network.kinds import KINDS
 
 OWN_PACKAGE = "po2quant"
 KERAS_PACKAGES = ("keras", "tf_keras", "tensorflow", "tensorflow_core", "builtins")
@@ -23,7 +24,7 @@ KERAS_PACKAGES = ("keras", "tf_keras", "tensorflow", "tensorflow_core", "builtin
 OPERATION_MODULES = "keras.src.ops."
 """Where Keras 3 has the classes of ``x + y`` and of ``keras.ops``, some of which are called like layers."""
 
-QKERAS_CLASSES = (qkeras.QActivation, qkeras.QConv2D, qkeras.QDense, qkeras.QDepthwiseConv2D, qkeras.Clip)
+QKERAS_CLASSES = (qkeras.QActivation, qkeras.Clip, *(kind.kernel.quantized for kind in KINDS if kind.kernel))
 """What quantized networks of ours have of QKeras."""
 
 RUNS_CODE = {

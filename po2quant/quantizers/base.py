@@ -234,6 +234,10 @@ class Quantizer(keras.layers.Layer):
         """Return the lower limit that QKeras layers clip their weights to."""
         return -self.max() if self.keep_negative else 0.0
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the input's shape."""
+        return input_shape
+
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument."""
         return super().get_config() | {

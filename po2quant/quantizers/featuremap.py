@@ -362,10 +362,6 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         text = super().__str__()
         return f"{text[:-1]},affine=True)" if self.is_affine else text
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return input_shape
-
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument."""
         stored = (float(self._minimum.numpy()), float(self._maximum.numpy())) if self.is_static else (0.0, 0.0)

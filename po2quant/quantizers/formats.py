@@ -12,10 +12,8 @@ import qkeras
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO, AUTO_PO2
+from po2quant.bit_config import AUTO, AUTO_PO2, MAX, MSE, NEAREST, STOCK
 from po2quant.quantizers.functional import Grid, affine_scale, fake_quantize, symmetric_scale
-
-MSE_RULE, STOCK_RULE = "mse", "stock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Format:
     signed: bool = True
     narrow_range: bool = True
     clipped_gradient: bool = True
-    scale_rule: str = MSE_RULE
+    scale_rule: str = MSE
     axes: tuple[int, ...] = ()
     scale_axis: int | tuple[int, ...] | None = None
     min_exponent: int | None = None
@@ -144,10 +142,10 @@ def _of_qkeras(x: tf.Tensor, bit_width: tf.Tensor, values: Format) -> tf.Tensor:
 
 
 SCALE_RULES: dict[str, Callable[[tf.Tensor, tf.Tensor, Format], tf.Tensor]] = {
-    MSE_RULE: _of_least_error,
-    "max": _of_largest(po2.max_exponent),
-    "nearest": _of_largest(po2.nearest_exponent),
-    STOCK_RULE: _of_qkeras,
+    MSE: _of_least_error,
+    MAX: _of_largest(po2.max_exponent),
+    NEAREST: _of_largest(po2.nearest_exponent),
+    STOCK: _of_qkeras,
 }
 """How a power-of-two scale follows from values, bit width and format: least squared error, never clipping, the rounded
 exponent of the largest value, qkeras' own computation."""

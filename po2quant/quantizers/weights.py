@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, POWERS_OF_TWO
+from po2quant.bit_config import AUTO, AUTO_PO2, LEARNED_PO2, MSE, POWERS_OF_TWO, STOCK, check_scale_rule
 from po2quant.fixed_point import check_scales
 from po2quant.quantizers.arguments import check_exponents, check_flag, check_numbers, check_scale, is_axis, shown
 from po2quant.quantizers.base import Quantizer
@@ -23,7 +23,7 @@ from po2quant.quantizers.computations import (
     quantize_learned_weights,
     quantize_weights,
 )
-from po2quant.quantizers.formats import MSE_RULE, SCALE_RULES, STOCK_RULE, Format
+from po2quant.quantizers.formats import Format
 
 MOST_LISTED_BITS = 20
 """Of a format whose values are listed."""
@@ -100,16 +100,13 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         min_po2_exponent: int | None = None,
         max_po2_exponent: int | None = None,
         post_training_scale: Any = None,
-        scale_rule: str = MSE_RULE,
+        scale_rule: str = MSE,
         clipped_gradient: bool = True,
         log2_threshold: Any = None,
         frozen_scale: Any = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(scale_rule, str) or scale_rule not in SCALE_RULES:
-            raise ValueError(
-                f"scale_rule must be one of {', '.join(SCALE_RULES)}. Received: scale_rule={shown(scale_rule)}"
-            )
+        check_scale_rule(scale_rule)
         if elements_per_scale is not None:
             raise ValueError(
                 "elements_per_scale is not supported, use scale_axis. "
@@ -318,7 +315,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         """Return the format for weights of a shape."""
         shape = tuple(shape)
         # The stock rule gives every element of a vector a scale of its own.
-        is_stock_vector = self.scale_rule == STOCK_RULE and self.alpha != AUTO and len(shape) == 1
+        is_stock_vector = self.scale_rule == STOCK and self.alpha != AUTO and len(shape) == 1
         scale_axis = self.scale_axis
         return dataclasses.replace(
             self.format,
@@ -352,7 +349,8 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         if self._held is not None:
             return self._held
         x = tf.convert_to_tensor(x)
-        noise = self._noise(x) if self.use_stochastic_rounding and training else ()
+        is_noisy = self.use_stochastic_rounding and training
+        noise = (tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype),) if is_noisy else ()  # in LSBs
         if not isinstance(self.alpha, str):
             scale = self.format.fixed_scale(tf.convert_to_tensor(self._bit_width), x.dtype)
             return self._mix(x, self._fixed_point(dithered(x, scale, *noise)))
@@ -362,8 +360,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
         if self.is_learned:
             quantized = self._quantize_by_threshold(x, values, state, noise, bool(training))
         else:
-            kept = bool(self.keeps_exponents and training)
-            quantized = quantize_weights(x, *state, *noise, values=values, kept=kept)
+            quantized = quantize_weights(x, *state, *noise, values=values, kept=bool(self.keeps_exponents and training))
         quantized.set_shape(x.shape)
         return self._mix(x, quantized)
 
@@ -379,14 +376,6 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
             self._log2_threshold.assign(started)
             self._learning.assign(learning | ~state[1])
         return quantized
-
-    def _noise(self, x: tf.Tensor) -> tuple[tf.Tensor]:
-        """Return what makes rounding stochastic, in LSBs."""
-        return (tf.random.uniform(tf.shape(x), -0.5, 0.5, x.dtype),)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return input_shape
 
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument."""

@@ -102,11 +102,11 @@ def check_usable(path: Path, asked: RunRequest | Mapping[str, Any], resume: bool
     if (path / REQUEST_FILE).exists():
         if not resume:
             raise ValueError(
-                f"{path} already holds a run: add --resume to go on with it, or choose another --output-dir"
+                f"output_dir must be new, or the run that it holds be resumed. Received: {path}, which holds a run"
             )
         check_same(path, asked)
     elif path.exists() and not all(_is_left_over(entry) for entry in path.iterdir()):
-        raise ValueError(f"{path} is not empty and holds no run: choose another --output-dir")
+        raise ValueError(f"output_dir must be new or empty. Received: {path}, which is not empty and holds no run")
 
 
 def check_same(path: Path, asked: RunRequest | Mapping[str, Any]) -> None:
@@ -137,7 +137,7 @@ def check_writable(path: Path) -> None:
     except UnicodeEncodeError:
         raise ValueError(f"a path must be text that UTF-8 can encode. Received: {str(path)!r}") from None
     if path.exists() and not path.is_dir():
-        raise ValueError(f"--output-dir must be a folder. Received a file: {path}")
+        raise ValueError(f"output_dir must be a folder. Received a file: {path}")
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"files need a folder where they can be written. Received: {path}; {existing} is none")

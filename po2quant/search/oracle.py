@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras_tuner
@@ -15,6 +14,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 
+from po2quant.compat import TunerOracle, waiting_trials
 from po2quant.files import one_line, write_json
 from po2quant.search.problem import SearchProblem, Values
 from po2quant.search.trial_log import COMPLETED, TrialRow
@@ -30,7 +30,7 @@ _CHANGES = 100
 """Random changes after which the space counts as exhausted."""
 
 
-class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
+class SeededOracle(TunerOracle, keras_tuner.oracles.BayesianOptimizationOracle):
     """A Bayesian oracle that first tries given configurations, and none twice or above the limit.
 
     The flat configurations of the space come first, so that a search never ends below them. The state on disk is whole
@@ -73,8 +73,8 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         if advised:
             return {"status": TrialStatus.RUNNING, "values": advised}
         if len(self._completed()) < self.num_initial_points:
-            values = self._random_values()
-        elif not self._nonfixed_space():
+            values = self.random_values()
+        elif not self.choices():
             values = None
         else:
             values = self._most_promising(trial_id)
@@ -108,17 +108,17 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
             values = best[number % len(best)].hyperparameters.values
             candidates.append({**values, **{choice.name: int(rng.choice(choice.values)) for choice in changed}})
         candidates = [values for values in candidates if self._fits(values)] or [best[0].hyperparameters.values]
-        free = self._nonfixed_space()
+        free = self.choices()
         vectors = np.array([[choice.value_to_prob(values[choice.name]) for choice in free] for values in candidates])
         mean, deviation = process.predict(vectors, return_std=True)  # of the negative score
         for index in np.argsort(mean - self.beta * deviation):
-            if not self._duplicate(candidates[index]):
+            if not self.was_tried(candidates[index]):
                 return candidates[index]
         return candidates[0]
 
     def _fitted_process(self) -> GaussianProcessRegressor:
         """Return a Gaussian process of all trials, its kernel fitted to at most :data:`_KERNEL_TRIALS` of them."""
-        vectors, scores = self._vectorize_trials()
+        vectors, scores = self.vectors_and_scores()
         step = math.ceil(len(scores) / _KERNEL_TRIALS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # said whenever a choice does not matter
@@ -134,7 +134,7 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         choices = [choice for choice in self.hyperparameters.space if len(getattr(choice, "values", ())) > 1]
         changed = self._narrowed(values, choices, rng)
         for _ in range(_CHANGES):
-            if not self._duplicate(changed):
+            if not self.was_tried(changed):
                 return changed
             if not choices:
                 return None
@@ -155,10 +155,11 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
 
     def save(self) -> None:
         """Write the state, all or nothing."""
-        write_json(Path(self._get_oracle_fname()), self.get_state())
+        write_json(self.state_file, self.get_state())
 
-    def _save_trial(self, trial: Trial) -> None:
-        write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+    def save_trial(self, trial: Trial) -> None:
+        """Write the state of a trial, all or nothing."""
+        write_json(self.trial_file(trial.trial_id), trial.get_state())
 
     def reload(self) -> None:
         """Read the state, and queue every trial that has not ended: each has a file before the state names it.
@@ -169,11 +170,11 @@ class SeededOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         try:
             super().reload()
             for trial in self.trials.values():
-                self._record_values(trial)
-            self._retry_queue = sorted(unfinished(self), reverse=True)
+                self.remember(trial)
+            waiting_trials(self)[:] = sorted(unfinished(self), reverse=True)
         except Exception as error:  # Keras Tuner checks nothing of what it reads
             reason = one_line(f"{type(error).__name__}: {error}")
-            raise ValueError(f"{self._get_oracle_fname()} must be the state of a search. Received: {reason}") from error
+            raise ValueError(f"{self.state_file} must be the state of a search. Received: {reason}") from error
 
 
 def first_seed(problem: SearchProblem) -> int:
@@ -188,7 +189,7 @@ def unfinished(oracle: keras_tuner.Oracle) -> list[str]:
 
 def release(oracle: keras_tuner.Oracle, tuner_id: str) -> None:
     """Take the trial of a worker that is gone, for the next worker that asks."""
-    oracle._retry_queue.append(oracle.ongoing_trials.pop(tuner_id).trial_id)
+    waiting_trials(oracle).append(oracle.ongoing_trials.pop(tuner_id).trial_id)
     oracle.tuner_ids.discard(tuner_id)
     oracle.save()
 
@@ -198,7 +199,7 @@ def end_trial(oracle: keras_tuner.Oracle, row: TrialRow) -> None:
     trial = oracle.trials[row.trial_id]
     if row.status == COMPLETED and not trial.metrics.exists(OBJECTIVE.name):
         oracle.update_trial(row.trial_id, {OBJECTIVE.name: row.score})
-    if row.trial_id in oracle._retry_queue:
-        oracle._retry_queue.remove(row.trial_id)
+    if row.trial_id in waiting_trials(oracle):
+        waiting_trials(oracle).remove(row.trial_id)
     trial.status = TrialStatus.COMPLETED if row.status == COMPLETED else TrialStatus.FAILED
     oracle.end_trial(trial)

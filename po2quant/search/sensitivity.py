@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant.benchmark import Split
+from po2quant.diagnostics.forward import batches_of, loss_and_outputs
 from po2quant.files import read_csv, write_csv
 from po2quant.network import slot_quantizers, walk
 from po2quant.progress import SILENT, ProgressLine
@@ -121,12 +122,7 @@ class _Measurement:
     """Runs the samples through the network as it stands."""
 
     def __init__(self, model: keras.Model, samples: Split, loss: Callable, batch_size: int) -> None:
-        x = samples.inputs()
-        y = x if samples.y is None else samples.y
-        starts = range(0, len(x), batch_size)
-        self._batches = [
-            (tf.constant(x[start : start + batch_size]), tf.constant(y[start : start + batch_size])) for start in starts
-        ]
+        self._batches = batches_of(samples, batch_size)
 
         @tf.function(input_signature=[tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in self._batches[0]])
         def forward(inputs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -137,9 +133,7 @@ class _Measurement:
 
     def __call__(self) -> tuple[float, np.ndarray]:
         """Return the mean loss and the outputs, float64 ``(samples, ...)``."""
-        losses, outputs = zip(*(self._forward(*batch) for batch in self._batches), strict=True)
-        mean_loss = np.average(np.array(losses, np.float64), weights=[len(output) for output in outputs])
-        return float(mean_loss), np.concatenate(outputs).astype(np.float64)
+        return loss_and_outputs(self._forward, self._batches)
 
 
 def _calibrate_every_width(

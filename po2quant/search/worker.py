@@ -122,7 +122,7 @@ def _wait_for_chief(address: str) -> None:
                 if time.monotonic() >= deadline:
                     raise OSError(
                         f"no chief has answered at {address} within {CHIEF_WAIT_SECONDS} s: "
-                        "it must run there with --role chief, and be through with its float network and sensitivities"
+                        "it must run there, and be through with its float network and sensitivities"
                     ) from None
 
 
@@ -130,7 +130,7 @@ def _check_same_search(folder: Path, identity: Mapping[str, Any]) -> None:
     """Raise ValueError unless the chief's search in a folder is the worker's."""
     file, token_file = (folder / WORKERS_FOLDER / name for name in (SEARCH_FILE, TOKEN_FILE))
     if not file.exists() or not token_file.exists():
-        raise ValueError(f"--output-dir must be the run folder of the chief, which shares it. Received: {folder}")
+        raise ValueError(f"output_dir must be the run folder of the chief, which shares it. Received: {folder}")
     of_chief = read_json(file, "what the chief searches")
     differing = [
         f"{name} {value!r} instead of {of_chief.get(name)!r}"

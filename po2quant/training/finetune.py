@@ -120,7 +120,7 @@ def _ignore(epoch: int) -> None:
 def require_training_data(dataset: Dataset) -> tuple[Split, Split]:
     """Return the training and validation split, or raise ValueError where there is nothing to train on."""
     if dataset.train is None or dataset.validation is None:
-        raise ValueError(f"{dataset.describe()} has no training split: --data-dir must name data to train on")
+        raise ValueError(f"{dataset.describe()} has no training split, and there must be data to train on")
     return dataset.train, dataset.validation
 
 

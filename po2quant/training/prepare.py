@@ -145,7 +145,7 @@ def prepare_network(
     if isinstance(weights, WeightFile) and weights.is_quantized:
         path = weights.path
         if config is None:
-            raise ValueError(f"{path} holds a quantized network: --config must name its configuration, not float")
+            raise ValueError(f"{path} holds a quantized network: its configuration must be named, not float")
         model = _load_quantized(network, config, weights, dataset, scale_rule)
         _check_bits(model, config, path)
         _check_scales(model, path)
@@ -218,7 +218,9 @@ def _check_bits(model: keras.Model, config: BitConfig, path: Path) -> None:
 
 def _check_layer_bits(path: Path, part: str, stored: int, configured: int) -> None:
     if stored != configured:
-        raise ValueError(f"{path} holds other widths than --config: the {part} has {stored} bits, not {configured}")
+        raise ValueError(
+            f"{path} holds other widths than the configuration: the {part} has {stored} bits, not {configured}"
+        )
 
 
 def _check_scales(model: keras.Model, path: Path) -> None:
@@ -254,7 +256,7 @@ def _refuse_scales(path: Path, part: str, alpha: str | None, stored: np.ndarray)
     is_power_of_two = np.frexp(stored)[0] == 0.5
     kind, shown = ("powers of two", stored) if alpha == AUTO else ("real numbers", stored[~is_power_of_two])
     raise ValueError(
-        f"{path} holds other scales than --config and --alpha: those of the {part} are {kind}, not {alpha!r}. "
+        f"{path} holds other scales than the configuration: those of the {part} are {kind}, not {alpha!r}. "
         f"Received: {shown.flat[0]:.9g}"
     )
 

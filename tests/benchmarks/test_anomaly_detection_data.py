@@ -237,13 +237,13 @@ def test_broken_archives(tmp_path):
     for form in (path, tmp_path):
         assert "must be a complete zip file" in complaint(anomaly.load, form)
     assert "which is empty" in complaint(anomaly.load, write_zip(path, {}))
-    assert "needs --data-dir with dev_data_ToyCar.zip" in complaint(anomaly.load, write_zip(path, {"a.txt": "a"}))
+    assert "must have dev_data_ToyCar.zip" in complaint(anomaly.load, write_zip(path, {"a.txt": "a"}))
     path.unlink()
-    assert "needs --data-dir" in complaint(anomaly.load, tmp_path)
+    assert "must have" in complaint(anomaly.load, tmp_path)
     alone = write_zip(tmp_path / "eval_data_train_ToyCar.zip", additional_files())
     assert "without ToyCar/test" in complaint(anomaly.load, alone)
     (tmp_path / "ToyCar" / "train").mkdir(parents=True)
-    assert "needs --data-dir with" in complaint(anomaly.load, tmp_path / "ToyCar")
+    assert "must have" in complaint(anomaly.load, tmp_path / "ToyCar")
 
 
 def test_feature_file_forms(tmp_path):

@@ -104,12 +104,12 @@ def test_truncated_file(tmp_path):
 @pytest.mark.parametrize("loader", [keywords, anomaly, images, persons])
 def test_missing_path(loader, tmp_path):
     """No path, a missing path, an empty folder and a foreign archive name the accepted files."""
-    assert "needs --data-dir with" in complaint(loader.load, None)
+    assert "must have" in complaint(loader.load, None)
     assert "nowhere, which does not exist" in complaint(loader.load, tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe")
     assert "pipe, which is neither a file nor a folder" in complaint(loader.load, tmp_path / "pipe")
-    assert "needs --data-dir with" in complaint(loader.load, tmp_path)
-    assert "needs --data-dir with" in complaint(loader.load, write_zip(tmp_path / "a.zip", {"a.txt": "a"}))
+    assert "must have" in complaint(loader.load, tmp_path)
+    assert "must have" in complaint(loader.load, write_zip(tmp_path / "a.zip", {"a.txt": "a"}))
 
 
 def test_links_and_empty_archives(tmp_path):

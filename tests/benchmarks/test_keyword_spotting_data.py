@@ -240,7 +240,7 @@ def test_an_archive_whose_clips_all_test_has_a_test_split_alone(tmp_path, valida
 def test_noise_archive_alone(tmp_path):
     path = write_zip(tmp_path / data.NOISE, {"_background_noise_/a.wav": sound_file(np.zeros(20000))})
     assert "down must hold .wav files" in complaint(data.load, path)
-    assert "needs --data-dir with" in complaint(data.load, tmp_path)
+    assert "must have" in complaint(data.load, tmp_path)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def emulated(name: str) -> pytest.param:
 
 PROGRAMS = (
     ("m0", 10, 16, False, "-O2"),
-    ("m4", 11, 16, False, "-O3"),
+    ("m4", 303, 16, False, "-O3"),
     ("m4", 12, 8, True, "-O2"),
     ("m7", 13, 8, False, "-Os"),
     ("m55", 14, 16, True, "-O2"),

@@ -15,7 +15,8 @@ from gradients import gradient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from po2quant.quantizers import quantized_bits
+from po2quant.bit_config import SCALE_RULE_NAMES
+from po2quant.quantizers import SCALE_RULES, quantized_bits
 
 TENSOR_SETTINGS = strategies.TENSOR_SETTINGS
 PO2_RULES = ("mse", "max")
@@ -556,3 +557,7 @@ def test_limits_that_qkeras_asks_for():
     for arguments in [(8, 0), (8, 3), (8, -1), (4, 1, 0, 0)]:
         stock = qkeras.quantizers.quantized_bits(*arguments)
         assert (quantized_bits(*arguments).max(), quantized_bits(*arguments).min()) == (stock.max(), stock.min())
+
+
+def test_each_scale_rule_that_a_command_may_name_is_in_the_table():
+    assert tuple(SCALE_RULES) == SCALE_RULE_NAMES

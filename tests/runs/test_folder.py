@@ -29,7 +29,7 @@ def test_a_new_folder_keeps_its_arguments_and_environment(tmp_path, monkeypatch)
 
 def test_a_folder_with_a_run_is_refused_without_resume(tmp_path):
     RunFolder(tmp_path / "run", ASKED)
-    with pytest.raises(ValueError, match="already holds a run: add --resume"):
+    with pytest.raises(ValueError, match="output_dir must be new, or the run that it holds be resumed"):
         RunFolder(tmp_path / "run", ASKED)
 
 

@@ -19,8 +19,8 @@ from keras_tuner.engine.trial import TrialStatus
 from search_chief import leave, tuner_at
 from search_process import EPOCHS, KILL_FILE, command, experiment, search_settings
 
+from po2quant.cli.search import check_roles
 from po2quant.compat import keras_tuner_service
-from po2quant.runs.roles import check_options
 from po2quant.search import distributed, worker
 from po2quant.search.authentication import make_token, read_token, signed_stub
 from po2quant.search.distributed import ChiefService, LocalWorkers, run_distributed_search
@@ -414,12 +414,12 @@ def test_a_worker_whose_chief_has_stopped_says_so(tmp_path):
 
 def test_a_worker_of_another_search_is_refused(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "_wait_for_chief", lambda address: None)
-    with pytest.raises(ValueError, match="--output-dir must be the run folder of the chief"):
+    with pytest.raises(ValueError, match="output_dir must be the run folder of the chief"):
         run_worker(experiment(weights), tmp_path, search_settings(), "host:1")
     (tmp_path / "workers").mkdir()
     identity = worker.search_identity(experiment(weights), search_settings())
     distributed.write_json(tmp_path / "workers" / "search.json", identity)
-    with pytest.raises(ValueError, match="--output-dir must be the run folder of the chief"):
+    with pytest.raises(ValueError, match="output_dir must be the run folder of the chief"):
         run_worker(experiment(weights), tmp_path, search_settings(), "host:1")
     make_token(tmp_path / "workers")
     with pytest.raises(ValueError, match=r"options and data of its chief\. Received: seed 1 instead of 0, epochs 3 in"):
@@ -432,7 +432,7 @@ WRONG_OPTIONS = {
     "role": ((None, "boss", "localhost:7777"), r"--role must be one of chief, worker\. Received: 'boss'"),
     "role alone": ((None, "worker", None), "must stand together"),
     "oracle alone": ((None, None, "localhost:7777"), "must stand together"),
-    "no port": ((None, "worker", "localhost"), r"--oracle must be host:port, .* Received: 'localhost'"),
+    "no port": ((None, "worker", "localhost"), r"oracle must be host:port, .* Received: 'localhost'"),
     "port": ((None, "worker", "localhost:99999"), "Received: 'localhost:99999'"),
     "folder": ((None, "worker", "localhost:7777"), "--role worker needs --output-dir"),
     "elsewhere": ((None, "chief", "192.0.2.1:7777"), r"a free port of this machine\. Received: 192\.0\.2\.1:7777"),
@@ -443,7 +443,7 @@ WRONG_OPTIONS = {
 def test_options_that_do_not_go_together_are_one_sentence(name):
     options, message = WRONG_OPTIONS[name]
     with pytest.raises(ValueError, match=message) as error:
-        check_options(*options, output_dir=None)
+        check_roles(*options, output_dir=None)
     assert "\n" not in str(error.value)
 
 
@@ -451,6 +451,6 @@ def test_a_chief_cannot_listen_where_something_does():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(ValueError, match="must be a free port of this machine"):
-            check_options(None, "chief", address, None)
-    check_options(None, "chief", address, None)
-    check_options(2, None, None, None)
+            check_roles(None, "chief", address, None)
+    check_roles(None, "chief", address, None)
+    check_roles(2, None, None, None)

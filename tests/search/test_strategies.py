@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from po2quant.cost import LayerShape
+from po2quant.runs.request import STRATEGY_NAMES
 from po2quant.search import SearchSettings
 from po2quant.search.problem import Goal, SearchProblem
 from po2quant.search.sensitivity import Sensitivity
@@ -34,6 +35,10 @@ def trials_of(strategy, folder, problem=PROBLEM):
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
     return trials
+
+
+def test_each_strategy_that_a_command_may_name_is_in_the_table():
+    assert tuple(STRATEGIES) == STRATEGY_NAMES
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -73,7 +73,7 @@ def test_a_float_network_has_32_bits_everywhere(experiment):
 
 
 def test_test_only_data_cannot_train(digits, digits_data, tmp_path):
-    with pytest.raises(ValueError, match="has no training split: --data-dir must name data to train on"):
+    with pytest.raises(ValueError, match="has no training split, and there must be data to train on"):
         train_float(Experiment(digits, "ds_cnn", Dataset("digits", "subset", digits_data.test)), tmp_path)
 
 

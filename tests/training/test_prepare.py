@@ -93,7 +93,7 @@ def test_float_has_no_configuration(spec):
     ],
 )
 def test_unknown_configurations_are_named_with_the_valid_ones(spec, name):
-    with pytest.raises(ValueError, match=f"--config must be {CONFIG_HELP}") as error:
+    with pytest.raises(ValueError, match=f"config must be {CONFIG_HELP}") as error:
         resolve_config(name, spec)
     assert repr(name) in str(error.value)
 

@@ -57,6 +57,7 @@ KERNELS = {
     "vectors": Kernel(),
     "finish_four": Kernel(("y", "low", "high", "shift_step", "ties", "store", "vector_cast"), ("vectors", "channels")),
     "take_vectors": Kernel((*_TAKE, "flip"), ("four", "begin", "finish", "otherwise", "channels")),
+    "take_wide": Kernel(_TAKE, ("halves", "begin", "finish", "dots", "channels")),
     "halves": Kernel(),
     "spread_bytes_i8": _SPREAD_BYTES,
     "spread_bytes_i16": _SPREAD_BYTES,

@@ -9,7 +9,7 @@ import numpy as np
 
 from po2quant.export.c.functions import PACKED_BLOCK
 from po2quant.export.c.types import short_name, smallest_dtype, tensor_dtype
-from po2quant.integer.operations import NO_PADDING, Conv2D, Tensor, Weighted
+from po2quant.integer.operations import Tensor, Weighted
 from po2quant.integer.plan import Plan, signed_bits
 
 ROW_MULTIPLE = 4
@@ -168,13 +168,14 @@ def _matrix(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: 
     width = -(-inputs // ROW_MULTIPLE) * ROW_MULTIPLE
     rows = np.zeros((channels, width), np.int64)
     rows[:, :inputs] = kernel.reshape(-1, channels).T
-    reads_in_place = _is_matrix_product(operation)
+    reads_in_place = operation.is_matrix_product
     one_pixel = reads_in_place and math.prod(x.shape[:-1]) == 1
     patch_bytes = 1 if types["patch"] in BYTES else _bytes(types["patch"])
     pair_bytes = 0
     has_bytes = (types["patch"], types["w"], types["acc"]) == ("patch_u8", "i8", "i32")
     types["row_sums"] = "row_sums_bytes" if has_bytes else "plain_row_sums"
-    types["taken"] = "take"
+    sums_wide_pairs = (types["patch"], types["w"], types["acc"]) == ("i16", "i16", "i64")
+    types["taken"] = "take_wide" if sums_wide_pairs else "take"
     if types["patch"] in PAIRED and types["w"] in ("i8", "i16") and types["acc"] == "i32":
         pair_bytes = 2 if one_pixel else 4
         types["taken"] = "take_single" if one_pixel else "take_pairs"
@@ -197,10 +198,3 @@ def _ends_by_fours(types: dict[str, str]) -> bool:
 
 def _bytes(kind: str) -> int:
     return int(kind[1:]) // 8
-
-
-def _is_matrix_product(operation: Weighted) -> bool:
-    if not isinstance(operation, Conv2D):
-        return True
-    geometry = (*operation.kernel.integers.shape[:2], *operation.strides, operation.groups)
-    return set(geometry) == {1} and operation.padding == NO_PADDING

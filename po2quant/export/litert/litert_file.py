@@ -35,23 +35,13 @@ VERSIONS = {
 }
 """The version of each operator that first knows the types and options that are written."""
 
-OPTIONS = {
-    "CONV_2D": "Conv2DOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions",
+SHARED_OPTIONS = {
     "AVERAGE_POOL_2D": "Pool2DOptions",
     "MAX_POOL_2D": "Pool2DOptions",
-    "ADD": "AddOptions",
-    "MUL": "MulOptions",
-    "CONCATENATION": "ConcatenationOptions",
     "MAXIMUM": "MaximumMinimumOptions",
     "MINIMUM": "MaximumMinimumOptions",
-    "QUANTIZE": "QuantizeOptions",
-    "RESHAPE": "ReshapeOptions",
-    "PAD": "PadOptions",
-    "CAST": "CastOptions",
-    "GATHER": "GatherOptions",
 }
+"""The options of operators that do not have some of their own name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,13 +83,15 @@ class LiteRTFile:
     def operator(self, kind: str, inputs: Sequence[int], output: int, **options: Any) -> None:
         """Add an operator."""
         schema = self._schema
-        content = getattr(schema, f"{OPTIONS[kind]}T")(**options)
+        own = "".join(word.title() for word in kind.split("_")) + "Options"
+        name = SHARED_OPTIONS.get(kind, own)
+        content = getattr(schema, f"{name}T")(**options)
         self._operators.append(
             schema.OperatorT(
                 opcodeIndex=self._codes.setdefault(kind, len(self._codes)),
                 inputs=list(inputs),
                 outputs=[output],
-                builtinOptionsType=getattr(schema.BuiltinOptions, OPTIONS[kind]),
+                builtinOptionsType=getattr(schema.BuiltinOptions, name),
                 builtinOptions=content,
             )
         )

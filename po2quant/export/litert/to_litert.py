@@ -17,34 +17,9 @@ from po2quant.export.exchange import check_8_bits
 from po2quant.export.litert.litert_file import LiteRTFile, Scale
 from po2quant.export.litert.rounding import INT8, INT32, filled, rounded_bias, sum_format
 from po2quant.fixed_point import FixedPointFormat, magnitude_bits
+from po2quant.integer import operations as ops
 from po2quant.integer.checks import shown
-from po2quant.integer.operations import (
-    LINEAR,
-    NO_PADDING,
-    RELU6,
-    Add,
-    AveragePooling,
-    Concatenate,
-    Conv2D,
-    Dense,
-    Handlers,
-    LookUpTable,
-    Maximum,
-    MaxPooling,
-    Minimum,
-    Multiply,
-    Operation,
-    Padding,
-    Pooling,
-    Rearrange,
-    Requantize,
-    Reshape,
-    Shape,
-    Tensor,
-    Weighted,
-    ZeroPadding,
-    weighted_limits,
-)
+from po2quant.integer.operations import Shape, Tensor
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import settle_constant_channels, unrolled
 
@@ -131,14 +106,14 @@ class _Writer:
         outputs = [self._places[output.tensor] for output in program.outputs]
         self._file.write(path, program.name, [self._places[name] for name in program.inputs], outputs)
 
-    def _add(self, operation: Operation) -> None:
+    def _add(self, operation: ops.Operation) -> None:
         """Add an operation: what computes, what keeps its range, its shape."""
         program = self._program
         places = tuple(self._places[name] for name in operation.inputs)
         output = program.output_of(operation)
         step = _Step(operation, program.inputs_of(operation), places, output.format, program.shape_of(operation))
         place = self._limited(step, OPERATORS.of(operation)(self, step))
-        if step.shape != output.shape or isinstance(operation, (Reshape, Rearrange)):
+        if step.shape != output.shape or isinstance(operation, (ops.Reshape, ops.Rearrange)):
             place = self._reshaped(operation.name, place, output)
         self._file.rename(place, output.name)
         self._places[output.name] = place
@@ -180,13 +155,13 @@ class _Writer:
         inputs = [place, *self._weights(operation, x.format, (1, 0), 0)]
         return self._operator("FULLY_CONNECTED", operation.name, inputs, shape, format, **options)
 
-    def _weights(self, operation: Weighted, x: FixedPointFormat, order: Shape, axis: int) -> tuple[int, int]:
+    def _weights(self, operation: ops.Weighted, x: FixedPointFormat, order: Shape, axis: int) -> tuple[int, int]:
         """Add a kernel and the bias in units of its products."""
         name, kernel = operation.name, filled(operation)
         exponents = kernel.exponents + x.exponent
         bias, error = rounded_bias(operation, exponents, self._program.output_of(operation).format.exponent)
         self._note(name, error)
-        terms = list(zip(weighted_limits(kernel, x), bias.tolist(), strict=True))
+        terms = list(zip(ops.weighted_limits(kernel, x), bias.tolist(), strict=True))
         lowest, highest = (
             min(low + min(term, 0) for (low, _), term in terms),
             max(high + max(term, 0) for (_, high), term in terms),
@@ -233,14 +208,14 @@ class _Writer:
     def elementwise(self, step: _Step) -> int:
         """Add a sum, or a product of two tensors."""
         operation, _, places, format, shape = step
-        if isinstance(operation, Add) and len(places) > 2:
+        if isinstance(operation, ops.Add) and len(places) > 2:
             return self._long_sum(step)
         if len(places) != 2:
             raise ValueError(
                 f"operation {shown(operation.name)} must have 2 inputs for LiteRT. Received: {len(places)}"
             )
         activation = _fused(operation.activation, format)
-        kind = "ADD" if isinstance(operation, Add) else "MUL"
+        kind = "ADD" if isinstance(operation, ops.Add) else "MUL"
         return self._operator(kind, operation.name, places, shape, format, fusedActivationFunction=activation)
 
     def _long_sum(self, step: _Step) -> int:
@@ -307,7 +282,7 @@ class _Writer:
         """Add zeros around an image."""
         return self._padded(step.operation.name, step.places[0], step.inputs[0], step.operation.padding)
 
-    def _padded(self, name: str, place: int, x: Tensor, padding: Padding) -> int:
+    def _padded(self, name: str, place: int, x: Tensor, padding: ops.Padding) -> int:
         places = self._file.constant(f"{name}/paddings", np.array([(0, 0), *padding, (0, 0)], np.int32))
         (top, bottom), (left, right) = padding
         shape = (x.shape[0] + top + bottom, x.shape[1] + left + right, x.shape[2])
@@ -331,7 +306,7 @@ class _Writer:
         plan = self._program.plan(operation)
         if plan is None:
             return place
-        has_activation_inside = isinstance(operation, (Weighted, Add, Multiply))
+        has_activation_inside = isinstance(operation, (ops.Weighted, ops.Add, ops.Multiply))
         low, high = (format.min_int, format.max_int) if has_activation_inside else (plan.low, plan.high)
         zero = zero_point(format)
         for kind, limit, is_needed in (
@@ -345,23 +320,23 @@ class _Writer:
         return place
 
 
-OPERATORS: Handlers[Callable[[_Writer, _Step], int]] = Handlers(
+OPERATORS: ops.Handlers[Callable[[_Writer, _Step], int]] = ops.Handlers(
     "the LiteRT writer",
     {
-        Conv2D: _Writer.convolution,
-        Dense: _Writer.matrix_product,
-        AveragePooling: _Writer.average,
-        MaxPooling: _Writer.maximum,
-        Add: _Writer.elementwise,
-        Multiply: _Writer.elementwise,
-        Maximum: _Writer.extreme,
-        Minimum: _Writer.extreme,
-        Concatenate: _Writer.concatenation,
-        Requantize: _Writer.requantization,
-        LookUpTable: _Writer.look_up,
-        Reshape: lambda writer, step: step.places[0],
-        Rearrange: _Writer.rearranging,
-        ZeroPadding: _Writer.padding,
+        ops.Conv2D: _Writer.convolution,
+        ops.Dense: _Writer.matrix_product,
+        ops.AveragePooling: _Writer.average,
+        ops.MaxPooling: _Writer.maximum,
+        ops.Add: _Writer.elementwise,
+        ops.Multiply: _Writer.elementwise,
+        ops.Maximum: _Writer.extreme,
+        ops.Minimum: _Writer.extreme,
+        ops.Concatenate: _Writer.concatenation,
+        ops.Requantize: _Writer.requantization,
+        ops.LookUpTable: _Writer.look_up,
+        ops.Reshape: lambda writer, step: step.places[0],
+        ops.Rearrange: _Writer.rearranging,
+        ops.ZeroPadding: _Writer.padding,
     },
 )
 """What adds the operators of each operation and returns the place of its output."""
@@ -369,14 +344,14 @@ OPERATORS: Handlers[Callable[[_Writer, _Step], int]] = Handlers(
 
 def _fused(activation: str, format: FixedPointFormat) -> int:
     """Return the activation that an operator must have inside; an unsigned int8 begins at 0 by itself."""
-    if activation == RELU6:
+    if activation == ops.RELU6:
         return RELU6_ACTIVATION
-    return RELU_ACTIVATION if activation != LINEAR and format.signed else NO_ACTIVATION
+    return RELU_ACTIVATION if activation != ops.LINEAR and format.signed else NO_ACTIVATION
 
 
-def _named_padding(padding: Padding, image: Shape, spans: Shape, strides: Shape) -> int | None:
+def _named_padding(padding: ops.Padding, image: Shape, spans: Shape, strides: Shape) -> int | None:
     """Return SAME or VALID, or None where padding is neither."""
-    if padding == NO_PADDING:
+    if padding == ops.NO_PADDING:
         return VALID
     totals = [
         max((-(-size // stride) - 1) * stride + span - size, 0)
@@ -389,7 +364,7 @@ def _strides(strides: Shape) -> dict[str, int]:
     return {"strideH": strides[0], "strideW": strides[1]}
 
 
-def _pooling_options(operation: Pooling, image: Shape) -> dict[str, int]:
+def _pooling_options(operation: ops.Pooling, image: Shape) -> dict[str, int]:
     padding = _named_padding(operation.padding, image, operation.window, operation.strides)
     if padding is None:
         raise ValueError(

@@ -16,34 +16,9 @@ import numpy as np
 
 from po2quant.export.exchange import float32_scales, require
 from po2quant.files import one_line, replaced_whole
+from po2quant.integer import operations as ops
 from po2quant.integer.checks import shown
-from po2quant.integer.operations import (
-    LINEAR,
-    RELU6,
-    Add,
-    AveragePooling,
-    Concatenate,
-    Conv2D,
-    Dense,
-    Handlers,
-    LookUpTable,
-    Maximum,
-    MaxPooling,
-    Minimum,
-    Moving,
-    Multiply,
-    Operation,
-    Padding,
-    Pooling,
-    Rearrange,
-    Requantize,
-    Reshape,
-    Shape,
-    Tensor,
-    Weighted,
-    Weights,
-    ZeroPadding,
-)
+from po2quant.integer.operations import Shape, Tensor
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import jammed_bias, settle_constant_channels, unrolled
 
@@ -67,7 +42,7 @@ class Style(Protocol):
     def quantize(self, graph: OnnxGraph, value: str, tensor: Tensor) -> None:
         """Add what makes the value named like the tensor."""
 
-    def weights(self, graph: OnnxGraph, name: str, weights: Weights) -> str:
+    def weights(self, graph: OnnxGraph, name: str, weights: ops.Weights) -> str:
         """Add weights in the layout of :func:`channels_first` and return the name of their values."""
 
 
@@ -190,29 +165,29 @@ class OnnxGraph:
         sizes = self.constant(f"/shape_{'x'.join(map(str, shape))}", np.array([-1, *shape], np.int64))
         return self.node("Reshape", [value, sizes], name, shape)
 
-    def _add(self, operation: Operation) -> None:
+    def _add(self, operation: ops.Operation) -> None:
         """Add an operation: what computes, its activation, its quantizer."""
         output, shape = self.program.output_of(operation), self.program.shape_of(operation)
         value = NODES.of(operation)(self, operation, self.program.inputs_of(operation), output, shape)
-        if not isinstance(operation, Moving):
+        if not isinstance(operation, ops.Moving):
             value = self._activated(operation, value, shape)
             if shape != output.shape:
                 value = self._reshape(value, output.shape, f"{operation.name}/reshaped")
             self._style.quantize(self, value, output)
         self._check_last(output)
 
-    def pad(self, operation: ZeroPadding, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+    def pad(self, operation: ops.ZeroPadding, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add zeros around an image."""
         (top, bottom), (left, right) = operation.padding
         places = self.constant(f"{operation.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
         return self.node("Pad", [inputs[0].name, places], output.name, first(shape))
 
-    def move(self, operation: Reshape, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+    def move(self, operation: ops.Reshape, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a change of shape, of channels last."""
         (x,) = inputs
         return self._shaped(self._channels_last(x.name, x.shape), output)
 
-    def rearrange(self, operation: Rearrange, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+    def rearrange(self, operation: ops.Rearrange, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add the gathering of elements, of channels last."""
         (x,), y, name = inputs, output, operation.name
         flat = self._reshape(self._channels_last(x.name, x.shape), (x.size,), f"{name}/flat")
@@ -225,28 +200,28 @@ class OnnxGraph:
         name = f"{y.name}/channels_last" if len(y.shape) == 3 else y.name
         return self._channels_first(self._reshape(value, y.shape, name), y.shape, y.name)
 
-    def join(self, operation: Operation, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+    def join(self, operation: ops.Operation, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a sum, product or extreme, of two values at a time."""
         kind, name = type(operation).__name__[:3], f"{operation.name}/computed"
         return functools.reduce(lambda x, y: self.node(kind, [x, y], name, first(shape)), operation.inputs)
 
-    def concatenate(self, operation: Concatenate, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+    def concatenate(self, operation: ops.Concatenate, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add values side by side."""
         axis = (2, 3, 1)[operation.axis] if len(shape) == 3 else operation.axis + 1
         return self.node("Concat", operation.inputs, f"{operation.name}/computed", first(shape), axis=axis)
 
-    def requantize(self, operation: Requantize, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+    def requantize(self, operation: ops.Requantize, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add nothing: the output's own quantizer does it."""
         return inputs[0].name
 
-    def pool(self, operation: Pooling, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+    def pool(self, operation: ops.Pooling, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a mean of the pixels inside the image, or a maximum."""
-        kind = "AveragePool" if isinstance(operation, AveragePooling) else "MaxPool"
+        kind = "AveragePool" if isinstance(operation, ops.AveragePooling) else "MaxPool"
         options: dict[str, Any] = {"count_include_pad": 0} if kind == "AveragePool" else {}
         options |= {"kernel_shape": operation.window, "strides": operation.strides, "pads": ends_of(operation.padding)}
         return self.node(kind, operation.inputs, f"{operation.name}/computed", first(shape), **options)
 
-    def weighted(self, operation: Weighted, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+    def weighted(self, operation: ops.Weighted, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a convolution, or a matrix product; over the channels of an image, the latter is a convolution too."""
         (x,), name, kernel = inputs, operation.name, operation.kernel
         bias = jammed_bias(operation, x.format, output.format)
@@ -256,15 +231,15 @@ class OnnxGraph:
             product = self.node("MatMul", [x.name, kernels], f"{name}/product", shape)
             return self.node("Add", [product, biases], f"{name}/computed", shape)
         integers = kernel.integers.reshape((1, 1) * (kernel.integers.ndim == 2) + kernel.integers.shape)
-        kernel = Weights(integers, kernel.exponents, kernel.bit_width)
+        kernel = ops.Weights(integers, kernel.exponents, kernel.bit_width)
         options: dict[str, Any] = {"group": 1, "pads": [0] * 4, "kernel_shape": integers.shape[:2]}
-        if isinstance(operation, Conv2D):
+        if isinstance(operation, ops.Conv2D):
             options |= {"group": operation.groups, "pads": ends_of(operation.padding)}
             options |= {"strides": operation.strides, "dilations": operation.dilation}
         kernels = self._style.weights(self, f"{name}/kernel", kernel)
         return self.node("Conv", [x.name, kernels, biases], f"{name}/computed", first(shape), **options)
 
-    def look_up(self, operation: LookUpTable, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
+    def look_up(self, operation: ops.LookUpTable, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a sigmoid or swish where any float32 gives the table's integers, and the table itself elsewhere."""
         (x,), y, name, shape = inputs, output, f"{operation.name}/computed", first(shape)
         if _is_safe_in_float32(operation, x, y):
@@ -279,33 +254,33 @@ class OnnxGraph:
         indices = self.node("Cast", [places], f"{operation.name}/indices", shape, element_type="INT64", to=to)
         return self.node("Gather", [table, indices], name, shape, axis=0)
 
-    def _activated(self, operation: Operation, value: str, shape: Shape) -> str:
-        if operation.activation == LINEAR:
+    def _activated(self, operation: ops.Operation, value: str, shape: Shape) -> str:
+        if operation.activation == ops.LINEAR:
             return value
         name = f"{operation.name}/activated"
-        if operation.activation != RELU6:
+        if operation.activation != ops.RELU6:
             return self.node("Relu", [value], name, first(shape))
         ends = [self.constant(f"/relu6_{end}", np.float32(end)) for end in (0, 6)]
         return self.node("Clip", [value, *ends], name, first(shape))
 
 
-NODES: Handlers[Callable[[OnnxGraph, Any, tuple[Tensor, ...], Tensor, Shape], str]] = Handlers(
+NODES: ops.Handlers[Callable[[OnnxGraph, Any, tuple[Tensor, ...], Tensor, Shape], str]] = ops.Handlers(
     "the ONNX writer",
     {
-        Conv2D: OnnxGraph.weighted,
-        Dense: OnnxGraph.weighted,
-        AveragePooling: OnnxGraph.pool,
-        MaxPooling: OnnxGraph.pool,
-        Add: OnnxGraph.join,
-        Multiply: OnnxGraph.join,
-        Maximum: OnnxGraph.join,
-        Minimum: OnnxGraph.join,
-        Concatenate: OnnxGraph.concatenate,
-        Requantize: OnnxGraph.requantize,
-        LookUpTable: OnnxGraph.look_up,
-        Reshape: OnnxGraph.move,
-        Rearrange: OnnxGraph.rearrange,
-        ZeroPadding: OnnxGraph.pad,
+        ops.Conv2D: OnnxGraph.weighted,
+        ops.Dense: OnnxGraph.weighted,
+        ops.AveragePooling: OnnxGraph.pool,
+        ops.MaxPooling: OnnxGraph.pool,
+        ops.Add: OnnxGraph.join,
+        ops.Multiply: OnnxGraph.join,
+        ops.Maximum: OnnxGraph.join,
+        ops.Minimum: OnnxGraph.join,
+        ops.Concatenate: OnnxGraph.concatenate,
+        ops.Requantize: OnnxGraph.requantize,
+        ops.LookUpTable: OnnxGraph.look_up,
+        ops.Reshape: OnnxGraph.move,
+        ops.Rearrange: OnnxGraph.rearrange,
+        ops.ZeroPadding: OnnxGraph.pad,
     },
 )
 """What adds the nodes of each operation, given its inputs, output and own shape, and returns the value's name."""
@@ -321,13 +296,13 @@ def input_of(tensor: str) -> str:
     return f"{tensor}/input"
 
 
-def channels_first(weights: Weights) -> tuple[np.ndarray, int]:
+def channels_first(weights: ops.Weights) -> tuple[np.ndarray, int]:
     """Return integers as ONNX has them, a convolution's as (C, C_in / groups, rows, columns), and the axis of C."""
     integers = weights.integers
     return (integers.transpose(3, 2, 0, 1), 0) if integers.ndim == 4 else (integers, integers.ndim - 1)
 
 
-def ends_of(padding: Padding) -> list[int]:
+def ends_of(padding: ops.Padding) -> list[int]:
     """Return padding as ONNX has it: top, left, bottom, right."""
     (top, bottom), (left, right) = padding
     return [top, left, bottom, right]
@@ -344,7 +319,7 @@ def write_onnx(path: Path, model: Any) -> None:
         onnx.save(model, temporary)
 
 
-def _is_safe_in_float32(operation: LookUpTable, x: Tensor, y: Tensor) -> bool:
+def _is_safe_in_float32(operation: ops.LookUpTable, x: Tensor, y: Tensor) -> bool:
     """Return whether a float32 sigmoid or swish, however it rounds, ends in the integers of the table."""
     if operation.function not in (SIGMOID, *SILU):
         return False

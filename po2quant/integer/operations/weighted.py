@@ -51,6 +51,11 @@ class Weighted(Operation):
         """Whether each output channel reads one input channel."""
         return False
 
+    @property
+    def is_matrix_product(self) -> bool:
+        """Whether each output reads the channels of one place alone."""
+        return True
+
     def check_weights(self, rank: int) -> None:
         """Raise ValueError unless the kernel has a rank and the bias its channels."""
         for part, weights in (("kernel", self.kernel), ("bias", self.bias)):
@@ -108,6 +113,11 @@ class Conv2D(Weighted):
     def is_depthwise(self) -> bool:
         """Whether each output channel reads one input channel."""
         return self.kernel.integers.shape[2] == 1 and self.groups > 1
+
+    @property
+    def is_matrix_product(self) -> bool:
+        """Whether each output reads the channels of one place alone."""
+        return {*self.kernel.integers.shape[:2], *self.strides, self.groups} == {1} and self.padding == NO_PADDING
 
     @property
     def kind(self) -> str:

@@ -22,6 +22,7 @@ from po2quant.network.kinds import (
     kind_of,
 )
 from po2quant.network.lowering.context import Context
+from po2quant.network.lowering.convolutions import channelwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _as_depthwise(node: Node, x: keras.KerasTensor, context: Context) -> keras.K
     norm = node.layer
 
     def make() -> keras.layers.Layer:
-        new = layers.DepthwiseConv2D(1, name=context.name(norm))
+        new = channelwise(context.name(norm))
 
         def fill() -> None:
             mean, gain, beta = affine_of(norm)

@@ -12,6 +12,11 @@ from po2quant.network.lowering.context import Context
 from po2quant.network.lowering.rearranging import cropped
 
 
+def channelwise(name: str) -> layers.Layer:
+    """Return a convolution that gives each channel a factor and a bias of its own."""
+    return layers.DepthwiseConv2D(1, name=name)
+
+
 def separable(
     node: Node,
     x: Any,
