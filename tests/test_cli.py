@@ -138,14 +138,10 @@ WRONG_INPUTS = {
         ("finetune", "--preset", "tiny"),
         "preset of digits ds_cnn must be one of published, small. Received: 'tiny'",
     ),
-    "source": (
-        ("finetune", "--data", "real"),
-        "--data of digits must be one of a file or folder with the data. There is none: real",
-    ),
+    "source": (("finetune", "--data", "real"), "--data must be a file or folder with the data. There is none: real"),
     "sources": (
         ("matrix", "--benchmark", "image_classification", "--data", "real"),
-        "--data of image_classification must be one of official, synthetic, a file or folder with the data. "
-        "There is none: real",
+        "--data must be official, synthetic, or a file or folder with the data. There is none: real",
     ),
     "nothing to diagnose": (("diagnose", "no_such_run"), "no_such_run"),
     "workers": (("search", "--workers", "0"), "--workers must be at least 1. Received: 0"),

@@ -132,8 +132,8 @@ def _check_data(task: Benchmark, request: RunRequest) -> None:
         valid = ", ".join(offered) or "none"
         raise ValueError(f"--data of {task.name} must be one of {valid}. Received: {request.data!r}")
     if request.data is None and request.data_dir is not None and not request.data_dir.exists():
-        valid = ", ".join([*offered, "a file or folder with the data"])
-        raise ValueError(f"--data of {task.name} must be one of {valid}. There is none: {request.data_dir}")
+        valid = f"{', '.join(offered)}, or " if offered else ""
+        raise ValueError(f"--data must be {valid}a file or folder with the data. There is none: {request.data_dir}")
     if request.data is None and request.data_dir is None and task.needs_data_dir:
         if request.network is not None:
             raise ValueError(f"--network needs --data: {FORMS}. Received: None")
