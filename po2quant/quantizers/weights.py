@@ -198,10 +198,7 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
 
     @property
     def frozen_scale(self) -> np.ndarray | None:
-        """The value of one LSB of each scale that is stored, None where scales are computed or trained.
-
-        Others may be assigned once it is stored, in its shape; powers of two where ``alpha`` says so.
-        """
+        """The value of one LSB of each scale that is stored, which may be assigned then; None where none is stored."""
         if isinstance(self.alpha, str) and self.built:
             return self._frozen_scale.numpy() if self.frozen else None
         return None if self._given_scale is None else np.asarray(self._given_scale, self.variable_dtype)
