@@ -256,4 +256,4 @@ def test_a_reconstructed_network_is_verified_and_fine_tuned_as_any_run(digits_we
 
 def test_reconstruction_needs_bit_widths(digits_weights, call):
     code, _, error = call("reconstruct", "--weights", digits_weights, "--config", "float")
-    assert code == 2 and error.splitlines() == ["error: config must name bit widths, not float. Received: 'float'"]
+    assert code == 2 and error.splitlines() == ["error: --config must name bit widths, not float. Received: 'float'"]
