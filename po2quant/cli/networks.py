@@ -35,6 +35,7 @@ from po2quant.cli.session import (
     experiment_of,
     load_dataset,
     open_run_folder,
+    print_results,
     print_table,
     resumable,
     say,
@@ -182,7 +183,6 @@ def finetune(
         seed=seed,
     )
     benchmark, request = begin(request, output_dir, resume)
-    from po2quant.report.tables import result_table
     from po2quant.training.prepare import resolve_config
 
     spec = benchmark.network(request.model)[1]
@@ -191,13 +191,11 @@ def finetune(
     if widths is not None and activation_alpha is not None:
         widths = widths.with_activation_alpha(activation_alpha)
     experiment = experiment_of(benchmark, request, network, resume)
-    dataset = experiment.dataset
     with open_run_folder(request, experiment, output_dir) as run:
         rows = _finetune(request, experiment, widths, run.path)
         write_results(run.path, rows, experiment, request)
-        pictures = _draw(rows[-1], dataset, run.path)
-    title = f"{benchmark.name} {request.model}: {rows[0].calibrated.metric}"
-    print_table(result_table(rows, f"{title} on {dataset.describe()}"))
+        pictures = _draw(rows[-1], experiment.dataset, run.path)
+    print_results(rows, experiment)
     warn_reconstructed(widths)
     say_paths(run.path, pictures)
     if as_json:

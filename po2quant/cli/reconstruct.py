@@ -25,7 +25,7 @@ from po2quant.cli.session import (
     begin,
     experiment_of,
     open_run_folder,
-    print_table,
+    print_results,
     resumable,
     say,
     say_paths,
@@ -64,7 +64,6 @@ def reconstruct(
         calibration=calibration,
     )
     benchmark, request = begin(request, output_dir, resume)
-    from po2quant.report.tables import result_table
     from po2quant.training.prepare import resolve_config
     from po2quant.training.reconstruct import Reconstruction, reconstruct_and_score
 
@@ -78,8 +77,7 @@ def reconstruct(
             experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
             rows = reconstruct_and_score(experiment, request.name, widths, run.path, Reconstruction(samples, steps))
         write_results(run.path, rows, experiment, request)
-    title = f"{benchmark.name} {request.model}: {rows[0].calibrated.metric}"
-    print_table(result_table(rows, f"{title} on {experiment.dataset.describe()}"))
+    print_results(rows, experiment)
     if rows[-1].calibration != "train":
         say(f"it learned from the {rows[-1].calibration}, without labels: the data have no training split")
     warn_reconstructed(widths)

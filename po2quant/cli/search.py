@@ -30,7 +30,7 @@ from po2quant.cli.session import (
     begin,
     experiment_of,
     open_run_folder,
-    print_table,
+    print_results,
     resumable,
     say,
     say_paths,
@@ -230,7 +230,6 @@ def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, foun
 def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Path:
     """Score what was found beside float, known and flat configurations; return the picture."""
     from po2quant.report.plots import plot_comparison
-    from po2quant.report.tables import result_table
     from po2quant.training.finetune import compare
     from po2quant.training.prepare import resolve_config
 
@@ -244,6 +243,5 @@ def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Pa
     with resumable(folder):
         rows = compare(experiment, configs, folder / COMPARISON_FOLDER, request.retrain_epochs)
     write_results(folder, rows, experiment, request)
-    title = f"{experiment.benchmark.name} {request.model}: {rows[0].calibrated.metric}"
-    print_table(result_table(rows, f"{title} on {experiment.dataset.describe()}"))
+    print_results(rows, experiment)
     return plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", experiment.dataset.describe())

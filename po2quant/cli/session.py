@@ -254,6 +254,14 @@ def write_results(folder: Path, rows: list[Result], experiment: Experiment, requ
     write_csv(folder / RESULTS_CSV, result_records(rows, experiment, request.command()))
 
 
+def print_results(rows: list[Result], experiment: Experiment) -> None:
+    """Show the table of a run's results."""
+    from po2quant.report.tables import result_table
+
+    title = f"{experiment.benchmark.name} {experiment.model}: {rows[0].calibrated.metric}"
+    print_table(result_table(rows, f"{title} on {experiment.dataset.describe()}"))
+
+
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:
     """Return the numbers of an option that takes several, separated by commas."""
     try:
