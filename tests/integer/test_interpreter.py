@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from refusals import complaint
 
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.fixed_point import FLOOR, HALF_AWAY, HALF_EVEN, HALF_UP, ROUNDING_MODES, FixedPointFormat
 from po2quant.integer.interpreter import quantize_inputs, results, run
 from po2quant.integer.operations import (
     ACTIVATIONS,
@@ -39,10 +39,22 @@ from po2quant.integer.operations import (
 )
 from po2quant.integer.program import SOFTMAX, Output, Program
 
-EXAMPLES = settings(max_examples=150, deadline=None)
+EXAMPLES = settings(max_examples=200, deadline=None)
+ROUND = {
+    HALF_EVEN: round,
+    HALF_UP: lambda x: math.floor(x + Fraction(1, 2)),
+    HALF_AWAY: lambda x: int(math.copysign(math.floor(abs(x) + Fraction(1, 2)), x)),
+    FLOOR: math.floor,
+}
+"""Rounding of fractions; Python's own is half to even."""
 
 formats = st.builds(
-    FixedPointFormat, st.integers(2, 16), st.integers(-20, 8), signed=st.booleans(), narrow_range=st.booleans()
+    FixedPointFormat,
+    st.integers(2, 16),
+    st.integers(-20, 8),
+    signed=st.booleans(),
+    narrow_range=st.booleans(),
+    rounding=st.sampled_from(ROUNDING_MODES),
 )
 activations = st.sampled_from(ACTIVATIONS)
 seeds = st.integers(0, 2**32 - 1)
@@ -83,14 +95,14 @@ def exact(values: np.ndarray, exponent: int) -> np.ndarray:
 
 
 def quantized(values: np.ndarray, output: FixedPointFormat, activation: str) -> np.ndarray:
-    """Return fractions as integers of a format: Python rounds half to even."""
+    """Return fractions as integers of a format."""
 
     def one(value: Fraction) -> int:
         if activation != LINEAR:
             value = max(value, Fraction(0))
         if activation == RELU6:
             value = min(value, Fraction(6))
-        return min(max(round(value / Fraction(2) ** output.exponent), output.min_int), output.max_int)
+        return min(max(ROUND[output.rounding](value / Fraction(2) ** output.exponent), output.min_int), output.max_int)
 
     return np.vectorize(one, otypes=[np.int64])(values)
 

@@ -219,6 +219,18 @@ def random_program(seed: int, most_bits: int = 16) -> Program:
     return builder.program()
 
 
+def with_rounding(program: Program, rounding: str) -> Program:
+    """Return a program whose tensors are rounded in another mode."""
+
+    def rounded(block: Program | Cell) -> Program | Cell:
+        tensors = (replace(tensor, format=replace(tensor.format, rounding=rounding)) for tensor in block.tensors)
+        steps = (replace(step, cell=rounded(step.cell)) if hasattr(step, "cell") else step for step in block.operations)
+        return replace(block, tensors=tuple(tensors), operations=tuple(steps))
+
+    replace = dataclasses.replace
+    return rounded(program)
+
+
 def samples(program: Program, count: int = SAMPLES) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
     return [integers(program.tensor[name].format, (count, *program.tensor[name].shape), rng) for name in program.inputs]

@@ -17,7 +17,7 @@ FUNCTION void $function(const $x *restrict x, $y *restrict y, int32_t shift, con
                             totals[c] += ($acc)pixel[c];
                     }
                 for (int32_t c = 0; c < channels; ++c) {
-                    const $wide mean = round_ratio_$wide(($wide)totals[c], shift, t.rows * t.columns);
+                    const $wide mean = round_ratio${mode}_$wide(($wide)totals[c], shift, t.rows * t.columns);
                     y[first + c] = ($y)clamp_$wide(mean, $low, $high);
                 }
             }

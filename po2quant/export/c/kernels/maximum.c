@@ -17,7 +17,7 @@ FUNCTION void $function(const $x *restrict x, $y *restrict y, int32_t shift, con
                             totals[c] = pixel[c] > totals[c] ? pixel[c] : totals[c];
                     }
                 for (int32_t c = 0; c < channels; ++c)
-                    y[first + c] = ($y)clamp_$wide(round_shift_$wide(($wide)totals[c], shift), $low, $high);
+                    y[first + c] = ($y)clamp_$wide(round_shift${mode}_$wide(($wide)totals[c], shift), $low, $high);
             }
         }
     }
