@@ -23,6 +23,7 @@ import numpy as np
 from po2quant.bit_config import MPQ
 from po2quant.files import one_line
 from po2quant.placement import Placement
+from po2quant.targets import Target
 from po2quant.uniform import CONFIG_HELP
 
 if TYPE_CHECKING:
@@ -231,6 +232,10 @@ class NetworkSpec:
         reset_uids()
         return self.build()
 
+    def for_target(self, target: Target) -> NetworkSpec:
+        """Return the same network for a target."""
+        return dataclasses.replace(self, placement=dataclasses.replace(self.placement, target=target))
+
     def fold(self) -> FoldedNetwork:
         """Return the description of a new network, untrained."""
         from po2quant.network import fold
@@ -266,6 +271,11 @@ class Benchmark:
     synthesize: Callable[[int], Dataset] | None = None
     loaded_as: str | None = None
     needs_data_dir: bool = False
+
+    def for_target(self, target: Target) -> Benchmark:
+        """Return the task with networks that a target computes."""
+        networks = {name: spec.for_target(target) for name, spec in self.networks.items()}
+        return dataclasses.replace(self, networks=networks)
 
     def recipe_of(self, model: str, preset: str = PUBLISHED) -> Recipe:
         """Return the recipe of a model under a preset."""

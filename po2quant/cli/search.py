@@ -22,6 +22,7 @@ from po2quant.cli.options import (
     PresetOption,
     ResumeOption,
     SeedOption,
+    TargetOption,
     Task,
     WeightsOption,
     with_task,
@@ -42,6 +43,7 @@ from po2quant.ranges import MSE
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
+from po2quant.targets import GENERIC, target_of
 
 if TYPE_CHECKING:
     from po2quant.search import SearchResult, SearchSettings
@@ -60,6 +62,7 @@ def search(
     alpha: AlphaOption = "auto_po2",
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
+    target: TargetOption = GENERIC.name,
     output_dir: OutputOption = None,
     retrain_epochs: Annotated[
         int,
@@ -105,6 +108,7 @@ def search(
         seed=seed,
         preset=preset,
         calibration=calibration,
+        target=target,
         max_trials=max_trials,
         epochs=epochs,
         retrain_epochs=retrain_epochs,
@@ -117,6 +121,10 @@ def search(
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
         return
+    if target_of(target).one_width:
+        raise ValueError(
+            f"a search needs a target whose layers differ in their widths. Received: {target}, which has one for all"
+        )
     benchmark, request = begin(request, output_dir, resume)
     network, settings = benchmark.network(request.model)[1].fold(), _settings(request)
     settings.check_size(network.layers)
@@ -183,7 +191,9 @@ def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
 def _settings(request: SearchRequest) -> SearchSettings:
     from po2quant.search import SearchSettings, SearchSpace
 
-    space = SearchSpace(request.kernel_bits, request.bias_bits, request.activation_bits)
+    target = target_of(request.target)
+    parts = {"kernel": request.kernel_bits, "bias": request.bias_bits, "activation": request.activation_bits}
+    space = SearchSpace(**{part: target.widths(part, widths) for part, widths in parts.items()})
     return SearchSettings(request.max_trials, request.epochs, request.strategy, space, request.max_bits)
 
 
@@ -236,10 +246,12 @@ def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Pa
     known = experiment.spec.mpq_config
     cells = {FLOAT: FLOAT, MPQ: str(folder / BEST_CONFIG)}
     cells |= ({} if known is None else {known.stem: MPQ}) | {flat: flat for flat in COMPARED_FLATS}
+    target = target_of(request.target)
     for name, config in cells.items():
         cell = request.cell(weights=experiment.weights, config=config, config_name=name, epochs=request.retrain_epochs)
         cell.save(folder / COMPARISON_FOLDER / name)
     configs = [(name, resolve_config(config, experiment.spec, experiment.network)) for name, config in cells.items()]
+    configs = [(name, config) for name, config in configs if config is None or target.has_widths(config.layers)]
     with resumable(folder):
         rows = compare(experiment, configs, folder / COMPARISON_FOLDER, request.retrain_epochs)
     write_results(folder, rows, experiment, request)

@@ -12,6 +12,7 @@ from po2quant.benchmark import check_benchmark_name
 from po2quant.bit_config import check_alpha, check_widths
 from po2quant.files import one_line
 from po2quant.ranges import calibration_rules
+from po2quant.targets import target_of
 from po2quant.uniform import uniform_widths
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
@@ -106,6 +107,11 @@ def calibration(name: str, value: Any) -> str:
     """Return how activation ranges follow from data."""
     calibration_rules(text(name, value))
     return value
+
+
+def target(name: str, value: Any) -> str:
+    """Return the name of a target."""
+    return target_of(text(name, value)).name
 
 
 def config(name: str, value: Any) -> str:

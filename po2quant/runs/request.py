@@ -18,6 +18,7 @@ from po2quant.runs.fields import asked, optional, several
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.roles import WORKER
 from po2quant.runs.task import TaskRequest
+from po2quant.targets import GENERIC
 
 SCHEMA, VERSION = "po2quant.run", 1
 CONTENT = "what a run was asked for"
@@ -36,6 +37,7 @@ class RunRequest(TaskRequest):
         seed: of data splits, calibration, training and search.
         preset: name of the recipe.
         calibration: how activation ranges follow from data, see :func:`~po2quant.ranges.calibration_rules`.
+        target: what shall compute the network, a row of :data:`~po2quant.targets.TARGETS`.
 
     Raises:
         ValueError: for a value of another type or out of range.
@@ -49,6 +51,7 @@ class RunRequest(TaskRequest):
     seed: int = asked(0, fields.seed, shown=True)
     preset: str = asked(PUBLISHED, fields.text)
     calibration: str = asked(MSE, fields.calibration)
+    target: str = asked(GENERIC.name, fields.target)
 
     @classmethod
     def may_change(cls) -> frozenset[str]:

@@ -29,7 +29,14 @@ from po2quant.runs.request import (
 from po2quant.runs.task import OF_NETWORKS
 
 SHARED = {"benchmark": "keyword_spotting", "model": "ds_cnn", "weights": Path("w e.h5"), "alpha": "learned_po2"}
-SHARED |= {"seed": 7, "preset": "small", "calibration": "entropy", "data": "official", "data_dir": Path("there")}
+SHARED |= {
+    "seed": 7,
+    "preset": "small",
+    "calibration": "entropy",
+    "target": "tinpu",
+    "data": "official",
+    "data_dir": Path("there"),
+}
 WIDTHS = {"kernel_bits": (3, 4), "bias_bits": (8,), "activation_bits": (6, 9)}
 FULL = {
     "finetune": NetworkRequest(**SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3),
