@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, search
+from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, report, search
 from po2quant.cli.errors import LONGEST_SENTENCE, TRACEBACK_VARIABLE, drop_unwritten, sentence
 from po2quant.cli.session import INTERRUPTED
 from po2quant.files import one_line
@@ -34,6 +34,7 @@ COMMANDS = (
     networks.finetune,
     matrix.matrix,
     diagnose.diagnose,
+    report.report,
     deploy.export,
     deploy.verify,
 )
