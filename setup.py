@@ -21,6 +21,5 @@ class BuildPy(build_py):
 
 setup(
     packages=find_packages(include=["po2quant", "po2quant.*", "benchmarks", "benchmarks.*"], exclude=MEASURING),
-    package_data={BEST_CONFIGS: ["*.json", "*.csv", "*.npz"]},
     cmdclass={"build_py": BuildPy},
 )

@@ -269,6 +269,20 @@ class Benchmark:
     loaded_as: str | None = None
     needs_data_dir: bool = False
 
+    def with_float_epochs(self, epochs: int | None) -> Benchmark:
+        """Return the task with recipes that train the float network for so many epochs; None: as they say."""
+        if epochs is None:
+            return self
+
+        def changed(recipe: Recipe) -> Recipe:
+            return dataclasses.replace(recipe, float_epochs=epochs)
+
+        networks = {
+            name: dataclasses.replace(spec, recipes={key: changed(recipe) for key, recipe in spec.recipes.items()})
+            for name, spec in self.networks.items()
+        }
+        return dataclasses.replace(self, recipe=changed(self.recipe), networks=networks)
+
     def recipe_of(self, model: str, preset: str = PUBLISHED) -> Recipe:
         """Return the recipe of a model under a preset."""
         recipes = {PUBLISHED: self.recipe, **self.network(model)[1].recipes}

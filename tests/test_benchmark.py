@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import itertools
 import re
@@ -247,7 +248,7 @@ def test_folders_of_a_package_are_found_unimported(own_package, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
     assert benchmark_folders("own_tasks") == ["first", "second"]
     assert benchmark_names() == sorted(["first", "other", "second", *INSTALLED]) and "own_tasks" not in sys.modules
-    with pytest.raises(ValueError, match="must be one of .*, first, .*, other, second, .*, or package"):
+    with pytest.raises(ValueError, match=r"must be one of .*, first, .*, other, second, .*, or package"):
         load_benchmark("helpers")
     (own_package / "__init__.py").write_text("")
     assert load_benchmark("first").name == load_benchmark("other").name == "first"
@@ -304,3 +305,12 @@ def test_missing_attribute_is_named():
 @pytest.mark.parametrize("name", [":BENCHMARK", ".digits:BENCHMARK", "benchmarks.digits:", ":", "..:x"])
 def test_half_a_name_is_one_sentence(name):
     refusal(name)
+
+
+def test_epochs_of_the_float_network_hold_for_every_recipe():
+    keyword_spotting = load_benchmark("keyword_spotting")
+    changed = keyword_spotting.with_float_epochs(3)
+    for preset in ("published", "small"):
+        before, after = (task.recipe_of("ds_cnn", preset) for task in (keyword_spotting, changed))
+        assert before.float_epochs > 3 and after == dataclasses.replace(before, float_epochs=3)
+    assert keyword_spotting.with_float_epochs(None) == keyword_spotting
