@@ -102,7 +102,7 @@ def task_of(request: RunRequest) -> Benchmark:
     benchmark = request.benchmark or DEFAULT_BENCHMARK
     if ":" in benchmark:
         sys.path.append(os.getcwd())  # after what is installed, which nothing there shall replace
-    return load_benchmark(benchmark)
+    return load_benchmark(benchmark).with_float_epochs(request.float_epochs)
 
 
 def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
