@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from po2quant.bit_config import MPQ
+from po2quant.bit_config import MPQ, TRIAL_CONFIG, TRIALS_FOLDER
 from po2quant.files import one_line
 from po2quant.placement import Placement
 from po2quant.uniform import CONFIG_HELP
@@ -36,8 +36,6 @@ ENTRY_POINT_GROUP = "po2quant.benchmarks"
 FOLDER_ATTRIBUTE = "BENCHMARK"
 _IN_FOLDER = re.compile(rf"^{FOLDER_ATTRIBUTE}\s*[:=]", re.MULTILINE)
 PUBLISHED = "published"
-TRIALS_FOLDER, TRIAL_CONFIG = "trials", "config.json"
-"""Where the run folder of a search has the configuration of each trial."""
 
 
 def point_of_search(name: str) -> Path | None:

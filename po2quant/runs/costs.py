@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from po2quant.export.cores.emulator import CORES
+from po2quant.export.cores.instructions import rates
 
-BITS, FLASH, RAM, BOPS, ENERGY, INSTRUCTIONS = COST_KINDS = ("bits", "flash", "ram", "bops", "energy", "instructions")
+BITS: Final = "bits"
+FLASH: Final = "flash"
+RAM: Final = "ram"
+BOPS: Final = "bops"
+ENERGY: Final = "energy"
+INSTRUCTIONS: Final = "instructions"
+COST_KINDS = (BITS, FLASH, RAM, BOPS, ENERGY, INSTRUCTIONS)
 BOARDS = ("stm32u385", "gap9")
-FOR = {ENERGY: ("", *BOARDS), INSTRUCTIONS: tuple(CORES)}
+FOR = {ENERGY: ("", *BOARDS), INSTRUCTIONS: tuple(rates())}
 """What a kind may be for; the others stand alone."""
 
 UNITS = {BITS: "bits", FLASH: "bytes", RAM: "bytes", BOPS: "bit operations", ENERGY: "pJ", INSTRUCTIONS: "instructions"}

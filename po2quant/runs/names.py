@@ -1,7 +1,7 @@
 """Names of the files and folders of a run."""
 
-from po2quant.benchmark import TRIAL_CONFIG as TRIAL_CONFIG
-from po2quant.benchmark import TRIALS_FOLDER as TRIALS_FOLDER
+from po2quant.bit_config import TRIAL_CONFIG as TRIAL_CONFIG
+from po2quant.bit_config import TRIALS_FOLDER as TRIALS_FOLDER
 from po2quant.weight_files import BEST_WEIGHTS as BEST_WEIGHTS
 
 REQUEST_FILE, LOCK_FILE, ENVIRONMENT_FILE = "config.json", "run.lock", "env.json"

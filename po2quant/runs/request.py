@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from po2quant.benchmark import PUBLISHED, is_module_attribute
 from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, FLOAT, MPQ
@@ -22,7 +22,11 @@ from po2quant.runs.task import TaskRequest
 
 SCHEMA, VERSION = "po2quant.run", 1
 CONTENT = "what a run was asked for"
-STRATEGY_NAMES = INFORMED, BAYESIAN, RANDOM, HYPERBAND = "informed", "bayesian", "random", "hyperband"
+INFORMED: Final = "informed"
+BAYESIAN: Final = "bayesian"
+RANDOM: Final = "random"
+HYPERBAND: Final = "hyperband"
+STRATEGY_NAMES = (INFORMED, BAYESIAN, RANDOM, HYPERBAND)
 """Names of the ways to choose a search's trials; :data:`po2quant.search.STRATEGIES` has what they do."""
 
 

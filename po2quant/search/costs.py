@@ -129,7 +129,9 @@ def bops(network: CostedNetwork, target: str = "") -> Cost:
 
 def energy(network: CostedNetwork, target: str = "") -> Cost:
     """Return picojoules of one inference: of arithmetic and memory at 45 nm, or as measured on a board."""
-    return OperationCost(network.known_template, BOARD_ENERGY[target] if target else EnergyModel())
+    if target:
+        return OperationCost(network.known_template, BOARD_ENERGY[target])
+    return OperationCost(network.known_template, EnergyModel())
 
 
 def core_instructions(network: CostedNetwork, target: str) -> Cost:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
 
 from po2quant.export.cores.instructions import instructions, work_of
-from po2quant.integer.operations import Add, AveragePooling, Block, Multiply, Operation, Weighted
+from po2quant.integer.operations import Add, AveragePooling, Multiply, Operation, Weighted
+from po2quant.integer.program import Program
 
 SRAM, DRAM, FIXED = MEMORIES = ("sram", "dram", "fixed")
 
@@ -40,7 +40,7 @@ class EnergyModel:
             if getattr(self, name) not in MEMORIES:
                 raise ValueError(f"{name} must be one of {', '.join(MEMORIES)}. Received: {getattr(self, name)!r}")
 
-    def __call__(self, program: Block, operation: Operation) -> float:
+    def __call__(self, program: Program, operation: Operation) -> float:
         """Return the picojoules of one operation."""
         formats = program.formats_of(operation)
         read = sum(
@@ -83,7 +83,8 @@ def addition(bits: int) -> float:
     return 0.003125 * bits
 
 
-class Board(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Board:
     """What was measured on a board.
 
     Args:
@@ -94,7 +95,7 @@ class Board(NamedTuple):
     pj_per_mac: float
     core: str = ""
 
-    def __call__(self, program: Block, operation: Operation) -> float:
+    def __call__(self, program: Program, operation: Operation) -> float:
         """Return the picojoules of one operation."""
         if self.core:
             work = instructions(self.core, work_of(program, operation))

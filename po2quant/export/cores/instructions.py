@@ -16,7 +16,7 @@ import importlib.resources
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from po2quant.export.c.footprint import layer_in_c
 from po2quant.export.c.functions import PACKED_BLOCK
@@ -114,7 +114,7 @@ def _weighted(program: Block, operation: Weighted, pack: bool) -> Work:
     if layer.packed_bits:
         work[f"unpack {types['unpack']} {types['w']}"] += layer.weights.size
     if operation.is_depthwise:
-        rows, taps = _taps(program, operation)
+        rows, taps = _taps(program, cast(Conv2D, operation))
         form = f"{types['quads']} {kind} {types['w']} {types['acc']}"
         work[f"products {form}"] += taps * channels
         work[f"window rows {types['quads']}"] += rows * channels
