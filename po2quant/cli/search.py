@@ -33,6 +33,7 @@ from po2quant.cli.session import (
     experiment_of,
     open_run_folder,
     print_results,
+    print_table,
     resumable,
     say,
     say_paths,
@@ -41,6 +42,7 @@ from po2quant.cli.session import (
     write_results,
 )
 from po2quant.ranges import MSE
+from po2quant.runs.costs import COST_KINDS, cost_name
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
@@ -86,6 +88,22 @@ def search(
             "times the forgiving factor.",
         ),
     ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option("--goal", help=f"What the metric is traded for: {', '.join(COST_KINDS)}, see docs/costs.md."),
+    ] = None,
+    max_flash_kib: Annotated[
+        float | None, typer.Option("--max-flash-kib", help="Most constants of the C; several limits hold at once.")
+    ] = None,
+    max_ram_kib: Annotated[float | None, typer.Option("--max-ram-kib", help="Largest arena of the C.")] = None,
+    max_ms: Annotated[
+        str | None, typer.Option("--max-ms", help="Longest inference, one instruction a cycle, e.g. 50@m4:120MHz.")
+    ] = None,
+    packed: Annotated[bool, typer.Option("--packed", help="Costs are of C with packed weights.")] = False,
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", min=0, help="Trainings that then choose among the five best trials, 0 for none."),
+    ] = 0,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -118,6 +136,12 @@ def search(
         bias_bits=whole_numbers(bias_bits, "--bias-bits"),
         activation_bits=whole_numbers(activation_bits, "--activation-bits"),
         max_kib=max_kib,
+        goal=goal,
+        max_flash_kib=max_flash_kib,
+        max_ram_kib=max_ram_kib,
+        max_ms=max_ms,
+        packed=packed,
+        repeats=repeats,
     )
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
@@ -128,7 +152,7 @@ def search(
         )
     benchmark, request = begin(request, output_dir, resume)
     network, settings = benchmark.network(request.model)[1].fold(), _settings(request)
-    settings.check_size(network.layers)
+    settings.check_size(network.layers, network)
     experiment = experiment_of(benchmark, request, network, resume)
     with open_run_folder(request, experiment, output_dir) as run:
         with resumable(run.path):
@@ -190,12 +214,24 @@ def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
 
 
 def _settings(request: SearchRequest) -> SearchSettings:
+    from po2quant.deploy.template import width_template
     from po2quant.search import SearchSettings, SearchSpace
 
     target = target_of(request.target)
     parts = {"kernel": request.kernel_bits, "bias": request.bias_bits, "activation": request.activation_bits}
     space = SearchSpace(**{part: target.widths(part, widths) for part, widths in parts.items()})
-    return SearchSettings(request.max_trials, request.epochs, request.strategy, space, request.max_bits)
+    return SearchSettings(
+        request.max_trials,
+        request.epochs,
+        request.strategy,
+        space,
+        request.max_bits,
+        request.goal and cost_name(request.goal),
+        request.limits,
+        request.packed,
+        request.repeats,
+        width_template,
+    )
 
 
 def _find(
@@ -223,9 +259,12 @@ def _find(
 def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, found: SearchResult) -> None:
     """Save the best configuration, compare it with others and say what comes next."""
     from po2quant.report.plots import plot_search
+    from po2quant.report.tables import choice_table
 
     if found.interrupted and found.log.best() is None:
         raise stopped(folder)
+    if found.choice:
+        print_table(choice_table(found.choice))
     data = experiment.dataset.describe()
     best = found.best_config(f"{experiment.benchmark.name}-{request.model}")
     best.save(folder / BEST_CONFIG)

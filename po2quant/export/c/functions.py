@@ -160,3 +160,8 @@ def packed_reach_bytes(bits: int) -> int:
     """Return how many bytes hold any packed integer, wherever it starts."""
     latest_start = 8 - math.gcd(bits, 8)
     return (latest_start + bits + 7) // 8
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """Return the bytes of so many packed integers, with those behind them that a reader may fetch."""
+    return (count * bits + 7) // 8 + packed_reach_bytes(bits) - 1
