@@ -1,6 +1,6 @@
 """Image classification: ResNet8 on CIFAR-10."""
 
-from benchmarks.image_classification.recipe import RECIPE, SMALL
+from benchmarks.image_classification.recipe import RECIPE, SMALL, STRONG
 from benchmarks.shared.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, deferred, validation_accuracy
 from po2quant.placement import Placement
@@ -12,7 +12,7 @@ BENCHMARK = Benchmark(
             deferred("benchmarks.image_classification.model:resnet8"),
             Placement(signed_input=False),
             mpq_config("image_classification-resnet8"),
-            {"small": SMALL},
+            {"small": SMALL, "strong": STRONG},
         )
     },
     deferred("benchmarks.image_classification.data:load"),

@@ -1,6 +1,6 @@
 """Keyword spotting: DS-CNN on 12 classes of Speech Commands V2."""
 
-from benchmarks.keyword_spotting.recipe import RECIPE, SMALL
+from benchmarks.keyword_spotting.recipe import RECIPE, SMALL, STRONG
 from benchmarks.shared.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, deferred, validation_accuracy
 from po2quant.placement import Placement
@@ -12,7 +12,7 @@ BENCHMARK = Benchmark(
             deferred("benchmarks.keyword_spotting.model:ds_cnn"),
             Placement(),
             mpq_config("keyword_spotting-ds_cnn"),
-            {"small": SMALL},
+            {"small": SMALL, "strong": STRONG},
         )
     },
     deferred("benchmarks.keyword_spotting.data:load"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.progress import progress_line
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.ranges import MSE
-from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
-from po2quant.training.fit import FitState, Monitor, fit, save_weights
+from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE, STAGES_FOLDER
+from po2quant.training.distill import distill
+from po2quant.training.fit import FitState, Monitor, compile_model, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
     calibration_inputs,
@@ -30,6 +32,7 @@ from po2quant.training.prepare import (
     seed_masks,
 )
 from po2quant.training.reusable import ReusableNetwork
+from po2quant.training.stages import enter, stages_of
 from po2quant.weight_files import WeightFile, read_weight_file
 
 Observer = Callable[[keras.Model, Path], Callable[[int], None]]
@@ -103,6 +106,14 @@ class Experiment:
 
     def completed(self, config: BitConfig) -> BitConfig:
         """Return a configuration that says every kind of scales and of calibration."""
+        if self.recipe.activation_alpha is not None and self.alpha == AUTO_PO2:
+            config = config.with_alphas(
+                {
+                    name: self.recipe.activation_alpha
+                    for name, bits in config.layers.items()
+                    if bits.activation is not None and bits.alpha is None
+                }
+            )
         return config.with_alpha(self.alpha).with_calibration(self.calibration)
 
     def with_float_weights(self, folder: Path) -> Experiment:
@@ -152,6 +163,11 @@ def _fit(
     title: str,
     observe: Callable[[int], None] = _ignore,
 ) -> FitState:
+    if recipe.distillation and experiment.is_quantized:
+        raise ValueError(
+            f"preset {experiment.preset!r} learns from the float network: weights must be its. "
+            f"Received: {experiment.start.path}, of a quantized one"
+        )
     splits = require_training_data(experiment.dataset)
     keras.utils.set_random_seed(experiment.seed)
 
@@ -220,13 +236,39 @@ def finetune(
         is_same = config_file.exists() and _load_complete(config_file, experiment).layers == config.layers
         if not is_same:
             (folder / CHECKPOINT).unlink(missing_ok=True)  # that of another configuration
+            shutil.rmtree(folder / STAGES_FOLDER, ignore_errors=True)
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
         save_config(config, experiment, folder)
-    state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title, observe)
+    state = _train(experiment, prepared, folder, epochs, title, observe)
     if config is not None:
         freeze_scales(prepared.model)
     save_network(prepared.model, folder)
     return state
+
+
+def _train(
+    experiment: Experiment,
+    prepared: Prepared,
+    folder: Path,
+    epochs: int,
+    title: str,
+    observe: Callable[[int], None],
+) -> FitState:
+    """Train a prepared network through the stages of its recipe; return the last one's state, with the rows of all."""
+    recipe, model = experiment.recipe, prepared.model
+    if prepared.config is None or not recipe.staged_bits:
+        return _fit(experiment, recipe, model, folder, epochs, title, observe)
+    *earlier, last = stages_of(prepared.config, recipe, epochs)
+    inputs, rows = calibration_inputs(experiment.dataset, model, experiment.seed)[0], []
+    if not model.compiled:
+        compile_model(model, recipe)
+    for stage in earlier:
+        enter(model, stage, inputs)
+        where = folder / STAGES_FOLDER / str(stage.bits)
+        rows += _fit(experiment, recipe, model, where, stage.epochs, f"{title}, {stage.bits} bits").rows
+    enter(model, last, inputs)
+    state = _fit(experiment, recipe, model, folder, last.epochs, title, observe)
+    return dataclasses.replace(state, rows=[*rows, *state.rows])
 
 
 def save_network(model: keras.Model, folder: Path) -> None:
@@ -296,7 +338,7 @@ class Workbench:
         """
         experiment, test = self.experiment, self.experiment.dataset.test
         prepared = self.prepare(config)
-        scales = "float" if prepared.config is None else prepared.config.scales
+        scales = "float" if config is None else config.with_alpha(experiment.alpha).scales
         calibrated = evaluate(experiment.benchmark, prepared.model, test)
         finetuned, state = None, FitState()
         if epochs:
@@ -330,9 +372,11 @@ def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = 
     network = load_float_network(experiment.network, experiment.start)
     check_fits(experiment.dataset, network.model)
     widths = experiment.completed(network.reference().with_alphas(alphas or {}))
-    model = network.quantize(widths)
+    model, recipe = network.quantize(widths), experiment.recipe
     seed_masks(model, experiment.seed)
-    return ReusableNetwork(model, experiment.recipe)
+    if recipe.distillation:
+        distill(model, network.model, recipe.loss, recipe.distillation)
+    return ReusableNetwork(model, recipe)
 
 
 def compare(
