@@ -1,6 +1,6 @@
 """Anomaly detection: a fully connected auto-encoder on the sounds of toy cars."""
 
-from benchmarks.anomaly_detection.recipe import RECIPE, SMALL
+from benchmarks.anomaly_detection.recipe import RECIPE, SMALL, STRONG
 from benchmarks.shared.published import mpq_config
 from po2quant.benchmark import Benchmark, NetworkSpec, deferred, inverse_loss
 from po2quant.placement import Placement
@@ -12,7 +12,7 @@ BENCHMARK = Benchmark(
             deferred("benchmarks.anomaly_detection.model:autoencoder"),
             Placement(),
             mpq_config("anomaly_detection-autoencoder"),
-            {"small": SMALL},
+            {"small": SMALL, "strong": STRONG},
         )
     },
     deferred("benchmarks.anomaly_detection.data:load"),

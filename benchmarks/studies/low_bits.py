@@ -3,7 +3,7 @@
 ``python -m benchmarks.studies.low_bits --benchmark keyword_spotting --weights kws_ds_cnn.h5 --data-dir D --epochs 20
 --seeds 0 1 2`` fine-tunes a network under every row of :data:`VARIANTS` and adds its score to
 ``benchmarks/results/low-bits.csv``. A row that is there is not run again, and a run that was stopped goes on after its
-last epoch.
+last epoch. ``--report`` writes the tables into the document.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from benchmarks.studies.document import table, write_results
 from benchmarks.studies.provenance import command_line
 from po2quant.benchmark import Benchmark, load_benchmark
 from po2quant.bit_config import AUTO_PO2, LEARNED_PO2
@@ -27,18 +28,14 @@ from po2quant.recipe import Recipe
 from po2quant.runs.folder import project_commit
 from po2quant.training.finetune import Experiment, Workbench, require_training_data
 from po2quant.training.prepare import resolve_config
+from po2quant.training.reconstruct import Reconstruction
 from po2quant.training.schedules import cosine
 
 RESULTS, RUNS = Path("benchmarks/results/low-bits.csv"), Path("runs/low_bits")
+REPORT, REPORT_COMMAND = Path("docs/low-bits.md"), "python -m benchmarks.studies.low_bits --report"
 KEY = ("benchmark", "model", "config", "variant", "epochs", "seed")
 INTERRUPTED = 130
-BASE = "base"
-NEUTRAL = {
-    field.name: field.default
-    for field in dataclasses.fields(Recipe)
-    if field.name in ("annealing", "distillation", "activation_alpha", "averaging", "staged_bits")
-}
-"""The recipe of the preset without any of the steps."""
+BASE, ALL, RECONSTRUCTION = "base", "all", "reconstruction"
 STEPS: dict[str, dict[str, Any]] = {
     "cosine": {"annealing": cosine(warm_up=0.1)},
     "distillation": {"distillation": 0.9},
@@ -46,17 +43,33 @@ STEPS: dict[str, dict[str, Any]] = {
     "averaging": {"averaging": 0.5},
     "stages": {"staged_bits": (8, 6, 5)},
 }
+"""What each step sets in a recipe."""
+FASTER = {"interval": {"exponent_interval": 8}}
+"""What saves time, and should lose nothing."""
+
+
+NEUTRAL = {
+    field.name: field.default
+    for field in dataclasses.fields(Recipe)
+    if any(field.name in step for step in (*STEPS.values(), *FASTER.values()))
+}
+"""What a recipe without any of the steps has."""
+
+
+def _all_but(*left_out: str) -> dict[str, Any]:
+    return {name: value for step, fields in STEPS.items() if step not in left_out for name, value in fields.items()}
+
+
 VARIANTS = {
     BASE: {},
     **STEPS,
-    "all": {name: value for step in STEPS.values() for name, value in step.items()},
-    **{
-        f"all-{left_out}": {
-            name: value for step, fields in STEPS.items() if step != left_out for name, value in fields.items()
-        }
-        for left_out in STEPS
-    },
+    **FASTER,
+    ALL: _all_but(),
+    **{f"{ALL}-{step}": _all_but(step) for step in STEPS},
+    RECONSTRUCTION: {},
+    f"{RECONSTRUCTION}+{ALL}": _all_but("stages"),
 }
+"""What is compared; two of them begin at what reconstruction gives, which wider stages would undo."""
 
 
 def with_variant(benchmark: Benchmark, model: str, preset: str, variant: str, epochs: int) -> Benchmark:
@@ -99,16 +112,34 @@ def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(row[column] for column in KEY)
 
 
-def summary(rows: Iterable[Mapping[str, str]]) -> list[str]:
-    """Return a line for each variant: mean and standard deviation over the seeds."""
-    scores: dict[tuple[str, ...], list[float]] = {}
+def sections(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return a heading and a table for each network: mean and standard deviation over the seeds, beside the base's."""
+    found: dict[tuple[str, ...], dict[str, list[dict[str, str]]]] = {}
     for row in rows:
-        scores.setdefault(key_of(row)[:-1], []).append(float(row["score"]))
-    return [
-        f"{' '.join(key)}: {statistics.fmean(found):.4f} ± {statistics.stdev(found) if len(found) > 1 else 0.0:.4f}, "
-        f"{len(found)} seeds"
-        for key, found in scores.items()
-    ]
+        network = (row["benchmark"], row["model"], row["config"], row["epochs"], row["train_samples"])
+        found.setdefault(network, {}).setdefault(row["variant"], []).append(dict(row))
+    parts = []
+    for (benchmark, model, config, epochs, samples), by_variant in found.items():
+        first = next(iter(by_variant.values()))[0]
+        parts.append(
+            f"**{benchmark}, {model}, {config}**: {first['metric']}, {epochs} epochs of {samples} samples, "
+            f"{first['test_samples']} test samples; before training {float(first['score_calibrated']):.4f}"
+        )
+        base = statistics.fmean(map(_score, by_variant[BASE])) if BASE in by_variant else None
+        lines = [_line(name, by_variant[name], base) for name in VARIANTS if name in by_variant]
+        parts.append(table(["recipe", "score", "to base", "seeds"], lines))
+    return parts
+
+
+def _score(row: Mapping[str, str]) -> float:
+    return float(row["score"])
+
+
+def _line(name: str, rows: Sequence[Mapping[str, str]], base: float | None) -> list[str]:
+    scores = [_score(row) for row in rows]
+    deviation = f" ± {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
+    mean, seeds = statistics.fmean(scores), ", ".join(sorted(row["seed"] for row in rows))
+    return [name, f"{mean:.4f}{deviation}", "" if base is None else f"{mean - base:+.4f}", seeds]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,13 +149,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", type=Path, help="float weights; without them the float network is trained first")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--preset", default="strong", help="recipe whose steps are varied, strong by default")
-    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--epochs", type=int, help="the preset's by default")
     parser.add_argument("--config", default="w4a4")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="VARIANT")
     parser.add_argument("--train-samples", type=int, help="so many training samples, drawn by the seed; all by default")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--output-dir", type=Path, default=RUNS)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--report", action="store_true", help=f"write the tables into {REPORT}, run nothing")
     return parser
 
 
@@ -132,18 +164,27 @@ def _run_all(options: argparse.Namespace, command: str) -> None:
     benchmark = load_benchmark(options.benchmark)
     model, spec = benchmark.network(options.model)
     resolve_config(options.config, spec)
+    epochs = options.epochs or benchmark.recipe_of(model, options.preset).epochs
     for seed in options.seeds:
         dataset = benchmark.load_data(options.data_dir, seed)
         train, _ = require_training_data(dataset)
         if options.train_samples is not None:
             dataset = dataclasses.replace(dataset, train=train.drawn(options.train_samples, seed))
         for variant in options.variants:
-            key = (benchmark.name, model, options.config, variant, str(options.epochs), str(seed))
+            key = (benchmark.name, model, options.config, variant, str(epochs), str(seed))
             if key in map(key_of, read_csv(options.results, missing_ok=True)):
                 continue
-            changed = with_variant(benchmark, model, options.preset, variant, options.epochs)
+            changed = with_variant(benchmark, model, options.preset, variant, epochs)
             experiment = Experiment(
-                changed, model, dataset, AUTO_PO2, options.weights, seed, options.preset, resume=True
+                changed,
+                model,
+                dataset,
+                AUTO_PO2,
+                options.weights,
+                seed,
+                options.preset,
+                resume=True,
+                reconstruction=Reconstruction() if variant.startswith(RECONSTRUCTION) else None,
             )
             folder = options.output_dir / "-".join(key)
             experiment = experiment.with_float_weights(options.output_dir / f"{benchmark.name}-{model}-float-{seed}")
@@ -151,7 +192,6 @@ def _run_all(options: argparse.Namespace, command: str) -> None:
             add_row(options.results, dict(zip(KEY, key, strict=True)) | row | {"command": command})
             sys.stdout.write(f"{' '.join(key)}: {row['score_calibrated']} to {row['score']}, {row['seconds']} s\n")
             sys.stdout.flush()
-    sys.stdout.write("\n".join(summary(read_csv(options.results, missing_ok=True))) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -160,7 +200,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
     try:
-        _run_all(options, command_line("benchmarks.studies.low_bits", arguments))
+        if options.report:
+            write_results(REPORT, REPORT_COMMAND, sections(read_csv(options.results)))
+        else:
+            _run_all(options, command_line("benchmarks.studies.low_bits", arguments))
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt:

@@ -12,7 +12,11 @@ BENCHMARK = Benchmark(
             deferred("benchmarks.visual_wake_words.model:mobilenet_v1"),
             Placement(signed_input=False),
             mpq_config("visual_wake_words-mobilenet_v1"),
-            {"published": recipe.PUBLISHED_MOBILENET_V1, "small": recipe.SMALL_MOBILENET_V1},
+            {
+                "published": recipe.PUBLISHED_MOBILENET_V1,
+                "small": recipe.SMALL_MOBILENET_V1,
+                "strong": recipe.STRONG_MOBILENET_V1,
+            },
         ),
         "mobilenet_v2": NetworkSpec(
             deferred("benchmarks.visual_wake_words.model:mobilenet_v2"),

@@ -15,6 +15,7 @@ from po2quant.cli.options import (
     CalibrationOption,
     EpochsOption,
     PresetOption,
+    ReconstructOption,
     Task,
     WeightsOption,
     with_task,
@@ -56,6 +57,7 @@ def matrix(
     ] = "auto,auto_po2",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
     epochs: EpochsOption = None,
+    reconstruct: ReconstructOption = 0,
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
     output_dir: Annotated[
@@ -80,6 +82,7 @@ def matrix(
             alphas=tuple(alphas.split(",")),
             seed=seed,
             epochs=epochs,
+            reconstruct=reconstruct,
             preset=preset,
             calibration=calibration,
         )

@@ -138,8 +138,19 @@ CalibrationDataOption = Annotated[
         "default the training inputs, and the test inputs where there are no others.",
     ),
 ]
-PresetOption = Annotated[str, typer.Option("--preset", help="Recipe: published, or small, which is sized for 2 cores.")]
+PresetOption = Annotated[
+    str,
+    typer.Option("--preset", help="Recipe: published; small, which is sized for 2 cores; or strong, for few bits."),
+]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")]
+ReconstructOption = Annotated[
+    int,
+    typer.Option(
+        "--reconstruct",
+        min=0,
+        help="First learn how to round the weights, without labels: steps for each layer, such as 500; 0: not.",
+    ),
+]
 OutputOption = Annotated[
     Path | None, typer.Option("--output-dir", help="Run folder; by default a new one under runs/.")
 ]

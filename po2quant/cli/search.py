@@ -20,6 +20,7 @@ from po2quant.cli.options import (
     CalibrationOption,
     OutputOption,
     PresetOption,
+    ReconstructOption,
     ResumeOption,
     SeedOption,
     Task,
@@ -42,8 +43,10 @@ from po2quant.ranges import MSE
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
+from po2quant.uniform import IO_BITS
 
 if TYPE_CHECKING:
+    from po2quant.network import FoldedNetwork
     from po2quant.search import SearchResult, SearchSettings
     from po2quant.training.finetune import Experiment
 
@@ -82,6 +85,10 @@ def search(
             "times the forgiving factor.",
         ),
     ] = None,
+    input_bits: Annotated[
+        int, typer.Option("--input-bits", help="Width of the network's inputs, which the sensor gives.")
+    ] = IO_BITS,
+    reconstruct: ReconstructOption = 0,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -113,12 +120,15 @@ def search(
         bias_bits=whole_numbers(bias_bits, "--bias-bits"),
         activation_bits=whole_numbers(activation_bits, "--activation-bits"),
         max_kib=max_kib,
+        input_bits=input_bits,
+        reconstruct=reconstruct,
     )
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
         return
     benchmark, request = begin(request, output_dir, resume)
-    network, settings = benchmark.network(request.model)[1].fold(), _settings(request)
+    network = benchmark.network(request.model)[1].fold()
+    settings = _settings(request, network)
     settings.check_size(network.layers)
     experiment = experiment_of(benchmark, request, network, resume)
     with open_run_folder(request, experiment, output_dir) as run:
@@ -177,13 +187,15 @@ def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
     benchmark, request = begin(request)
     from po2quant.search.worker import run_worker
 
-    run_worker(experiment_of(benchmark, request), folder, _settings(request), oracle)
+    experiment = experiment_of(benchmark, request)
+    run_worker(experiment, folder, _settings(request, experiment.network), oracle)
 
 
-def _settings(request: SearchRequest) -> SearchSettings:
+def _settings(request: SearchRequest, network: FoldedNetwork) -> SearchSettings:
     from po2quant.search import SearchSettings, SearchSpace
 
-    space = SearchSpace(request.kernel_bits, request.bias_bits, request.activation_bits)
+    given = {f"{slot}.activation": (request.input_bits,) for slot in network.input_slots}
+    space = SearchSpace(request.kernel_bits, request.bias_bits, request.activation_bits, given)
     return SearchSettings(request.max_trials, request.epochs, request.strategy, space, request.max_bits)
 
 

@@ -18,6 +18,7 @@ from po2quant.runs.fields import asked, optional, several
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.roles import WORKER
 from po2quant.runs.task import TaskRequest
+from po2quant.uniform import IO_BITS
 
 SCHEMA, VERSION = "po2quant.run", 1
 CONTENT = "what a run was asked for"
@@ -98,6 +99,7 @@ class NetworkRequest(RunRequest):
         config_name: what the configuration is called, where ``config`` does not say it.
         activation_alpha: kind of scales of activations, where it is not ``alpha``.
         epochs: epochs of fine-tuning; None: the recipe's.
+        reconstruct: steps for each layer that learn how to round its weights, without labels, before training; 0: none.
     """
 
     kind: ClassVar[str] = "finetune"
@@ -106,6 +108,7 @@ class NetworkRequest(RunRequest):
     config_name: str | None = asked(None, optional(fields.text), option=None)
     activation_alpha: str | None = asked(None, optional(fields.alpha))
     epochs: int | None = asked(None, optional(fields.count(0)), may_change=True)
+    reconstruct: int = asked(0, fields.count(0))
 
     @property
     def name(self) -> str:
@@ -153,6 +156,8 @@ class SearchRequest(RunRequest):
         bias_bits: of biases.
         activation_bits: of activations.
         max_kib: largest size of weights and activations together; None: any.
+        input_bits: width of the activations at the network's inputs, which the sensor gives.
+        reconstruct: as of :class:`NetworkRequest`, before every trial's training.
     """
 
     kind: ClassVar[str] = "search"
@@ -165,6 +170,8 @@ class SearchRequest(RunRequest):
     bias_bits: tuple[int, ...] = asked((16, 31), fields.widths("bias"))
     activation_bits: tuple[int, ...] = asked((4, 8, 16), fields.widths("activation"))
     max_kib: float | None = asked(None, optional(fields.kib))
+    input_bits: int = asked(IO_BITS, fields.bits)
+    reconstruct: int = asked(0, fields.count(0))
 
     @property
     def max_bits(self) -> int | None:
@@ -185,6 +192,7 @@ class MatrixRequest(RunRequest):
         configs: names or files of bit widths.
         alphas: kinds of scales.
         epochs: epochs of fine-tuning; None: the recipe's.
+        reconstruct: as of :class:`NetworkRequest`.
     """
 
     kind: ClassVar[str] = "matrix"
@@ -196,6 +204,7 @@ class MatrixRequest(RunRequest):
     )
     alphas: tuple[str, ...] = asked((AUTO, AUTO_PO2), several(fields.alpha), shown=True, may_change=True)
     epochs: int | None = asked(None, optional(fields.count(0)))
+    reconstruct: int = asked(0, fields.count(0))
 
 
 REQUESTS: dict[str, type[RunRequest]] = {

@@ -52,6 +52,7 @@ def search_identity(experiment: Experiment, settings: SearchSettings) -> dict[st
         "preset": experiment.preset,
         "calibration": experiment.calibration,
         "epochs": settings.epochs,
+        "reconstruct": experiment.reconstruction and experiment.reconstruction.steps,
         "max_bits": settings.max_bits,
         "weights": getattr(experiment.weights, "name", None),
         "data": experiment.dataset.fingerprint(),

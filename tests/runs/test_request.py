@@ -32,11 +32,23 @@ SHARED = {"benchmark": "keyword_spotting", "model": "ds_cnn", "weights": Path("w
 SHARED |= {"seed": 7, "preset": "small", "calibration": "entropy", "data": "official", "data_dir": Path("there")}
 WIDTHS = {"kernel_bits": (3, 4), "bias_bits": (8,), "activation_bits": (6, 9)}
 FULL = {
-    "finetune": NetworkRequest(**SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3),
-    "search": SearchRequest(
-        **SHARED, **WIDTHS, max_trials=5, epochs=2, retrain_epochs=4, strategy="random", max_kib=61.5
+    "finetune": NetworkRequest(
+        **SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3, reconstruct=9
     ),
-    "matrix": MatrixRequest(**SHARED | {"alpha": "auto_po2"}, configs=("mpq", "flat5"), alphas=("auto",), epochs=1),
+    "search": SearchRequest(
+        **SHARED,
+        **WIDTHS,
+        max_trials=5,
+        epochs=2,
+        retrain_epochs=4,
+        strategy="random",
+        max_kib=61.5,
+        input_bits=10,
+        reconstruct=9,
+    ),
+    "matrix": MatrixRequest(
+        **SHARED | {"alpha": "auto_po2"}, configs=("mpq", "flat5"), alphas=("auto",), epochs=1, reconstruct=9
+    ),
 }
 """Every field that a benchmark has is another than its default."""
 OWN = {"network": Path("a net.keras"), "data": None, "loss": "huber", "metric": "r2", "input_scale": 0.5}
