@@ -1,8 +1,9 @@
 """What a benchmark is: float models, data, a recipe and a score, found by name.
 
-``po2quant`` never imports the benchmark packages by itself. It finds them through the entry-point group
-``po2quant.benchmarks``, or through an explicit ``package.module:attribute``. An entry point names one benchmark,
-``mine = package.module:BENCHMARK``, or a package whose folders are benchmarks, ``all-mine = package``.
+``po2quant`` never imports the benchmark packages by itself. The bundled ones are found by their folders, those of
+others through the entry-point group ``po2quant.benchmarks``, and any through an explicit ``package.module:attribute``.
+An entry point names one benchmark, ``mine = package.module:BENCHMARK``, or a package whose folders are benchmarks,
+``all-mine = package``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from po2quant import bundled
 from po2quant.bit_config import MPQ
 from po2quant.files import one_line
 from po2quant.placement import Placement
@@ -229,6 +231,20 @@ class Benchmark:
     loaded_as: str | None = None
     needs_data_dir: bool = False
 
+    def with_float_epochs(self, epochs: int | None) -> Benchmark:
+        """Return the task with recipes that train the float network for so many epochs; None: as they say."""
+        if epochs is None:
+            return self
+
+        def changed(recipe: Recipe) -> Recipe:
+            return dataclasses.replace(recipe, float_epochs=epochs)
+
+        networks = {
+            name: dataclasses.replace(spec, recipes={key: changed(recipe) for key, recipe in spec.recipes.items()})
+            for name, spec in self.networks.items()
+        }
+        return dataclasses.replace(self, recipe=changed(self.recipe), networks=networks)
+
     def recipe_of(self, model: str, preset: str = PUBLISHED) -> Recipe:
         """Return the recipe of a model under a preset."""
         recipes = {PUBLISHED: self.recipe, **self.network(model)[1].recipes}
@@ -288,7 +304,8 @@ def benchmark_folders(package: str) -> list[str]:
 
 def _installed() -> dict[str, importlib.metadata.EntryPoint]:
     found = {}
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+    own = importlib.metadata.EntryPoint("bundled", bundled.TASKS, ENTRY_POINT_GROUP)
+    for entry in (*importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), own):
         if entry.attr:
             found[entry.name] = entry
             continue

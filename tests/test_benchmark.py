@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import configparser
+import dataclasses
 import importlib.metadata
 import itertools
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import refusals
 
+from po2quant import bundled
 from po2quant.benchmark import (
     ENTRY_POINT_GROUP,
     Benchmark,
@@ -198,11 +200,22 @@ def test_installed_benchmarks_are_found_by_name():
         assert load_benchmark(name).name == name
 
 
-def test_bundled_benchmarks_are_the_folders_with_one_entry_point_for_all():
-    settings = configparser.ConfigParser()
-    settings.read(ROOT / "setup.cfg")
-    assert settings["options.entry_points"][ENTRY_POINT_GROUP].split() == ["bundled", "=", "benchmarks"]
+def test_bundled_benchmarks_are_the_folders_beside_the_package(monkeypatch):
     assert len(INSTALLED) >= 5 and benchmark_folders("benchmarks") == INSTALLED
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])
+    assert benchmark_names() == INSTALLED
+    assert (bundled.TASKS, bundled.BEST_CONFIGS) == ("benchmarks", ROOT / "best_configs")
+
+
+def test_an_installed_package_brings_tasks_and_configurations_of_its_own_names(tmp_path):
+    """Beside it may be somebody else's ``benchmarks``."""
+    for folder in ("po2quant/best_configs", "benchmarks"):
+        (tmp_path / folder).mkdir(parents=True)
+    module = tmp_path / "po2quant" / "bundled.py"
+    module.write_bytes(Path(bundled.__file__).read_bytes())
+    installed = runpy.run_path(str(module))
+    assert installed["TASKS"] == "po2quant_benchmarks"
+    assert installed["best_config"]("x") == tmp_path / "po2quant" / "best_configs" / "x.json"
 
 
 @pytest.fixture
@@ -234,8 +247,8 @@ def test_folders_of_a_package_are_found_unimported(own_package, monkeypatch):
     entries = [importlib.metadata.EntryPoint(*pair, ENTRY_POINT_GROUP) for pair in values.items()]
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
     assert benchmark_folders("own_tasks") == ["first", "second"]
-    assert benchmark_names() == ["first", "other", "second"] and "own_tasks" not in sys.modules
-    with pytest.raises(ValueError, match="must be one of first, other, second, or"):
+    assert benchmark_names() == sorted(["first", "other", "second", *INSTALLED]) and "own_tasks" not in sys.modules
+    with pytest.raises(ValueError, match=r"must be one of .*, first, .*, other, second, .*, or package"):
         load_benchmark("helpers")
     (own_package / "__init__.py").write_text("")
     assert load_benchmark("first").name == load_benchmark("other").name == "first"
@@ -292,3 +305,12 @@ def test_missing_attribute_is_named():
 @pytest.mark.parametrize("name", [":BENCHMARK", ".digits:BENCHMARK", "benchmarks.digits:", ":", "..:x"])
 def test_half_a_name_is_one_sentence(name):
     refusal(name)
+
+
+def test_epochs_of_the_float_network_hold_for_every_recipe():
+    keyword_spotting = load_benchmark("keyword_spotting")
+    changed = keyword_spotting.with_float_epochs(3)
+    for preset in ("published", "small"):
+        before, after = (task.recipe_of("ds_cnn", preset) for task in (keyword_spotting, changed))
+        assert before.float_epochs > 3 and after == dataclasses.replace(before, float_epochs=3)
+    assert keyword_spotting.with_float_epochs(None) == keyword_spotting

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+import po2quant
+from po2quant.cli import main
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS
 from po2quant.runs.request import NetworkRequest, SearchRequest
 
@@ -167,3 +169,30 @@ def test_nothing_is_written_or_run_meanwhile(answers):
 def test_help_needs_no_tensorflow(tmp_path):
     commands = ("summary", "evaluate", "search", "finetune", "matrix", "diagnose", "export", "verify")
     assert run_here(tmp_path, ["--help"], *([name, "--help"] for name in commands)) == [[0, ""]] * 9
+
+
+@pytest.mark.parametrize("words", [("-h",), ("--help",), ("search", "-h")])
+def test_help_has_a_short_option(words, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["po2quant", *words])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert capsys.readouterr().out.startswith(f"Usage: po2quant {words[0] if len(words) > 1 else '['}")
+
+
+def test_the_version_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["po2quant", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert capsys.readouterr().out == f"po2quant {po2quant.__version__}\n"
+
+
+def test_a_shell_completes_commands_and_options(capsys, monkeypatch):
+    words = {"po2quant sea": "search", "po2quant search --max-t": "--max-trials"}
+    monkeypatch.setattr(sys, "argv", ["po2quant"])
+    monkeypatch.setenv("_PO2QUANT_COMPLETE", "complete_bash")
+    for line, completed in words.items():
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        assert capsys.readouterr().out.split() == [completed]

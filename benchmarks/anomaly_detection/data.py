@@ -9,8 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.anomaly_detection.features import FRAMES, MEL_BANDS, WINDOWS, join_frames
-from benchmarks.anomaly_detection.recordings import (
+from po2quant.benchmark import Dataset, Split
+from po2quant.data.archives import check_unique, existing_path, extract
+from po2quant.data.arrays import Expected, read_npz
+from po2quant.data.budgets import NAME_CHARACTERS
+from po2quant.data.splits import mixed_order, validation_indices
+from po2quant.files import one_line
+
+from ..shared.cache import cached
+from ..shared.download import Source, fetch
+from .features import FRAMES, MEL_BANDS, WINDOWS, join_frames
+from .recordings import (
     DEFAULT_MACHINE_TYPE,
     PARTS,
     Parts,
@@ -19,15 +28,7 @@ from benchmarks.anomaly_detection.recordings import (
     find_recordings,
     read_features,
 )
-from benchmarks.anomaly_detection.score import check_both_kinds
-from benchmarks.shared.cache import cached
-from benchmarks.shared.download import Source, fetch
-from po2quant.benchmark import Dataset, Split
-from po2quant.data.archives import check_unique, existing_path, extract
-from po2quant.data.arrays import Expected, read_npz
-from po2quant.data.budgets import NAME_CHARACTERS
-from po2quant.data.splits import mixed_order, validation_indices
-from po2quant.files import one_line
+from .score import check_both_kinds
 
 TRAIN_FILE = "ad_toycar_train.npz"
 TEST_FILE = "ad_toycar_test.npz"

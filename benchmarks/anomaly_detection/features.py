@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 
+from po2quant.extras import optional_module
+
 SAMPLE_RATE_HZ = 16000
 FFT_SAMPLES = 1024
 STEP_SAMPLES = 512
@@ -29,7 +31,7 @@ def log_mel_db(sound: np.ndarray) -> np.ndarray:
     Returns:
         float32 ``(200, 128)``.
     """
-    import librosa  # slow to import, and needed only for sound files
+    librosa = optional_module("librosa", "audio", "log-mel features")  # slow to import
 
     power = librosa.feature.melspectrogram(
         y=np.asarray(sound, np.float32),

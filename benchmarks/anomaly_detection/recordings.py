@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.anomaly_detection import features
 from po2quant.data.archives import Archive
 from po2quant.data.audio import read_sound, resampled_mono
 from po2quant.files import one_line
 from po2quant.progress import progress_line
+
+from . import features
 
 DEFAULT_MACHINE_TYPE = "ToyCar"
 PARTS = ("train", "test")

@@ -7,9 +7,10 @@ from itertools import product
 
 import numpy as np
 
-from benchmarks.anomaly_detection.data import testing_split, training_splits
-from benchmarks.anomaly_detection.features import SAMPLE_RATE_HZ, log_mel_db
 from po2quant.benchmark import Dataset
+
+from .data import testing_split, training_splits
+from .features import SAMPLE_RATE_HZ, log_mel_db
 
 CLIP_SAMPLES = 8 * SAMPLE_RATE_HZ
 MACHINES = 4

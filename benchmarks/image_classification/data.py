@@ -9,13 +9,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.image_classification.pickled_batch import read_pickle
-from benchmarks.shared.augment import random_affine
-from benchmarks.shared.download import Source, fetch
 from po2quant.benchmark import Dataset, Split
 from po2quant.data.archives import Archive, existing_path, find_archive, members, members_by_class, read_labels
 from po2quant.data.pictures import decode_images
 from po2quant.data.splits import mixed_order, validation_indices
+
+from ..shared.augment import random_affine
+from ..shared.download import Source, fetch
+from .pickled_batch import read_pickle
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SOURCE = Source(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.image_classification.data import CLASSES, IMAGE_SHAPE, with_augmentation
 from po2quant.benchmark import Dataset, Split
 from po2quant.data.splits import mixed_order
+
+from .data import CLASSES, IMAGE_SHAPE, with_augmentation
 
 TRAIN, VALIDATION, TEST = 1200, 200, 400
 WIDEST_CYCLES = 2.0  # per picture

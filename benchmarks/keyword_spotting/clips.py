@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.keyword_spotting import features
-from benchmarks.keyword_spotting.features import CLIP_SAMPLES, COEFFICIENTS, FRAMES, SAMPLE_RATE_HZ, int16_levels, mfcc
 from po2quant.data import audio
 from po2quant.data.archives import Archive
 from po2quant.data.audio import read_sound, resampled_mono
 from po2quant.data.budgets import ALL_NOISE_SECONDS, CLIP_SECONDS, NOISE_SECONDS, check_at_most
 from po2quant.progress import progress_line
+
+from . import features
+from .features import CLIP_SAMPLES, COEFFICIENTS, FRAMES, SAMPLE_RATE_HZ, int16_levels, mfcc
 
 CLIP_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3", ".m4a")
 NOISE_FOLDER = "_background_noise_"

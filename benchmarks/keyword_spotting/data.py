@@ -7,9 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.keyword_spotting.clips import NOISE_FOLDER, LabelledClips, read_noise
-from benchmarks.keyword_spotting.features import COEFFICIENTS, FRAMES, noisy_features
-from benchmarks.keyword_spotting.official import (
+from po2quant.benchmark import Dataset, Split
+from po2quant.data.archives import Archive, find_archive, read_labels
+from po2quant.data.arrays import Expected
+from po2quant.data.splits import mixed_order
+
+from ..shared.cache import cached
+from .clips import NOISE_FOLDER, LabelledClips, read_noise
+from .features import COEFFICIENTS, FRAMES, noisy_features
+from .official import (
     FOLDER,
     LABELS,
     LISTS,
@@ -22,11 +28,6 @@ from benchmarks.keyword_spotting.official import (
     official_parts,
     parts_of,
 )
-from benchmarks.shared.cache import cached
-from po2quant.benchmark import Dataset, Split
-from po2quant.data.archives import Archive, find_archive, read_labels
-from po2quant.data.arrays import Expected
-from po2quant.data.splits import mixed_order
 
 SUBSET, FEATURES = "speech_commands_v2_subset.zip", "mlperf_tiny_kws01.zip"
 NOISE = "speech_commands_background_noise.zip"

@@ -21,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.keyword_spotting.clips import CLIP_SUFFIXES, NOISE_FOLDER, Clip, LabelledClips, noise_names
-from benchmarks.keyword_spotting.features import CLIP_SAMPLES
-from benchmarks.shared.download import Source, fetch
 from po2quant.data.archives import Archive, extract, members_by_class
+
+from ..shared.download import Source, fetch
+from .clips import CLIP_SUFFIXES, NOISE_FOLDER, Clip, LabelledClips, noise_names
+from .features import CLIP_SAMPLES
 
 LABELS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes", "silence", "unknown")
 SILENCE, UNKNOWN = LABELS.index("silence"), LABELS.index("unknown")

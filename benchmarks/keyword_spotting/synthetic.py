@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.keyword_spotting.features import CLIP_SAMPLES, SAMPLE_RATE_HZ, int16_levels, mfcc, noisy_features
-from benchmarks.keyword_spotting.official import LABELS, SILENCE, UNKNOWN
 from po2quant.benchmark import Dataset, Split
 from po2quant.data.splits import mixed_order
+
+from .features import CLIP_SAMPLES, SAMPLE_RATE_HZ, int16_levels, mfcc, noisy_features
+from .official import LABELS, SILENCE, UNKNOWN
 
 CLIPS_PER_CLASS = {"train": 80, "validation": 15, "test": 25}
 KEYWORD_HZ = [(begin, end) for begin in (300, 500, 800, 1300, 2100) for end in (400, 1700)]

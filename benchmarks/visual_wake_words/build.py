@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.visual_wake_words.coco import CLASSES, RULES, Photo, in_hashed_test, photo_number, read_photos
 from po2quant.data.budgets import PHOTO_BYTES, PHOTO_PIXELS, TEXT_BYTES, check_at_most
 from po2quant.data.pictures import declared_size, decode_picture
 from po2quant.data.splits import validation_indices
 from po2quant.files import one_line, open_replacement, replaced_whole
 from po2quant.progress import progress_line
+
+from .coco import CLASSES, RULES, Photo, in_hashed_test, photo_number, read_photos
 
 IMAGE_SHAPE = (96, 96)
 JPEG_QUALITY = 75

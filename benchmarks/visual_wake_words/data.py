@@ -8,15 +8,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.shared.augment import random_affine
-from benchmarks.shared.download import Source, fetch
-from benchmarks.visual_wake_words.coco import CLASSES, PHOTOS, RULES, in_hashed_test, photo_number
 from po2quant.benchmark import Dataset, Split
 from po2quant.data.archives import Archive, existing_path, find_archive, members, members_by_class
 from po2quant.data.budgets import ARCHIVE_IN_MEMORY_BYTES, MEMBER_BYTES, TEXT_BYTES, check_at_most
 from po2quant.data.pictures import decode_images
 from po2quant.data.splits import mixed_order, validation_indices
 from po2quant.files import one_line, parse_json
+
+from ..shared.augment import random_affine
+from ..shared.download import Source, fetch
+from .coco import CLASSES, PHOTOS, RULES, in_hashed_test, photo_number
 
 IMAGE_SHAPE = (96, 96)
 SCALE = np.float32(1 / 255)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.visual_wake_words.data import SCALE, training_split
 from po2quant.benchmark import Dataset, Split
 from po2quant.data.splits import mixed_order
+
+from .data import SCALE, training_split
 
 SIDE = 96
 SAMPLES = (800, 160, 320)

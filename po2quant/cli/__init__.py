@@ -7,11 +7,12 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, search
+from po2quant import __version__
+from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, report, search
 from po2quant.cli.errors import LONGEST_SENTENCE, TRACEBACK_VARIABLE, drop_unwritten, sentence
 from po2quant.cli.session import INTERRUPTED
 from po2quant.files import one_line
@@ -19,9 +20,18 @@ from po2quant.files import one_line
 UNREAD, WRONG = 1, 2
 """Exit codes where nobody reads the output, and where something is wrong."""
 
+COMPLETE_VARIABLE = "_PO2QUANT_COMPLETE"
+"""Where a shell says what it wants completed, see ``po2quant --show-completion``."""
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"po2quant {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="Mixed-precision, power-of-two quantization of Keras networks for edge devices.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -34,11 +44,21 @@ COMMANDS = (
     networks.finetune,
     matrix.matrix,
     diagnose.diagnose,
+    report.report,
     deploy.export,
     deploy.verify,
 )
 for command in COMMANDS:
     app.command()(command)
+
+
+@app.callback()
+def _general(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and stop.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Mixed-precision, power-of-two quantization of Keras networks for edge devices."""
 
 
 def main() -> None:
@@ -75,6 +95,8 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
 def _run(words: list[str]) -> int:
     """Run a command line and return its exit code; unlike Click's own way, every exception comes out as it is."""
     command = typer.main.get_command(app)
+    if COMPLETE_VARIABLE in os.environ:
+        command.main(words, "po2quant", COMPLETE_VARIABLE)
     try:
         with command.make_context("po2quant", words) as context:
             command.invoke(context)

@@ -69,7 +69,9 @@ OWN = {"network": WHICH["network"], **DATA}
 TRAINING = {
     "float_epochs": Annotated[
         int | None,
-        typer.Option("--float-epochs", min=0, help="Epochs that --network is trained for first; 0 by default."),
+        typer.Option(
+            "--float-epochs", min=0, help="Epochs of the float network; the recipe's by default, 0 of --network."
+        ),
     ],
     "batch_size": Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the training of --network.")],
     "learning_rate": Annotated[

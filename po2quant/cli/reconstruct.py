@@ -25,6 +25,7 @@ from po2quant.cli.options import (
 )
 from po2quant.cli.session import (
     begin_with_widths,
+    conclude,
     experiment_of,
     open_run_folder,
     print_results,
@@ -66,7 +67,9 @@ def reconstruct(
         calibration=calibration,
     )
     benchmark, request, network, widths = begin_with_widths(request, output_dir, resume)
+    from po2quant.report.record import record_saved_network
     from po2quant.training.finetune import Workbench
+    from po2quant.training.prepare import calibration_inputs
     from po2quant.training.reconstruct import Reconstruction
 
     needs_labels = weights is None and request.network is None
@@ -78,11 +81,13 @@ def reconstruct(
             cells = ((FLOAT, None, run.path / FLOAT_FOLDER), (request.name, widths, run.path))
             rows = [bench.finetune_and_score(name, bits, path, 0) for name, bits, path in cells]
         write_results(run.path, rows, experiment, request)
+        record_saved_network(run.path, calibration_inputs(experiment.dataset, network.model, experiment.seed)[0])
+        report = conclude(run.path, experiment)
     print_results(rows, experiment)
     if rows[-1].calibration != "train":
         say(f"it learned from the {rows[-1].calibration}, without labels: the data have no training split")
     warn_reconstructed(widths)
-    say_paths(run.path, [])
+    say_paths(run.path, [], report)
     say(f"next: {request.cell(weights=run.path, config=config).command()}")
     if as_json:
         typer.echo(json.dumps(rows[-1].to_dict()))

@@ -20,7 +20,7 @@ from po2quant.files import write_csv
 from po2quant.own_task import settled, task_of_files
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import RunFolder, check_usable
-from po2quant.runs.names import RESULTS_CSV
+from po2quant.runs.names import REPORT_FILE, RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest, ReconstructRequest, RunRequest
 from po2quant.runs.task import DEFAULT_BENCHMARK, OFFICIAL, SYNTHETIC
 from po2quant.uniform import uniform_widths
@@ -115,7 +115,7 @@ def task_of(request: RunRequest) -> Benchmark:
     benchmark = request.benchmark or DEFAULT_BENCHMARK
     if ":" in benchmark:
         sys.path.append(os.getcwd())  # after what is installed, which nothing there shall replace
-    return load_benchmark(benchmark)
+    return load_benchmark(benchmark).with_float_epochs(request.float_epochs)
 
 
 def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
@@ -318,8 +318,18 @@ def print_table(table: Any) -> None:
     Console(width=console.width if console.is_terminal else 160).print(table)
 
 
-def say_paths(folder: Path, pictures: list[Path]) -> None:
-    """Say where the pictures and the run are."""
+def conclude(folder: Path, experiment: Experiment) -> Path:
+    """Write the report of a finished run, and return its path."""
+    from po2quant.report.document import write_report
+    from po2quant.report.record import save_layers
+
+    save_layers(folder, experiment.network.layers)
+    return write_report([folder], folder / REPORT_FILE)
+
+
+def say_paths(folder: Path, pictures: list[Path], report: Path) -> None:
+    """Say where the pictures, the report and the run are."""
     for picture in pictures:
         say(f"picture: {picture}")
+    say(f"report: {report}")
     say(f"run folder: {folder}")

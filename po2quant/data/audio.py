@@ -7,7 +7,6 @@ import shutil
 from pathlib import PurePosixPath
 
 import numpy as np
-import soundfile
 
 from po2quant.data.budgets import (
     CHANNELS,
@@ -17,7 +16,10 @@ from po2quant.data.budgets import (
     VALUES_PER_SECOND,
     check_at_most,
 )
+from po2quant.extras import optional_module
 from po2quant.files import one_line
+
+EXTRA = "audio"
 
 FFMPEG_FORMATS = {".m4a": "mp4", ".mp4": "mp4", ".mp3": "mp3", ".aac": "aac", ".wma": "asf", ".webm": "webm"}
 """The names that ffmpeg gives to the containers that soundfile may fail to read."""
@@ -42,6 +44,7 @@ def read_sound(data: bytes, name: str, limit_seconds: float = CLIP_SECONDS) -> t
             :mod:`po2quant.data.budgets`, or holds no samples or samples that are not finite.
     """
     name = one_line(name)
+    soundfile = optional_module("soundfile", EXTRA, "reading a sound file")
     try:
         file = soundfile.SoundFile(io.BytesIO(data))
     except Exception as error:  # a damaged file may raise any
@@ -85,15 +88,15 @@ def resampled_mono(samples: np.ndarray, sample_rate_hz: int, target_hz: int) -> 
     mono = np.asarray(np.mean(samples, axis=1, dtype=np.float32))
     if sample_rate_hz == target_hz:
         return mono
-    import librosa  # slow to import, and needed only here
-
+    librosa = optional_module("librosa", EXTRA, f"resampling {sample_rate_hz} Hz to {target_hz} Hz")
     return librosa.resample(mono, orig_sr=sample_rate_hz, target_sr=target_hz)
 
 
 def _read_with_ffmpeg(data: bytes, name: str, kind: str, limit_seconds: float) -> tuple[np.ndarray, int]:
     if missing := [program for program in ("ffmpeg", "ffprobe") if not shutil.which(program)]:
         raise ValueError(f"reading {name} needs ffmpeg, or convert it to WAV. Received: no {missing[0]} in PATH")
-    from pydub import AudioSegment, utils  # warns on import where ffmpeg is missing
+    pydub = optional_module("pydub", EXTRA, f"reading {name}")  # warns on import where ffmpeg is missing
+    utils = optional_module("pydub.utils", EXTRA, f"reading {name}")
 
     try:
         streams = utils.mediainfo_json(io.BytesIO(data)).get("streams", ())
@@ -104,7 +107,7 @@ def _read_with_ffmpeg(data: bytes, name: str, kind: str, limit_seconds: float) -
     _check_declared(name, 0, channels, sample_rate_hz, limit_seconds)
     enough_seconds = 1 + limit_seconds * min(1, VALUES_PER_SECOND / (channels * sample_rate_hz))
     try:
-        sound = AudioSegment.from_file(io.BytesIO(data), kind, duration=enough_seconds)
+        sound = pydub.AudioSegment.from_file(io.BytesIO(data), kind, duration=enough_seconds)
     except Exception as error:  # a damaged file may raise any
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise ValueError(f"{name} must be a complete sound file. Received: {one_line(reason[0])}") from error

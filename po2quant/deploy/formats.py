@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from po2quant.export.litert.to_litert import OPERATORS, deviations, to_litert
 from po2quant.export.onnx.graph import NODES
 from po2quant.export.onnx.to_onnx import to_onnx
 from po2quant.export.onnx.to_qonnx import to_qonnx
+from po2quant.extras import check_installed
 from po2quant.integer.listing import listing
 from po2quant.integer.operations import Handlers, Operation, Recurrent
 from po2quant.integer.program import Program
@@ -125,9 +125,8 @@ def check_format(format: str) -> None:
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}. Received: {format!r}")
     package = FORMATS[format].package
-    if package and importlib.util.find_spec(package) is None:
-        name = package.replace("_", "-")
-        raise ValueError(f"format {format} needs {name}: pip install 'po2quant[exchange]'. Received: no {name}")
+    if package:
+        check_installed(package, "exchange", f"format {format}")
 
 
 def write(format: str, model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from po2quant.training.finetune import Experiment, Result
 
 CALIBRATED, RECONSTRUCTED, FINETUNED = "calibrated", "reconstructed", "finetuned"
-_STAGES = {CALIBRATED: "untrained", RECONSTRUCTED: "reconstructed", FINETUNED: "fine-tuned"}
+STAGES = {CALIBRATED: "untrained", RECONSTRUCTED: "reconstructed", FINETUNED: "fine-tuned"}
 """What the columns of a table call the stages; that of reconstruction stands there where some row has it."""
 KEY = ("benchmark", "model", "config", "alpha", "stage", "seed")
 RECIPE = "recipe"
@@ -47,7 +47,7 @@ def result_records(
     commit = project_commit()
     records = []
     for result in results:
-        for stage in _STAGES:
+        for stage in STAGES:
             score: Score | None = getattr(result, stage)
             if score is None:
                 continue
@@ -157,11 +157,11 @@ def markdown_tables(records: Sequence[Mapping[str, str]]) -> str:
 def _stages_of(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], str]:
     """Return what a table calls each stage and recipe that its rows have; several recipes are named."""
     recipes = list(dict.fromkeys(row.get(RECIPE, "") for row in rows if row["stage"] == FINETUNED)) or [""]
-    stages = {(CALIBRATED, ""): _STAGES[CALIBRATED]}
+    stages = {(CALIBRATED, ""): STAGES[CALIBRATED]}
     if any(row["stage"] == RECONSTRUCTED for row in rows):
-        stages[RECONSTRUCTED, ""] = _STAGES[RECONSTRUCTED]
+        stages[RECONSTRUCTED, ""] = STAGES[RECONSTRUCTED]
     for recipe in recipes:
-        stages[FINETUNED, recipe] = _STAGES[FINETUNED] + (f" ({recipe})" if len(recipes) > 1 else "")
+        stages[FINETUNED, recipe] = STAGES[FINETUNED] + (f" ({recipe})" if len(recipes) > 1 else "")
     return stages
 
 

@@ -32,7 +32,7 @@ class TaskRequest:
         metric: what scores ``network``, a row of :data:`po2quant.own_task.METRICS`.
         input_scale: what the inputs of ``network`` are multiplied by, e.g. 1 / 255 for pixels; None: 1.
         signed_input: whether inputs of ``network`` have negative values.
-        float_epochs: epochs that ``network`` is trained for before it is quantized; None: 0.
+        float_epochs: epochs of the float network; None: the recipe's, and 0 for ``network``, which is trained already.
         batch_size: samples of a step of its training; None: the recipe's.
         learning_rate: of the first epoch of its training; None: the recipe's.
 
@@ -93,5 +93,5 @@ class TaskRequest:
 
 FOLLOWING = ("loss", "metric", "signed_input")
 """What follows from a network and its data where nothing is said."""
-OF_NETWORKS = (*FOLLOWING, "input_scale", "float_epochs", "batch_size", "learning_rate")
+OF_NETWORKS = (*FOLLOWING, "input_scale", "batch_size", "learning_rate")
 """What a benchmark says itself."""

@@ -63,7 +63,7 @@ def test_a_request_is_read_as_it_was_written(command, tmp_path):
         request.save(tmp_path / name)
         assert read_request(tmp_path / name) == request
     same = {field.name for field in dataclasses.fields(full) if getattr(full, field.name) == getattr(plain, field.name)}
-    of_others = {"data", "signed_input"} if full.network else {"network", *OF_NETWORKS}
+    of_others = {"data", "signed_input"} if full.network else {"network", "float_epochs", *OF_NETWORKS}
     assert same == of_others | ({"alpha"} if full.kind == "matrix" else set())  # a matrix has alphas
 
 
