@@ -78,7 +78,7 @@ def test_its_command_asks_for_the_same(command, monkeypatch):
         seen.append(request)
         raise ValueError("seen")
 
-    monkeypatch.setattr(cli.networks, "begin", check)
+    monkeypatch.setattr(cli.networks, "begin_with_widths", check)
     monkeypatch.setattr(cli.search, "begin", check)
     monkeypatch.setattr(cli.matrix, "check", check)
     for request in (asked, type(asked)()):
@@ -113,6 +113,8 @@ OTHER_TYPES = [3, 1.5, True, [], ["a"], {}, {"a": 1}, "", "\u0000", "\ud800", "x
 RIGHT = {
     "seed": [3],
     "epochs": [3],
+    "reconstruct": [3],
+    "input_bits": [3],
     "max_trials": [3],
     "retrain_epochs": [3],
     "max_kib": [3, 1.5],
@@ -145,6 +147,8 @@ OUT_OF_RANGE = {
     "config": "flat99",
     "activation_alpha": "float",
     "epochs": -1,
+    "reconstruct": -1,
+    "input_bits": 17,
     "max_trials": 0,
     "strategy": "greedy",
     "retrain_epochs": 2**31,

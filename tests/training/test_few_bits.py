@@ -16,6 +16,7 @@ from po2quant.network import activation_quantizers, weight_quantizers
 from po2quant.placement import Placement
 from po2quant.recipe import Recipe
 from po2quant.runs.names import BEST_WEIGHTS, LAYERS_FOLDER, STAGES_FOLDER
+from po2quant.search.trial import TrialTraining
 from po2quant.training import finetune as module
 from po2quant.training import reconstruct as reconstruction
 from po2quant.training.averaging import WeightAverage
@@ -189,8 +190,11 @@ def test_a_network_is_reconstructed_before_it_is_trained_and_never_twice(tmp_pat
     alone = reconstruct(network, config, x, QUICK)
     first = Workbench(asked).finetune_and_score("flat4", config, tmp_path, 0)
     saved = keras.models.load_model(tmp_path / "model.keras")
-    for one, other in zip(saved.variables, alone.variables, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for one, other in zip(weight_quantizers(saved), weight_quantizers(alone), strict=True):
+        np.testing.assert_array_equal(one.variable, other.variable)
+        np.testing.assert_array_equal(one.quantizer.frozen_scale, other.quantizer.frozen_scale)
+    ranges = [[quantizer.range for _, quantizer in activation_quantizers(model)] for model in (saved, alone)]
+    assert ranges[0] == ranges[1]
     monkeypatch.setattr(reconstruction._Unit, "learn", lambda *arguments: 1 / 0)
     again = Workbench(asked).finetune_and_score("flat4", config, tmp_path, 0)
     assert same(again, first) and first.reconstructed is not None and first.finetuned is None
@@ -199,6 +203,22 @@ def test_a_network_is_reconstructed_before_it_is_trained_and_never_twice(tmp_pat
     with pytest.raises(ZeroDivisionError):
         Workbench(asked).finetune_and_score("flat5", flat(asked, 5), tmp_path, 0)
     assert not (tmp_path / LAYERS_FOLDER).exists()
+
+
+@pytest.mark.slow
+def test_a_trial_begins_at_a_reconstruction_where_the_search_asks_for_it():
+    asked = experiment("published", reconstruction=QUICK)
+    training, config = TrialTraining.of(asked), flat(asked)
+    x, _ = calibration_inputs(data, asked.float_network.model, asked.seed, QUICK.samples)
+    alone = reconstruct(asked.float_network, config, x, QUICK)
+    for _ in range(2):  # the second trial in the same graph
+        rows = training.run(config, 0, 0)
+        assert list(rows) == []
+        found = {f"{one.layer.name}.{one.part}": one for one in weight_quantizers(training.network.model)}
+        for expected in weight_quantizers(alone):
+            one = found[f"{expected.layer.name}.{expected.part}"]
+            np.testing.assert_array_equal(one.variable, expected.variable)
+            assert one.quantizer.frozen == (one.part == "kernel")
 
 
 @pytest.mark.parametrize(
