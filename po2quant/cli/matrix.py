@@ -16,6 +16,7 @@ from po2quant.cli.options import (
     EpochsOption,
     PresetOption,
     ReconstructOption,
+    TargetOption,
     Task,
     WeightsOption,
     with_task,
@@ -37,6 +38,7 @@ from po2quant.report.results import check_results
 from po2quant.runs.folder import check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest
+from po2quant.targets import GENERIC
 
 if TYPE_CHECKING:
     from po2quant.network import FoldedNetwork
@@ -61,6 +63,7 @@ def matrix(
     reconstruct: ReconstructOption = 0,
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
+    target: TargetOption = GENERIC.name,
     output_dir: Annotated[
         Path, typer.Option("--output-dir", help="Folder of the run folders; what is done in it is not done again.")
     ] = RUNS / "matrix",
@@ -86,6 +89,7 @@ def matrix(
             reconstruct=reconstruct,
             preset=preset,
             calibration=calibration,
+            target=target,
         )
         for seed in whole_numbers(seeds, "--seeds")
     ]

@@ -221,7 +221,7 @@ def finetune(
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
     state = _train(experiment, prepared, folder, epochs, title, observe)
     if config is not None:
-        freeze_scales(prepared.model)
+        freeze_scales(prepared.model, experiment.network.placement)
     save_network(prepared.model, folder)
     return state
 
@@ -315,7 +315,7 @@ class Workbench:
             state = finetune(experiment, prepared, folder, epochs, f"{name} {scales}", observe)
             finetuned = evaluate(experiment.benchmark, prepared.model, test)
         elif reconstructed is not None:
-            freeze_scales(prepared.model)
+            freeze_scales(prepared.model, experiment.network.placement)
             save_network(prepared.model, folder)
         result = Result(
             name,

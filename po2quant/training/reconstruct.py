@@ -117,7 +117,7 @@ def reconstruct(
     """
     model = network.quantize(config)
     reconstruct_in_place(network, model, x, settings, seed, folder, line)
-    freeze_scales(model)
+    freeze_scales(model, network.placement)
     return model
 
 
