@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -13,7 +12,6 @@ from po2quant.cli.options import (
     AlphaOption,
     CalibrationOption,
     ConfigOption,
-    JsonOption,
     OutputOption,
     ResumeOption,
     SeedOption,
@@ -21,13 +19,13 @@ from po2quant.cli.options import (
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, say
 from po2quant.cli.session import (
     begin,
     experiment_of,
     open_run_folder,
     print_results,
     resumable,
-    say,
     say_paths,
     warn_reconstructed,
     write_results,
@@ -50,8 +48,7 @@ def reconstruct(
     seed: SeedOption = 0,
     calibration: CalibrationOption = "mse",
     resume: ResumeOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Quantize a float network without labels: learn how to round its weights from a few hundred inputs."""
     request = ReconstructRequest(
         **task,
@@ -83,5 +80,4 @@ def reconstruct(
     warn_reconstructed(widths)
     say_paths(run.path, [])
     say(f"next: {request.cell(weights=run.path, config=config).command()}")
-    if as_json:
-        typer.echo(json.dumps(rows[-1].to_dict()))
+    return rows[-1].to_dict() | {"run_folder": str(run.path)}
