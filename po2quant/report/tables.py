@@ -12,6 +12,7 @@ from po2quant.bit_config import MIXED, BitConfig
 from po2quant.cost import BITS_PER_KIB, SUMMARY_COLUMNS, LayerShape, summary_rows
 from po2quant.deploy.check import Check
 from po2quant.report.results import RECONSTRUCTED
+from po2quant.tables import narrow_table
 from po2quant.training.finetune import Result
 
 CHECK_COLUMNS = ("layer", "class", "becomes")
@@ -20,8 +21,8 @@ RESULT_COLUMNS = (
     "config",
     "scales",
     "size KiB",
-    "bits/weight",
-    "bits/activation",
+    "weight bits",
+    "activation bits",
     "before training",
     RECONSTRUCTED,
     "fine-tuned",
@@ -71,7 +72,7 @@ def result_table(results: Sequence[Result], title: str) -> Table:
 def check_table(found: Check) -> Table:
     """Return what each layer of a network becomes."""
     refused = {obstacle.layer for obstacle in found.obstacles}
-    table = Table(header_style="bold")
+    table = narrow_table()
     for column in CHECK_COLUMNS:
         table.add_column(column, overflow="fold")
     for layer in found.layers:
@@ -86,9 +87,11 @@ def _table(
     last_is_total: bool = False,
     title: str | None = None,
 ) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = narrow_table(title)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
+        is_text = index < 2
+        heading = column if is_text else column.replace(" ", "\n")
+        table.add_column(heading, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for index, row in enumerate(rows):
         if last_is_total and index == len(rows) - 1:
             table.add_section()
