@@ -64,9 +64,9 @@ KINDS = {
     "gather": "gathering",
     "quads": "depthwise",
     "depthwise": "depthwise",
+    "packed_pixel": "gathering",
     "unpack": "unpacking",
-    "average": "pooling",
-    "maximum": "pooling",
+    "pooling": "pooling",
 }
 """The kind of layer that a function belongs to, by how its name begins. On small cores the dots are inlined where
 inputs are gathered."""

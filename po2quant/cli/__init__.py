@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from po2quant import __version__
-from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, search
+from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, report, search
 from po2quant.cli.errors import LONGEST_SENTENCE, TRACEBACK_VARIABLE, drop_unwritten, sentence
 from po2quant.cli.options import with_talk
 from po2quant.cli.session import INTERRUPTED
@@ -45,6 +45,7 @@ COMMANDS = {
     networks.finetune: ("--config mpq --output-dir runs/mine", "--options run.yaml --seed 1"),
     matrix.matrix: ("--configs mpq,flat8,flat4 --alphas auto,auto_po2 --seeds 0,1,2",),
     diagnose.diagnose: ("runs/mine", "runs/mine --mode-sweep", "weights.h5"),
+    report.report: ("runs/mine", "runs/one runs/other --output compared.html"),
     deploy.export: (
         "runs/mine --format c --output-dir c",
         "--network my.keras --data my.npz --config w8a8 --format onnx",

@@ -24,6 +24,7 @@ from po2quant.cli.session import (
     INTERRUPTED,
     RUNS,
     check,
+    conclude,
     experiment_of,
     open_run_folder,
     settle,
@@ -114,6 +115,7 @@ def _run(benchmark: Benchmark, request: MatrixRequest, folder: Path, network: Fo
         try:
             with insistent_interrupt():
                 run_matrix(experiment, request, run.path, results, say)
+            conclude(run.path, experiment)
         except KeyboardInterrupt:
             say("stopped; the same command goes on")
             raise typer.Exit(INTERRUPTED) from None

@@ -31,6 +31,7 @@ from po2quant.cli.session import (
     begin,
     calibrating,
     check_calibration_data,
+    conclude,
     experiment_of,
     load_dataset,
     open_run_folder,
@@ -47,8 +48,8 @@ from po2quant.runs.names import EPOCHS_CSV, FLOAT_FOLDER, PLOTS_FOLDER
 from po2quant.runs.request import NetworkRequest
 
 if TYPE_CHECKING:
-    from po2quant.benchmark import Dataset
     from po2quant.bit_config import BitConfig
+    from po2quant.diagnostics.probe import Probe
     from po2quant.training.finetune import Experiment, Result
 
 
@@ -195,15 +196,17 @@ def finetune(
     with open_run_folder(request, experiment, output_dir) as run:
         rows = _finetune(request, experiment, widths, run.path)
         write_results(run.path, rows, experiment, request)
-        pictures = _draw(rows[-1], experiment.dataset, run.path)
+        pictures = _draw(rows[-1], experiment, run.path)
+        report = conclude(run.path, experiment)
     print_results(rows, experiment)
     warn_reconstructed(widths)
-    say_paths(run.path, pictures)
-    return rows[-1].to_dict() | {"run_folder": str(run.path)}
+    say_paths(run.path, pictures, report)
+    return rows[-1].to_dict() | {"run_folder": str(run.path), "report": str(report)}
 
 
 def _finetune(request: NetworkRequest, experiment: Experiment, widths: BitConfig | None, folder: Path) -> list[Result]:
     """Train a network in its run folder, and score it; before it the float network, where that is known."""
+    from po2quant.report.record import record_network
     from po2quant.training.finetune import Workbench
 
     is_float_new, float_folder, rows = request.weights is None, folder / FLOAT_FOLDER, []
@@ -214,33 +217,44 @@ def _finetune(request: NetworkRequest, experiment: Experiment, widths: BitConfig
         experiment = experiment.with_float_weights(float_folder)
         if is_float_scored:
             rows.append(Workbench(experiment).finetune_and_score(FLOAT, None, float_folder, 0))
-        bench = Workbench(experiment, _recorder(experiment))
+        seen: list[tuple[Any, Probe]] = []
+        bench = Workbench(experiment, _recorder(experiment, seen))
         rows.append(bench.finetune_and_score(request.config, widths, folder, request.epochs))
+    for network, probe in seen:
+        record_network(folder, network, probe())
     return rows
 
 
-def _draw(row: Result, dataset: Dataset, folder: Path) -> list[Path]:
+def _draw(row: Result, experiment: Experiment, folder: Path) -> list[Path]:
     """Draw the curves of a training, and the confusion matrix where there are classes."""
     from po2quant.report.plots import plot_confusion, plot_epochs
 
-    pictures = []
+    pictures, data = [], experiment.dataset.describe()
+    subject = f"{experiment.benchmark.name} {experiment.model}, {row.config} ({row.alpha})"
     if row.finetuned is not None:
         curves = [{name: float(value) for name, value in line.items()} for line in read_csv(folder / EPOCHS_CSV)]
-        pictures += plot_epochs(curves, folder / PLOTS_FOLDER, dataset.describe())
+        pictures += plot_epochs(curves, folder / PLOTS_FOLDER, data, subject)
     score = row.finetuned or row.calibrated
     if score.confusion:
-        pictures.append(plot_confusion(score, folder / PLOTS_FOLDER / "confusion.png", dataset.describe()))
+        pictures.append(plot_confusion(score, folder / PLOTS_FOLDER / "confusion.png", data, subject))
     return pictures
 
 
-def _recorder(experiment: Experiment) -> Callable[[Any, Path], Callable[[int], None]]:
-    """Return what writes ``diagnostics.csv`` into the run folder of a quantized network between epochs."""
+def _recorder(experiment: Experiment, seen: list[tuple[Any, Probe]]) -> Callable[[Any, Path], Callable[[int], None]]:
+    """Return what writes ``diagnostics.csv`` into the run folder of a quantized network between epochs.
+
+    Args:
+        experiment: says which inputs the network is measured on.
+        seen: gets each such network, and what looks into it.
+    """
     from po2quant.diagnostics.probe import Probe
     from po2quant.diagnostics.recorder import Recorder
     from po2quant.training.prepare import calibration_inputs
 
     def recorder(network: Any, folder: Path) -> Callable[[int], None]:
         inputs, _ = calibration_inputs(experiment.dataset, network, experiment.seed)
-        return Recorder(Probe(network, inputs), folder).observe
+        probe = Probe(network, inputs)
+        seen.append((network, probe))
+        return Recorder(probe, folder).observe
 
     return recorder

@@ -22,6 +22,7 @@ from po2quant.cli.options import (
 from po2quant.cli.output import Facts, say
 from po2quant.cli.session import (
     begin,
+    conclude,
     experiment_of,
     open_run_folder,
     print_results,
@@ -61,7 +62,8 @@ def reconstruct(
         calibration=calibration,
     )
     benchmark, request = begin(request, output_dir, resume)
-    from po2quant.training.prepare import resolve_config
+    from po2quant.report.record import record_saved_network
+    from po2quant.training.prepare import calibration_inputs, resolve_config
     from po2quant.training.reconstruct import Reconstruction, reconstruct_and_score
 
     spec = benchmark.network(request.model)[1]
@@ -74,10 +76,12 @@ def reconstruct(
             experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
             rows = reconstruct_and_score(experiment, request.name, widths, run.path, Reconstruction(samples, steps))
         write_results(run.path, rows, experiment, request)
+        record_saved_network(run.path, calibration_inputs(experiment.dataset, network.model, experiment.seed)[0])
+        report = conclude(run.path, experiment)
     print_results(rows, experiment)
     if rows[-1].calibration != "train":
         say(f"it learned from the {rows[-1].calibration}, without labels: the data have no training split")
     warn_reconstructed(widths)
-    say_paths(run.path, [])
+    say_paths(run.path, [], report)
     say(f"next: {request.cell(weights=run.path, config=config).command()}")
     return rows[-1].to_dict() | {"run_folder": str(run.path)}

@@ -29,6 +29,7 @@ from po2quant.cli.options import (
 from po2quant.cli.output import Facts, say
 from po2quant.cli.session import (
     begin,
+    conclude,
     experiment_of,
     open_run_folder,
     print_results,
@@ -225,15 +226,28 @@ def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, foun
     data = experiment.dataset.describe()
     best = found.best_config(f"{experiment.benchmark.name}-{request.model}")
     best.save(folder / BEST_CONFIG)
-    pictures = plot_search(found.log.rows, best, folder / PLOTS_FOLDER, data)
+    subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
+    metric = experiment.recipe.metrics[0] if experiment.recipe.metrics else "metric"
+    pictures = plot_search(found.log.rows, best, folder / PLOTS_FOLDER, data, subject, metric)
     if found.interrupted:
         say(f"the best of {len(found.log.rows)} trials is in {folder / BEST_CONFIG}")
         raise stopped(folder)
     rows = _compare(request, experiment, folder)
-    pictures.append(plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", data))
-    say_paths(folder, pictures)
+    subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
+    pictures.append(plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", data, subject))
+    say_paths(folder, pictures, _report(experiment, folder))
     say(f"next: {request.cell(weights=experiment.weights, config=str(folder / BEST_CONFIG)).command()}")
     return rows
+
+
+def _report(experiment: Experiment, folder: Path) -> Path:
+    """Write the report of a search, with what its best configuration was like after it was trained again."""
+    from po2quant.report.record import record_saved_network
+    from po2quant.training.prepare import calibration_inputs
+
+    inputs, _ = calibration_inputs(experiment.dataset, experiment.network.model, experiment.seed)
+    record_saved_network(folder / COMPARISON_FOLDER / MPQ, inputs)
+    return conclude(folder, experiment)
 
 
 def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> list[Result]:

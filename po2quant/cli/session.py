@@ -21,7 +21,7 @@ from po2quant.files import write_csv
 from po2quant.own_task import settled, task_of_files
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import RunFolder, check_usable
-from po2quant.runs.names import RESULTS_CSV
+from po2quant.runs.names import REPORT_FILE, RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
 from po2quant.runs.task import DEFAULT_BENCHMARK, OFFICIAL, SYNTHETIC
 from po2quant.uniform import uniform_widths
@@ -290,8 +290,18 @@ def say_calibration(source: str, path: Path | None) -> None:
         say("activation ranges were calibrated on the test inputs, without labels: the data have no training split")
 
 
-def say_paths(folder: Path, pictures: list[Path]) -> None:
-    """Say where the pictures and the run are."""
+def conclude(folder: Path, experiment: Experiment) -> Path:
+    """Write the report of a finished run, and return its path."""
+    from po2quant.report.document import write_report
+    from po2quant.report.record import save_layers
+
+    save_layers(folder, experiment.network.layers)
+    return write_report([folder], folder / REPORT_FILE)
+
+
+def say_paths(folder: Path, pictures: list[Path], report: Path) -> None:
+    """Say where the pictures, the report and the run are."""
     for picture in pictures:
         say(f"picture: {picture}")
+    say(f"report: {report}")
     say(f"run folder: {folder}")

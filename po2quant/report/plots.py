@@ -1,100 +1,202 @@
-"""Pictures of searches and training runs; each says which data it was measured on."""
+"""Pictures of searches and training runs; each names its network and configuration, and the data it was measured on."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from po2quant.benchmark import Score
 from po2quant.bit_config import FLOAT, BitConfig
 from po2quant.cost import BITS_PER_KIB
-from po2quant.figures import new_figure, save_figure
-from po2quant.search.trial_log import COMPLETED, TrialRow
-from po2quant.training.finetune import Result
+from po2quant.figures import (
+    BLACK,
+    BLUE,
+    MARKERS,
+    ORANGE,
+    PALETTE,
+    SKY,
+    VECTOR,
+    VERMILLION,
+    new_figure,
+    save_figure,
+    scale_by_decades,
+)
+
+if TYPE_CHECKING:
+    from po2quant.benchmark import Score
+    from po2quant.search.trial_log import TrialRow
+    from po2quant.training.finetune import Result
 
 PARTS = {"": "training", "val_": "validation", "test_": "test"}
-KERNEL_COLOR, ACTIVATION_COLOR = "tab:blue", "tab:orange"
+STYLES = ("-", "--", ":")
+BIT_COLORS = {"kernel": BLUE, "bias": SKY, "activation": ORANGE}
+SIZE_LABEL = "size of weights and activations in KiB"
+INCHES_OF_A_LAYER, TALLEST = 0.2, 60.0
+MOST_NUMBERS = 20
+"""Classes of a confusion matrix whose counts can be read when they are written into it."""
+
+Places = Sequence[tuple[float, float]]
+"""Sizes in KiB and values of a metric."""
 
 
-def plot_search(rows: Sequence[TrialRow], best: BitConfig, folder: Path, data: str) -> list[Path]:
-    """Draw a search on ``data``: score and metric over trials, metric against size, bits per layer of the best.
+def plot_search(
+    rows: Sequence[TrialRow], best: BitConfig, folder: Path, data: str, subject: str = "", metric: str = "metric"
+) -> list[Path]:
+    """Draw a search: score and metric over trials, metric against size, bits per layer of the best.
+
+    Args:
+        rows: its trials.
+        best: the configuration that it found.
+        folder: where the pictures go.
+        data: what it was measured on.
+        subject: network and configuration, for the titles.
+        metric: name of the metric.
 
     Returns:
-        The paths of the pictures in ``folder``.
+        The paths of the pictures, each beside the same in formats for papers.
     """
-    completed = [(number, row) for number, row in enumerate(rows, 1) if row.status == COMPLETED]
-    numbers = [number for number, _ in completed]
-    paths = []
-    for key in ("score", "metric"):
-        values = [getattr(row, key) for _, row in completed]
-        running = [max(values[: index + 1]) for index in range(len(values))]
-        figure, axes = _figure(f"{key} over trials", data)
-        axes.plot(numbers, values, "o", label="trial")
-        axes.step(numbers, running, where="post", label="best so far")
-        axes.set(xlabel="trial", ylabel=key)
-        axes.legend()
-        paths.append(save_figure(figure, folder / f"{key}_over_trials.png"))
-    paths.append(_plot_pareto([row for _, row in completed], folder / "metric_against_size.png", data))
-    paths.append(plot_bits(best, folder / "bits_per_layer.png", data))
+    completed = [(number, row) for number, row in enumerate(rows, 1) if row.status == "completed"]
+    numbers, paths = [number for number, _ in completed], []
+    for key, label in (("score", f"score: {metric} x forgiving factor"), ("metric", f"{metric} (validation)")):
+        figure, axes = figure_of(f"{key} over trials", subject, data)
+        draw_progress(axes, numbers, [getattr(row, key) for _, row in completed], label)
+        paths.append(_save(figure, folder / f"{key}_over_trials.png"))
+    trials = [row for _, row in completed]
+    figure, axes = figure_of("metric against size", subject, data)
+    chosen = max(trials, key=lambda row: row.rank)
+    places = [_place(row) for row in trials]
+    draw_front(axes, places, [_place(row) for row in pareto_front(trials)], _place(chosen), f"{metric} (validation)")
+    paths.append(_save(figure, folder / "metric_against_size.png"))
+    paths.append(plot_bits(best, folder / "bits_per_layer.png", data, subject))
     return paths
+
+
+def _place(row: TrialRow) -> tuple[float, float]:
+    return row.size_bits / BITS_PER_KIB, row.metric or 0.0
 
 
 def pareto_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Return the trials that no other beats in both size and metric, by size."""
-    front: list[TrialRow] = []
-    largest = -math.inf
-    for metric, row in sorted(((row.metric or 0.0, row) for row in rows), key=lambda one: (one[1].size_bits, -one[0])):
-        if metric > largest:
-            front.append(row)
-            largest = metric
+    places = [(row.size_bits, row.metric or 0.0) for row in rows]
+    return [rows[index] for index in unbeaten(places)]
+
+
+def unbeaten(places: Places) -> list[int]:
+    """Return the numbers of those sizes and metrics that no other beats in both, by size."""
+    front, largest = [], -math.inf
+    for index in sorted(range(len(places)), key=lambda index: (places[index][0], -places[index][1])):
+        if places[index][1] > largest:
+            front.append(index)
+            largest = places[index][1]
     return front
 
 
-def _plot_pareto(rows: Sequence[TrialRow], path: Path, data: str) -> Path:
-    figure, axes = _figure("metric against size", data)
-    front, chosen = pareto_front(rows), max(rows, key=lambda row: row.score or 0.0)
-    axes.plot([row.size_ratio for row in rows], [row.metric for row in rows], "o", label="trial")
-    axes.step([row.size_ratio for row in front], [row.metric for row in front], where="post", label="Pareto front")
-    axes.plot(chosen.size_ratio, chosen.metric, "*", markersize=14, label="best score")
-    axes.set(xlabel="size / reference size", ylabel="metric")
-    axes.legend()
-    return save_figure(figure, path)
+def draw_progress(axes: Axes, numbers: Sequence[int], values: Sequence[float], label: str) -> None:
+    """Draw a value of each trial, and the best so far."""
+    running = [max(values[: index + 1]) for index in range(len(values))]
+    axes.step(numbers, running, where="post", color=VERMILLION, label="best so far")
+    axes.plot(numbers, values, "o", color=BLUE, markersize=5, label="trial")
+    axes.set(xlabel="trial", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    legend_below(axes)
 
 
-def plot_bits(config: BitConfig, path: Path, data: str) -> Path:
-    """Draw the widths of kernels and activations in network order."""
-    figure, axes = _figure("bits per layer", data, width=max(6.4, 0.28 * len(config.layers)))
+def draw_front(
+    axes: Axes,
+    places: Places,
+    front: Places,
+    chosen: tuple[float, float] | None,
+    label: str,
+    errors: Sequence[float] = (),
+    reference: float | None = None,
+) -> None:
+    """Draw a metric against size: every trial, those that none beats, and the one that was chosen.
+
+    Args:
+        axes: where.
+        places: sizes in KiB and metrics of all trials.
+        front: of those that none beats, by size.
+        chosen: of the best score; None: there is none.
+        label: name of the metric.
+        errors: standard errors of the front's metrics; empty: not known.
+        reference: what the float network reaches on the same data; None: not known.
+    """
+    if reference is not None:
+        axes.axhline(reference, color=BLACK, linestyle="--", linewidth=1, label="float")
+    if places:
+        axes.plot(*zip(*places, strict=True), "o", color=BLUE, alpha=0.6, markersize=5, label="trial")
+    if front:
+        sizes, metrics = zip(*front, strict=True)
+        axes.step(sizes, metrics, where="post", color=VERMILLION, linewidth=1.2, label="Pareto front")
+        if any(errors):
+            axes.errorbar(sizes, metrics, errors, fmt="s", color=VERMILLION, markersize=4, capsize=2)
+    if chosen is not None:
+        ring: dict[str, Any] = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5}
+        axes.plot(*chosen, "o", label="best score", color=BLACK, **ring)
+    scale_by_decades(axes, [size for size, _ in (*places, *front)])
+    axes.set(xlabel=SIZE_LABEL, ylabel=label)
+    legend_below(axes)
+
+
+def plot_bits(config: BitConfig, path: Path, data: str, subject: str = "") -> Path:
+    """Draw the widths of kernels, biases and activations in network order."""
+    figure, axes = figure_of("bits per layer", subject, data, height=height_of_bits(config), grid=False)
+    draw_bits(axes, config)
+    return _save(figure, path)
+
+
+def height_of_bits(config: BitConfig) -> float:
+    """Return the height in inches at which the layers of a configuration can be read."""
+    return min(TALLEST, 1.8 + INCHES_OF_A_LAYER * len(config.layers))
+
+
+def draw_bits(axes: Axes, config: BitConfig) -> None:
+    """Draw the widths of a configuration, a layer a line, its kernel above its bias."""
+    drawn: dict[str, list[tuple[float, int]]] = {part: [] for part in BIT_COLORS}
+    for place, bits in enumerate(config.layers.values()):
+        widths = {part: getattr(bits, part) for part in BIT_COLORS}
+        if widths["kernel"]:
+            drawn["kernel"].append((place - 0.2, widths["kernel"]))
+        if widths["bias"]:
+            drawn["bias"].append((place + 0.2, widths["bias"]))
+        if widths["activation"]:
+            drawn["activation"].append((place, widths["activation"]))
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", alpha=0.3)
+    for part, bars in drawn.items():
+        if bars:
+            places, lengths = zip(*bars, strict=True)
+            thickness = 0.7 if part == "activation" else 0.36
+            axes.barh(places, lengths, thickness, color=BIT_COLORS[part], label=part)
     names = list(config.layers)
-    widths = [bits.kernel or bits.activation for bits in config.layers.values()]
-    colors = [KERNEL_COLOR if bits.kernel else ACTIVATION_COLOR for bits in config.layers.values()]
-    axes.bar(range(len(names)), widths, color=colors)
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set(ylabel="bits")
-    for color, label in ((KERNEL_COLOR, "kernel"), (ACTIVATION_COLOR, "activation")):
-        axes.bar(0, 0, color=color, label=label)
-    axes.legend()
-    return save_figure(figure, path)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set(xlabel="width in bits", ylim=(len(names) - 0.4, -0.6))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    legend_below(axes)
 
 
-def plot_epochs(rows: Sequence[dict[str, Any]], folder: Path, data: str) -> list[Path]:
+def plot_epochs(rows: Sequence[dict[str, Any]], folder: Path, data: str, subject: str = "") -> list[Path]:
     """Draw loss and metrics over epochs: training, validation and test, as far as they were logged."""
-    names = dict.fromkeys(
-        key.removeprefix(part) for part in ("val_", "test_") for key in rows[0] if key.startswith(part)
-    )
     paths = []
-    for name in names:
-        figure, axes = _figure(f"{name} over epochs", data)
+    for name in logged(rows[0]):
+        figure, axes = figure_of(f"{name} over epochs", subject, data)
         draw_epochs(axes, rows, name)
         axes.set(xlabel="epoch", ylabel=name)
-        axes.legend()
-        paths.append(save_figure(figure, folder / f"{name}_over_epochs.png"))
+        legend_below(axes)
+        paths.append(_save(figure, folder / f"{name}_over_epochs.png"))
     return paths
+
+
+def logged(row: Mapping[str, Any]) -> list[str]:
+    """Return the names of what was logged on validation or test data, without their prefix."""
+    return list(
+        dict.fromkeys(key.removeprefix(part) for part in ("val_", "test_") for key in row if key.startswith(part))
+    )
 
 
 def draw_epochs(
@@ -102,49 +204,120 @@ def draw_epochs(
     rows: Sequence[Mapping[str, Any]],
     name: str,
     color: str | None = None,
-    styles: Sequence[str] = ("-", "-", "-"),
+    styles: Sequence[str] = STYLES,
 ) -> None:
-    """Draw a value over epochs on given axes: training, validation and test, each with its line style."""
+    """Draw a value over epochs on given axes: training, validation and test, each with its line style.
+
+    Args:
+        axes: where.
+        rows: values by name, an epoch each.
+        name: of the value.
+        color: of all three lines; None: each has its own.
+        styles: of the lines.
+    """
     epochs = [int(float(row["epoch"])) for row in rows]
-    for (part, label), style in zip(PARTS.items(), styles, strict=True):
+    for (part, label), style, own in zip(PARTS.items(), styles, PALETTE, strict=False):
         if part + name in rows[0]:
             values = [float(row[part + name]) for row in rows]
-            axes.plot(epochs, values, style, marker=".", color=color, label=label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.plot(epochs, values, style, marker=".", color=color or own, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def plot_confusion(score: Score, path: Path, data: str) -> Path:
+def draw_validation(axes: Axes, networks: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> None:
+    """Draw a value over the epochs of several networks, on validation data alone."""
+    for index, (network, rows) in enumerate(networks.items()):
+        known = [row for row in rows if row.get(f"val_{name}")]
+        epochs, values = [int(float(row["epoch"])) for row in known], [float(row[f"val_{name}"]) for row in known]
+        color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+        axes.plot(epochs, values, color=color, marker=marker, markersize=4, linewidth=1.1, label=network)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    legend_below(axes)
+
+
+def plot_confusion(score: Score, path: Path, data: str, subject: str = "") -> Path:
     """Draw how many samples of each class (row) were taken for each class (column)."""
-    classes = range(len(score.confusion))
-    figure, axes = _figure(f"{score.metric} {score.value:.4f}", data, grid=False)
-    axes.imshow(score.confusion, cmap="Blues")
-    limit = max(map(max, score.confusion)) / 2
-    for row in classes:
+    title = f"{score.metric} {score.value:.4f}, {score.samples} samples"
+    figure, axes = figure_of(title, subject, data, width=6.0, height=5.4, grid=False)
+    draw_confusion(figure, axes, score.confusion)
+    return _save(figure, path)
+
+
+def draw_confusion(figure: Figure, axes: Axes, confusion: Sequence[Sequence[int]]) -> None:
+    """Draw a confusion matrix, with its counts where they can be read."""
+    classes = range(len(confusion))
+    image = axes.imshow(confusion, cmap="Blues")
+    figure.colorbar(image, ax=axes, label="samples", fraction=0.046)
+    limit = max(map(max, confusion)) / 2
+    for row in classes if len(confusion) <= MOST_NUMBERS else ():
         for column in classes:
-            count = score.confusion[row][column]
+            count = confusion[row][column]
             color = "white" if count > limit else "black"
-            axes.text(column, row, count, ha="center", va="center", color=color, fontsize=7)
-    axes.set(xlabel="predicted class", ylabel="class", xticks=classes, yticks=classes)
-    return save_figure(figure, path)
+            axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=7)
+    axes.set(xlabel="predicted class", ylabel="class")
+    if len(confusion) <= MOST_NUMBERS:
+        axes.set(xticks=classes, yticks=classes)
 
 
-def plot_comparison(results: Sequence[Result], path: Path, data: str) -> Path:
+def plot_comparison(results: Sequence[Result], path: Path, data: str, subject: str = "") -> Path:
     """Draw score against size for each configuration, before and after it was reconstructed or fine-tuned."""
-    figure, axes = _figure("score against size", data)
+    figure, axes = figure_of("score against size", subject, data, width=7.4)
+    stages = []
     for row in results:
         scores = [score.value for score in (row.calibrated, row.reconstructed, row.finetuned) if score is not None]
-        sizes = [row.size_bits / BITS_PER_KIB] * len(scores)
-        (line,) = axes.plot(sizes, scores, "o-", label=row.config)
-        if row.config != FLOAT:
-            axes.plot(sizes[0], scores[0], "o", color=line.get_color(), markerfacecolor="white")
-    axes.set(xlabel="size in KiB (white: before training)", ylabel=results[0].calibrated.metric)
-    axes.legend()
-    return save_figure(figure, path)
+        stages.append((row.config, row.size_bits / BITS_PER_KIB, scores))
+    draw_comparison(axes, stages, f"{results[0].calibrated.metric} (test)")
+    return _save(figure, path)
 
 
-def _figure(title: str, data: str, width: float = 6.4, grid: bool = True) -> tuple[Figure, Any]:
-    figure = new_figure(data, width)
-    axes = figure.add_subplot(title=title)
+def draw_comparison(axes: Axes, stages: Sequence[tuple[str, float, Sequence[float]]], label: str) -> None:
+    """Draw scores of configurations against their sizes: a ring before training, a filled marker after it.
+
+    Args:
+        axes: where.
+        stages: name, size in KiB and scores in the order of the stages; ``float`` becomes a line, since it is what
+            the others are compared with.
+        label: name of the score.
+    """
+    quantized = [stage for stage in stages if stage[0] != FLOAT]
+    for name, _, scores in stages:
+        if name == FLOAT:
+            axes.axhline(scores[-1], color=BLACK, linestyle="--", linewidth=1, label=FLOAT)
+    for index, (name, size, scores) in enumerate(quantized):
+        color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+        axes.plot([size] * len(scores), scores, "-", color=color, linewidth=0.8, zorder=2)
+        axes.plot(
+            size, scores[0], marker, color=color, markersize=11, markerfacecolor="none", markeredgewidth=1.2, zorder=3
+        )
+        if len(scores) > 1:
+            axes.plot(size, scores[-1], marker, color=color, markersize=5.5, label=name, zorder=4)
+        else:
+            axes.plot([], [], marker, color=color, markersize=8, markerfacecolor="none", label=name)
+    scale_by_decades(axes, [size for _, size, _ in quantized])
+    axes.set(xlabel=f"{SIZE_LABEL} (ring: before training, filled: after)", ylabel=label)
+    legend_below(axes)
+
+
+def legend_below(axes: Axes) -> None:
+    """Explain what is drawn beside the axes, where no data can be hidden."""
+    handles, labels = axes.get_legend_handles_labels()
+    known: dict[str, Any] = dict(zip(labels, handles, strict=True))
+    if known:
+        figure: Any = axes.get_figure()
+        ncols = 3 if max(map(len, known)) < 18 else 2
+        figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=ncols, fontsize=8, frameon=False)
+
+
+def figure_of(
+    title: str, subject: str = "", data: str = "", width: float = 6.4, height: float = 4.4, grid: bool = True
+) -> tuple[Figure, Any]:
+    """Return a figure and its axes, with the network and configuration below what is drawn."""
+    figure = new_figure(data, width, height)
+    axes = figure.add_subplot()
+    axes.set_title("\n".join(filter(None, (title, subject))), fontsize=10)
     if grid:
         axes.grid(alpha=0.3)
     return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    return save_figure(figure, path, VECTOR)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from po2quant.training.finetune import Experiment, Result
 
 CALIBRATED, RECONSTRUCTED, FINETUNED = "calibrated", "reconstructed", "finetuned"
-_STAGES = {CALIBRATED: "untrained", RECONSTRUCTED: "reconstructed", FINETUNED: "fine-tuned"}
+STAGES = {CALIBRATED: "untrained", RECONSTRUCTED: "reconstructed", FINETUNED: "fine-tuned"}
 """What the columns of a table call the stages; that of reconstruction stands there where some row has it."""
 KEY = ("benchmark", "model", "config", "alpha", "stage", "seed")
 _CONFIGS = ("float", "mpq", "flat16", "flat8", "flat4")
@@ -45,7 +45,7 @@ def result_records(
     commit = project_commit()
     records = []
     for result in results:
-        for stage in _STAGES:
+        for stage in STAGES:
             score: Score | None = getattr(result, stage)
             if score is None:
                 continue
@@ -140,8 +140,8 @@ def markdown_tables(records: Sequence[Mapping[str, str]]) -> str:
         rows = list(network)
         alphas = list(dict.fromkeys([*_COMPARED_ALPHAS, *(row["alpha"] for row in rows if row["alpha"] != "float")]))
         present = {CALIBRATED, FINETUNED, *(row["stage"] for row in rows)}
-        stages = [stage for stage in _STAGES if stage in present]
-        columns = [*_FIRST_COLUMNS, *(f"`{alpha}` {_STAGES[stage]}" for alpha in alphas for stage in stages)]
+        stages = [stage for stage in STAGES if stage in present]
+        columns = [*_FIRST_COLUMNS, *(f"`{alpha}` {STAGES[stage]}" for alpha in alphas for stage in stages)]
         lines = [f"**{benchmark}, {model}** ({rows[0]['metric']}, {_data(rows)})", ""]
         lines += [_line(columns), _line(["---"] * len(columns))]
         for config, group in itertools.groupby(rows, key=lambda row: row["config"]):

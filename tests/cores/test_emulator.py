@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from random_programs import assert_same, random_program, samples, wide_program
 from refusals import complaint
+from typed_layers import typed_layers
 
 from po2quant.export.c.source import write_c
 from po2quant.export.c.types import tensor_dtype
@@ -40,6 +41,31 @@ def test_every_tensor_of_a_random_program(name, seed, most_bits, pack, level, tm
     program = random_program(seed, most_bits)
     inputs, source = samples(program, 2), write_c(program, tmp_path, "network", pack)
     executable = compile_for(CORES[name], source, tmp_path, trace=True, flags=(level,))
+    assert_same(executable.run(inputs), run(program, inputs))
+
+
+LAYERS = (
+    ("m4", -3, True, False),
+    ("m4", -16, False, True),
+    ("m4", -16, True, True),
+    ("m55", -3, False, True),
+    ("m55", -3, True, True),
+    ("m55", -16, False, True),
+    ("m0", -3, True, True),
+    ("rv32imc", -16, False, True),
+)
+"""A core, the exponent of the outputs, whether weights are packed, and whether the test is slow."""
+
+
+@pytest.mark.parametrize(
+    ("name", "exponent", "pack"),
+    [pytest.param(*rest, marks=(*emulated(rest[0]).marks, *[pytest.mark.slow] * slow)) for *rest, slow in LAYERS],
+)
+def test_every_kernel_on_every_type(name, exponent, pack, tmp_path):
+    """Dense layers, pixels, convolutions, depthwise: inputs of 8 and 16 bits, signed or not, weights of 4 to 16."""
+    program = typed_layers(exponent)
+    inputs, source = samples(program, 2), write_c(program, tmp_path, "layers", pack)
+    executable = compile_for(CORES[name], source, tmp_path, trace=True, flags=("-O2",))
     assert_same(executable.run(inputs), run(program, inputs))
 
 

@@ -34,8 +34,7 @@ class Kernel(NamedTuple):
 _OUTPUT = ("y", "acc", "low", "high")
 _WEIGHTED = ("x", "y", "w")
 _TAKE = ("patch", "y", "w")
-_SPREAD = Kernel(("patch",), ("halves",))
-_SPREAD_BYTES = Kernel(("patch", "byte"), ("halves",))
+_SPREAD = Kernel(("patch", "kind"), ("halves",))
 
 KERNELS = {
     "arithmetic": Kernel(("wide", "unsigned")),
@@ -56,32 +55,42 @@ KERNELS = {
     "take_single": Kernel(_TAKE, ("row_dot", "spread", "begin", "finish", "dots", "channels")),
     "vectors": Kernel(),
     "finish_four": Kernel(("y", "low", "high", "shift_step", "ties", "store", "vector_cast"), ("vectors", "channels")),
-    "take_vectors": Kernel((*_TAKE, "flip"), ("four", "begin", "finish", "otherwise", "channels")),
+    "finish_lanes": Kernel(("y",), ("apart", "vectors", "channels")),
+    "sums_together": Kernel(("y",), ("four", "channels")),
+    "sums_apart": Kernel(("y", "acc"), ("begin", "finish", "channels")),
+    "vector_rows_i8": Kernel(("patch", "flip"), ("vectors",)),
+    "vector_rows_i16": Kernel(
+        ("patch", "w", "acc", "load_x", "step_x", "load_w", "step_w", "sum_of_products", "sum0", "sum1", "sums"),
+        ("vectors",),
+    ),
+    "take_vectors": Kernel((*_TAKE, "acc"), ("vector_rows", "four_sums", "begin", "finish", "otherwise", "channels")),
     "take_wide": Kernel(_TAKE, ("halves", "begin", "finish", "dots", "channels")),
     "halves": Kernel(),
-    "spread_bytes_i8": _SPREAD_BYTES,
-    "spread_bytes_i16": _SPREAD_BYTES,
-    "spread_words_i8": _SPREAD,
-    "spread_words_i16": _SPREAD,
-    "pair_dot_i8": Kernel(),
-    "pair_dot_i16": Kernel(),
-    "row_dot_i8": Kernel(),
-    "row_dot_i16": Kernel(),
+    "spread_alike": _SPREAD,
+    "spread_across": _SPREAD,
+    "pair_quad_i8": Kernel(),
+    "pair_quad_i16": Kernel(),
+    "pair_dot": Kernel(("w",), ("pair_quad",)),
+    "row_quad_i8": Kernel(),
+    "row_quad_i16": Kernel(),
+    "row_dot": Kernel(("w",), ("row_quad",)),
     "convolution": Kernel((*_WEIGHTED, "patch", "pair_bytes"), ("gather", "taken", "channels")),
     "pixels": Kernel((*_WEIGHTED, "patch", "offset", "pair_bytes"), ("taken", "channels")),
     "layer": Kernel(_WEIGHTED, ("kernel", "channels")),
     "packed_layer": Kernel((*_WEIGHTED, "block"), ("kernel", "unpack", "channels")),
+    "packed_pixel": Kernel(("x", "y", "patch", "offset"), ("packed", "spread", "begin", "finish", "channels")),
     "unpack_bits": Kernel(("w", "bits", "word", "signed")),
     "unpack_nibbles": Kernel(("w",)),
     "taps": Kernel(),
-    "tap_quad": Kernel(("x",), ("halves",)),
+    "tap_quad": Kernel(("x", "w", "second_x", "third_x", "second_w", "third_w"), ("halves",)),
     "quads_none": Kernel(_WEIGHTED, ("taps", "channels")),
-    "quads_by_words": Kernel(("x", "y"), ("taps", "tap_quad", "begin", "finish", "channels")),
-    "quads_by_vectors": Kernel(("x", "y", "widened"), ("taps", "four", "quads_otherwise", "channels")),
+    "quads_by_words": Kernel(_WEIGHTED, ("taps", "tap_quad", "begin", "finish", "channels")),
+    "quads_by_vectors": Kernel((*_WEIGHTED, "widened", "widened_tap"), ("taps", "four", "quads_otherwise", "channels")),
     "depthwise": Kernel((*_WEIGHTED, "acc", "multiplier"), ("taps", "quads", "begin", "finish", "channels")),
     "packed_depthwise": Kernel(_WEIGHTED, ("depthwise", "unpack", "channels")),
-    "average": Kernel(("x", *_OUTPUT, "wide"), ("taps", "arithmetic")),
-    "maximum": Kernel(("x", *_OUTPUT, "wide"), ("taps", "arithmetic")),
+    "mean": Kernel(("x", "acc", "wide"), ("arithmetic",)),
+    "largest": Kernel(("x", "wide"), ("arithmetic",)),
+    "pooling": Kernel(("x", *_OUTPUT, "wide"), ("reduction", "taps", "arithmetic")),
 }
 
 PACKED_BLOCK = 8

@@ -134,7 +134,7 @@ class Calls:
         name, (x,) = self.identifiers[operation.output], self.program.inputs_of(operation)
         types = layer.types | {"x": self.type_of(x.name), "y": self.type_of(operation.output)}
         types |= {"low": c_integer(layer.low), "high": c_integer(layer.high)}
-        types |= _vector_store(types["y"]) | {"four": "finish_four", "ties": str(int("tie" in layer.channels))}
+        types |= _vector_store(types["y"]) | {"ties": str(int("tie" in layer.channels))}
         weights = self._weights(f"{name}_weights", layer)
         function = self.functions.name(layer.kernel, types)
         channels = self._channels(name, layer, self.functions.name("channels", types))
@@ -147,7 +147,8 @@ class Calls:
         types |= self._registers(operation, plan)
         low, high = _limits(plan, types["wide"])
         types |= {"low": c_integer(low), "high": c_integer(high), "unsigned": f"u{types['wide'][1:]}"}
-        function = self.functions.name("average" if plan.is_mean else "maximum", types)
+        types |= {"reduction": "mean"} if plan.is_mean else {"reduction": "largest", "acc": types["x"]}
+        function = self.functions.name("pooling", types)
         return self._invoke(function, operation, int(plan.output_shifts[0]), self._window(operation, operation.window))
 
     def _loop(self, operation: Operation, body: str) -> str:

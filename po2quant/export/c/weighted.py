@@ -15,9 +15,25 @@ from po2quant.integer.plan import Plan, signed_bits
 ROW_MULTIPLE = 4
 """Zeros follow the weights of an output channel up to a multiple of this, so that kernels read whole words."""
 
-BYTES = {"patch_i8": "i8", "patch_u8": "u8"}
-PAIRED = ("patch_i8", "patch_u8", "i16")
-"""Types of patches that kernels with products of pairs of 16 bits take."""
+NIBBLES_OF_WORD = 8
+
+BYTES = ("patch_i8", "patch_u8")
+PAIRED, PAIRED_WEIGHTS = ("patch_i8", "patch_u8", "i16"), ("i8", "i16")
+"""Types of patches, and of weights, that kernels with products of pairs of 16 bits take."""
+
+HALVES = ("i8", "u8", "i16")
+"""Inputs that kernels read as pairs of 16 bits."""
+
+LANES = {
+    "i8": "vldrbq_s32((const int8_t *){})",
+    "u8": "vreinterpretq_s32_u32(vldrbq_u32((const uint8_t *){}))",
+    "i16": "vldrhq_s32((const int16_t *){})",
+    "u16": "vreinterpretq_s32_u32(vldrhq_u32((const uint16_t *){}))",
+}
+"""How four integers are loaded into a vector of 32 bits each, by their type."""
+
+HALF_LANES = {"i8": ("vldrb.s16", "8"), "u8": ("vldrb.u16", "8"), "i16": ("vldrh.u16", "16")}
+"""How eight integers are loaded into a vector of 16 bits each, by their type, and the bytes that they take."""
 
 UNPACKED = (8, 16, 32)
 """Bits of weights for which packing saves nothing."""
@@ -72,7 +88,7 @@ def layer_of(x: Tensor, operation: Weighted, plan: Plan, pack: bool) -> Layer:
     parts = _depthwise if operation.is_depthwise else _matrix
     name, weights, row_width, scratch_bytes = parts(x, operation, types, packed_bits)
     offset_starts = None
-    if types.get("flip") == "128":
+    if types.get("flip") == "128" and name != "packed_pixel":
         offset_starts = channels["start"][0] + _starts(operation, 128)
     info = np.iinfo(f"int{types['wide'][1:]}")
     low, high = max(plan.low, int(info.min)), min(plan.high, int(info.max))
@@ -90,8 +106,8 @@ def _patch(x: Tensor, operation: Weighted) -> dict[str, str]:
     """Return the type of gathered inputs, and what is taken off each so that it fits: 32768 of unsigned 16 bits."""
     kind = short_name(tensor_dtype(x))
     if kind == "u16" and not operation.is_depthwise:
-        return {"patch": "i16", "offset": "32768"}
-    return {"patch": {"i8": "patch_i8", "u8": "patch_u8"}.get(kind, kind), "offset": "0", "byte": kind}
+        return {"patch": "i16", "offset": "32768", "kind": "i16"}
+    return {"patch": {"i8": "patch_i8", "u8": "patch_u8"}.get(kind, kind), "offset": "0", "kind": kind}
 
 
 def _unpacking(bits: int) -> dict[str, str]:
@@ -151,49 +167,85 @@ Parts = tuple[str, np.ndarray, int, int]
 def _depthwise(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: int) -> Parts:
     kernel = operation.kernel.integers
     multiplier = kernel.shape[-1] // x.shape[-1]
-    by_words = (types["patch"] in BYTES, types["w"], types["acc"], multiplier) == (True, "i8", "i32", 1)
-    types |= {"multiplier": str(multiplier), "quads": "quads_by_words" if by_words else "quads_none"}
-    if by_words and _ends_by_fours(types):
-        widened = {"u8": "vreinterpretq_s32_u32(vldrbq_u32((const uint8_t *)pixel))"}
-        types["widened"] = widened.get(types["byte"], "vldrbq_s32((const int8_t *)pixel)")
-        types |= {"quads": "quads_by_vectors", "quads_otherwise": "quads_by_words"}
+    types |= {"multiplier": str(multiplier), "quads": "quads_none"}
+    if multiplier == 1 and types["acc"] == "i32" and types["w"] in PAIRED_WEIGHTS:
+        if types["kind"] in HALVES:
+            types |= {"quads": "quads_by_words"} | _halves("x", types["kind"]) | _halves("w", types["w"])
+        if types["kind"] in LANES:
+            types |= {"quads_otherwise": types["quads"], "quads": "quads_by_vectors"} | _finish_of_vectors(types)
+            types |= {"widened": LANES[types["kind"]].format("pixel"), "widened_tap": LANES[types["w"]].format("tap")}
     if packed_bits:
         return "packed_depthwise", kernel.ravel(), 0, kernel.size * _bytes(types["w"])
     return "depthwise", kernel.ravel(), 0, 0
 
 
+def _halves(operand: str, kind: str) -> dict[str, str]:
+    """Return where the second and third of four integers lie in two words; the others are in the outer halves."""
+    places = ('{0}0, "t"', '{0}1, "b"') if kind == "i16" else ('{0}1, "b"', '{0}0, "t"')
+    return {f"{place}_{operand}": text.format(operand) for place, text in zip(("second", "third"), places, strict=True)}
+
+
 def _matrix(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: int) -> Parts:
     kernel = operation.kernel.integers
+    one_pixel = operation.is_matrix_product and math.prod(x.shape[:-1]) == 1
+    types["kernel"] = "pixels" if operation.is_matrix_product else "convolution"
+    types["row_sums"] = "row_sums_bytes" if _operands(types) == ("patch_u8", "i8", "i32") else "plain_row_sums"
+    types["taken"] = "take_wide" if _operands(types) == ("i16", "i16", "i64") else "take"
+    name, multiple, pair_bytes = "packed_layer" if packed_bits else "layer", ROW_MULTIPLE, 0
+    if types["patch"] in PAIRED and types["w"] in PAIRED_WEIGHTS:
+        if types["acc"] == "i32":
+            pair_bytes = 2 if one_pixel else 4
+            types |= _pairs(types, one_pixel)
+            if packed_bits == 4 and one_pixel:
+                name, multiple, types["packed"] = "packed_pixel", NIBBLES_OF_WORD, name
+        if types["kind"] in LANES:
+            types |= {"otherwise": types["taken"], "taken": "take_vectors"} | _vectors(types)
     inputs, channels = math.prod(kernel.shape[:-1]), kernel.shape[-1]
-    width = -(-inputs // ROW_MULTIPLE) * ROW_MULTIPLE
+    width = -(-inputs // multiple) * multiple
     rows = np.zeros((channels, width), np.int64)
     rows[:, :inputs] = kernel.reshape(-1, channels).T
-    reads_in_place = operation.is_matrix_product
-    one_pixel = reads_in_place and math.prod(x.shape[:-1]) == 1
+    types |= {"pair_bytes": str(pair_bytes), "block": str(PACKED_BLOCK)}
     patch_bytes = 1 if types["patch"] in BYTES else _bytes(types["patch"])
-    pair_bytes = 0
-    has_bytes = (types["patch"], types["w"], types["acc"]) == ("patch_u8", "i8", "i32")
-    types["row_sums"] = "row_sums_bytes" if has_bytes else "plain_row_sums"
-    sums_wide_pairs = (types["patch"], types["w"], types["acc"]) == ("i16", "i16", "i64")
-    types["taken"] = "take_wide" if sums_wide_pairs else "take"
-    if types["patch"] in PAIRED and types["w"] in ("i8", "i16") and types["acc"] == "i32":
-        pair_bytes = 2 if one_pixel else 4
-        types["taken"] = "take_single" if one_pixel else "take_pairs"
-        types["spread"] = f"spread_{'bytes' if types['patch'] in BYTES else 'words'}_{types['w']}"
-        types |= {"pair_dot": f"pair_dot_{types['w']}", "row_dot": f"row_dot_{types['w']}"}
-    if types["patch"] in BYTES and types["w"] == "i8" and pair_bytes and _ends_by_fours(types):
-        types |= {"otherwise": types["taken"], "taken": "take_vectors", "flip": "128" if types["byte"] == "u8" else "0"}
-    types |= {"pair_bytes": str(pair_bytes), "kernel": "pixels" if reads_in_place else "convolution"}
     block_bytes = PACKED_BLOCK * width * _bytes(types["w"]) if packed_bits else 0
-    types["block"] = str(PACKED_BLOCK)
     widened_bytes = 2 if types["patch"] in BYTES else 0
     scratch = width * max(pair_bytes + patch_bytes, widened_bytes) + block_bytes
-    return "packed_layer" if packed_bits else "layer", rows.ravel(), width, scratch
+    return name, rows.ravel(), width, scratch
 
 
-def _ends_by_fours(types: dict[str, str]) -> bool:
-    """Return whether four sums are finished in one vector of 32 bits."""
-    return types["finish"] != "finish_aligned" and types["acc"] == "i32"
+def _operands(types: dict[str, str]) -> tuple[str, str, str]:
+    return types["patch"], types["w"], types["acc"]
+
+
+def _pairs(types: dict[str, str], one_pixel: bool) -> dict[str, str]:
+    """Return the kernels whose instructions multiply two pairs of integers of 16 bits."""
+    are_alike = (types["kind"] == "i16") == (types["w"] == "i16")
+    return {
+        "taken": "take_single" if one_pixel else "take_pairs",
+        "spread": "spread_alike" if are_alike else "spread_across",
+        "pair_dot": "pair_dot",
+        "pair_quad": f"pair_quad_{types['w']}",
+        "row_dot": "row_dot",
+        "row_quad": f"row_quad_{types['w']}",
+    }
+
+
+def _vectors(types: dict[str, str]) -> dict[str, str]:
+    """Return the kernels whose instructions multiply vectors; unsigned bytes less 128 where a start makes up for it."""
+    kind, is_wide, is_folded = types["kind"], types["acc"] == "i64", types["finish"] != "finish_aligned"
+    if not is_wide and types["w"] == "i8" and (kind == "i8" or (kind == "u8" and is_folded)):
+        rows = {"vector_rows": "vector_rows_i8", "flip": "128" if kind == "u8" else "0"}
+    else:
+        rows = {"vector_rows": "vector_rows_i16", "sum_of_products": "vmlaldava" if is_wide else "vmladava"}
+        rows |= {f"sum{i}": f"%Q[s{i}], %R[s{i}]" if is_wide else f"%[s{i}]" for i in range(2)}
+        rows |= {"sums": "r" if is_wide else "Te"}
+        for operand, type in (("x", kind), ("w", types["w"])):
+            rows |= dict(zip((f"load_{operand}", f"step_{operand}"), HALF_LANES[type], strict=True))
+    return rows | {"four_sums": "sums_apart" if is_wide else "sums_together"} | _finish_of_vectors(types)
+
+
+def _finish_of_vectors(types: dict[str, str]) -> dict[str, str]:
+    """Return how four sums in a vector are finished."""
+    return {"four": "finish_lanes" if types["finish"] == "finish_aligned" else "finish_four", "apart": "sums_apart"}
 
 
 def _bytes(kind: str) -> int:

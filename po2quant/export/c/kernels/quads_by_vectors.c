@@ -1,18 +1,18 @@
 #if defined(MVE_KERNELS)
-INLINE int32x4_t tap_$function(int32x4_t sums, const $x *pixel, const i8 *tap)
+INLINE int32x4_t tap_$function(int32x4_t sums, const $x *pixel, const $w *tap)
 {
-    return vaddq_s32(sums, vmulq_s32($widened, vldrbq_s32((const int8_t *)tap)));
+    return vaddq_s32(sums, vmulq_s32($widened, $widened_tap));
 }
 
 /* Four output channels of one pixel, or eight, whose taps share their addresses. */
-INLINE void group_$function(const $x *row, $y *y, const i8 *row_of_taps, const $channels *r, const window *v,
+INLINE void group_$function(const $x *row, $y *y, const $w *row_of_taps, const $channels *r, const window *v,
                             const taps *t, int32_t c, int32_t is_eight)
 {
     int32x4_t low = vdupq_n_s32(0), high = low;
     const int32_t channels = v->output_channels, column_step = t->column_step;
     for (int32_t i = t->rows; i > 0; --i, row += t->row_step, row_of_taps += v->columns * channels) {
         const $x *pixel = row;
-        const i8 *tap = row_of_taps;
+        const $w *tap = row_of_taps;
         for (int32_t j = t->columns; j > 0; --j, pixel += column_step, tap += channels) {
             low = tap_$function(low, pixel, tap);
             if (is_eight)
@@ -25,7 +25,7 @@ INLINE void group_$function(const $x *row, $y *y, const i8 *row_of_taps, const $
 }
 
 /* The output channels of one pixel by fours; returns how many there were. */
-FUNCTION int32_t $function(const $x *corner, $y *y, const i8 *weights, const $channels *r, const window *v,
+FUNCTION int32_t $function(const $x *corner, $y *y, const $w *weights, const $channels *r, const window *v,
                            const taps *t)
 {
     int32_t c = 0;
@@ -36,7 +36,7 @@ FUNCTION int32_t $function(const $x *corner, $y *y, const i8 *weights, const $ch
     return c;
 }
 #else
-INLINE int32_t $function(const $x *corner, $y *y, const i8 *weights, const $channels *r, const window *v,
+INLINE int32_t $function(const $x *corner, $y *y, const $w *weights, const $channels *r, const window *v,
                          const taps *t)
 {
     return $quads_otherwise(corner, y, weights, r, v, t);

@@ -1,4 +1,4 @@
-/* The largest of the pixels of a window that lie inside the image. */
+/* The mean, or the largest, of the pixels of a window that lie inside the image. */
 FUNCTION void $function(const $x *restrict x, $y *restrict y, int32_t shift, const window *v)
 {
     for (int32_t row = 0; row < v->output_height; ++row) {
@@ -7,17 +7,20 @@ FUNCTION void $function(const $x *restrict x, $y *restrict y, int32_t shift, con
             const taps t = taps_of_column(v, of_row, column);
             for (int32_t first = 0; first < v->channels; first += TILE) {
                 const int32_t rest = v->channels - first, channels = rest < TILE ? rest : TILE;
-                $x totals[TILE];
+                const $x *const corner = x + t.start + first;
+                $acc totals[TILE];
                 for (int32_t c = 0; c < channels; ++c)
-                    totals[c] = x[t.start + first + c];
+                    totals[c] = begin_$reduction(corner[c]);
                 for (int32_t i = 0; i < t.rows; ++i)
                     for (int32_t j = 0; j < t.columns; ++j) {
-                        const $x *const pixel = x + t.start + i * t.row_step + j * t.column_step + first;
+                        const $x *const pixel = corner + i * t.row_step + j * t.column_step;
                         for (int32_t c = 0; c < channels; ++c)
-                            totals[c] = pixel[c] > totals[c] ? pixel[c] : totals[c];
+                            totals[c] = join_$reduction(totals[c], pixel[c]);
                     }
-                for (int32_t c = 0; c < channels; ++c)
-                    y[first + c] = ($y)clamp_$wide(round_shift_$wide(($wide)totals[c], shift), $low, $high);
+                for (int32_t c = 0; c < channels; ++c) {
+                    const $wide result = finish_$reduction(totals[c], shift, t.rows * t.columns);
+                    y[first + c] = ($y)clamp_$wide(result, $low, $high);
+                }
             }
         }
     }

@@ -1,0 +1,225 @@
+"""What a run folder holds, read without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from po2quant.bit_config import BitConfig
+from po2quant.cost import BITS_PER_KIB, LayerShape
+from po2quant.diagnostics.arrays import summarize
+from po2quant.diagnostics.findings import Finding, find
+from po2quant.diagnostics.measurement import Measurement, load_measurements
+from po2quant.files import one_line, read_csv, read_json
+from po2quant.report.record import Histogram, histograms_of, load_histograms, load_layers
+from po2quant.runs.names import (
+    BEST_CONFIG,
+    BEST_WEIGHTS,
+    COMPARISON_FOLDER,
+    DIAGNOSTICS_CSV,
+    ENVIRONMENT_FILE,
+    EPOCHS_CSV,
+    EXPORTS_CSV,
+    FLOAT_FOLDER,
+    FRONT_CSV,
+    RESULTS_CSV,
+    SCORES_FILE,
+    TRIALS_CSV,
+)
+from po2quant.runs.request import MatrixRequest, RunRequest, SearchRequest, read_request
+from po2quant.weight_files import read_weight_file
+
+Rows = Sequence[Mapping[str, str]]
+OF_POINTS = ("point", "metric", "standard_error", "costs", "config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run folder holds; what it does not hold is empty.
+
+    Args:
+        folder: the run folder.
+        label: what the report calls the run.
+        request: what the run was asked for.
+        environment: versions, machine, data.
+        results: rows of ``results.csv``.
+        curves: rows of ``epochs.csv`` by the network that was trained.
+        trials: completed trials of a search.
+        front: rows of ``front.csv``.
+        layers: what the accounting of sizes knows of the network.
+        config: bit widths of the network that was found or trained.
+        scores: content of ``scores.json`` of that network.
+        measurements: rows of ``diagnostics.csv``.
+        histograms: how the tensors of the network lie on their grids.
+        exports: sizes in bytes by exported form.
+    """
+
+    folder: Path
+    label: str
+    request: RunRequest
+    environment: Mapping[str, Any]
+    results: Rows
+    curves: Mapping[str, Rows]
+    trials: Rows
+    front: Rows
+    layers: Sequence[LayerShape]
+    config: BitConfig | None
+    scores: Mapping[str, Any]
+    measurements: Sequence[Measurement]
+    histograms: Sequence[Histogram]
+    exports: Mapping[str, int]
+
+    @property
+    def network(self) -> str:
+        """The task and the network."""
+        task = self.request.benchmark or (self.request.network or Path("network")).stem
+        return " ".join(filter(None, (task, self.request.model)))
+
+    @property
+    def data(self) -> str:
+        """The data and their counts."""
+        return str(self.environment.get("data", "data that the run folder does not name"))
+
+    @property
+    def metric(self) -> str:
+        """Name of what scores the network."""
+        named = [row.get("metric") for row in self.results]
+        return named[0] if named and named[0] else "score"
+
+    @property
+    def float_score(self) -> float | None:
+        """Test score of the float network, None where it is not known."""
+        known = [row["float_score"] for row in self.results if row.get("float_score")]
+        return float(known[0]) if known else None
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What stands out in the measurements, the worst first."""
+        losses = {int(row["epoch"]): float(row["loss"]) for row in self.curves.get("", ()) if "loss" in row}
+        return find(self.measurements, losses) if self.measurements else []
+
+
+def read_run(folder: Path, label: str) -> Run:
+    """Return what a run folder holds.
+
+    Raises:
+        ValueError: for a folder that holds no run, and for files that are damaged.
+    """
+    request = read_request(folder)
+    home = _home(folder, request)
+    weights, config, diagnostics = home / BEST_WEIGHTS, home / BEST_CONFIG, home / DIAGNOSTICS_CSV
+    widths = BitConfig.load(config) if config.is_file() else None
+    histograms = load_histograms(home) or load_histograms(folder)
+    if widths is not None and not histograms and weights.is_file():
+        histograms = histograms_of(summarize(read_weight_file(weights), list(widths.layers)).tensors)
+    return Run(
+        folder,
+        label,
+        request,
+        _json(folder / ENVIRONMENT_FILE, "the environment of a run"),
+        _results(folder, request),
+        _curves(folder),
+        [row for row in read_csv(folder / TRIALS_CSV, missing_ok=True) if row.get("status") == "completed"],
+        read_csv(folder / FRONT_CSV, missing_ok=True),
+        load_layers(home) or load_layers(folder),
+        widths,
+        _json(home / SCORES_FILE, "scores of a run"),
+        load_measurements(diagnostics) if diagnostics.is_file() else [],
+        histograms,
+        {row["form"]: int(row["bytes"]) for row in _exports(home) + (_exports(folder) if home != folder else [])},
+    )
+
+
+def _home(folder: Path, request: RunRequest) -> Path:
+    """Return the folder of the network that a run is about: of a search, the best configuration, trained longest."""
+    compared = folder / COMPARISON_FOLDER / "mpq"
+    return compared if isinstance(request, SearchRequest) and (compared / SCORES_FILE).is_file() else folder
+
+
+def _exports(folder: Path) -> list[dict[str, str]]:
+    rows = read_csv(folder / EXPORTS_CSV, missing_ok=True)
+    if rows and not all(row.get("form") and row.get("bytes", "").isdecimal() for row in rows):
+        raise ValueError(f"{folder / EXPORTS_CSV} must have a form and its bytes in each row. Received: another table")
+    return rows
+
+
+def _json(path: Path, content: str) -> dict[str, Any]:
+    return read_json(path, content) if path.is_file() else {}
+
+
+def _results(folder: Path, request: RunRequest) -> Rows:
+    """Return the rows of results; those of a matrix stand one folder up, for all seeds."""
+    rows = read_csv(folder / RESULTS_CSV, missing_ok=True)
+    if not rows and isinstance(request, MatrixRequest):
+        rows = read_csv(folder.parent / RESULTS_CSV, missing_ok=True)
+        rows = [row for row in rows if row.get("seed") == str(request.seed) and row.get("model") == request.model]
+    for row in rows:
+        try:
+            float(row["score"]), int(row["size_bits"]), row["config"], row["stage"], row["alpha"]
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{folder} must have a table of results. Received: {one_line(repr(error))}") from None
+    return rows
+
+
+def _curves(folder: Path) -> dict[str, Rows]:
+    """Return the learning curves of a run, and those of its float network and its cells by their names."""
+    cells = sorted((folder / COMPARISON_FOLDER).glob("*")) if (folder / COMPARISON_FOLDER).is_dir() else []
+    names = {"": folder} | {cell.name: cell for cell in cells} | {FLOAT_FOLDER: folder / FLOAT_FOLDER}
+    curves = {name: read_csv(place / EPOCHS_CSV, missing_ok=True) for name, place in names.items()}
+    return {name: rows for name, rows in curves.items() if rows and "epoch" in rows[0]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A configuration of a front: what it reaches and what it costs.
+
+    Args:
+        name: number of the point.
+        metric: value that the search maximises.
+        error: its standard error, 0 where it is not known.
+        kib: size in KiB, or else the first of its costs.
+        costs: the costs by name.
+    """
+
+    name: str
+    metric: float
+    error: float
+    kib: float
+    costs: Mapping[str, float]
+
+
+def points_of(front: Rows) -> list[Point]:
+    """Return the points of ``front.csv``.
+
+    A column ``costs`` holds them as a JSON object or as words such as ``size_bits=24136``; without it, each other
+    column is a cost. A row without a metric or a cost is left out.
+    """
+    points = []
+    for index, row in enumerate(front):
+        costs = _costs(row)
+        if row.get("metric") and costs:
+            size = costs.get("size_bits", costs.get("size", None))
+            kib = next(iter(costs.values())) if size is None else size / BITS_PER_KIB
+            error = float(row.get("standard_error") or 0.0)
+            points.append(Point(row.get("point") or str(index), float(row["metric"]), error, kib, costs))
+    return points
+
+
+def _costs(row: Mapping[str, str]) -> dict[str, float]:
+    text = row.get("costs", "")
+    if text.startswith("{"):
+        return {str(name): float(value) for name, value in json.loads(text).items()}
+    words = text.replace(",", " ").replace(";", " ").split()
+    named = dict(word.split("=", 1) for word in words if "=" in word)
+    if not text:
+        named = {name: value for name, value in row.items() if name not in OF_POINTS}
+    costs = {}
+    for name, value in named.items():
+        try:
+            costs[name] = float(value)
+        except ValueError:
+            continue
+    return costs

@@ -1,0 +1,138 @@
+"""A report holds what its run folders hold, loads nothing, and takes no name for markup."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from written_runs import LAYERS, write_run, write_search
+
+from po2quant.diagnostics.measurement import QuantizedTensor
+from po2quant.report.document import write_report
+from po2quant.report.record import histogram_of, load_histograms, load_layers, save_histograms
+from po2quant.report.run import points_of
+from po2quant.report.sections import standard_error
+
+EVIL = '"><script>alert(1)</script><img src="http://example.com/x">'
+
+
+class Page(HTMLParser):
+    """Elements, and addresses that a browser would load, of an HTML file."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.addresses, self.text = [], [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reported")
+    runs = [write_run(folder / "run"), write_search(folder / "search")]
+    return Page(write_report(runs[:1], folder / "one.html")), Page(write_report(runs, folder / "both.html"))
+
+
+def test_a_report_has_every_section_that_its_run_folder_has_facts_for(reported):
+    titles = ("Results", "Learning curves", "Bits and size", "Confusion", "grids", "Export sizes", "asked", "Commands")
+    for title in titles:
+        assert title in reported[0].text
+    assert "Search" not in reported[0].text
+    for fact in ("0.9000 ± 0.0150", "1,234", "po2quant finetune --benchmark digits", "digits (embedded: 10 train"):
+        assert fact in reported[0].text
+
+
+def test_several_runs_are_compared_in_one_table_and_each_has_its_part(reported):
+    assert "All runs" in reported[1].text
+    assert reported[1].text.count("Learning curves") == 1
+    assert "Search" in reported[1].text and "Pareto front" in reported[1].text
+    assert {"#run", "#search"} <= set(reported[1].addresses)
+
+
+def test_a_report_runs_no_script_and_loads_nothing(reported):
+    for page in reported:
+        assert not {"script", "link", "iframe", "object", "embed", "form"} & set(page.elements)
+        pictures = [address for address in page.addresses if not address.startswith("#")]
+        assert pictures and all(address.startswith("data:image/svg+xml;base64,") for address in pictures)
+
+
+def test_names_of_layers_data_and_folders_are_no_markup(tmp_path):
+    path = write_report([write_run(tmp_path / "a<b>&c", EVIL.replace("/", "|"), EVIL)], tmp_path / "report.html")
+    page = Page(path)
+    assert "script" not in page.elements
+    assert EVIL in page.text
+    assert not any("example.com" in address for address in page.addresses)
+
+
+def test_what_a_run_records_is_read_as_it_was_written(tmp_path):
+    folder = write_run(tmp_path)
+    assert load_layers(folder) == list(LAYERS)
+    found = load_histograms(folder)
+    save_histograms(folder, found)
+    assert load_histograms(folder) == found
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_a_histogram_counts_every_value_and_tells_what_is_clipped(bits):
+    rng = np.random.default_rng(bits)
+    high = 2 ** (bits - 1) - 1
+    scale = np.array([2.0**-3, 2.0**-5])
+    values = rng.normal(0, high / 2, (1000, 2)) * scale
+    quantized = np.clip(np.rint(values / scale), -high, high) * scale
+    found = histogram_of(QuantizedTensor("dense", "kernel", "", bits, values, quantized, scale, -high, high, True))
+    edges = found.edges
+    middles = (edges[:-1] + edges[1:]) / 2
+    beyond = (middles < -high - 0.5) | (middles > high + 0.5)
+    assert sum(found.before) == sum(found.after) == values.size
+    assert found.exponents == (-5.0, -3.0)
+    assert np.asarray(found.before)[beyond].sum() == np.count_nonzero(np.abs(values / scale) > high + 0.5)
+    assert np.asarray(found.after)[beyond].sum() == 0
+    assert len(edges) < 100
+
+
+@pytest.mark.parametrize("text", ['{"histograms": [{}]}', '{"histograms": 3}', '{"other": []}', "[]"])
+def test_damaged_histograms_are_refused_in_one_sentence(tmp_path, text):
+    folder = write_run(tmp_path)
+    (folder / "histograms.json").write_text(text)
+    with pytest.raises(ValueError, match="histograms of a run"):
+        write_report([folder], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="RUN must be a run folder"):
+        write_report([tmp_path], tmp_path / "report.html")
+
+
+@pytest.mark.parametrize(
+    "costs",
+    [
+        {"costs": '{"size_bits": 16384, "macs": 5}'},
+        {"costs": "size_bits=16384 macs=5"},
+        {"size_bits": "16384", "macs": "5"},
+    ],
+)
+def test_the_points_of_a_front_are_read_in_each_form(costs):
+    row = {"point": "a", "metric": "0.9", "standard_error": "0.01", "config": "front/a.json", **costs}
+    (point,) = points_of([row, {**row, "metric": ""}])
+    assert (point.name, point.metric, point.error, point.kib) == ("a", 0.9, 0.01, 2.0)
+    assert point.costs == {"size_bits": 16384.0, "macs": 5.0}
+
+
+def test_the_standard_error_is_that_of_a_share_and_of_nothing_else():
+    assert standard_error("accuracy", 0.5, 100) == 0.05
+    assert standard_error("auc", 0.5, 100) == 0.0
+
+
+def test_every_id_of_a_report_stands_once(tmp_path):
+    path = write_report([write_run(tmp_path / "x" / "run"), write_run(tmp_path / "y" / "run")], tmp_path / "r.html")
+    ids = re.findall(r' id="([^"]*)"', path.read_text(encoding="utf-8"))
+    assert len(ids) == len(set(ids)) > 10
