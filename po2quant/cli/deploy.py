@@ -45,6 +45,9 @@ CalibrationRuleOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")
 ]
+AnyTargetOption = Annotated[
+    str | None, typer.Option("--target", help="As in the other commands; by default RUN's, or generic.")
+]
 
 
 @with_task(WHICH, DATA)
@@ -60,7 +63,7 @@ def export(
             help="text: every tensor, shift and width. program: integers that the interpreter loads. "
             "c: C99. c-packed: C99, weights in their own number of bits. cmake, zephyr, arduino: C99 with a self-test, "
             "as such a project. qonnx, onnx, litert, qkeras: files for other "
-            "tools, see docs/exchange.md.",
+            "tools, see docs/exchange.md. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
         ),
     ] = "text",
     output_dir: Annotated[
@@ -69,6 +72,7 @@ def export(
     ] = None,
     calibration: CalibrationRuleOption = None,
     calibration_data: CalibrationDataOption = None,
+    target: AnyTargetOption = None,
     seed: SeedOption = None,
 ) -> None:
     """Write a network as integers and shifts."""
@@ -77,7 +81,7 @@ def export(
     check_format(format)
     if output_dir is not None:
         check_writable(output_dir)
-    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "target": target, "seed": seed}
     subject = _subject(_request(run, given), calibration_data, needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
@@ -113,6 +117,7 @@ def verify(
     ] = None,
     calibration: CalibrationRuleOption = None,
     calibration_data: CalibrationDataOption = None,
+    target: AnyTargetOption = None,
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -123,7 +128,7 @@ def verify(
         from po2quant.export.cores.emulator import checked_core
 
         checked_core(core)
-    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "target": target, "seed": seed}
     subject = _subject(_request(run, given), calibration_data)
     from po2quant.deploy.network import spread_inputs
 

@@ -157,8 +157,9 @@ def _sweep_modes(
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / SWEEP_CSV, mix.rows())
     mix.config.save(folder / MIXED_CONFIG)
+    subject = f"{task.name} {request.model}, {request.name}"
     footer = f"{len(measured)} training samples of {dataset.describe()}"
-    picture = plot_mode_sweep(mix, (output_dir or folder / PLOTS_FOLDER) / SWEEP_PICTURE, footer)
+    picture = plot_mode_sweep(mix, (output_dir or folder / PLOTS_FOLDER) / SWEEP_PICTURE, footer, subject)
     is_trained = request.weights is not None and is_quantized_checkpoint(request.weights)
     notes = [TRAINED_NOTE] if is_trained else []
     files = f"table: {folder / SWEEP_CSV}", f"picture: {picture}"

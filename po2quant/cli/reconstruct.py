@@ -17,6 +17,7 @@ from po2quant.cli.options import (
     OutputOption,
     ResumeOption,
     SeedOption,
+    TargetOption,
     Task,
     WeightsOption,
     with_task,
@@ -35,6 +36,7 @@ from po2quant.cli.session import (
 )
 from po2quant.runs.names import FLOAT_FOLDER
 from po2quant.runs.request import ReconstructRequest
+from po2quant.targets import GENERIC
 
 
 @with_task(WHICH, DATA)
@@ -50,6 +52,7 @@ def reconstruct(
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
     calibration: CalibrationOption = "mse",
+    target: TargetOption = GENERIC.name,
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,6 +66,7 @@ def reconstruct(
         steps=steps,
         seed=seed,
         calibration=calibration,
+        target=target,
     )
     benchmark, request = begin(request, output_dir, resume)
     from po2quant.report.record import record_saved_network

@@ -26,7 +26,9 @@ from po2quant.runs.names import (
     EPOCHS_CSV,
     MODEL_FILE,
     PLOTS_FOLDER,
+    REQUEST_FILE,
 )
+from po2quant.runs.request import read_request
 from po2quant.weight_files import read_weight_file, write_checked_model
 
 SHOWN_MEASURES = (
@@ -132,7 +134,7 @@ def diagnose(
     arrays, tensors = ((), ()) if content is None else (content.arrays, content.tensors)
     rows = rows or [measure(0, tensor) for tensor in tensors]
     findings = find(rows, losses) if rows else find_in_arrays(arrays)
-    pictures = plot_diagnostics(rows, output_dir, data) if output_dir and rows else []
+    pictures = plot_diagnostics(rows, output_dir, data, _subject(path)) if output_dir and rows else []
     return Diagnosis(path, data, tuple(rows), arrays, tuple(findings), tuple(pictures))
 
 
@@ -155,6 +157,15 @@ def _rows_of_run(folder: Path, inputs: np.ndarray | Sequence[np.ndarray] | None)
         except Exception as error:  # Keras lets whatever a wrong description causes pass
             raise ValueError(f"{path} holds no network that Keras can load: {one_line(error)}") from error
     return [measure(0, tensor) for tensor in Probe(model, inputs)()]
+
+
+def _subject(path: Path) -> str:
+    """Return the network and the configuration of a run, or else the name of its folder or file."""
+    if not (path / REQUEST_FILE).is_file():
+        return path.name
+    request = read_request(path)
+    named = request.benchmark or (request.network or path).stem, request.model, getattr(request, "name", "")
+    return " ".join(filter(None, named)) + f", {request.alpha}"
 
 
 def _layer_order(config: Path) -> list[str]:

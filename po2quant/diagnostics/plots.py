@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from po2quant.diagnostics.findings import UPDATE_LARGE, UPDATE_SMALL
 from po2quant.diagnostics.measurement import ACTIVATION, BIAS, KERNEL, PARTS, Measurement
-from po2quant.figures import new_figure, save_figure
+from po2quant.figures import BLACK, BLUE, ORANGE, VECTOR, VERMILLION, new_figure, save_figure
 
 if TYPE_CHECKING:
     from po2quant.diagnostics.mode_mix import Mix
@@ -28,13 +28,14 @@ SMALLEST_SHARE = 0.01
 """Upper end of the colours where every share is smaller."""
 
 UPDATE_LINES = (UPDATE_LARGE, UPDATE_SMALL)
+LINES_LABEL = f"{UPDATE_SMALL:g} and {UPDATE_LARGE:g}: below the first updates vanish"
 LABELS = {
     "update_relative_mean": "mean update / mean value",
     "update_signed": "mean update with its sign",
     "flip_ratio": "share of quantized values that changed",
     "zero_ratio": "share of zeros",
     "clip_ratio": "share of clipped values",
-    "exponent_mean": "mean exponent",
+    "exponent_mean": "mean exponent (base 2)",
     "sqnr_db": "signal-to-quantization-noise ratio in dB",
 }
 COLORS = matplotlib.colormaps["viridis"]
@@ -54,24 +55,33 @@ CURVES = (
 )
 
 
-def plot_diagnostics(rows: Sequence[Measurement], folder: Path, data: str) -> list[Path]:
-    """Draw what the rows of a run on ``data`` hold: over epochs where there are several, and along the network.
+def plot_diagnostics(rows: Sequence[Measurement], folder: Path, data: str, subject: str = "") -> list[Path]:
+    """Draw what the rows of a run hold: over epochs where there are several, and along the network.
+
+    Args:
+        rows: measurements.
+        folder: where the pictures go.
+        data: what they were measured on.
+        subject: network and configuration, for the titles.
 
     Returns:
-        The paths of the pictures in ``folder``.
+        The paths of the pictures in ``folder``, each beside the same in formats for papers.
     """
+
+    def drawn(plot: Callable[..., Path | None], names: Sequence[str], kind: str) -> Path | None:
+        return plot(rows, *names, folder / f"{'_'.join(reversed(names))}_{kind}.png", data, subject)
+
     over_epochs = [
-        *(plot_heat_map(rows, name, part, folder / f"{part}_{name}_map.png", data) for name, part in HEAT_MAPS),
-        *(plot_curves(rows, name, part, folder / f"{part}_{name}_over_epochs.png", data) for name, part in CURVES),
+        *(drawn(plot_heat_map, names, "map") for names in HEAT_MAPS),
+        *(drawn(plot_curves, names, "over_epochs") for names in CURVES),
     ]
-    along_network = [
-        plot_along_network(rows, "zero_ratio", folder / "zero_ratio_along_network.png", data),
-        plot_along_network(rows, "sqnr_db", folder / "sqnr_db_along_network.png", data),
-    ]
+    along_network = [drawn(plot_along_network, (name,), "along_network") for name in ("zero_ratio", "sqnr_db")]
     return [path for path in over_epochs + along_network if path is not None]
 
 
-def plot_heat_map(rows: Sequence[Measurement], measure: str, part: str, path: Path, data: str) -> Path | None:
+def plot_heat_map(
+    rows: Sequence[Measurement], measure: str, part: str, path: Path, data: str, subject: str = ""
+) -> Path | None:
     """Draw a measure of every layer (row) after every epoch (column); grey where it is unknown, or zero on a log scale.
 
     Returns:
@@ -88,7 +98,7 @@ def plot_heat_map(rows: Sequence[Measurement], measure: str, part: str, path: Pa
     elif measure.endswith("ratio"):
         norm = Normalize(0.0, np.nanmax(table, initial=SMALLEST_SHARE))
     figure = new_figure(data, 7.2, 1.6 + 0.15 * max(len(layers), 8))
-    axes = figure.add_subplot(title=f"{part}: {LABELS[measure]}")
+    axes = _titled(figure, f"{part}: {LABELS[measure]}", subject)
     axes.set_facecolor("lightgrey")
     image = axes.imshow(table, aspect="auto", interpolation="nearest", norm=norm, cmap=COLORS)
     axes.set_yticks(range(len(layers)), layers, fontsize=7)
@@ -96,12 +106,17 @@ def plot_heat_map(rows: Sequence[Measurement], measure: str, part: str, path: Pa
     axes.set_xticks(range(0, len(epochs), step), [str(epoch) for epoch in epochs[::step]], fontsize=7)
     axes.set(xlabel="epoch")
     bar = figure.colorbar(image, fraction=0.05, aspect=40)
+    bar.set_label(LABELS[measure], fontsize=7)
     for line in UPDATE_LINES if is_update else ():
-        bar.ax.axhline(line, color="tab:red")
-    return save_figure(figure, path)
+        mark = bar.ax.axhline(line, color=VERMILLION, linewidth=2)
+    if is_update:
+        figure.legend([mark], [LINES_LABEL], loc="outside upper left", fontsize=7, frameon=False)
+    return save_figure(figure, path, VECTOR)
 
 
-def plot_curves(rows: Sequence[Measurement], measure: str, part: str, path: Path, data: str) -> Path | None:
+def plot_curves(
+    rows: Sequence[Measurement], measure: str, part: str, path: Path, data: str, subject: str = ""
+) -> Path | None:
     """Draw an update or a ratio of every layer over the epochs; see :func:`draw_curves`.
 
     Returns:
@@ -111,14 +126,17 @@ def plot_curves(rows: Sequence[Measurement], measure: str, part: str, path: Path
     if len(epochs) < 2:
         return None
     figure = new_figure(data, 8.0, 4.6)
-    axes = figure.add_subplot(title=f"{part}: {LABELS[measure]}")
+    axes = _titled(figure, f"{part}: {LABELS[measure]}", subject)
     draw_curves(axes, rows, measure, part)
     axes.set(xlabel="epoch", ylabel=LABELS[measure])
+    known = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    if lines := known.pop(LINES_LABEL, None):
+        figure.legend([lines], [LINES_LABEL], loc="outside upper left", fontsize=7, frameon=False)
     if len(layers) <= MOST_IN_LEGEND:
-        figure.legend(loc="outside right upper", fontsize=7)
+        figure.legends.insert(0, figure.legend(known.values(), known.keys(), loc="outside right upper", fontsize=7))
     else:
         _place_bar(figure, axes, layers)
-    return save_figure(figure, path)
+    return save_figure(figure, path, VECTOR)
 
 
 def draw_curves(axes: Any, rows: Sequence[Measurement], measure: str, part: str) -> None:
@@ -129,9 +147,10 @@ def draw_curves(axes: Any, rows: Sequence[Measurement], measure: str, part: str)
     layers, epochs, table = _table(rows, measure, part)
     colors = COLORS(np.linspace(0.0, 1.0, len(layers)))
     for layer, values, color in zip(layers, table, colors, strict=True):
-        axes.plot(epochs, values, label=layer, color=color, linewidth=1.2, marker="." if len(epochs) < 20 else None)
+        marker = "." if len(epochs) < 20 else None
+        axes.plot(epochs, values, label=layer, color=color, linewidth=1.2, marker=marker, clip_on=False)
     if measure.endswith("ratio"):
-        axes.set_ylim(-0.02, 1.02)
+        axes.set_ylim(0.0, 1.0)
     else:
         _draw_update_lines(axes, is_signed=bool(np.nanmin(table, initial=0.0) < 0.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -145,18 +164,21 @@ def _draw_update_lines(axes: Any, is_signed: bool) -> None:
         axes.set_yscale("log", nonpositive="mask")
     for line in UPDATE_LINES:
         for sign in (1.0, -1.0) if is_signed else (1.0,):
-            axes.axhline(sign * line, color="tab:red", linestyle="--", linewidth=1.0)
+            label = LINES_LABEL if line == UPDATE_LINES[0] and sign > 0 else None
+            axes.axhline(sign * line, color=VERMILLION, linestyle="--", linewidth=1.0, label=label)
 
 
 def _place_bar(figure: Figure, axes: Any, layers: Sequence[str]) -> None:
     """Say with a colour bar which curve belongs to which place in the network."""
-    bar = figure.colorbar(ScalarMappable(Normalize(0, len(layers) - 1), COLORS), ax=axes)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, len(layers) - 1), COLORS), ax=axes, label="layer")
     shown = np.unique(np.linspace(0, len(layers) - 1, MOST_IN_LEGEND).round().astype(int))
     bar.set_ticks(shown.tolist(), labels=[layers[index] for index in shown], fontsize=7)
     bar.ax.invert_yaxis()
 
 
-def plot_along_network(rows: Sequence[Measurement], measure: str, path: Path, data: str) -> Path | None:
+def plot_along_network(
+    rows: Sequence[Measurement], measure: str, path: Path, data: str, subject: str = ""
+) -> Path | None:
     """Draw a measure of kernels, biases and activations in network order, after the last epoch and before training.
 
     Of activations the signal-to-noise ratio is drawn twice: that of each quantizer alone, and ``network_sqnr_db``.
@@ -177,38 +199,54 @@ def plot_along_network(rows: Sequence[Measurement], measure: str, path: Path, da
         for index, name in enumerate(names[part]):
             layers, epochs, table = tables[part, name]
             label = part if name == measure else f"{part}, error of all quantizers up to here"
-            style = {"color": f"C{index}", "marker": ".", "linewidth": 1.0}
+            style: dict[str, Any] = {"color": (BLUE, ORANGE)[index], "marker": ".", "linewidth": 1.0, "clip_on": False}
             axes.plot(range(len(layers)), table[:, -1], label=label, **style)
             if len(epochs) > 1:
-                axes.plot(range(len(layers)), table[:, 0], label=f"{label}, epoch {epochs[0]}", alpha=0.35, **style)
+                early = f"{label}, epoch {epochs[0]}"
+                axes.plot(range(len(layers)), table[:, 0], label=early, alpha=0.45, linestyle=":", **style)
         axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
         axes.set_xlim(-0.5, len(layers) - 0.5)
+        axes.set_ylabel(LABELS[measure].replace(" ratio", "\nratio"), fontsize=8)
+        if measure.endswith("ratio"):
+            axes.set_ylim(0.0, 1.0)
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7, frameon=False)
-    figure.suptitle(f"{LABELS[measure]}, along the network", fontsize=11)
-    return save_figure(figure, path)
+    title = f"{LABELS[measure]}, along the network"
+    figure.suptitle("\n".join(filter(None, (title, subject))), fontsize=10)
+    return save_figure(figure, path, VECTOR)
 
 
-def plot_mode_sweep(mix: Mix, path: Path, data: str) -> Path:
+def plot_mode_sweep(mix: Mix, path: Path, data: str, subject: str = "") -> Path:
     """Draw what powers of two cost at each layer, and the loss over the number of layers with real scales."""
     costs, losses, chosen = mix.sweep.costs, mix.sweep.mix_losses, len(mix.real_layers)
-    figure = new_figure(data, 9.6, min(2.0 + 0.2 * len(costs), MOST_INCHES))
+    figure = new_figure(data, 9.6, min(2.4 + 0.2 * len(costs), MOST_INCHES))
     bars, curve = figure.subplots(1, 2, width_ratios=(3, 2))
     places = np.arange(len(costs))
-    bars.barh(places - 0.2, [cost.po2_cost for cost in costs], 0.4, label="of a power of two among real scales")
-    bars.barh(places + 0.2, [cost.auto_gain for cost in costs], 0.4, label="that a real scale wins back")
-    bars.set_yticks(places, [f"{cost.layer} ({cost.bits})" for cost in costs], fontsize=7)
+    lost, won = [cost.po2_cost for cost in costs], [cost.auto_gain for cost in costs]
+    bars.barh(places - 0.2, lost, 0.4, color=BLUE, label="cost of a power of two among real scales")
+    bars.barh(places + 0.2, won, 0.4, color=ORANGE, label="gain of a real scale among powers of two")
+    bars.set_yticks(places, [f"{cost.layer} ({cost.bits} bits)" for cost in costs], fontsize=7)
     for label, cost in zip(bars.get_yticklabels(), costs, strict=True):
-        label.set(color="tab:red" if cost.layer in mix.real_layers else "black")
-    bars.set(xlabel="mean loss", title="cost of powers of two (red: real in the mix)", ylim=(len(costs) - 0.5, -0.5))
-    bars.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
-    curve.plot(range(len(losses)), losses, ".-")
-    curve.plot(chosen, losses[chosen], "o", color="tab:red", label=f"the mix: {chosen} of {len(costs)}")
-    curve.set(xlabel="layers with real scales, the best first", ylabel="mean loss", title="loss of mixes")
-    curve.legend(fontsize=7)
+        is_real = cost.layer in mix.real_layers
+        label.set(color=VERMILLION if is_real else BLACK, fontweight="bold" if is_real else "normal")
+    bars.set(xlabel="change of the mean loss", title="by layer (bold: real in the mix)", ylim=(len(costs) - 0.5, -0.5))
+    curve.plot(range(len(losses)), losses, ".-", color=BLUE, label="loss of a mix")
+    ring: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none", "color": VERMILLION, "markeredgewidth": 1.5}
+    curve.plot(chosen, losses[chosen], "o", label=f"the mix: {chosen} of {len(costs)} layers", **ring)
+    curve.set(xlabel="layers with real scales, the best first", ylabel="mean loss", title="of mixes")
     for axes in (bars, curve):
+        axes.set_axisbelow(True)
         axes.grid(alpha=0.3)
-    return save_figure(figure, path)
+    figure.suptitle("\n".join(filter(None, ("what powers of two cost", subject))), fontsize=10)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=7, frameon=False)
+    return save_figure(figure, path, VECTOR)
+
+
+def _titled(figure: Figure, title: str, subject: str) -> Any:
+    """Return axes with a title, and the network and configuration below it."""
+    axes = figure.add_subplot()
+    axes.set_title("\n".join(filter(None, (title, subject))), fontsize=10)
+    return axes
 
 
 def _table(rows: Sequence[Measurement], measure: str, part: str) -> tuple[list[str], list[int], np.ndarray]:

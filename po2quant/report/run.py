@@ -33,7 +33,7 @@ from po2quant.runs.request import MatrixRequest, RunRequest, SearchRequest, read
 from po2quant.weight_files import read_weight_file
 
 Rows = Sequence[Mapping[str, str]]
-OF_POINTS = ("point", "metric", "standard_error", "costs", "config")
+OF_POINTS = ("point", "metric", "standard_error", "score", "config", "weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +201,7 @@ def points_of(front: Rows) -> list[Point]:
     for index, row in enumerate(front):
         costs = _costs(row)
         if row.get("metric") and costs:
-            size = costs.get("size_bits", costs.get("size", None))
+            size = costs.get("bits", costs.get("size_bits"))
             kib = next(iter(costs.values())) if size is None else size / BITS_PER_KIB
             error = float(row.get("standard_error") or 0.0)
             points.append(Point(row.get("point") or str(index), float(row["metric"]), error, kib, costs))

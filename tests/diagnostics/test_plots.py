@@ -35,7 +35,7 @@ def figures(monkeypatch):
     """Return the figures by file name, which are laid out but not saved."""
     drawn = {}
 
-    def keep(figure, path):
+    def keep(figure, path, beside=()):
         drawn[path.name] = figure
         return path
 
@@ -80,6 +80,23 @@ def test_the_lines_of_the_study_are_drawn(figures, tmp_path, measure, expected):
     plot_curves(rows(3, 4), measure, "kernel", tmp_path / "curves.png", DATA)
     dashed = [line for line in figures["curves.png"].axes[0].lines if line.get_linestyle() == "--"]
     assert {float(line.get_ydata()[0]) for line in dashed} == expected
+
+
+def test_what_the_lines_mean_stands_in_a_legend_and_the_bar_has_a_label(figures, tmp_path):
+    plot_curves(rows(80, 4), "update_signed", "kernel", tmp_path / "curves.png", DATA, "digits ds_cnn, flat8")
+    plot_heat_map(rows(80, 4), "update_relative_mean", "kernel", tmp_path / "map.png", DATA, "digits ds_cnn, flat8")
+    for figure in figures.values():
+        axes, bar = figure.axes
+        (legend,) = figure.legends
+        assert "0.0001" in legend.get_texts()[0].get_text()
+        assert bar.get_ylabel()
+        assert "digits ds_cnn, flat8" in axes.get_title()
+
+
+def test_a_share_is_drawn_from_nothing_to_all(figures, tmp_path):
+    plot_curves(rows(3, 4), "zero_ratio", "kernel", tmp_path / "curves.png", DATA)
+    plot_along_network(rows(3, 4), "zero_ratio", tmp_path / "along.png", DATA)
+    assert all(axes.get_ylim() == (0.0, 1.0) for figure in figures.values() for axes in figure.axes)
 
 
 def test_ratios_along_the_network_show_first_and_last_epoch_and_the_accumulated_error(figures, tmp_path):

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from po2quant.export.c.functions import PACKED_BLOCK
+from po2quant.export.c.functions import PACKED_BLOCK, rounding_types
 from po2quant.export.c.types import short_name, smallest_dtype, tensor_dtype
 from po2quant.integer.operations import Tensor, Weighted
 from po2quant.integer.plan import Plan, signed_bits
@@ -144,6 +144,7 @@ def _sums(
         return {"start": (folded.bias + starts, dtype), "shift": (shifts, np.dtype("int8"))} | masks
     wide = max(accumulator, plan.sum_register)
     types |= {"acc": f"i{accumulator}", "wide": f"i{wide}", "unsigned": f"u{wide}", "finish": "finish_aligned"}
+    types |= rounding_types(plan.rounding, types["wide"])
     types["begin"] = "begin_given" if starts.any() else "begin_zero"
     types["align"] = "left" if plan.align_shifts.max() <= 0 else "jam"
     types["shift"] = "round_right" if plan.output_shifts.min() >= 1 else "round_shift"
