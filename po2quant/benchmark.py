@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from po2quant import bundled
-from po2quant.bit_config import MPQ
+from po2quant.bit_config import MPQ, TRIAL_CONFIG, TRIALS_FOLDER
 from po2quant.files import one_line
 from po2quant.placement import Placement
+from po2quant.targets import Target
 from po2quant.uniform import CONFIG_HELP
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ ENTRY_POINT_GROUP = "po2quant.benchmarks"
 FOLDER_ATTRIBUTE = "BENCHMARK"
 _IN_FOLDER = re.compile(rf"^{FOLDER_ATTRIBUTE}\s*[:=]", re.MULTILINE)
 PUBLISHED = "published"
+
+
+def point_of_search(name: str) -> Path | None:
+    """Return the configuration of a trial that ``RUN:trial`` names, None where it names none."""
+    run, _, trial = name.rpartition(":")
+    file = Path(run) / TRIALS_FOLDER / trial / TRIAL_CONFIG
+    return file if run and trial.isalnum() and file.is_file() else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +91,11 @@ class Split:
         """Return the first ``samples`` samples."""
         y, groups = (None if part is None else part[:samples] for part in (self.y, self.groups))
         return dataclasses.replace(self, x=self.x[:samples], y=y, groups=groups)
+
+    def taken(self, samples: np.ndarray) -> Split:
+        """Return the samples of these numbers, in this order, without augmentation."""
+        y, groups = (None if part is None else part[samples] for part in (self.y, self.groups))
+        return dataclasses.replace(self, x=self.x[samples], y=y, groups=groups, augmented=None)
 
     def drawn(self, samples: int, seed: int) -> Split:
         """Return ``samples`` samples drawn at random, or all where there are fewer, in the order of the split."""
@@ -217,6 +230,8 @@ class NetworkSpec:
             ValueError: where there is none.
         """
         if name != MPQ:
+            if (point := point_of_search(name)) is not None:
+                return point
             if not os.path.isfile(name):
                 raise ValueError(f"config must be {CONFIG_HELP}. Received: {one_line(repr(name))}, which is no file")
             return Path(name)
@@ -232,6 +247,10 @@ class NetworkSpec:
 
         reset_uids()
         return self.build()
+
+    def for_target(self, target: Target) -> NetworkSpec:
+        """Return the same network for a target."""
+        return dataclasses.replace(self, placement=dataclasses.replace(self.placement, target=target))
 
     def fold(self) -> FoldedNetwork:
         """Return the description of a new network, untrained."""
@@ -268,6 +287,11 @@ class Benchmark:
     synthesize: Callable[[int], Dataset] | None = None
     loaded_as: str | None = None
     needs_data_dir: bool = False
+
+    def for_target(self, target: Target) -> Benchmark:
+        """Return the task with networks that a target computes."""
+        networks = {name: spec.for_target(target) for name, spec in self.networks.items()}
+        return dataclasses.replace(self, networks=networks)
 
     def with_float_epochs(self, epochs: int | None) -> Benchmark:
         """Return the task with recipes that train the float network for so many epochs; None: as they say."""

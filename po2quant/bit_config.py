@@ -41,6 +41,8 @@ POWERS_OF_TWO = (AUTO_PO2, LEARNED_PO2)
 """Kinds of scales that are powers of two."""
 FLOAT, MPQ = "float", "mpq"
 """Names of configurations: float, and a network's own mixed precision."""
+TRIALS_FOLDER, TRIAL_CONFIG = "trials", "config.json"
+"""Where the run folder of a search has the configuration of each trial."""
 MIXED = "mixed"
 """What the scales of a network of several kinds are called."""
 

@@ -9,7 +9,7 @@ from po2quant.files import one_line
 
 FLAT_BITS, UNIFORM_BITS, IO_BITS = range(4, 17), range(2, 17), 8
 """Widths that names such as ``flat8`` and ``w4a8`` take, and that of input and output of a ``w4a8``."""
-CONFIG_HELP = "float, mpq, flat4 to flat16, w2a2 to w16a16 such as w4a8 or w4a4-io16, or a configuration file"
+CONFIG_HELP = "float, mpq, flat4 to flat16, w2a2 to w16a16 such as w4a8 or w4a4-io16, a file, or RUN:trial of a search"
 LONGEST_SHOWN = 80
 """Characters of a name that an error shows."""
 

@@ -44,6 +44,9 @@ CalibrationRuleOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")
 ]
+AnyTargetOption = Annotated[
+    str | None, typer.Option("--target", help="As in the other commands; by default RUN's, or generic.")
+]
 
 
 @with_task(WHICH, DATA)
@@ -59,7 +62,7 @@ def export(
             help="text: every tensor, shift and width. program: integers that the interpreter loads. "
             "c: C99. c-packed: C99, weights in their own number of bits. cmake, zephyr, arduino: C99 with a self-test, "
             "as such a project. qonnx, onnx, litert, qkeras: files for other "
-            "tools, see docs/exchange.md.",
+            "tools, see docs/exchange.md. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
         ),
     ] = "text",
     output_dir: Annotated[
@@ -68,6 +71,7 @@ def export(
     ] = None,
     calibration: CalibrationRuleOption = None,
     calibration_data: CalibrationDataOption = None,
+    target: AnyTargetOption = None,
     seed: SeedOption = None,
 ) -> Facts:
     """Write a network as integers and shifts."""
@@ -76,7 +80,7 @@ def export(
     check_format(format)
     if output_dir is not None:
         check_writable(output_dir)
-    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "target": target, "seed": seed}
     subject = _subject(_request(run, given), calibration_data, needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
@@ -118,6 +122,7 @@ def verify(
     ] = None,
     calibration: CalibrationRuleOption = None,
     calibration_data: CalibrationDataOption = None,
+    target: AnyTargetOption = None,
     seed: SeedOption = None,
 ) -> Facts:
     """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
@@ -127,7 +132,7 @@ def verify(
         from po2quant.export.cores.emulator import checked_core
 
         checked_core(core)
-    given = task | {"weights": weights, "config": config, "calibration": calibration, "seed": seed}
+    given = task | {"weights": weights, "config": config, "calibration": calibration, "target": target, "seed": seed}
     subject = _subject(_request(run, given), calibration_data)
     from po2quant.deploy.network import spread_inputs
 

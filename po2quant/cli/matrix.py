@@ -15,6 +15,7 @@ from po2quant.cli.options import (
     CalibrationOption,
     EpochsOption,
     PresetOption,
+    TargetOption,
     Task,
     WeightsOption,
     with_task,
@@ -37,6 +38,7 @@ from po2quant.report.results import check_results
 from po2quant.runs.folder import check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest
+from po2quant.targets import GENERIC
 
 if TYPE_CHECKING:
     from po2quant.network import FoldedNetwork
@@ -60,6 +62,7 @@ def matrix(
     epochs: EpochsOption = None,
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
+    target: TargetOption = GENERIC.name,
     output_dir: Annotated[
         Path, typer.Option("--output-dir", help="Folder of the run folders; what is done in it is not done again.")
     ] = RUNS / "matrix",
@@ -84,6 +87,7 @@ def matrix(
             epochs=epochs,
             preset=preset,
             calibration=calibration,
+            target=target,
         )
         for seed in whole_numbers(seeds, "--seeds")
     ]

@@ -22,6 +22,7 @@ from po2quant.cli.options import (
     PresetOption,
     ResumeOption,
     SeedOption,
+    TargetOption,
     Task,
     WeightsOption,
     with_task,
@@ -46,6 +47,7 @@ from po2quant.files import read_csv
 from po2quant.ranges import MSE
 from po2quant.runs.names import EPOCHS_CSV, FLOAT_FOLDER, PLOTS_FOLDER
 from po2quant.runs.request import NetworkRequest
+from po2quant.targets import GENERIC
 
 if TYPE_CHECKING:
     from po2quant.bit_config import BitConfig
@@ -103,13 +105,15 @@ def evaluate(
     ] = "mse",
     calibration: CalibrationOption = MSE,
     calibration_data: CalibrationDataOption = None,
+    target: TargetOption = GENERIC.name,
     seed: SeedOption = 0,
 ) -> Facts:
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     if weights is None and "network" not in task:
         raise ValueError("evaluate needs --weights, a weight file or a run folder, or --network")
     check_scale_rule(scale_rule)
-    request = NetworkRequest(**task, weights=weights, alpha=alpha, seed=seed, config=config, calibration=calibration)
+    asked = {"weights": weights, "alpha": alpha, "seed": seed, "config": config, "calibration": calibration}
+    request = NetworkRequest(**task, **asked, target=target)
     check_calibration_data(calibration_data, request)
     benchmark, request = begin(request)
     from po2quant.cost import BITS_PER_KIB, average_bits
@@ -168,6 +172,7 @@ def finetune(
     epochs: EpochsOption = None,
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
+    target: TargetOption = GENERIC.name,
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
@@ -182,6 +187,7 @@ def finetune(
         epochs=epochs,
         preset=preset,
         calibration=calibration,
+        target=target,
         seed=seed,
     )
     benchmark, request = begin(request, output_dir, resume)

@@ -14,6 +14,7 @@ from po2quant.benchmark import benchmark_names
 from po2quant.cli.option_files import read_options
 from po2quant.cli.output import Talk, Verdict
 from po2quant.own_task.metrics import LOSSES, METRICS
+from po2quant.targets import TARGETS
 from po2quant.uniform import CONFIG_HELP
 
 Command = Callable[..., Any]
@@ -187,6 +188,9 @@ CalibrationDataOption = Annotated[
         help="Where activation ranges come from: other data of the task, or a .npz with x_train (or x_test). By "
         "default the training inputs, and the test inputs where there are no others.",
     ),
+]
+TargetOption = Annotated[
+    str, typer.Option("--target", help=f"What shall compute the network: {', '.join(TARGETS)}; see docs/targets.md.")
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="Recipe: published, or small, which is sized for 2 cores.")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")]

@@ -15,6 +15,7 @@ from po2quant.cli.options import (
     OutputOption,
     ResumeOption,
     SeedOption,
+    TargetOption,
     Task,
     WeightsOption,
     with_task,
@@ -33,6 +34,7 @@ from po2quant.cli.session import (
 )
 from po2quant.runs.names import FLOAT_FOLDER
 from po2quant.runs.request import ReconstructRequest
+from po2quant.targets import GENERIC
 
 
 @with_task(WHICH, DATA)
@@ -48,6 +50,7 @@ def reconstruct(
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
     calibration: CalibrationOption = "mse",
+    target: TargetOption = GENERIC.name,
     resume: ResumeOption = False,
 ) -> Facts:
     """Quantize a float network without labels: learn how to round its weights from a few hundred inputs."""
@@ -60,6 +63,7 @@ def reconstruct(
         steps=steps,
         seed=seed,
         calibration=calibration,
+        target=target,
     )
     benchmark, request = begin(request, output_dir, resume)
     from po2quant.report.record import record_saved_network

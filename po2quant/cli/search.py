@@ -22,11 +22,12 @@ from po2quant.cli.options import (
     PresetOption,
     ResumeOption,
     SeedOption,
+    TargetOption,
     Task,
     WeightsOption,
     with_task,
 )
-from po2quant.cli.output import Facts, say
+from po2quant.cli.output import Facts, print_table, say
 from po2quant.cli.session import (
     begin,
     conclude,
@@ -40,9 +41,11 @@ from po2quant.cli.session import (
     write_results,
 )
 from po2quant.ranges import MSE
+from po2quant.runs.costs import COST_KINDS, cost_name
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
+from po2quant.targets import GENERIC, target_of
 
 if TYPE_CHECKING:
     from po2quant.search import SearchResult, SearchSettings
@@ -61,6 +64,7 @@ def search(
     alpha: AlphaOption = "auto_po2",
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
+    target: TargetOption = GENERIC.name,
     output_dir: OutputOption = None,
     retrain_epochs: Annotated[
         int,
@@ -83,6 +87,22 @@ def search(
             "times the forgiving factor.",
         ),
     ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option("--goal", help=f"What the metric is traded for: {', '.join(COST_KINDS)}, see docs/costs.md."),
+    ] = None,
+    max_flash_kib: Annotated[
+        float | None, typer.Option("--max-flash-kib", help="Most constants of the C; several limits hold at once.")
+    ] = None,
+    max_ram_kib: Annotated[float | None, typer.Option("--max-ram-kib", help="Largest arena of the C.")] = None,
+    max_ms: Annotated[
+        str | None, typer.Option("--max-ms", help="Longest inference, one instruction a cycle, e.g. 50@m4:120MHz.")
+    ] = None,
+    packed: Annotated[bool, typer.Option("--packed", help="Costs are of C with packed weights.")] = False,
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", min=0, help="Trainings that then choose among the five best trials, 0 for none."),
+    ] = 0,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -106,6 +126,7 @@ def search(
         seed=seed,
         preset=preset,
         calibration=calibration,
+        target=target,
         max_trials=max_trials,
         epochs=epochs,
         retrain_epochs=retrain_epochs,
@@ -114,13 +135,23 @@ def search(
         bias_bits=whole_numbers(bias_bits, "--bias-bits"),
         activation_bits=whole_numbers(activation_bits, "--activation-bits"),
         max_kib=max_kib,
+        goal=goal,
+        max_flash_kib=max_flash_kib,
+        max_ram_kib=max_ram_kib,
+        max_ms=max_ms,
+        packed=packed,
+        repeats=repeats,
     )
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
         return None
+    if target_of(target).one_width:
+        raise ValueError(
+            f"a search needs a target whose layers differ in their widths. Received: {target}, which has one for all"
+        )
     benchmark, request = begin(request, output_dir, resume)
     network, settings = benchmark.network(request.model)[1].fold(), _settings(request)
-    settings.check_size(network.layers)
+    settings.check_size(network.layers, network)
     experiment = experiment_of(benchmark, request, network, resume)
     with open_run_folder(request, experiment, output_dir) as run:
         with resumable(run.path):
@@ -189,10 +220,24 @@ def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
 
 
 def _settings(request: SearchRequest) -> SearchSettings:
+    from po2quant.deploy.template import width_template
     from po2quant.search import SearchSettings, SearchSpace
 
-    space = SearchSpace(request.kernel_bits, request.bias_bits, request.activation_bits)
-    return SearchSettings(request.max_trials, request.epochs, request.strategy, space, request.max_bits)
+    target = target_of(request.target)
+    parts = {"kernel": request.kernel_bits, "bias": request.bias_bits, "activation": request.activation_bits}
+    space = SearchSpace(**{part: target.widths(part, widths) for part, widths in parts.items()})
+    return SearchSettings(
+        request.max_trials,
+        request.epochs,
+        request.strategy,
+        space,
+        request.max_bits,
+        request.goal and cost_name(request.goal),
+        request.limits,
+        request.packed,
+        request.repeats,
+        width_template,
+    )
 
 
 def _find(
@@ -220,9 +265,12 @@ def _find(
 def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, found: SearchResult) -> list[Result]:
     """Save the best configuration, compare it with others and say what comes next; return the comparison."""
     from po2quant.report.plots import plot_comparison, plot_search
+    from po2quant.report.tables import choice_table
 
     if found.interrupted and found.log.best() is None:
         raise stopped(folder)
+    if found.choice:
+        print_table(choice_table(found.choice))
     data = experiment.dataset.describe()
     best = found.best_config(f"{experiment.benchmark.name}-{request.model}")
     best.save(folder / BEST_CONFIG)
@@ -258,10 +306,12 @@ def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> li
     known = experiment.spec.mpq_config
     cells = {FLOAT: FLOAT, MPQ: str(folder / BEST_CONFIG)}
     cells |= ({} if known is None else {known.stem: MPQ}) | {flat: flat for flat in COMPARED_FLATS}
+    target = target_of(request.target)
     for name, config in cells.items():
         cell = request.cell(weights=experiment.weights, config=config, config_name=name, epochs=request.retrain_epochs)
         cell.save(folder / COMPARISON_FOLDER / name)
     configs = [(name, resolve_config(config, experiment.spec, experiment.network)) for name, config in cells.items()]
+    configs = [(name, config) for name, config in configs if config is None or target.has_widths(config.layers)]
     with resumable(folder):
         rows = compare(experiment, configs, folder / COMPARISON_FOLDER, request.retrain_epochs)
     write_results(folder, rows, experiment, request)

@@ -24,6 +24,7 @@ from po2quant.runs.folder import RunFolder, check_usable
 from po2quant.runs.names import REPORT_FILE, RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
 from po2quant.runs.task import DEFAULT_BENCHMARK, OFFICIAL, SYNTHETIC
+from po2quant.targets import target_of
 from po2quant.uniform import uniform_widths
 from po2quant.weight_files import is_quantized_checkpoint
 
@@ -58,7 +59,7 @@ def settle(task: Benchmark, request: Request) -> tuple[Benchmark, Request]:
     found = settled(task, request)
     if found.reason:
         say(found.reason)
-    return found.task, found.request
+    return found.task.for_target(target_of(request.target)), found.request
 
 
 def check(
@@ -98,20 +99,26 @@ def check(
 
 def task_of(request: RunRequest) -> Benchmark:
     """Return the task of a network in a file, or a benchmark, perhaps one of a module in the current folder."""
+    target = target_of(request.target)
     if request.network is not None:
-        return task_of_files(request.network, request, request.weights)
+        return task_of_files(request.network, request, request.weights).for_target(target)
     benchmark = request.benchmark or DEFAULT_BENCHMARK
     if ":" in benchmark:
         sys.path.append(os.getcwd())  # after what is installed, which nothing there shall replace
-    return load_benchmark(benchmark).with_float_epochs(request.float_epochs)
+    return load_benchmark(benchmark).with_float_epochs(request.float_epochs).for_target(target)
 
 
 def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
     """Raise ValueError for bit widths that are neither a name nor a file of them."""
     configs = request.configs if isinstance(request, MatrixRequest) else [getattr(request, "config", FLOAT)]
+    target = target_of(request.target)
     for config in configs:
-        if config != FLOAT and uniform_widths(config) is None:
-            BitConfig.load(spec.config_file(config))
+        widths = uniform_widths(config)
+        if widths is not None:
+            for part, bits in (("kernel", widths.kernel), ("activation", widths.activation), ("activation", widths.io)):
+                target.widths(part, (bits,))
+        elif config != FLOAT:
+            target.check_widths(BitConfig.load(spec.config_file(config)).layers)
     if isinstance(request, NetworkRequest) and request.activation_alpha is not None and request.config == FLOAT:
         raise ValueError(
             f"--activation-alpha needs a --config other than float. Received: {request.activation_alpha!r}"

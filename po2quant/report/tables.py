@@ -12,10 +12,12 @@ from po2quant.bit_config import MIXED, BitConfig
 from po2quant.cost import BITS_PER_KIB, SUMMARY_COLUMNS, LayerShape, summary_rows
 from po2quant.deploy.check import Check
 from po2quant.report.results import RECONSTRUCTED
+from po2quant.search.repeats import Candidate
 from po2quant.tables import narrow_table
 from po2quant.training.finetune import Result
 
 CHECK_COLUMNS = ("layer", "class", "becomes")
+CHOICE_COLUMNS = ("trial", "", "score", "metric", "standard error", "trainings")
 OBSTACLE = "obstacle, see below"
 RESULT_COLUMNS = (
     "config",
@@ -67,6 +69,17 @@ def result_table(results: Sequence[Result], title: str) -> Table:
     shown = [name != RECONSTRUCTED or any(result.reconstructed for result in results) for name in RESULT_COLUMNS]
     columns, *rows = [list(itertools.compress(row, shown)) for row in (RESULT_COLUMNS, *result_rows(results))]
     return _table(columns, rows, title=title)
+
+
+def choice_table(candidates: Sequence[Candidate]) -> Table:
+    """Return the trials among which repeats chose, best first, and who cannot be told from the best."""
+    rows = []
+    for number, (row, is_worse) in enumerate(candidates):
+        compared = "" if number == 0 else "worse" if is_worse else "not distinguishable from the best"
+        error = "" if row.standard_error is None else f"{row.standard_error:.4f}"
+        metric = "" if row.metric is None else f"{row.metric:.4f}"
+        rows.append((row.trial_id, compared, f"{row.rank:.4f}", metric, error, str(row.repeats)))
+    return _table(CHOICE_COLUMNS, rows, title="the best trials, trained again")
 
 
 def check_table(found: Check) -> Table:

@@ -12,6 +12,8 @@ from po2quant.benchmark import check_benchmark_name
 from po2quant.bit_config import check_alpha, check_widths
 from po2quant.files import one_line
 from po2quant.ranges import calibration_rules
+from po2quant.runs.costs import cost_name, max_milliseconds
+from po2quant.targets import target_of
 from po2quant.uniform import uniform_widths
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
@@ -108,6 +110,11 @@ def calibration(name: str, value: Any) -> str:
     return value
 
 
+def target(name: str, value: Any) -> str:
+    """Return the name of a target."""
+    return target_of(text(name, value)).name
+
+
 def config(name: str, value: Any) -> str:
     """Return the name of bit widths, or the path of their file, which need not exist."""
     uniform_widths(text(name, value))
@@ -124,6 +131,18 @@ def widths(part: str) -> Check:
         return tuple(value)
 
     return check
+
+
+def cost(name: str, value: Any) -> str:
+    """Return the name of a cost."""
+    cost_name(text(name, value))
+    return value
+
+
+def time(name: str, value: Any) -> str:
+    """Return a time on a core at a clock."""
+    max_milliseconds(text(name, value))
+    return value
 
 
 def optional(check: Check) -> Check:

@@ -1,5 +1,7 @@
 """Names of the files and folders of a run."""
 
+from po2quant.bit_config import TRIAL_CONFIG as TRIAL_CONFIG
+from po2quant.bit_config import TRIALS_FOLDER as TRIALS_FOLDER
 from po2quant.weight_files import BEST_WEIGHTS as BEST_WEIGHTS
 
 REQUEST_FILE, LOCK_FILE, ENVIRONMENT_FILE, RUN_LOG = "config.json", "run.lock", "env.json", "run.log"
@@ -8,10 +10,11 @@ REQUEST_FILE, LOCK_FILE, ENVIRONMENT_FILE, RUN_LOG = "config.json", "run.lock", 
 EPOCHS_CSV, DIAGNOSTICS_CSV, CHECKPOINT = "epochs.csv", "diagnostics.csv", "checkpoint.npz"
 BEST_CONFIG, MODEL_FILE = "best_config.json", "model.keras"
 SCORES_FILE, RESULTS_CSV = "scores.json", "results.csv"
-TRIALS_CSV, SENSITIVITY_CSV, TRIAL_CONFIG = "trials.csv", "sensitivity.csv", "config.json"
+TRIALS_CSV, SENSITIVITY_CSV = "trials.csv", "sensitivity.csv"
+FRONT_CSV, REPEATS_CSV = "front.csv", "repeats.csv"
 FLOAT_FOLDER, COMPARISON_FOLDER, LAYERS_FOLDER = "float", "comparison", "layers"
-TRIALS_FOLDER, WORKERS_FOLDER, TUNER_FOLDER = "trials", "workers", "tuner"
+WORKERS_FOLDER, TUNER_FOLDER = "workers", "tuner"
 LAYERS_CSV, HISTOGRAMS_FILE, EXPORTS_CSV = "layers.csv", "histograms.json", "exports.csv"
-FRONT_CSV, REPORT_FILE = "front.csv", "report.html"
+REPORT_FILE = "report.html"
 """What a report is made of beside the tables, and the report."""
 PLOTS_FOLDER, TENSORBOARD_FOLDER = "plots", "tensorboard"

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from po2quant.benchmark import PUBLISHED, is_module_attribute
 from po2quant.bit_config import ALPHAS, AUTO, AUTO_PO2, FLOAT, MPQ
@@ -14,14 +14,20 @@ from po2quant.cost import BITS_PER_KIB
 from po2quant.files import one_line, read_json, write_json
 from po2quant.ranges import MSE
 from po2quant.runs import fields
+from po2quant.runs.costs import BYTES_PER_KIB, FLASH, RAM, CostName, MaxCost, max_milliseconds
 from po2quant.runs.fields import asked, optional, several
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.roles import WORKER
 from po2quant.runs.task import TaskRequest
+from po2quant.targets import GENERIC
 
 SCHEMA, VERSION = "po2quant.run", 1
 CONTENT = "what a run was asked for"
-STRATEGY_NAMES = INFORMED, BAYESIAN, RANDOM, HYPERBAND = "informed", "bayesian", "random", "hyperband"
+INFORMED: Final = "informed"
+BAYESIAN: Final = "bayesian"
+RANDOM: Final = "random"
+HYPERBAND: Final = "hyperband"
+STRATEGY_NAMES = (INFORMED, BAYESIAN, RANDOM, HYPERBAND)
 """Names of the ways to choose a search's trials; :data:`po2quant.search.STRATEGIES` has what they do."""
 
 
@@ -36,6 +42,7 @@ class RunRequest(TaskRequest):
         seed: of data splits, calibration, training and search.
         preset: name of the recipe.
         calibration: how activation ranges follow from data, see :func:`~po2quant.ranges.calibration_rules`.
+        target: what shall compute the network, a row of :data:`~po2quant.targets.TARGETS`.
 
     Raises:
         ValueError: for a value of another type or out of range.
@@ -49,6 +56,7 @@ class RunRequest(TaskRequest):
     seed: int = asked(0, fields.seed, shown=True)
     preset: str = asked(PUBLISHED, fields.text)
     calibration: str = asked(MSE, fields.calibration)
+    target: str = asked(GENERIC.name, fields.target)
 
     @classmethod
     def may_change(cls) -> frozenset[str]:
@@ -68,6 +76,9 @@ class RunRequest(TaskRequest):
             if option is None or value is None or (value == field.default and not field.metadata["shown"]):
                 continue
             name = option or field.name.replace("_", "-")
+            if value is True:
+                words.append(f"--{name}")
+                continue
             words += [f"--{name}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
         return shlex.join(words)
 
@@ -153,6 +164,12 @@ class SearchRequest(RunRequest):
         bias_bits: of biases.
         activation_bits: of activations.
         max_kib: largest size of weights and activations together; None: any.
+        goal: what the metric is traded for; None: the size in bits, or nothing where there is a limit.
+        max_flash_kib: most constants of the C; None: any.
+        max_ram_kib: largest arena of the C.
+        max_ms: longest time, on a core at a clock, such as ``50@m4:120MHz``.
+        packed: whether costs of the C are of packed weights.
+        repeats: trainings that choose among the best trials.
     """
 
     kind: ClassVar[str] = "search"
@@ -165,6 +182,19 @@ class SearchRequest(RunRequest):
     bias_bits: tuple[int, ...] = asked((16, 31), fields.widths("bias"))
     activation_bits: tuple[int, ...] = asked((4, 8, 16), fields.widths("activation"))
     max_kib: float | None = asked(None, optional(fields.kib))
+    goal: str | None = asked(None, optional(fields.cost))
+    max_flash_kib: float | None = asked(None, optional(fields.kib))
+    max_ram_kib: float | None = asked(None, optional(fields.kib))
+    max_ms: str | None = asked(None, optional(fields.time))
+    packed: bool = asked(False, fields.yes_or_no)
+    repeats: int = asked(0, fields.count(0), may_change=True)
+
+    @property
+    def limits(self) -> list[MaxCost]:
+        """The most of each cost that a network may have, in bytes and instructions."""
+        kib = {FLASH: self.max_flash_kib, RAM: self.max_ram_kib}
+        limits = [MaxCost(CostName(kind), size * BYTES_PER_KIB) for kind, size in kib.items() if size is not None]
+        return limits if self.max_ms is None else [*limits, max_milliseconds(self.max_ms)]
 
     @property
     def max_bits(self) -> int | None:

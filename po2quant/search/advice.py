@@ -77,7 +77,7 @@ class Advisor:
         self._predicted: dict[tuple[int, ...], tuple[float, float]] = {}
         self._errors = {(row.slot, row.bits): row.output_error for row in sensitivities}
         self._choices = {choice.name: choice.values for choice in space.hyperparameters(layers).space}
-        allocator = Allocator(sensitivities, layers, space.groups)
+        allocator = Allocator.of(problem, sensitivities)
         allocations = allocator.pareto(allocator.spread_budgets(BUDGETS, problem.goal.limit))
         self._allocations = [space.values_of(allocation.widths, layers) for allocation in allocations]
 
@@ -101,7 +101,7 @@ class Advisor:
         candidates = [
             values
             for values in (*self._allocations, *self._changes(best_values))
-            if self._key(values) not in tried and self._goal.allows(self._log_error_and_cost(values)[1])
+            if self._key(values) not in tried and self._goal.allows(values)
         ]
         if not candidates:
             return None

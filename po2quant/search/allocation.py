@@ -13,13 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from scipy import optimize, sparse
 
-from po2quant.cost import LayerShape, network_size, reference_config
+from po2quant.cost import LayerShape, reference_config
+from po2quant.search.problem import Cost, Limit, SearchProblem, SizeCost
 from po2quant.search.sensitivity import Sensitivity
-from po2quant.search.space import parts_of, size_of_values
+from po2quant.search.space import elements_by_slot, size_of_values, widths_of_config
 
 LOSS_INCREASE, OUTPUT_ERROR = "loss_increase", "output_error"
 MEASURES = (OUTPUT_ERROR, LOSS_INCREASE)
 SEEDS = 8
+TIGHTENINGS = 25
+"""How often a budget is tightened because a cost was not the sum that it was taken for."""
+
+INFEASIBLE = 2
+"""What scipy.optimize.milp calls a program without a solution."""
 
 _LARGEST_COST = 1e6
 """Costs are scaled to it, since the solver stops 1e-6 from the optimum."""
@@ -44,12 +50,12 @@ class Allocation:
 
 @dataclasses.dataclass(frozen=True)
 class _Choice:
-    """A width of a group of slots; its size counts only what the narrowest width does not need."""
+    """A width of a group of slots: the error that it makes, and what it costs more than the narrowest width."""
 
     group: str
     bits: int
-    cost: float
-    extra_bits: int
+    error: float
+    extra: tuple[float, ...]
 
 
 class Allocator:
@@ -57,16 +63,19 @@ class Allocator:
 
     Equation:
         minimise sum_sw c_sw x_sw over x_sw in {0, 1}, with sum_w x_sw = 1 for each slot s and
-        ``network_size`` of the widths <= budget, where c_sw is the measure of slot s at width w.
+        the cost of the widths <= budget, where c_sw is the measure of slot s at width w.
 
     The sum stands for the whole network's loss as far as the errors of the slots are independent: then their mean
-    squares add up.
+    squares add up. A cost is taken for a sum over slots, too: what each width adds where all others are at their
+    narrowest. The size in bits is one; where another is not, budgets are tightened until the cost itself fits.
 
     Args:
         rows: sensitivities of every slot at each width that it may take.
         layers: layers of the network as the bit accounting sees them.
         groups: group of a slot; the slots of one group get one width. Others are on their own.
         measure: ``'output_error'`` or ``'loss_increase'``.
+        cost: what budgets are of; by default the size in bits.
+        limits: of further costs.
 
     Raises:
         ValueError: for rows that do not cover the network, or groups whose slots share no width.
@@ -81,105 +90,152 @@ class Allocator:
         layers: Sequence[LayerShape],
         groups: Mapping[str, str] | None = None,
         measure: str = OUTPUT_ERROR,
+        cost: Cost | None = None,
+        limits: Sequence[Limit] = (),
     ) -> None:
         _check_measure(measure)
-        self._layers, elements = layers, _elements_by_slot(layers)
-        self._rows = _rows_by_slot(rows, elements)
-        self._groups = {slot: (groups or {}).get(slot, slot) for slot in elements}
+        self._layers, slots = layers, elements_by_slot(layers)
+        self._rows = _rows_by_slot(rows, slots)
+        self._cost = SizeCost(layers) if cost is None else cost
+        self._limits, self._costs = limits, (self._cost, *(limit.cost for limit in limits))
+        self._groups = {slot: (groups or {}).get(slot, slot) for slot in slots}
+        members: dict[str, list[str]] = {}
+        for slot, group in self._groups.items():
+            members.setdefault(group, []).append(slot)
+        shared = {group: self._shared_widths(own) for group, own in members.items()}
+        narrowest = {group: widths[0] for group, widths in shared.items()}
+        self._least = [cost(self._widths(narrowest)) for cost in self._costs]
         self._choices = [
             choice
-            for group in dict.fromkeys(self._groups.values())
-            for choice in self._choices_of(
-                [slot for slot in elements if self._groups[slot] == group], elements, measure
-            )
+            for group, own in members.items()
+            for choice in self._choices_of(own, shared[group], measure, narrowest)
         ]
-        self._smallest_bits = self._size({choice.group: choice.bits for choice in reversed(self._choices)})
+        cheapest = {choice.group: choice.bits for choice in sorted(self._choices, key=lambda c: -c.extra[0])}
+        self._smallest = self._cost(self._widths(cheapest))
 
-    def _choices_of(self, slots: Sequence[str], elements: Mapping[str, int], measure: str) -> list[_Choice]:
-        """Return the widths that all slots of a group may take, narrow to wide, each better than those before it."""
+    @classmethod
+    def of(cls, problem: SearchProblem, rows: Sequence[Sensitivity]) -> Allocator:
+        """Return the allocator of a search's problem: budgets are of its goal's cost."""
+        goal = problem.goal
+        return cls(rows, problem.layers, problem.space.groups, cost=goal.cost, limits=goal.limits)
+
+    def _shared_widths(self, slots: Sequence[str]) -> list[int]:
         shared = sorted(set.intersection(*(set(self._rows[slot]) for slot in slots)))
         if not shared:
             raise ValueError(f"slots of a group must share a width. Received: none for {', '.join(slots)}")
-        size = sum(elements[slot] for slot in slots)
-        choices: list[_Choice] = []
-        for bits in shared:
-            cost = sum(getattr(self._rows[slot][bits], measure) for slot in slots)
-            if not choices or cost < choices[-1].cost:
-                choices.append(_Choice(self._groups[slots[0]], bits, cost, (bits - shared[0]) * size))
+        return shared
+
+    def _choices_of(
+        self, slots: Sequence[str], widths: Sequence[int], measure: str, narrowest: Mapping[str, int]
+    ) -> list[_Choice]:
+        """Return the widths that all slots of a group may take, narrow to wide, each better than those before it."""
+        group, choices = self._groups[slots[0]], list[_Choice]()
+        for bits in widths:
+            error = sum(getattr(self._rows[slot][bits], measure) for slot in slots)
+            if not choices or error < choices[-1].error:
+                costs = [cost(self._widths({**narrowest, group: bits})) for cost in self._costs]
+                extra = tuple(cost - least for cost, least in zip(costs, self._least, strict=True))
+                choices.append(_Choice(group, bits, error, extra))
         return choices
 
     def _widths(self, bits_by_group: Mapping[str, int]) -> dict[str, int]:
         return {slot: bits_by_group[group] for slot, group in self._groups.items()}
 
-    def _size(self, bits_by_group: Mapping[str, int]) -> int:
-        return size_of_values(self._widths(bits_by_group), self._layers)
+    def spread_budgets(self, count: int, max_cost: float | None = None) -> list[float]:
+        """Return costs from the smallest possible one to the reference's or a limit, each larger by the same factor.
 
-    def spread_budgets(self, count: int, max_bits: float | None = None) -> list[int]:
-        """Return sizes from the smallest possible one to the reference's or a limit, each larger by the same factor.
-
-        AutoQKeras' score rises by the same amount with each factor. The largest size that is of use takes the place of
+        AutoQKeras' score rises by the same amount with each factor. The largest cost that is of use takes the place of
         a larger end.
         """
-        largest = self._size({choice.group: choice.bits for choice in self._choices})
-        wanted = network_size(self._layers, reference_config(self._layers)).total_bits if max_bits is None else max_bits
-        top = max(min(largest, wanted), self._smallest_bits)
-        return np.geomspace(self._smallest_bits, top, count).round().astype(int).tolist()
+        largest = self._cost(self._widths({choice.group: choice.bits for choice in self._choices}))
+        reference = widths_of_config(reference_config(self._layers))
+        wanted = self._cost(reference) if max_cost is None else max_cost
+        top = max(min(largest, wanted), self._smallest)
+        return np.geomspace(self._smallest, top, count).round().astype(int).tolist()
 
-    def pareto(self, budgets: Iterable[int] | None = None) -> list[Allocation]:
-        """Return the different allocations at several budgets, small to large; by default at :data:`SEEDS` of them."""
+    def pareto(self, budgets: Iterable[float] | None = None) -> list[Allocation]:
+        """Return the different allocations at several budgets, small to large; by default at :data:`SEEDS` of them.
+
+        Budgets within which the limits of other costs leave nothing are left out.
+        """
         budgets = self.spread_budgets(SEEDS) if budgets is None else sorted(budgets)
-        allocations = map(self.allocate, budgets)
+        allocations = []
+        for budget in budgets:
+            with contextlib.suppress(NothingFitsError):
+                allocations.append(self.allocate(budget))
         return list({tuple(allocation.widths.values()): allocation for allocation in allocations}.values())
 
-    def allocate(self, budget_bits: int) -> Allocation:
-        """Return the allocation of least summed sensitivity whose size in bits is within a budget.
+    def allocate(self, budget: float) -> Allocation:
+        """Return the allocation of least summed sensitivity whose cost, in bits by default, is within a budget.
 
         Raises:
             ValueError: for a budget below the smallest size.
+            NothingFitsError: where no widths were found that keep all limits.
         """
-        if budget_bits < self._smallest_bits:
+        if budget < math.floor(self._smallest):
             raise ValueError(
-                f"budget_bits must be at least {self._smallest_bits}, the size of the network at its narrowest widths. "
-                f"Received: budget_bits={budget_bits}"
+                f"budget_bits must be at least {self._smallest:.0f}, the cost of the network at its cheapest widths. "
+                f"Received: budget_bits={budget}"
             )
-        chosen = _least_cost(self._choices, budget_bits - self._smallest_bits)
-        bits_by_group = {choice.group: choice.bits for choice in chosen}
+        maxima = np.array([budget, *(limit.maximum for limit in self._limits)])
+        capacities = maxima - self._least
+        for _ in range(TIGHTENINGS):
+            chosen = {choice.group: choice.bits for choice in _least_error(self._choices, capacities)}
+            excess = np.array([cost(self._widths(chosen)) for cost in self._costs]) - maxima
+            if np.all(excess <= 0):
+                return self._allocation(chosen)
+            capacities = capacities - np.maximum(excess, 0)
+        raise NothingFitsError(f"no widths of a cost of {budget} keep all limits")
+
+    def _allocation(self, bits_by_group: Mapping[str, int]) -> Allocation:
         widths = self._widths(bits_by_group)
         measured = [self._rows[slot][bits] for slot, bits in widths.items()]
         return Allocation(
             widths,
-            self._size(bits_by_group),
+            size_of_values(widths, self._layers),
             sum(row.loss_increase for row in measured),
             sum(row.output_error for row in measured),
         )
 
 
-def _least_cost(choices: Sequence[_Choice], capacity_bits: int) -> list[_Choice]:
-    """Return one choice per group, of least summed cost, whose extra bits fit."""
-    costs = np.array([choice.cost for choice in choices])
-    largest = np.max(np.abs(costs))
+class NothingFitsError(RuntimeError):
+    """No widths were found that keep all limits."""
+
+
+def _least_error(choices: Sequence[_Choice], capacities: np.ndarray) -> list[_Choice]:
+    """Return one choice per group, of least summed error, whose extra costs fit."""
+    errors = np.array([choice.error for choice in choices])
+    largest = np.max(np.abs(errors))
     groups = {group: index for index, group in enumerate(dict.fromkeys(choice.group for choice in choices))}
     members = ([groups[choice.group] for choice in choices], range(len(choices)))
     one_each = sparse.csr_array((np.ones(len(choices)), members), shape=(len(groups), len(choices)))
-    extra_bits = np.array([[choice.extra_bits for choice in choices]])
-    unit = max(math.gcd(*extra_bits[0].tolist()), 1)
+    extra = np.array([choice.extra for choice in choices], float).T
     with _standard_output_closed():
         result = optimize.milp(
-            costs * (_LARGEST_COST / largest) if largest else costs,
+            errors * (_LARGEST_COST / largest) if largest else errors,
             integrality=np.ones(len(choices)),
             bounds=optimize.Bounds(0, 1),
             constraints=[
                 optimize.LinearConstraint(one_each, 1, 1),
-                optimize.LinearConstraint(extra_bits // unit, -np.inf, capacity_bits // unit),
+                *(
+                    optimize.LinearConstraint(row[None] / _unit(row), -np.inf, np.floor(capacity / _unit(row)))
+                    for row, capacity in zip(extra, capacities, strict=True)
+                ),
             ],
             options={"mip_rel_gap": 0.0},
         )
+    if result.status == INFEASIBLE:
+        raise NothingFitsError("no widths keep all limits")
     if not result.success:
         raise RuntimeError(f"the integer program was not solved: {result.message}")
-    chosen = [choice for choice, share in zip(choices, result.x, strict=True) if share > 0.5]
-    # The solver takes 0.999999 for 1, which is some bits of a large tensor.
-    excess = sum(choice.extra_bits for choice in chosen) - capacity_bits
-    return chosen if excess <= 0 else _least_cost(choices, capacity_bits - excess)
+    return [choice for choice, share in zip(choices, result.x, strict=True) if share > 0.5]
+
+
+def _unit(costs: np.ndarray) -> float:
+    """Return what divides all numbers, or makes them no larger than :data:`_LARGEST_COST`."""
+    if np.all(costs == np.rint(costs)):
+        return float(max(math.gcd(*map(int, costs)), 1))
+    return float(np.max(np.abs(costs)) / _LARGEST_COST)
 
 
 @contextlib.contextmanager
@@ -202,17 +258,6 @@ def _standard_output_closed() -> Iterator[None]:
 def _check_measure(measure: str) -> None:
     if measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}. Received: measure={measure!r}")
-
-
-def _elements_by_slot(layers: Sequence[LayerShape]) -> dict[str, int]:
-    """Return how many numbers each slot quantizes; a layer that is called again counts once."""
-    elements: dict[str, int] = {}
-    for layer in layers:
-        for part in parts_of(layer):
-            size = layer.elements if part == "activation" else getattr(layer, f"{part}_parameters")
-            slot = f"{layer.name}.{part}"
-            elements[slot] = elements.get(slot, 0) + size
-    return elements
 
 
 def _rows_by_slot(rows: Sequence[Sensitivity], slots: Iterable[str]) -> dict[str, dict[int, Sensitivity]]:

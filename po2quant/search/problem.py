@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from po2quant.cost import ForgivingFactor, LayerShape, network_size, reference_config
+from po2quant.bit_config import BitConfig
+from po2quant.cost import ForgivingFactor, LayerShape, layer_size, network_size, reference_config
 from po2quant.search.sensitivity import Sensitivity
-from po2quant.search.space import SearchSpace, size_of_values
+from po2quant.search.space import SearchSpace, elements_by_slot, parts_of, widths_of
 
 Values = Mapping[str, int]
 """Width of every choice, by the names of :meth:`~po2quant.search.space.SearchSpace.hyperparameters`."""
@@ -27,14 +30,39 @@ class SizeCost:
     layers: Sequence[LayerShape]
     extra_bits: int = 0
 
+    @functools.cached_property
+    def _elements(self) -> dict[str, int]:
+        return elements_by_slot(self.layers)
+
+    @functools.cached_property
+    def _fixed_bits(self) -> int:
+        nothing = BitConfig({})
+        fixed = [layer_size(layer, nothing) for layer in self.layers if not parts_of(layer)]
+        return self.extra_bits + sum(size.total_bits for size in fixed)
+
     def __call__(self, values: Values) -> int:
         """Return the size in bits."""
-        return size_of_values(values, self.layers) + self.extra_bits
+        widths = widths_of(values)
+        return self._fixed_bits + sum(size * widths[slot] for slot, size in self._elements.items())
+
+
+class Limit(NamedTuple):
+    """The most of a cost that a trial may have.
+
+    Args:
+        name: of the cost, for people.
+        cost: of the widths of a trial.
+        maximum: largest cost.
+    """
+
+    name: str
+    cost: Cost
+    maximum: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """What a search maximises.
+    """What a search maximises, and what it must keep.
 
     Equation:
         score = metric * factor(cost)
@@ -42,8 +70,10 @@ class Goal:
     Args:
         cost: of the widths of a trial.
         reference: cost that others are compared with.
-        trade: of metric for cost.
+        trade: of metric for cost; None: the score is the metric alone.
         limit: largest cost. Then the score is the metric alone. None: any cost.
+        limits: of other costs.
+        name: of the cost, for people.
 
     Example:
         >>> Goal(SizeCost([]), reference=400).factor(200), Goal(SizeCost([]), reference=400, limit=300).factor(200)
@@ -52,21 +82,29 @@ class Goal:
 
     cost: Cost
     reference: float
-    trade: ForgivingFactor = dataclasses.field(default_factory=ForgivingFactor)
+    trade: ForgivingFactor | None = dataclasses.field(default_factory=ForgivingFactor)
     limit: float | None = None
+    limits: Sequence[Limit] = ()
+    name: str = "bits"
 
     @classmethod
     def of_size(cls, layers: Sequence[LayerShape], max_bits: int | None = None) -> Goal:
         """Return the goal of few bits, against the reference of the bit accounting."""
         return cls(SizeCost(layers), network_size(layers, reference_config(layers)).total_bits, limit=max_bits)
 
-    def allows(self, cost: float) -> bool:
-        """Return whether a trial may cost so much."""
-        return self.limit is None or cost <= self.limit
+    @property
+    def all_limits(self) -> list[Limit]:
+        """The limit of its own cost, if it has one, and those of others."""
+        own = [] if self.limit is None else [Limit(self.name, self.cost, self.limit)]
+        return [*own, *self.limits]
+
+    def allows(self, values: Values) -> bool:
+        """Return whether a trial may have such widths."""
+        return all(limit.cost(values) <= limit.maximum for limit in self.all_limits)
 
     def factor(self, cost: float) -> float:
         """Return what multiplies the metric of a trial."""
-        return self.trade(cost, self.reference) if self.limit is None else 1.0
+        return 1.0 if self.trade is None or self.limit is not None else self.trade(cost, self.reference)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +120,7 @@ class SearchProblem:
         seed: of the choices, and of the trials.
         sensitivities: measures what each width of each slot costs, for strategies that ask for it.
         known: widths of configurations that are known to be good.
+        costs: what is told of each trial, by name; several make a front, whose trials keep their weights.
     """
 
     space: SearchSpace
@@ -92,7 +131,8 @@ class SearchProblem:
     seed: int = 0
     sensitivities: Callable[[], Sequence[Sensitivity]] = tuple
     known: Sequence[Values] = ()
+    costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
 
     def fits(self, values: Values) -> bool:
-        """Return whether the goal allows what a trial costs."""
-        return self.goal.allows(self.goal.cost(values))
+        """Return whether the goal allows a trial of these widths."""
+        return self.goal.allows(values)

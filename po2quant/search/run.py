@@ -15,13 +15,14 @@ from po2quant.cost import LayerShape
 from po2quant.progress import SILENT, progress_line
 from po2quant.runs.names import SENSITIVITY_CSV
 from po2quant.search.problem import SearchProblem
+from po2quant.search.repeats import CANDIDATES, Candidate, Repeats, choose
 from po2quant.search.sensitivity import Sensitivity, load_sensitivities, save_sensitivities, sensitivity_sweep
 from po2quant.search.settings import SearchSettings
 from po2quant.search.space import SearchSpace
 from po2quant.search.strategies import STRATEGIES
 from po2quant.search.trial import TrialTraining
 from po2quant.search.trial_log import TrialLog
-from po2quant.search.tuner import BitWidthTuner
+from po2quant.search.tuner import KEPT_TRIALS, BitWidthTuner
 from po2quant.training.finetune import Experiment, require_training_data
 from po2quant.training.interrupt import insistent_interrupt
 
@@ -34,6 +35,8 @@ class SearchResult:
 
     tuner: BitWidthTuner
     interrupted: bool
+    choice: Sequence[Candidate] = ()
+    """The trials that were repeated, best first."""
 
     @property
     def log(self) -> TrialLog:
@@ -62,22 +65,28 @@ def run_search(
     """
     keras.utils.set_random_seed(experiment.seed)
     layers = experiment.network.layers
-    settings.check_size(layers)
-    training, problem = TrialTraining.of(experiment), settings.problem(layers, experiment.seed)
+    settings.check_size(layers, experiment.network)
+    training = TrialTraining.of(experiment)
+    costed = settings.costed(layers, experiment.network, training.calibration_inputs)
+    problem = settings.problem(layers, experiment.seed, costed)
     problem = dataclasses.replace(
         problem,
         sensitivities=lambda: measured_sensitivities(problem, training, folder),
         known=known_values(experiment.spec, settings.space, layers),
     )
-    oracle, interrupted = STRATEGIES[settings.strategy](problem), False
+    oracle, interrupted, choice = STRATEGIES[settings.strategy](problem), False, list[Candidate]()
+    kept_trials = CANDIDATES if settings.repeats else KEPT_TRIALS
     with progress_line("search", settings.max_trials) as line:
-        tuner = BitWidthTuner(problem, training, oracle, folder, line)
+        tuner = BitWidthTuner(problem, training, oracle, folder, line, kept_trials)
         try:
             with insistent_interrupt():
                 run_trials(tuner)
+                if settings.repeats and tuner.log.best() is not None:
+                    repeats = Repeats(tuner, settings.epochs, experiment.seed, folder)
+                    choice = choose(tuner, repeats, settings.repeats)
         except KeyboardInterrupt:
             interrupted = True
-    return SearchResult(tuner, interrupted)
+    return SearchResult(tuner, interrupted, choice)
 
 
 def measured_sensitivities(

@@ -130,9 +130,14 @@ def parts_of(layer: LayerShape) -> tuple[str, ...]:
     return {WEIGHTS: ("kernel", "bias"), ACTIVATION: ("activation",)}.get(layer.kind, ())
 
 
+def widths_of(values: Mapping[str, int]) -> dict[str, int]:
+    """Return the width of every slot that hyperparameter values stand for."""
+    return {slot: bits for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS)}
+
+
 def config_from_values(values: Mapping[str, int], layers: Sequence[LayerShape], name: str = "") -> BitConfig:
     """Return the configuration that hyperparameter values stand for."""
-    widths = {slot: bits for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS)}
+    widths = widths_of(values)
     return BitConfig({layer.name: _layer_bits(layer, widths) for layer in layers if parts_of(layer)}, name)
 
 
@@ -140,6 +145,23 @@ def _layer_bits(layer: LayerShape, widths: Mapping[str, int]) -> LayerBits:
     own = parts_of(layer)
     kernel, bias, activation = (int(widths[f"{layer.name}.{part}"]) if part in own else None for part in PARTS)
     return LayerBits(kernel, bias, activation)
+
+
+def elements_by_slot(layers: Sequence[LayerShape]) -> dict[str, int]:
+    """Return how many numbers each slot quantizes, over all calls of its layer."""
+    elements: dict[str, int] = {}
+    for layer in layers:
+        for part in parts_of(layer):
+            size = layer.elements if part == "activation" else getattr(layer, f"{part}_parameters")
+            slot = f"{layer.name}.{part}"
+            elements[slot] = elements.get(slot, 0) + size
+    return elements
+
+
+def widths_of_config(config: BitConfig) -> dict[str, int]:
+    """Return the width of every slot of a configuration."""
+    parts = ((name, part, getattr(bits, part)) for name, bits in config.layers.items() for part in PARTS)
+    return {f"{name}.{part}": bits for name, part, bits in parts if bits is not None}
 
 
 def size_of_values(values: Mapping[str, int], layers: Sequence[LayerShape]) -> int:

@@ -21,10 +21,10 @@ def informed(problem: SearchProblem) -> SeededOracle:
 
     It tries the flat configurations, known ones, these without the bits that hardly lower the error, two allocations of
     sizes between the smallest and the reference's or the limit, the one at the limit, what sensitivities and trials
-    together promise, and at last what the Gaussian process chooses. Budgets of allocations are in bits.
+    together promise, and at last what the Gaussian process chooses.
     """
     rows, limit = problem.sensitivities(), problem.goal.limit
-    allocator, advisor = Allocator(rows, problem.layers, problem.space.groups), Advisor(problem, rows)
+    allocator, advisor = Allocator.of(problem, rows), Advisor(problem, rows)
     _, *between, largest = allocator.spread_budgets(4, limit)
     allocations = allocator.pareto(between if limit is None else [*between, largest])
     allocated = [problem.space.values_of(allocation.widths, problem.layers) for allocation in allocations]
@@ -59,7 +59,7 @@ def hyperband(
     Reference:
         Li et al., JMLR 18, 2018, 185.
     """
-    check_strategy(HYPERBAND, problem.goal.limit)
+    check_strategy(HYPERBAND, next((limit.maximum for limit in problem.goal.all_limits), None))
     return keras_tuner.oracles.HyperbandOracle(
         objective=OBJECTIVE,
         max_epochs=max_epochs or problem.epochs,

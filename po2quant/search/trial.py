@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -53,6 +53,17 @@ class TrialTraining:
     def _pipelines(self) -> tuple[Pipeline, Pipeline]:
         train, validation = require_training_data(self.dataset)
         return Pipeline(train.without_augmentation()), Pipeline(validation)
+
+    def standard_error(self, value: float, rows: Sequence[Mapping[str, float]]) -> float | None:
+        """Return the standard error of a share of right answers among the validation samples, None of other values.
+
+        Equation:
+            sqrt(p (1 - p) / n) of a share p of n samples.
+        """
+        if value not in [row.get("val_accuracy") for row in rows] or not 0.0 <= value <= 1.0:
+            return None
+        _, validation = require_training_data(self.dataset)
+        return math.sqrt(value * (1.0 - value) / len(validation))
 
     def run(self, config: BitConfig, epochs: int, seed: int) -> Iterator[tuple[dict[str, float], float]]:
         """Train a configuration, and yield the logs of each epoch with the value to maximise.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from po2quant.files import read_csv, write_csv
@@ -25,6 +25,8 @@ class TrialRow:
         size_ratio: its cost over the reference's, which is the ratio of their sizes where size is what it costs.
         seconds: wall time.
         error: what went wrong, empty where nothing did.
+        standard_error: of the metric, where it is known.
+        repeats: how often it was trained; then metric and score are means.
     """
 
     trial_id: str
@@ -35,6 +37,8 @@ class TrialRow:
     size_ratio: float
     seconds: float
     error: str = ""
+    standard_error: float | None = None
+    repeats: int = 1
 
     @property
     def rank(self) -> float:
@@ -57,12 +61,21 @@ class TrialLog:
     def append(self, row: TrialRow) -> None:
         """Add a row and write the file."""
         self.rows.append(row)
+        self._write()
+
+    def _write(self) -> None:
         write_csv(self._path, [dataclasses.asdict(row) for row in self.rows])
 
     def ranked(self) -> list[TrialRow]:
-        """Return the completed trials, highest score first, the earliest of equals first."""
+        """Return the completed trials: repeated ones first, then highest score first, the earliest of equals first."""
         completed = [row for row in self.rows if row.status == COMPLETED]
-        return sorted(completed, key=lambda row: row.rank, reverse=True)
+        return sorted(completed, key=lambda row: (row.repeats > 1, row.rank), reverse=True)
+
+    def replace(self, rows: Sequence[TrialRow]) -> None:
+        """Put rows in the place of those of the same trials, and write the file."""
+        new = {row.trial_id: row for row in rows}
+        self.rows = [new.get(row.trial_id, row) for row in self.rows]
+        self._write()
 
     def best(self) -> TrialRow | None:
         """Return the completed trial of highest score."""
@@ -91,6 +104,8 @@ def _read(path: Path) -> list[TrialRow]:
                 float(row["size_ratio"]),
                 float(row["seconds"]),
                 row["error"],
+                number(row.get("standard_error", "")),
+                int(row.get("repeats") or 1),
             )
             for row in read_csv(path)
         ]

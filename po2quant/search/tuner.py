@@ -14,20 +14,23 @@ import keras_tuner
 import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
+from tensorboard.plugins.hparams import api_pb2, summary
 
 from po2quant.bit_config import BitConfig
 from po2quant.cost import network_size
-from po2quant.files import replaced_whole, write_csv
+from po2quant.files import read_csv, replaced_whole, write_csv
 from po2quant.progress import SILENT, ProgressLine
 from po2quant.runs.names import (
     BEST_WEIGHTS,
     EPOCHS_CSV,
+    FRONT_CSV,
     TENSORBOARD_FOLDER,
     TRIAL_CONFIG,
     TRIALS_CSV,
     TRIALS_FOLDER,
     TUNER_FOLDER,
 )
+from po2quant.search.front import Front
 from po2quant.search.oracle import OBJECTIVE, end_trial, unfinished
 from po2quant.search.problem import SearchProblem
 from po2quant.search.space import config_from_values
@@ -36,6 +39,9 @@ from po2quant.search.trial_log import COMPLETED, FAILED, TrialLog, TrialRow
 from po2quant.training.fit import save_weights
 
 KEPT_TRIALS = 3
+LOGGED = ("score", "metric", "size_ratio", "seconds")
+"""What TensorBoard's table of hyperparameters shows of a trial."""
+
 EPOCHS_VALUE = "tuner/epochs"
 """Where Keras Tuner's hyperband says how long a trial is."""
 
@@ -46,7 +52,8 @@ class BitWidthTuner(keras_tuner.Tuner):
     score = metric * factor of the cost, where the metric is the best validation value over a trial's epochs.
 
     ``folder`` gets ``trials.csv``, a folder for each trial (the best few keep their weights), the weights of the best
-    as ``best.weights.h5`` and TensorBoard's logs and hyperparameters.
+    as ``best.weights.h5``, the Pareto front as ``front.csv`` and TensorBoard's curves and hyperparameters. Of a search
+    with several costs, the points of the front keep their weights as well.
 
     Args:
         problem: what is searched.
@@ -72,12 +79,13 @@ class BitWidthTuner(keras_tuner.Tuner):
             super().__init__(oracle=oracle, directory=str(folder), project_name=TUNER_FOLDER, overwrite=False)
         oracle.verbose = 0
         self.log = TrialLog(folder / TRIALS_CSV, oracle.trials)
+        self._front = Front(folder, problem.costs or {problem.goal.name: problem.goal.cost})
         running = unfinished(oracle)
         for row in self.log.rows:
             if row.trial_id in running:
                 end_trial(oracle, row)
         self._promoted: str | None = None
-        self._keep_best_weights()
+        self.keep_best_weights()
 
     def on_search_begin(self) -> None:
         """Make the search one that goes on, from its first trial."""
@@ -99,15 +107,15 @@ class BitWidthTuner(keras_tuner.Tuner):
         size_bits, cost = network_size(self._problem.layers, config).total_bits, goal.cost(values)
         ratio, factor = cost / goal.reference, goal.factor(cost)
         self._show(f"trial {len(self.log.rows) + 1}/{self.oracle.max_trials or '?'}, {ratio:.0%} of reference")
-        status, score, metric, error = FAILED, None, None, ""
+        status, score, metric, error, deviation = FAILED, None, None, "", None
         try:
-            metric = self._train(config, trial_id, values.get(EPOCHS_VALUE, self._problem.epochs), factor)
+            metric, deviation = self._train(config, trial_id, values.get(EPOCHS_VALUE, self._problem.epochs), factor)
             status, score = COMPLETED, metric * factor
         except Exception as exception:
             self._weights(trial_id).unlink(missing_ok=True)
             error = f"{type(exception).__name__}: {' '.join(str(exception).split())}"
         seconds = round(time.perf_counter() - start, 3)
-        return TrialRow(trial_id, status, score, metric, size_bits, round(ratio, 6), seconds, error)
+        return TrialRow(trial_id, status, score, metric, size_bits, round(ratio, 6), seconds, error, deviation)
 
     def record(self, row: TrialRow, values: Mapping[str, Any]) -> None:
         """Log a trial that has ended in its folder, and keep its weights if it is among the best.
@@ -116,23 +124,23 @@ class BitWidthTuner(keras_tuner.Tuner):
             row: what came out of it.
             values: its hyperparameters.
         """
-        if row.status == COMPLETED:
-            self._log_to_tensorboard(row, values)
+        self._log_to_tensorboard(row, values)
         self.log.append(row)
-        self._keep_best_weights()
+        self.keep_best_weights()
         self._show(f"trial {row.trial_id} {row.status}")
 
     def _show(self, message: str) -> None:
         best = self.log.best()
         self._line.update(len(self.log.rows), message + (f", best score {best.score:.4f}" if best else ""))
 
-    def _train(self, config: BitConfig, trial_id: str, epochs: int, factor: float) -> float:
-        """Return the best validation value of a trial, whose weights are saved if they may be kept."""
+    def _train(self, config: BitConfig, trial_id: str, epochs: int, factor: float) -> tuple[float, float | None]:
+        """Return the best validation value of a trial, whose weights are saved if they may be kept, and its error."""
         folder = self.trial_folder(trial_id)
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / TRIAL_CONFIG)
         kept = self.log.ranked()[: self._kept_trials]
-        least_score = kept[-1].rank if len(kept) == self._kept_trials else -np.inf
+        keeps_all = len(kept) < self._kept_trials or self._has_front
+        least_score = -np.inf if keeps_all else kept[-1].rank
         rows, metric = [], -np.inf
         for row, value in self.training.run(config, epochs, self._problem.seed):
             rows.append(row)
@@ -141,7 +149,7 @@ class BitWidthTuner(keras_tuner.Tuner):
                 if metric * factor > least_score:
                     save_weights(self.training.network.model, self._weights(trial_id))
         write_csv(folder / EPOCHS_CSV, rows)
-        return float(metric)
+        return float(metric), self.training.standard_error(metric, rows)
 
     def trial_folder(self, trial_id: str) -> Path:
         """Return where a trial leaves its configuration, epochs and weights."""
@@ -150,21 +158,37 @@ class BitWidthTuner(keras_tuner.Tuner):
     def _weights(self, trial_id: str) -> Path:
         return self.trial_folder(trial_id) / BEST_WEIGHTS
 
-    def _keep_best_weights(self) -> None:
+    def keep_best_weights(self) -> None:
         """Leave the best trials their weights, and put the best one's into the run folder."""
         ranked = self.log.ranked()
         if ranked and ranked[0].trial_id != self._promoted:
             with replaced_whole(self._folder / BEST_WEIGHTS) as temporary:
                 shutil.copyfile(self._weights(ranked[0].trial_id), temporary)
             self._promoted = ranked[0].trial_id
+        front = self._front.points(self.log.rows)
+        kept = {point.row.trial_id for point in front} if self._has_front else set()
         for row in ranked[self._kept_trials :]:
-            self._weights(row.trial_id).unlink(missing_ok=True)
+            if row.trial_id not in kept:
+                self._weights(row.trial_id).unlink(missing_ok=True)
+        if front:
+            self._front.write(self._folder / FRONT_CSV, front)
+
+    @property
+    def _has_front(self) -> bool:
+        return len(self._problem.costs) > 1
 
     def _log_to_tensorboard(self, row: TrialRow, values: Mapping[str, Any]) -> None:
         with tf.summary.create_file_writer(str(self._folder / TENSORBOARD_FOLDER / row.trial_id)).as_default(step=0):
+            hparams.hparams_config([hparams.HParam(name) for name in values], [hparams.Metric(n) for n in LOGGED])
             hparams.hparams(dict(values), trial_id=row.trial_id)
-            for name in ("score", "metric", "size_ratio", "seconds"):
-                tf.summary.scalar(name, getattr(row, name))
+            for name in LOGGED:
+                if (value := getattr(row, name)) is not None:
+                    tf.summary.scalar(name, value)
+            for epoch in read_csv(self.trial_folder(row.trial_id) / EPOCHS_CSV, missing_ok=True):
+                for name in epoch.keys() - {"epoch"}:
+                    tf.summary.scalar(f"epochs/{name}", float(epoch[name]), step=int(float(epoch["epoch"])))
+            status = api_pb2.STATUS_SUCCESS if row.status == COMPLETED else api_pb2.STATUS_FAILURE
+            tf.summary.experimental.write_raw_pb(summary.session_end_pb(status).SerializeToString(), step=0)
 
     def best_config(self, name: str) -> BitConfig:
         """Return the configuration of highest score.

@@ -53,6 +53,9 @@ def search_identity(experiment: Experiment, settings: SearchSettings) -> dict[st
         "calibration": experiment.calibration,
         "epochs": settings.epochs,
         "max_bits": settings.max_bits,
+        "goal": str(settings.goal),
+        "limits": {str(limit.cost): limit.maximum for limit in settings.limits},
+        "packed": settings.packed,
         "weights": getattr(experiment.weights, "name", None),
         "data": experiment.dataset.fingerprint(),
     }
@@ -79,8 +82,9 @@ def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, a
     _check_same_search(folder, search_identity(experiment, settings))
     token = read_token(folder / WORKERS_FOLDER)
     keras.utils.set_random_seed(experiment.seed)
-    problem = settings.problem(experiment.network.layers, experiment.seed)
-    training = TrialTraining.of(experiment)
+    training, layers = TrialTraining.of(experiment), experiment.network.layers
+    costed = settings.costed(layers, experiment.network, training.calibration_inputs)
+    problem = settings.problem(layers, experiment.seed, costed)
     own_id = uuid.uuid4().hex[:8]
     os.environ.setdefault("KERASTUNER_TUNER_ID", own_id)
     os.environ |= {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(port), "no_grpc_proxy": host}

@@ -224,7 +224,7 @@ def finetune(
         save_config(config, experiment, folder)
     state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title, observe)
     if config is not None:
-        freeze_scales(prepared.model)
+        freeze_scales(prepared.model, experiment.network.placement)
     save_network(prepared.model, folder)
     return state
 

@@ -145,7 +145,7 @@ def reconstruct(
             _calibrate(node.layer.activation, found.of(node.inputs[0]))
         found.of(node)
     line.update(len(order))
-    freeze_scales(model)
+    freeze_scales(model, network.placement)
     return model
 
 

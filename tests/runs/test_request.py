@@ -29,12 +29,31 @@ from po2quant.runs.request import (
 from po2quant.runs.task import OF_NETWORKS
 
 SHARED = {"benchmark": "keyword_spotting", "model": "ds_cnn", "weights": Path("w e.h5"), "alpha": "learned_po2"}
-SHARED |= {"seed": 7, "preset": "small", "calibration": "entropy", "data": "official", "data_dir": Path("there")}
+SHARED |= {
+    "seed": 7,
+    "preset": "small",
+    "calibration": "entropy",
+    "target": "tinpu",
+    "data": "official",
+    "data_dir": Path("there"),
+}
 WIDTHS = {"kernel_bits": (3, 4), "bias_bits": (8,), "activation_bits": (6, 9)}
 FULL = {
     "finetune": NetworkRequest(**SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3),
     "search": SearchRequest(
-        **SHARED, **WIDTHS, max_trials=5, epochs=2, retrain_epochs=4, strategy="random", max_kib=61.5
+        **SHARED,
+        **WIDTHS,
+        max_trials=5,
+        epochs=2,
+        retrain_epochs=4,
+        strategy="random",
+        max_kib=61.5,
+        goal="instructions:m4",
+        max_flash_kib=64,
+        max_ram_kib=20.5,
+        max_ms="50@m4:120MHz",
+        packed=True,
+        repeats=3,
     ),
     "matrix": MatrixRequest(**SHARED | {"alpha": "auto_po2"}, configs=("mpq", "flat5"), alphas=("auto",), epochs=1),
 }
@@ -104,6 +123,10 @@ RIGHT = {
     "max_trials": [3],
     "retrain_epochs": [3],
     "max_kib": [3, 1.5],
+    "max_flash_kib": [3, 1.5],
+    "max_ram_kib": [3, 1.5],
+    "packed": [True],
+    "repeats": [3],
     "signed_input": [True],
     "float_epochs": [3],
     "batch_size": [3],
@@ -140,6 +163,9 @@ OUT_OF_RANGE = {
     "bias_bits": [],
     "activation_bits": [4, 64],
     "max_kib": 0,
+    "goal": "cycles",
+    "max_ms": "50",
+    "repeats": -1,
     "configs": ["flat3"],
     "alphas": ["auto", "po2"],
 }

@@ -181,7 +181,7 @@ STEPS = {
     "rename": distributed.Path,
     "record": BitWidthTuner,
     "append": TrialLog,
-    "_keep_best_weights": BitWidthTuner,
+    "keep_best_weights": BitWidthTuner,
     "end_trial": distributed,
     "_save_trial": SeededOracle,
     "save": SeededOracle,

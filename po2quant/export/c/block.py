@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from po2quant.export.c.arena import Buffer, plan_arena
@@ -11,6 +12,9 @@ from po2quant.integer.operations import Block, Operation, Reshape, Tensor
 
 if TYPE_CHECKING:
     from po2quant.export.c.operations import Calls
+
+SCRATCH = "/scratch"
+"""What follows the name of an operation's output in that of its scratch memory."""
 
 
 class BlockSource:
@@ -31,28 +35,18 @@ class BlockSource:
         self._calls, self._block, self._identifiers = calls, calls.program, calls.identifiers
         self._held, self._memory = held, memory
         self.storage = storage_of(self._block)
-        self.arena = plan_arena(self._buffers({self.storage[name] for name in kept}))
+        self.arena = plan_arena(self._buffers(kept))
 
     def _buffers(self, kept: Collection[str]) -> list[Buffer]:
-        """Return tensors from the step that writes them to the last that reads them, and scratch memory."""
-        block, steps = self._block, list(enumerate(self._block.operations))
-        last_read = {self.storage[x]: step for step, operation in steps for x in operation.inputs}
-        last_read |= dict.fromkeys(kept, len(steps))
-        written = [(name, 0) for name in block.inputs] + [(operation.output, step) for step, operation in steps]
-        buffers = [
-            Buffer(self._identifiers[name], _size_bytes(block.tensor[name]), step, max(step, last_read.get(name, step)))
-            for name, step in written
-            if self.storage[name] == name and name not in self._held
-        ]
-        needed = [(step, operation, self._calls.scratch_bytes(operation)) for step, operation in steps]
-        return buffers + [
-            Buffer(self._scratch_name(operation), size_bytes, step, step)
-            for step, operation, size_bytes in needed
-            if size_bytes
-        ]
+        """Return tensors and scratch memory by their names in C."""
+        block, names = self._block, self._identifiers
+        sizes = {name: _size_bytes(tensor) for name, tensor in block.tensor.items()}
+        scratch = [self._calls.scratch_bytes(operation) for operation in block.operations]
+        buffers = buffers_of(block, sizes, scratch, self._held, kept)
+        return [dataclasses.replace(buffer, name=_in_c(buffer.name, names)) for buffer in buffers]
 
     def _scratch_name(self, operation: Operation) -> str:
-        return f"{self._identifiers[operation.output]}_scratch"
+        return _in_c(f"{operation.output}{SCRATCH}", self._identifiers)
 
     def _in_arena(self, buffer: str, kind: str) -> str:
         return f"({kind} *)(void *)({self._memory} + {self.arena.offsets_bytes[buffer]})"
@@ -80,6 +74,43 @@ class BlockSource:
 
     def _trace(self, name: str) -> str:
         return f"TRACE({self._identifiers[name]}, {_size_bytes(self._block.tensor[name])});"
+
+
+def buffers_of(
+    block: Block,
+    sizes_bytes: Mapping[str, int],
+    scratch_bytes: Sequence[int],
+    held: Collection[str],
+    kept: Collection[str] = (),
+) -> list[Buffer]:
+    """Return the memory of a block: tensors from the step that writes them to the last that reads them, and scratch.
+
+    Args:
+        block: tensors and operations.
+        sizes_bytes: of each tensor.
+        scratch_bytes: what each operation needs beside its tensors.
+        held: names of tensors that lie elsewhere.
+        kept: names of tensors that are needed until the last operation is done.
+    """
+    storage, steps = storage_of(block), list(enumerate(block.operations))
+    last_read = {storage[x]: step for step, operation in steps for x in operation.inputs}
+    last_read |= dict.fromkeys((storage[name] for name in kept), len(steps))
+    written = [(name, 0) for name in block.inputs] + [(operation.output, step) for step, operation in steps]
+    tensors = [
+        Buffer(name, sizes_bytes[name], step, max(step, last_read.get(name, step)))
+        for name, step in written
+        if storage[name] == name and name not in held
+    ]
+    return tensors + [
+        Buffer(f"{operation.output}{SCRATCH}", size_bytes, step, step)
+        for (step, operation), size_bytes in zip(steps, scratch_bytes, strict=True)
+        if size_bytes
+    ]
+
+
+def _in_c(buffer: str, identifiers: Mapping[str, str]) -> str:
+    tensor = buffer.removesuffix(SCRATCH)
+    return f"{identifiers[tensor]}_scratch" if tensor != buffer else identifiers[tensor]
 
 
 def storage_of(block: Block) -> dict[str, str]:

@@ -12,11 +12,28 @@ from po2quant.export.c.operations import array_text
 from po2quant.export.c.source import CSource, caller_tensors, filled, write_c
 from po2quant.export.c.types import c_integer, tensor_dtype
 from po2quant.files import replaced_whole
+from po2quant.fixed_point import FLOOR, HALF_AWAY, HALF_EVEN, HALF_UP
 from po2quant.integer.interpreter import run
+from po2quant.integer.listing import ROUNDING_WORDS
 from po2quant.integer.operations import Tensor
 from po2quant.integer.program import Program
 
 TEST_SAMPLES = 2
+
+QUANTIZERS = {
+    mode: {"how": f"rounded {ROUNDING_WORDS[mode]}", "goes_up": goes_up, "goes_down": goes_down}
+    for mode, goes_up, goes_down in (
+        (
+            HALF_EVEN,
+            "rest > 0.5f || (rest == 0.5f && integer % 2 != 0)",
+            "rest < -0.5f || (rest == -0.5f && integer % 2 != 0)",
+        ),
+        (HALF_UP, "rest >= 0.5f", "rest < -0.5f"),
+        (HALF_AWAY, "rest >= 0.5f", "rest <= -0.5f"),
+        (FLOOR, "0", "rest < 0.0f"),
+    )
+}
+"""How a value is rounded in C: in words, and when the integer next to it on the side of 0 goes up or down."""
 
 
 def io_header(source: CSource) -> str:
@@ -32,8 +49,8 @@ def io_header(source: CSource) -> str:
                 "type": _c_type(tensor),
                 "scale": repr(float(np.ldexp(1.0, exponent))),
             }
-            limits = {"low": c_integer(tensor.format.min_int), "high": c_integer(tensor.format.max_int)}
-            functions.append(filled(template, **fields, **limits))
+            fields |= {"low": c_integer(tensor.format.min_int), "high": c_integer(tensor.format.max_int)}
+            functions.append(filled(template, **fields, **QUANTIZERS[tensor.format.rounding]))
     return filled("io.h", name=source.name, prefix=source.name.upper(), functions="\n".join(functions).rstrip())
 
 

@@ -89,7 +89,7 @@ def _riscv32(label: str, instructions: str) -> Core:
     )
 
 
-CORES = {
+CORES: dict[str, Core] = {
     "m0": _cortex_m("M0+", "m0plus", "mps2-an386"),
     "m4": _cortex_m("M4", "m4", "mps2-an386"),
     "m7": _cortex_m("M7", "m7", "mps2-an500"),
