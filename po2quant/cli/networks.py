@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +18,6 @@ from po2quant.cli.options import (
     CalibrationOption,
     ConfigOption,
     EpochsOption,
-    JsonOption,
     OutputOption,
     PresetOption,
     ResumeOption,
@@ -29,6 +27,7 @@ from po2quant.cli.options import (
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, print_table, say
 from po2quant.cli.session import (
     begin,
     calibrating,
@@ -38,9 +37,7 @@ from po2quant.cli.session import (
     load_dataset,
     open_run_folder,
     print_results,
-    print_table,
     resumable,
-    say,
     say_calibration,
     say_paths,
     warn_reconstructed,
@@ -63,10 +60,10 @@ def summary(
     task: Task,
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
-) -> None:
+) -> Facts:
     """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
     benchmark, request = begin(NetworkRequest(**task, config=config, alpha=alpha), needs_data=False)
-    from po2quant.cost import stats_block
+    from po2quant.cost import SUMMARY_COLUMNS, network_size, stats_block, summary_rows
     from po2quant.report.tables import summary_table
     from po2quant.training.prepare import resolve_config
 
@@ -79,6 +76,15 @@ def summary(
     print_table(summary_table(network.layers, widths))
     say(stats_block(network.layers, widths))
     warn_reconstructed(widths)
+    rows = summary_rows(network.layers, widths)
+    return {
+        "benchmark": benchmark.name,
+        "model": request.model,
+        "config": config,
+        "size_bits": network_size(network.layers, widths).total_bits,
+        "reference_size_bits": network.size(network.reference()).total_bits,
+        "rows": [dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in rows],
+    }
 
 
 @with_task(WHICH, DATA)
@@ -101,8 +107,7 @@ def evaluate(
     calibration_data: CalibrationDataOption = None,
     target: TargetOption = GENERIC.name,
     seed: SeedOption = 0,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     if weights is None and "network" not in task:
         raise ValueError("evaluate needs --weights, a weight file or a run folder, or --network")
@@ -130,32 +135,29 @@ def evaluate(
         say(f"{detail} {value:.4f}")
     say_calibration(prepared.calibration, calibration_data)
     warn_reconstructed(widths)
-    if as_json:
-        facts: dict[str, Any] = {
-            "benchmark": benchmark.name,
-            "model": name,
-            "config": config,
-            "alpha": scales,
-            "metric": score.metric,
-            "score": score.value,
-            **score.details,
-            "samples": score.samples,
-            "size_bits": size_bits,
-            "reference_size_bits": network.size(network.reference()).total_bits,
-            "data": dataset.describe(),
-            "data_kind": dataset.kind,
-            "data_fingerprint": dataset.fingerprint(),
-            "calibration": prepared.calibration if calibration_data is None else str(calibration_data),
-            "calibration_rule": calibration,
-            "scale_rule": scale_rule,
-            "seed": seed,
-        }
-        if widths is not None:
-            average = average_bits(network.layers, widths)
-            facts |= {
-                f"bits_{part}": getattr(average, part) for part in ("per_layer", "per_parameter", "per_activation")
-            }
-        typer.echo(json.dumps(facts))
+    facts: Facts = {
+        "benchmark": benchmark.name,
+        "model": name,
+        "config": config,
+        "alpha": scales,
+        "metric": score.metric,
+        "score": score.value,
+        **score.details,
+        "samples": score.samples,
+        "size_bits": size_bits,
+        "reference_size_bits": network.size(network.reference()).total_bits,
+        "data": dataset.describe(),
+        "data_kind": dataset.kind,
+        "data_fingerprint": dataset.fingerprint(),
+        "calibration": prepared.calibration if calibration_data is None else str(calibration_data),
+        "calibration_rule": calibration,
+        "scale_rule": scale_rule,
+        "seed": seed,
+    }
+    if widths is not None:
+        average = average_bits(network.layers, widths)
+        facts |= {f"bits_{part}": getattr(average, part) for part in ("per_layer", "per_parameter", "per_activation")}
+    return facts
 
 
 @with_task(WHICH, DATA, TRAINING)
@@ -174,8 +176,7 @@ def finetune(
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Retrain a network under a bit configuration, and freeze its scales."""
     request = NetworkRequest(
         **task,
@@ -206,8 +207,7 @@ def finetune(
     print_results(rows, experiment)
     warn_reconstructed(widths)
     say_paths(run.path, pictures, report)
-    if as_json:
-        typer.echo(json.dumps(rows[-1].to_dict()))
+    return rows[-1].to_dict() | {"run_folder": str(run.path), "report": str(report)}
 
 
 def _finetune(request: NetworkRequest, experiment: Experiment, widths: BitConfig | None, folder: Path) -> list[Result]:

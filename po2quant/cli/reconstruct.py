@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -13,7 +12,6 @@ from po2quant.cli.options import (
     AlphaOption,
     CalibrationOption,
     ConfigOption,
-    JsonOption,
     OutputOption,
     ResumeOption,
     SeedOption,
@@ -22,6 +20,7 @@ from po2quant.cli.options import (
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, say
 from po2quant.cli.session import (
     begin,
     conclude,
@@ -29,7 +28,6 @@ from po2quant.cli.session import (
     open_run_folder,
     print_results,
     resumable,
-    say,
     say_paths,
     warn_reconstructed,
     write_results,
@@ -54,8 +52,7 @@ def reconstruct(
     calibration: CalibrationOption = "mse",
     target: TargetOption = GENERIC.name,
     resume: ResumeOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Quantize a float network without labels: learn how to round its weights from a few hundred inputs."""
     request = ReconstructRequest(
         **task,
@@ -91,5 +88,4 @@ def reconstruct(
     warn_reconstructed(widths)
     say_paths(run.path, [], report)
     say(f"next: {request.cell(weights=run.path, config=config).command()}")
-    if as_json:
-        typer.echo(json.dumps(rows[-1].to_dict()))
+    return rows[-1].to_dict() | {"run_folder": str(run.path)}

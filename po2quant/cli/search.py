@@ -27,15 +27,14 @@ from po2quant.cli.options import (
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, print_table, say
 from po2quant.cli.session import (
     begin,
     conclude,
     experiment_of,
     open_run_folder,
     print_results,
-    print_table,
     resumable,
-    say,
     say_paths,
     stopped,
     whole_numbers,
@@ -50,7 +49,7 @@ from po2quant.targets import GENERIC, target_of
 
 if TYPE_CHECKING:
     from po2quant.search import SearchResult, SearchSettings
-    from po2quant.training.finetune import Experiment
+    from po2quant.training.finetune import Experiment, Result
 
 COMPARED_FLATS = ("flat16", "flat8", "flat4")
 
@@ -117,7 +116,7 @@ def search(
         str | None,
         typer.Option("--oracle", help="host:port where the chief listens to who can read the token in its run folder."),
     ] = None,
-) -> None:
+) -> Facts | None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
     check_roles(workers, role, oracle, output_dir)
     request = SearchRequest(
@@ -145,7 +144,7 @@ def search(
     )
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
-        return
+        return None
     if target_of(target).one_width:
         raise ValueError(
             f"a search needs a target whose layers differ in their widths. Received: {target}, which has one for all"
@@ -158,7 +157,14 @@ def search(
         with resumable(run.path):
             experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
             found = _find(request, experiment, run.path, settings, workers, oracle)
-        _conclude(request, experiment, run.path, found)
+        rows = _conclude(request, experiment, run.path, found)
+    best = found.log.best()
+    return {
+        "run_folder": str(run.path),
+        "best_config": str(run.path / BEST_CONFIG),
+        "best_trial": None if best is None else dataclasses.asdict(best),
+        "results": [row.to_dict() for row in rows],
+    }
 
 
 def check_roles(workers: int | None, role: str | None, oracle: str | None, output_dir: Path | None) -> None:
@@ -256,9 +262,9 @@ def _find(
     return run_distributed_search(experiment, folder, settings, oracle or THIS_MACHINE, workers or 0, command)
 
 
-def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, found: SearchResult) -> None:
-    """Save the best configuration, compare it with others and say what comes next."""
-    from po2quant.report.plots import plot_search
+def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, found: SearchResult) -> list[Result]:
+    """Save the best configuration, compare it with others and say what comes next; return the comparison."""
+    from po2quant.report.plots import plot_comparison, plot_search
     from po2quant.report.tables import choice_table
 
     if found.interrupted and found.log.best() is None:
@@ -274,9 +280,12 @@ def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, foun
     if found.interrupted:
         say(f"the best of {len(found.log.rows)} trials is in {folder / BEST_CONFIG}")
         raise stopped(folder)
-    pictures.append(_compare(request, experiment, folder))
+    rows = _compare(request, experiment, folder)
+    subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
+    pictures.append(plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", data, subject))
     say_paths(folder, pictures, _report(experiment, folder))
     say(f"next: {request.cell(weights=experiment.weights, config=str(folder / BEST_CONFIG)).command()}")
+    return rows
 
 
 def _report(experiment: Experiment, folder: Path) -> Path:
@@ -289,9 +298,8 @@ def _report(experiment: Experiment, folder: Path) -> Path:
     return conclude(folder, experiment)
 
 
-def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Path:
-    """Score what was found beside float, known and flat configurations; return the picture."""
-    from po2quant.report.plots import plot_comparison
+def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> list[Result]:
+    """Score what was found beside float, known and flat configurations."""
     from po2quant.training.finetune import compare
     from po2quant.training.prepare import resolve_config
 
@@ -308,5 +316,4 @@ def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Pa
         rows = compare(experiment, configs, folder / COMPARISON_FOLDER, request.retrain_epochs)
     write_results(folder, rows, experiment, request)
     print_results(rows, experiment)
-    subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
-    return plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", experiment.dataset.describe(), subject)
+    return rows

@@ -15,6 +15,7 @@ import typer
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, load_benchmark
 from po2quant.bit_config import FLOAT, BitConfig
+from po2quant.cli.output import print_table, say
 from po2quant.data.own import FORMS, holds_arrays, read_dataset
 from po2quant.files import write_csv
 from po2quant.own_task import settled, task_of_files
@@ -283,11 +284,6 @@ def warn_reconstructed(widths: Any) -> None:
         say(f"note: {widths.provenance.get('note', 'some widths are not the published ones')}")
 
 
-def say(text: str) -> None:
-    """Show a line."""
-    typer.echo(text)
-
-
 def say_calibration(source: str, path: Path | None) -> None:
     """Say where activation ranges come from, where they are not from the training inputs.
 
@@ -299,14 +295,6 @@ def say_calibration(source: str, path: Path | None) -> None:
         say(f"activation ranges were calibrated on {path}")
     elif source == TEST_INPUTS:
         say("activation ranges were calibrated on the test inputs, without labels: the data have no training split")
-
-
-def print_table(table: Any) -> None:
-    """Show a table, at least as wide as it needs where no terminal limits it."""
-    from rich.console import Console
-
-    console = Console()
-    Console(width=console.width if console.is_terminal else 160).print(table)
 
 
 def conclude(folder: Path, experiment: Experiment) -> Path:

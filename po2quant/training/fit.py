@@ -19,6 +19,7 @@ from po2quant.benchmark import Recipe, Split
 from po2quant.compat import build_loss_and_metrics
 from po2quant.files import one_line, replaced_whole, require_room, write_csv
 from po2quant.fixed_point import check_scales
+from po2quant.log import LOG
 from po2quant.network import slot_quantizers, weight_quantizers
 from po2quant.progress import SILENT, ProgressLine
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
@@ -201,7 +202,6 @@ def fit(
     for epoch in range(first_epoch, epochs):
         if state.should_stop(recipe.patience):
             break
-        monitor.line.update(epoch, f"epoch {epoch + 1}/{epochs}, best {max(state.best_value, 0):.4f}")
         if epoch == first_epoch:
             monitor.observe(epoch)
         start = time.perf_counter()
@@ -217,14 +217,21 @@ def fit(
             save_weights(model, folder / BEST_WEIGHTS)
         write_csv(folder / EPOCHS_CSV, state.rows)
         _save_checkpoint(model, state, checkpoint)
+        monitor.line.update(epoch + 1, _told(logs, validation_values, state))
+        LOG.debug("epoch %d: %s", epoch + 1, row)
         with writer.as_default(step=epoch + 1):
             for name, scalar in row.items():
                 tf.summary.scalar(name, scalar)
         writer.flush()
-    monitor.line.update(epochs)
     if (folder / BEST_WEIGHTS).exists():
         load_weights(model, folder / BEST_WEIGHTS)
     return state
+
+
+def _told(logs: Mapping[str, float], validation: Mapping[str, float], state: FitState) -> str:
+    """Return an epoch in words."""
+    values = ", ".join(f"{name} {value:.4f}" for name, value in validation.items())
+    return f"loss {logs['loss']:.4f}; validation: {values}; best epoch {state.best_epoch + 1}"
 
 
 HEADER_BYTES = 2**13
