@@ -120,7 +120,7 @@ def draw_front(
     Args:
         axes: where.
         places: sizes in KiB and metrics of all trials.
-        front: of those that none beats, by size.
+        front: of those that none beats in the metric and every cost.
         chosen: of the best score; None: there is none.
         label: name of the metric.
         errors: standard errors of the front's metrics; empty: not known.
@@ -131,9 +131,10 @@ def draw_front(
     if places:
         axes.plot(*zip(*places, strict=True), "o", color=BLUE, alpha=0.6, markersize=5, label="trial")
     if front:
-        sizes, metrics = zip(*front, strict=True)
-        axes.step(sizes, metrics, where="post", color=VERMILLION, linewidth=1.2, label="Pareto front")
+        joined = [front[index] for index in unbeaten(front)]  # of several costs, others may lie on the front too
+        axes.step(*zip(*joined, strict=True), where="post", color=VERMILLION, linewidth=1.2, label="Pareto front")
         if any(errors):
+            sizes, metrics = zip(*front, strict=True)
             axes.errorbar(sizes, metrics, errors, fmt="s", color=VERMILLION, markersize=4, capsize=2)
     if chosen is not None:
         ring: dict[str, Any] = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5}

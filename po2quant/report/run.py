@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,49 +176,39 @@ class Point:
     """A configuration of a front: what it reaches and what it costs.
 
     Args:
-        name: number of the point.
+        trial: number of its trial.
         metric: value that the search maximises.
         error: its standard error, 0 where it is not known.
-        kib: size in KiB, or else the first of its costs.
+        kib: size in KiB.
         costs: the costs by name.
     """
 
-    name: str
+    trial: str
     metric: float
     error: float
     kib: float
     costs: Mapping[str, float]
 
 
-def points_of(front: Rows) -> list[Point]:
-    """Return the points of ``front.csv``.
+def points_of(run: Run) -> list[Point]:
+    """Return the points of ``front.csv``, whose columns are costs unless they are :data:`OF_POINTS`, by size.
 
-    A column ``costs`` holds them as a JSON object or as words such as ``size_bits=24136``; without it, each other
-    column is a cost. A row without a metric or a cost is left out.
+    Raises:
+        ValueError: for a table without them, or of trials that the run does not have.
     """
-    points = []
-    for index, row in enumerate(front):
-        costs = _costs(row)
-        if row.get("metric") and costs:
-            size = costs.get("bits", costs.get("size_bits"))
-            kib = next(iter(costs.values())) if size is None else size / BITS_PER_KIB
-            error = float(row.get("standard_error") or 0.0)
-            points.append(Point(row.get("point") or str(index), float(row["metric"]), error, kib, costs))
-    return points
-
-
-def _costs(row: Mapping[str, str]) -> dict[str, float]:
-    text = row.get("costs", "")
-    if text.startswith("{"):
-        return {str(name): float(value) for name, value in json.loads(text).items()}
-    words = text.replace(",", " ").replace(";", " ").split()
-    named = dict(word.split("=", 1) for word in words if "=" in word)
-    if not text:
-        named = {name: value for name, value in row.items() if name not in OF_POINTS}
-    costs = {}
-    for name, value in named.items():
-        try:
-            costs[name] = float(value)
-        except ValueError:
-            continue
-    return costs
+    sizes = {row["trial_id"]: int(row["size_bits"]) / BITS_PER_KIB for row in run.trials}
+    try:
+        points = [
+            Point(
+                row["point"],
+                float(row["metric"]),
+                float(row["standard_error"] or 0.0),
+                sizes[row["point"]],
+                {name: float(value) for name, value in row.items() if name not in OF_POINTS},
+            )
+            for row in run.front
+        ]
+    except (KeyError, ValueError) as error:
+        place = run.folder / FRONT_CSV
+        raise ValueError(f"{place} must be the front of a search. Received: {one_line(repr(error))}") from None
+    return sorted(points, key=lambda point: point.kib)
