@@ -58,6 +58,7 @@ class Split:
         scale: unit of ``x``, e.g. 1 / 255 for pixels in 0..255 of a network that expects 0..1.
         augmented: given sample numbers, int64 ``(batch,)``, and a seed, int32 ``(2,)``, both tensors, returns
             randomly changed inputs of these samples, float32 ``(batch, ...)``, in TensorFlow operations.
+        weights: of each sample in the loss; None: all count alike.
     """
 
     x: np.ndarray
@@ -65,11 +66,14 @@ class Split:
     groups: np.ndarray | None = None
     scale: float = 1.0
     augmented: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         samples = len(self.x)
-        targets, groups = (samples if part is None else len(part) for part in (self.y, self.groups))
-        if samples == 0 or not samples == targets == groups:
+        targets, groups, weights = (
+            samples if part is None else len(part) for part in (self.y, self.groups, self.weights)
+        )
+        if samples == 0 or not samples == targets == groups == weights:
             raise ValueError(
                 "a split needs as many targets and groups as samples, and at least one. "
                 f"Received: {samples} samples, {targets} targets, {groups} groups"
@@ -88,19 +92,20 @@ class Split:
 
     def head(self, samples: int) -> Split:
         """Return the first ``samples`` samples."""
-        y, groups = (None if part is None else part[:samples] for part in (self.y, self.groups))
-        return dataclasses.replace(self, x=self.x[:samples], y=y, groups=groups)
+        return self._chosen(slice(samples))
 
     def taken(self, samples: np.ndarray) -> Split:
         """Return the samples of these numbers, in this order, without augmentation."""
-        y, groups = (None if part is None else part[samples] for part in (self.y, self.groups))
-        return dataclasses.replace(self, x=self.x[samples], y=y, groups=groups, augmented=None)
+        return self._chosen(samples).without_augmentation()
 
     def drawn(self, samples: int, seed: int) -> Split:
         """Return ``samples`` samples drawn at random, or all where there are fewer, in the order of the split."""
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:samples])
-        y, groups = (None if part is None else part[chosen] for part in (self.y, self.groups))
-        return dataclasses.replace(self, x=self.x[chosen], y=y, groups=groups)
+        return self._chosen(chosen)
+
+    def _chosen(self, samples: np.ndarray | slice) -> Split:
+        parts = {name: getattr(self, name) for name in ("x", "y", "groups", "weights")}
+        return dataclasses.replace(self, **{name: part[samples] for name, part in parts.items() if part is not None})
 
     def without_augmentation(self) -> Split:
         """Return the same samples, which training then sees unchanged."""
@@ -185,6 +190,7 @@ class Recipe:
         thresholds_frozen_after: share of all steps after which learned thresholds stay as they are.
         damping: at the end, the weight of the squared rounding error of weights of at most 4 bits with learned scales.
         exponent_interval: training steps from one search of the weights' power-of-two exponents to the next.
+        optimizer: given a learning rate, returns a new optimizer; None: Adam. Learned scales have their own.
     """
 
     loss: Any
@@ -200,6 +206,7 @@ class Recipe:
     thresholds_frozen_after: float = 0.8
     damping: float = 0.0
     exponent_interval: int = 1
+    optimizer: Callable[[float], keras.optimizers.Optimizer] | None = None
 
     def for_float(self) -> Recipe:
         """Return the recipe with the rates of the float network."""
