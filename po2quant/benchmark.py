@@ -25,6 +25,8 @@ from po2quant import bundled
 from po2quant.bit_config import MPQ, TRIAL_CONFIG, TRIALS_FOLDER
 from po2quant.files import one_line
 from po2quant.placement import Placement
+from po2quant.recipe import Recipe as Recipe
+from po2quant.targets import Target
 from po2quant.uniform import CONFIG_HELP
 
 if TYPE_CHECKING:
@@ -173,47 +175,6 @@ class Score:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a benchmark is trained: Adam, shuffled every epoch.
-
-    Args:
-        loss: Keras loss, or its name.
-        epochs: epochs of fine-tuning.
-        float_epochs: epochs of the float network where no weights are given.
-        batch_size: samples per step.
-        learning_rate: rate of an epoch, counted from 0.
-        metrics: Keras metrics that are logged, functions or their names.
-        patience: epochs without a better validation value before training stops; None never stops.
-        float_learning_rate: rate of an epoch while the float network is trained; None means ``learning_rate``.
-        threshold_rate: largest change of a learned threshold in a step, in octaves, at the start.
-        threshold_travel: octaves that a learned threshold of 4 bits can move in all; wider ones move less.
-        thresholds_frozen_after: share of all steps after which learned thresholds stay as they are.
-        damping: at the end, the weight of the squared rounding error of weights of at most 4 bits with learned scales.
-        exponent_interval: training steps from one search of the weights' power-of-two exponents to the next.
-        optimizer: given a learning rate, returns a new optimizer; None: Adam. Learned scales have their own.
-    """
-
-    loss: Any
-    epochs: int
-    float_epochs: int
-    batch_size: int
-    learning_rate: Callable[[int], float]
-    metrics: tuple[Any, ...] = ()
-    patience: int | None = None
-    float_learning_rate: Callable[[int], float] | None = None
-    threshold_rate: float = 0.1
-    threshold_travel: float = 5.0
-    thresholds_frozen_after: float = 0.8
-    damping: float = 0.0
-    exponent_interval: int = 1
-    optimizer: Callable[[float], keras.optimizers.Optimizer] | None = None
-
-    def for_float(self) -> Recipe:
-        """Return the recipe with the rates of the float network."""
-        return dataclasses.replace(self, learning_rate=self.float_learning_rate or self.learning_rate)
-
-
-@dataclasses.dataclass(frozen=True)
 class NetworkSpec:
     """A float network of a benchmark.
 
@@ -254,6 +215,10 @@ class NetworkSpec:
         reset_uids()
         return self.build()
 
+    def for_target(self, target: Target) -> NetworkSpec:
+        """Return the same network for a target."""
+        return dataclasses.replace(self, placement=dataclasses.replace(self.placement, target=target))
+
     def fold(self) -> FoldedNetwork:
         """Return the description of a new network, untrained."""
         from po2quant.network import fold
@@ -289,6 +254,11 @@ class Benchmark:
     synthesize: Callable[[int], Dataset] | None = None
     loaded_as: str | None = None
     needs_data_dir: bool = False
+
+    def for_target(self, target: Target) -> Benchmark:
+        """Return the task with networks that a target computes."""
+        networks = {name: spec.for_target(target) for name, spec in self.networks.items()}
+        return dataclasses.replace(self, networks=networks)
 
     def with_float_epochs(self, epochs: int | None) -> Benchmark:
         """Return the task with recipes that train the float network for so many epochs; None: as they say."""

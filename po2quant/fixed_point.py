@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
+from typing import Any
 
 import numpy as np
 
@@ -98,9 +99,12 @@ def integer_range(bits: int, signed: bool = True, narrow_range: bool = False) ->
     return -largest - (not narrow_range), largest
 
 
-def _check_rounding(rounding: str) -> None:
-    if rounding not in ROUNDING_MODES:
-        raise ValueError(f"rounding must be one of {', '.join(ROUNDING_MODES)}. Received: rounding={rounding!r}")
+def check_rounding(rounding: str) -> None:
+    """Raise ValueError unless a rounding mode is one of :data:`ROUNDING_MODES`."""
+    if not isinstance(rounding, str) or rounding not in ROUNDING_MODES:
+        raise ValueError(
+            f"rounding must be one of {', '.join(ROUNDING_MODES)}. Received: rounding={reprlib.repr(rounding)}"
+        )
 
 
 def round_to_integer(x: np.ndarray, rounding: str = HALF_EVEN) -> np.ndarray:
@@ -118,7 +122,7 @@ def round_to_integer(x: np.ndarray, rounding: str = HALF_EVEN) -> np.ndarray:
     Raises:
         ValueError: for an unknown mode.
     """
-    _check_rounding(rounding)
+    check_rounding(rounding)
     x = np.asarray(x)
     if rounding == HALF_EVEN:
         return np.rint(x)
@@ -145,7 +149,7 @@ def shift_right(q: np.ndarray, shift: int | np.ndarray, rounding: str = HALF_EVE
         >>> shift_right(np.array([-5, 5, 6, 7]), 1).tolist()
         [-2, 2, 3, 4]
     """
-    _check_rounding(rounding)
+    check_rounding(rounding)
     q, shift = np.asarray(q), np.asarray(shift)
     for name, values in (("q", q), ("shift", shift)):
         if values.dtype.kind not in "iu":
@@ -159,16 +163,38 @@ def shift_right(q: np.ndarray, shift: int | np.ndarray, rounding: str = HALF_EVE
     floor = q >> right
     remainder = q - (floor << right)
     half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), np.int64(1))
-    tie = {
-        HALF_UP: np.ones_like(floor),
-        HALF_EVEN: floor & 1,
-        HALF_AWAY: q > 0,
-        FLOOR: np.zeros_like(floor),
-    }[rounding].astype(bool)
-    rounds_up = (remainder == half) & tie
-    if rounding != FLOOR:
-        rounds_up |= remainder > half
-    return np.where(shift >= 0, floor + rounds_up, q << np.maximum(-shift, 0))
+    return np.where(shift >= 0, floor + _rounds_up(floor, remainder - half, rounding), q << np.maximum(-shift, 0))
+
+
+def round_ratio(numerator: Any, denominator: Any, rounding: str = HALF_EVEN) -> Any:
+    """Return ``round(numerator / denominator)``, exact, of integers in an array, of Python integers or fractions.
+
+    Args:
+        numerator: any sign; arrays are int64.
+        denominator: above 0; broadcasts against the numerator.
+        rounding: one of :data:`ROUNDING_MODES`.
+
+    Example:
+        >>> [round_ratio(-3, 2, rounding) for rounding in ROUNDING_MODES]
+        [-1, -2, -2, -2]
+    """
+    check_rounding(rounding)
+    floor = numerator // denominator
+    return floor + _rounds_up(floor, 2 * (numerator - floor * denominator) - denominator, rounding)
+
+
+def _rounds_up(floor: Any, above_half: Any, rounding: str) -> Any:
+    """Return whether the next integer is the rounded one.
+
+    Args:
+        floor: largest integer that is not above the number.
+        above_half: by how much its fraction exceeds a half, in any unit: 0 at a tie.
+        rounding: one of :data:`ROUNDING_MODES`.
+    """
+    if rounding == FLOOR:
+        return False
+    tie: Any = {HALF_UP: True, HALF_EVEN: floor % 2 != 0, HALF_AWAY: floor >= 0}[rounding]
+    return (above_half > 0) | ((above_half == 0) & tie)
 
 
 def saturate(q: np.ndarray, bits: int, signed: bool = True, narrow_range: bool = False) -> np.ndarray:
@@ -178,7 +204,7 @@ def saturate(q: np.ndarray, bits: int, signed: bool = True, narrow_range: bool =
 
 @dataclasses.dataclass(frozen=True)
 class FixedPointFormat:
-    """The type of an integer tensor: width, exponent, sign.
+    """The type of an integer tensor: width, exponent, sign, and how values between its integers are rounded.
 
     value = q * 2**exponent with q in ``[min_int, max_int]``.
 
@@ -187,6 +213,7 @@ class FixedPointFormat:
         exponent: power of two of one LSB.
         signed: two's complement or unsigned.
         narrow_range: symmetric range without the most negative integer.
+        rounding: one of :data:`ROUNDING_MODES`.
 
     Raises:
         ValueError: for a field of another type or range.
@@ -201,6 +228,7 @@ class FixedPointFormat:
     exponent: int = 0
     signed: bool = True
     narrow_range: bool = False
+    rounding: str = HALF_EVEN
 
     def __post_init__(self) -> None:
         for name in ("signed", "narrow_range"):
@@ -216,6 +244,7 @@ class FixedPointFormat:
                 f"Received: exponent={reprlib.repr(exponent)}"
             )
         object.__setattr__(self, "exponent", int(exponent))
+        check_rounding(self.rounding)
 
     @property
     def min_int(self) -> int:
@@ -242,9 +271,9 @@ class FixedPointFormat:
         """Largest value."""
         return self.max_int * self.scale
 
-    def to_int(self, x: np.ndarray, rounding: str = HALF_EVEN) -> np.ndarray:
+    def to_int(self, x: np.ndarray) -> np.ndarray:
         """Quantize real values: ``clip(round(x / 2**exponent), min_int, max_int)``, int64."""
-        scaled = round_to_integer(np.ldexp(np.asarray(x, np.float64), -self.exponent), rounding)
+        scaled = round_to_integer(np.ldexp(np.asarray(x, np.float64), -self.exponent), self.rounding)
         if np.any(np.isnan(scaled)):
             raise ValueError("values must be numbers. Received: NaN")
         return np.clip(scaled, self.min_int, self.max_int).astype(np.int64)

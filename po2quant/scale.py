@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from po2quant.fixed_point import MAX_BITS
+from po2quant.fixed_point import FLOOR, HALF_AWAY, HALF_EVEN, MAX_BITS
 from po2quant.graphs import shared_graph
 
 MIN_EXPONENT, MAX_EXPONENT = -126, 126
@@ -190,13 +190,14 @@ def round_to_multiples(
     signed: bool = True,
     narrow_range: bool = True,
     small: bool | None = None,
+    rounding: str = HALF_EVEN,
 ) -> tf.Tensor:
     """Return the nearest multiples of a power of two that a format holds.
 
     Equation:
-        y = scale * clip(round(x / scale), low, high), ties to even.
+        y = scale * clip(round(x / scale), low, high).
 
-    Large tensors take one pass over memory instead of five.
+    Large tensors take one pass over memory instead of five, where ties go to even.
 
     Args:
         x: values, any shape, float32 or float64.
@@ -205,6 +206,7 @@ def round_to_multiples(
         signed: whether negative values are represented.
         narrow_range: whether the most negative integer is unused.
         small: whether ``x`` is a small tensor; None looks at its shape.
+        rounding: one of :data:`~po2quant.fixed_point.ROUNDING_MODES`.
 
     Returns:
         Tensor of the shape of ``x``. In large ones, inputs below the smallest normal number count as zero.
@@ -224,13 +226,27 @@ def round_to_multiples(
         )
 
     def in_five_passes() -> tf.Tensor:
-        return tf.clip_by_value(tf.round(x * exact_reciprocal(scale)), low, high) * scale
+        return tf.clip_by_value(rounded_as(x * exact_reciprocal(scale), rounding), low, high) * scale
 
-    if is_small(x.shape) if small is None else small:
+    if rounding != HALF_EVEN or (is_small(x.shape) if small is None else small):
         return in_five_passes()
     if significand_bits(x.dtype) >= MAX_BITS:
         return in_one_pass()
     return tf.cond(bit_width <= significand_bits(x.dtype), in_one_pass, in_five_passes)
+
+
+def rounded_as(x: tf.Tensor, rounding: str) -> tf.Tensor:
+    """Return ``round(x)``, as :func:`po2quant.fixed_point.round_to_integer` does, exact in every mode."""
+    if rounding == HALF_EVEN:
+        return tf.round(x)
+    if rounding == HALF_AWAY:
+        return tf.sign(x) * _half_up(tf.abs(x))
+    return tf.floor(x) if rounding == FLOOR else _half_up(x)
+
+
+def _half_up(x: tf.Tensor) -> tf.Tensor:
+    floor = tf.floor(x)
+    return floor + tf.cast(x - floor >= 0.5, x.dtype)  # x + 0.5 would be rounded itself, up next to a tie
 
 
 def is_small(shape: Sequence[int | None]) -> bool:

@@ -151,7 +151,8 @@ def test_rounding_of_one_number_and_of_extremes(rounding):
     [
         lambda rounding: fp.round_to_integer(np.zeros(1), rounding),
         lambda rounding: fp.shift_right(np.zeros(1, int), 1, rounding),
-        lambda rounding: fp.FixedPointFormat(8).to_int(np.zeros(1), rounding),
+        lambda rounding: fp.FixedPointFormat(8, rounding=rounding),
+        lambda rounding: fp.round_ratio(1, 2, rounding),
     ],
 )
 @pytest.mark.parametrize("rounding", ["nearest", "", None, "HALF_UP"])
@@ -159,6 +160,16 @@ def test_unknown_rounding_is_named_with_the_valid_ones(call, rounding):
     with pytest.raises(ValueError, match="half_up, half_even, half_away, floor") as error:
         call(rounding)
     assert repr(rounding) in str(error.value)
+
+
+@pytest.mark.parametrize("rounding", MODES)
+@given(numerators=st.lists(st.integers(-50, 50), min_size=1), denominator=st.integers(1, 12))
+def test_a_ratio_is_rounded_as_its_fraction(rounding, numerators, denominator):
+    """Arrays, Python integers and fractions alike."""
+    expected = [ROUND_FRACTION[rounding](Fraction(numerator, denominator)) for numerator in numerators]
+    np.testing.assert_array_equal(fp.round_ratio(np.array(numerators), denominator, rounding), expected)
+    assert [fp.round_ratio(numerator, denominator, rounding) for numerator in numerators] == expected
+    assert [fp.round_ratio(Fraction(n, denominator), 1, rounding) for n in numerators] == expected
 
 
 # ---------------------------------------------------------------- shifts
@@ -247,7 +258,7 @@ def test_every_integer_survives_the_way_to_floats_and_back(format_):
     values = format_.to_float(q)
     assert [Fraction(value) for value in values] == [Fraction(int(i)) * Fraction(2) ** format_.exponent for i in q]
     for rounding in MODES:
-        np.testing.assert_array_equal(format_.to_int(values, rounding), q)
+        np.testing.assert_array_equal(dataclasses.replace(format_, rounding=rounding).to_int(values), q)
 
 
 @settings(max_examples=50, deadline=None)
@@ -267,11 +278,11 @@ def test_32_bit_integers_survive_the_way_to_floats_and_back(q, exponent):
     narrow_range=st.booleans(),
 )
 def test_to_int_equals_the_definition_in_fractions(rounding, value, exponent, bits, signed, narrow_range):
-    format_ = fp.FixedPointFormat(bits, exponent, signed, narrow_range)
+    format_ = fp.FixedPointFormat(bits, exponent, signed, narrow_range, rounding)
     high = 2 ** (bits - signed) - 1
     low = -high - (not narrow_range) if signed else 0
     exact = ROUND_FRACTION[rounding](Fraction(value) / Fraction(2) ** exponent)
-    quantized = format_.to_int(np.array([value]), rounding)
+    quantized = format_.to_int(np.array([value]))
     assert quantized.tolist() == [min(max(exact, low), high)]
     assert quantized.dtype == np.int64
 

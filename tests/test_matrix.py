@@ -91,6 +91,7 @@ def test_a_configuration_with_scales_of_its_own_has_one_row(experiment, tmp_path
         run(experiment, tmp_path / "run", configs=(str(tmp_path / "mixed.json"),))
 
 
+@pytest.mark.slow
 def test_a_cell_equals_the_run_of_its_own_command(matrix, experiment, tmp_path):
     _, rows, _ = matrix
     config = resolve_config("flat4", experiment.spec)
@@ -112,6 +113,7 @@ def test_what_is_done_is_not_done_again(matrix, experiment, monkeypatch):
     assert read_request(folder / "flat4-auto").alpha == "auto"
 
 
+@pytest.mark.slow
 def test_a_cell_of_another_file_of_that_name_is_not_taken_for_this_one(matrix, experiment, tmp_path):
     folder, _, _ = matrix
     resolve_config("flat4", experiment.spec).save(tmp_path / "mpq.json")
@@ -119,6 +121,7 @@ def test_a_cell_of_another_file_of_that_name_is_not_taken_for_this_one(matrix, e
         run(experiment, folder, configs=(str(tmp_path / "mpq.json"),), alphas=("auto",))
 
 
+@pytest.mark.slow
 def test_a_missing_cell_alone_is_made(matrix, experiment):
     folder, rows, _ = matrix
     path = folder / "mpq-auto" / RESULTS_CSV
@@ -184,6 +187,7 @@ def test_a_foreign_results_file_is_named(tmp_path):
     assert path.read_text() == "name,score\nx,1\n"
 
 
+@pytest.mark.slow
 def test_a_float_network_trained_here_counts_its_epochs(digits, digits_data, tmp_path):
     recipe = dataclasses.replace(digits.recipe, float_epochs=2)
     experiment = Experiment(dataclasses.replace(digits, recipe=recipe), "ds_cnn", digits_data)

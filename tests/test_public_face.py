@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+from selections import slow_but
 
 import po2quant
 
@@ -88,12 +89,15 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "imports",
-    [
-        "import po2quant, keras",
-        "import keras, po2quant",
-        "import po2quant, qkeras, keras",
-        "import po2quant, tensorflow as tf; keras = tf.keras",
-    ],
+    slow_but(
+        ("import po2quant, keras",),
+        (
+            "import po2quant, keras",
+            "import keras, po2quant",
+            "import po2quant, qkeras, keras",
+            "import po2quant, tensorflow as tf; keras = tf.keras",
+        ),
+    ),
 )
 def test_a_quantized_file_loads_after_importing_the_package_alone(saved, imports):
     code = """

@@ -263,9 +263,8 @@ class AutoQKeras:
         """Return the training of trials of a float network."""
         network = ReusableNetwork(self._quantize(start, reference_config(layers)), recipe)
         samples = trial_inputs(dataset, network.model, self.seed)
-        return TrialTraining(
-            network, dataset, samples, recipe, self._objective, lambda: fresh_callbacks(self._callbacks)
-        )
+        callbacks = lambda: fresh_callbacks(self._callbacks)  # noqa: E731
+        return TrialTraining(network, dataset, samples, recipe, self._objective, callbacks=callbacks)
 
     def resized(self, values: Mapping[str, Any]) -> tuple[keras.Model, list[LayerShape]]:
         """Return the float network with the filters of a trial, and its layers as the goal counts them."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from po2quant.bit_config import FLOAT
-from po2quant.cli.options import OWN, JsonOption, Task, with_task
-from po2quant.cli.session import begin, import_tensorflow_quietly, load_dataset, say
+from po2quant.cli.options import OWN, TargetOption, Task, with_task
+from po2quant.cli.output import Facts, Verdict, print_table, say
+from po2quant.cli.session import begin, import_tensorflow_quietly, load_dataset
+from po2quant.placement import Placement
 from po2quant.runs.request import NetworkRequest
+from po2quant.targets import GENERIC, target_of
 
 if TYPE_CHECKING:
     from po2quant.deploy.check import Check
 
 OBSTACLES = 1
 """Exit code of a network that cannot be quantized."""
-WIDTH = 80
 
 
 @with_task(OWN)
@@ -32,13 +33,11 @@ def check(
         ),
     ] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Weights, where FILE has none.")] = None,
-    as_json: JsonOption = False,
-) -> None:
+    target: TargetOption = GENERIC.name,
+) -> Facts:
     """Say whether a network can be quantized, what each layer becomes, and which formats can take it.
 
     With --data also: how many samples they have, and which loss and metric suit them.
-
-    Example: po2quant check mobilenet.h5
 
     Exit code 0: it can; 1: there are obstacles, all of which are named; 2: FILE or the data cannot be loaded.
     """
@@ -48,32 +47,34 @@ def check(
     for name, path in (("FILE", file), ("--weights", weights)):
         if path is not None and not path.exists():
             raise ValueError(f"{name} must be a file of a Keras model. There is none: {path}")
+    target_of(target)
     dataset = None
     if "data" in task or "data_dir" in task:
-        benchmark, request = begin(NetworkRequest(**task | {"network": file}, weights=weights, config=FLOAT))
+        asked = NetworkRequest(**task | {"network": file}, weights=weights, config=FLOAT, target=target)
+        benchmark, request = begin(asked)
         dataset = load_dataset(benchmark, request)
     import_tensorflow_quietly()
     from po2quant.deploy import check as checking
     from po2quant.network.load import load_model
 
-    found = checking.check(load_model(file, weights))
+    found = checking.check(load_model(file, weights), Placement(target=target_of(target)))
     _show(found)
     if dataset is not None:
         say(f"data: {dataset.describe()}")
-    if as_json:
-        typer.echo(json.dumps(found.to_dict()))
     if not found.is_supported:
-        raise typer.Exit(OBSTACLES)
+        raise Verdict(OBSTACLES, found.to_dict())
+    return found.to_dict()
 
 
 def _show(found: Check) -> None:
-    from rich.console import Console
-
     from po2quant.report.tables import check_table
 
-    Console(width=WIDTH).print(check_table(found))
+    print_table(check_table(found))
     for obstacle in found.obstacles:
         say(str(obstacle))
+    for misfit in found.misfits:
+        say(f"{found.target}: {misfit}")
     for format, refusals in found.formats.items():
         say(f"{format}: {'; '.join(refusals) or 'yes'}")
-    say(f"{found.model}: {'supported' if found.is_supported else f'obstacles: {len(found.obstacles)}'}")
+    obstacles = len(found.obstacles) + len(found.misfits)
+    say(f"{found.model}: {f'obstacles: {obstacles}' if obstacles else 'supported'}")

@@ -15,10 +15,13 @@ from po2quant.cli.options import (
     CalibrationOption,
     EpochsOption,
     PresetOption,
+    ReconstructOption,
+    TargetOption,
     Task,
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, say
 from po2quant.cli.session import (
     INTERRUPTED,
     RUNS,
@@ -26,16 +29,17 @@ from po2quant.cli.session import (
     conclude,
     experiment_of,
     open_run_folder,
-    say,
     settle,
     whole_numbers,
 )
+from po2quant.files import read_csv
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.ranges import MSE
 from po2quant.report.results import check_results
 from po2quant.runs.folder import check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest
+from po2quant.targets import GENERIC
 
 if TYPE_CHECKING:
     from po2quant.network import FoldedNetwork
@@ -57,8 +61,10 @@ def matrix(
     ] = "auto,auto_po2",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
     epochs: EpochsOption = None,
+    reconstruct: ReconstructOption = 0,
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
+    target: TargetOption = GENERIC.name,
     output_dir: Annotated[
         Path, typer.Option("--output-dir", help="Folder of the run folders; what is done in it is not done again.")
     ] = RUNS / "matrix",
@@ -70,7 +76,7 @@ def matrix(
             "--output-dir.",
         ),
     ] = None,
-) -> None:
+) -> Facts:
     """Score a network under all configurations and scales, before and after fine-tuning, in one table."""
     configs = configs or ("flat16,flat8,flat4" if "network" in task else "mpq,flat16,flat8,flat4")
     requests = [
@@ -81,8 +87,10 @@ def matrix(
             alphas=tuple(alphas.split(",")),
             seed=seed,
             epochs=epochs,
+            reconstruct=reconstruct,
             preset=preset,
             calibration=calibration,
+            target=target,
         )
         for seed in whole_numbers(seeds, "--seeds")
     ]
@@ -101,6 +109,7 @@ def matrix(
     for run in settled_runs:
         _run(*run, network, results)
     say(f"table: {results}, {results.with_suffix('.md')}")
+    return {"results": str(results), "rows": read_csv(results)}
 
 
 def _run(benchmark: Benchmark, request: MatrixRequest, folder: Path, network: FoldedNetwork, results: Path) -> None:

@@ -15,14 +15,16 @@ import typer
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, load_benchmark
 from po2quant.bit_config import FLOAT, BitConfig
+from po2quant.cli.output import print_table, say
 from po2quant.data.own import FORMS, holds_arrays, read_dataset
 from po2quant.files import write_csv
 from po2quant.own_task import settled, task_of_files
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import RunFolder, check_usable
 from po2quant.runs.names import REPORT_FILE, RESULTS_CSV
-from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
+from po2quant.runs.request import MatrixRequest, NetworkRequest, ReconstructRequest, RunRequest
 from po2quant.runs.task import DEFAULT_BENCHMARK, OFFICIAL, SYNTHETIC
+from po2quant.targets import target_of
 from po2quant.uniform import uniform_widths
 from po2quant.weight_files import is_quantized_checkpoint
 
@@ -36,6 +38,7 @@ RUNS = Path("runs")
 """Where run folders are made by default."""
 
 Request = TypeVar("Request", bound=RunRequest)
+Network = TypeVar("Network", NetworkRequest, ReconstructRequest)
 
 
 def begin(
@@ -50,6 +53,18 @@ def begin(
     return settle(task, request)
 
 
+def begin_with_widths(
+    request: Network, output_dir: Path | None = None, resume: bool = False, needs_data: bool = True
+) -> tuple[Benchmark, Network, FoldedNetwork, BitConfig | None]:
+    """Return what :func:`begin` returns, the network, and the widths that the request names, None for float."""
+    task, request = begin(request, output_dir, resume, needs_data)
+    from po2quant.training.prepare import resolve_config
+
+    spec = task.network(request.model)[1]
+    network = spec.fold()
+    return task, request, network, resolve_config(request.config, spec, network)
+
+
 def settle(task: Benchmark, request: Request) -> tuple[Benchmark, Request]:
     """Decide, for a network in a file, what a request leaves open, and say it; return the task and the request."""
     if request.network is None:
@@ -57,7 +72,7 @@ def settle(task: Benchmark, request: Request) -> tuple[Benchmark, Request]:
     found = settled(task, request)
     if found.reason:
         say(found.reason)
-    return found.task, found.request
+    return found.task.for_target(target_of(request.target)), found.request
 
 
 def check(
@@ -97,20 +112,26 @@ def check(
 
 def task_of(request: RunRequest) -> Benchmark:
     """Return the task of a network in a file, or a benchmark, perhaps one of a module in the current folder."""
+    target = target_of(request.target)
     if request.network is not None:
-        return task_of_files(request.network, request, request.weights)
+        return task_of_files(request.network, request, request.weights).for_target(target)
     benchmark = request.benchmark or DEFAULT_BENCHMARK
     if ":" in benchmark:
         sys.path.append(os.getcwd())  # after what is installed, which nothing there shall replace
-    return load_benchmark(benchmark).with_float_epochs(request.float_epochs)
+    return load_benchmark(benchmark).with_float_epochs(request.float_epochs).for_target(target)
 
 
 def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
     """Raise ValueError for bit widths that are neither a name nor a file of them."""
     configs = request.configs if isinstance(request, MatrixRequest) else [getattr(request, "config", FLOAT)]
+    target = target_of(request.target)
     for config in configs:
-        if config != FLOAT and uniform_widths(config) is None:
-            BitConfig.load(spec.config_file(config))
+        widths = uniform_widths(config)
+        if widths is not None:
+            for part, bits in (("kernel", widths.kernel), ("activation", widths.activation), ("activation", widths.io)):
+                target.widths(part, (bits,))
+        elif config != FLOAT:
+            target.check_widths(BitConfig.load(spec.config_file(config)).layers)
     if isinstance(request, NetworkRequest) and request.activation_alpha is not None and request.config == FLOAT:
         raise ValueError(
             f"--activation-alpha needs a --config other than float. Received: {request.activation_alpha!r}"
@@ -119,8 +140,8 @@ def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
 
 def _check_weights(request: RunRequest) -> None:
     """Raise ValueError for weights that cannot be read, or quantized ones where every configuration starts anew."""
-    weights = request.weights
-    if weights is not None and is_quantized_checkpoint(weights) and not isinstance(request, NetworkRequest):
+    weights, goes_on = request.weights, isinstance(request, NetworkRequest) and not request.reconstruct
+    if weights is not None and is_quantized_checkpoint(weights) and not goes_on:
         raise ValueError(f"--weights must be of a float network here. Received: {weights}, of a quantized one")
 
 
@@ -195,7 +216,9 @@ def experiment_of(
 ) -> Experiment:
     """Load the data, and return what all runs of a request share; without labels, a test split alone will do."""
     from po2quant.training.finetune import Experiment, require_training_data
+    from po2quant.training.reconstruct import Reconstruction
 
+    steps = getattr(request, "reconstruct", 0)
     dataset = load_dataset(task, request)
     if needs_labels:
         require_training_data(dataset)
@@ -211,6 +234,7 @@ def experiment_of(
         resume,
         network,
         calibration=request.calibration,
+        reconstruction=Reconstruction(steps=steps) if steps else None,
     )
 
 
@@ -276,11 +300,6 @@ def warn_reconstructed(widths: Any) -> None:
         say(f"note: {widths.provenance.get('note', 'some widths are not the published ones')}")
 
 
-def say(text: str) -> None:
-    """Show a line."""
-    typer.echo(text)
-
-
 def say_calibration(source: str, path: Path | None) -> None:
     """Say where activation ranges come from, where they are not from the training inputs.
 
@@ -292,14 +311,6 @@ def say_calibration(source: str, path: Path | None) -> None:
         say(f"activation ranges were calibrated on {path}")
     elif source == TEST_INPUTS:
         say("activation ranges were calibrated on the test inputs, without labels: the data have no training split")
-
-
-def print_table(table: Any) -> None:
-    """Show a table, at least as wide as it needs where no terminal limits it."""
-    from rich.console import Console
-
-    console = Console()
-    Console(width=console.width if console.is_terminal else 160).print(table)
 
 
 def conclude(folder: Path, experiment: Experiment) -> Path:

@@ -18,13 +18,14 @@ from po2quant.deploy.from_keras import integer_program
 from po2quant.files import one_line
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.program import Program
-from po2quant.network import FoldedNetwork, Placement, fold, freeze_scales, weight_quantizers
+from po2quant.network import FoldedNetwork, Placement, calibrate_one, fold, freeze_scales, weight_quantizers
 from po2quant.network.graph import Node
 from po2quant.network.kinds import Form, Role, function_of, kind_of
 from po2quant.network.load import load_model
 from po2quant.network.lowering import Obstacle, obstacles_of
 from po2quant.network.walk import Arrays, walk
 from po2quant.quantizers import quantized_bits_featuremap
+from po2quant.targets import GENERIC, misfits
 
 TRIAL_BITS, TRIAL_INPUTS = 8, 4
 LONGEST_REASON = 400
@@ -59,17 +60,21 @@ class Check:
         obstacles: why it cannot be quantized; empty where it can.
         formats: by name of an export format, why it cannot take the network; empty where it can. None are known where
             there are obstacles.
+        target: what shall compute it.
+        misfits: what of the network, quantized to a flat width, the target cannot compute.
     """
 
     model: str
     layers: tuple[CheckedLayer, ...]
     obstacles: tuple[Obstacle, ...]
     formats: dict[str, tuple[str, ...]]
+    target: str = GENERIC.name
+    misfits: tuple[str, ...] = ()
 
     @property
     def is_supported(self) -> bool:
-        """Whether the network can be quantized and becomes an integer program."""
-        return not self.obstacles
+        """Whether the network can be quantized and becomes an integer program that the target computes."""
+        return not self.obstacles and not self.misfits
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -109,7 +114,10 @@ def check(model: keras.Model | str | os.PathLike, placement: Placement = Placeme
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             obstacles = [Obstacle.of(model, one_line(reason, LONGEST_REASON))]
     layers = _layers(model, None if obstacles else network)
-    return Check(str(model.name), layers, tuple(obstacles), {} if trial is None else trial.formats())
+    target = placement.target
+    found = {} if trial is None else trial.formats()
+    unfit = () if trial is None else tuple(misfits(trial.program, target))
+    return Check(str(model.name), layers, tuple(obstacles), found, target.name, unfit)
 
 
 def _quantized_already(model: Any) -> list[Obstacle]:
@@ -133,13 +141,13 @@ class _Trial:
         Raises:
             ValueError: where one refuses it.
         """
-        quantized = network.quantize(network.flat(TRIAL_BITS))
+        quantized = network.quantize(network.flat(network.placement.target.nearest("activation", TRIAL_BITS)))
         random = np.random.default_rng(0)
         shapes = [(TRIAL_INPUTS, *tensor.shape[1:]) for tensor in quantized.inputs]
         x = [random.normal(size=shape).astype(np.float32) for shape in shapes]
         x = x if network.placement.signed_input else [np.abs(array) for array in x]
         give_ranges(quantized, x)
-        freeze_scales(quantized)
+        freeze_scales(quantized, network.placement)
         program = integer_program(quantized)
         run(program, quantize_inputs(program, x))
         return cls(network, quantized, program)
@@ -172,10 +180,9 @@ def give_ranges(model: keras.Model, x: Arrays) -> None:
     for node, inputs in walk(model, x):
         quantizer = getattr(node.layer, "activation", None)
         if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
-            quantizer.calibrate(inputs[0])
+            calibrate_one(quantizer, inputs[0])
             if quantizer.range == (0.0, 0.0):
                 quantizer.set_range(0.0, 1.0)
-            quantizer.frozen = True
 
 
 def _layers(model: keras.Model, network: FoldedNetwork | None) -> tuple[CheckedLayer, ...]:

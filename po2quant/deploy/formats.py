@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from po2quant.export.c.firmware import PROJECTS, write_firmware
 from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import write_c
+from po2quant.export.espdl.to_espdl import OPERATORS as ESPDL_OPERATORS
+from po2quant.export.espdl.to_espdl import refusal, to_espdl
 from po2quant.export.exchange import inexact_in_float32
 from po2quant.export.litert.to_litert import OPERATORS, deviations, to_litert
 from po2quant.export.onnx.graph import NODES
@@ -40,6 +42,7 @@ class Format:
         notes: sentences on what its readers may compute otherwise.
         handlers: the operations that it can take, and Recurrent, which is unrolled where it is none of them; None: all.
         without: operations that it cannot take although it has no handlers.
+        refusal: a sentence on what is missing to write it; None: nothing.
     """
 
     write: Writer
@@ -47,6 +50,7 @@ class Format:
     notes: Callable[[Program], list[str]] = lambda program: []
     handlers: Handlers | None = None
     without: tuple[type[Operation], ...] = ()
+    refusal: Callable[[], str | None] = lambda: None
 
     def takes(self, operation: type[Operation]) -> bool:
         """Return whether the format can hold a class of operations."""
@@ -116,6 +120,11 @@ FORMATS: dict[str, Format] = {
         _litert_notes,
         OPERATORS,
     ),
+    "espdl": Format(
+        _one_file(".espdl", lambda model, program, path: to_espdl(program, path)),
+        handlers=ESPDL_OPERATORS,
+        refusal=refusal,
+    ),
     "qkeras": Format(_one_file(".keras", _write_qkeras), notes=_float32_notes, without=(Recurrent,)),
 }
 
@@ -127,6 +136,8 @@ def check_format(format: str) -> None:
     package = FORMATS[format].package
     if package:
         check_installed(package, "exchange", f"format {format}")
+    if reason := FORMATS[format].refusal():
+        raise ValueError(reason)
 
 
 def write(format: str, model: keras.Model, program: Program, name: str, folder: Path) -> list[Path]:

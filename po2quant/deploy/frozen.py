@@ -42,7 +42,8 @@ def activation_format(name: str, quantizer: Any) -> FixedPointFormat:
         exponent = int(_exponents(name, quantizer.scale))
     else:
         raise ValueError(f"the range of quantizer {name!r} is not frozen: call freeze_scales first")
-    return FixedPointFormat(quantizer.bits, exponent, quantizer.signed, quantizer.signed and quantizer.narrow_range)
+    narrow_range, rounding = quantizer.signed and quantizer.narrow_range, quantizer.format.rounding
+    return FixedPointFormat(quantizer.bits, exponent, quantizer.signed, narrow_range, rounding)
 
 
 def integer_weights(weight: QuantizedWeight) -> Weights:

@@ -41,7 +41,7 @@ def frozen_network(
     dataset = dataset or _no_data(network.source)
     model = prepare_network(network, config.with_alpha(alpha), weights or network.source, dataset, seed).model
     if not all(weight.quantizer.frozen for weight in weight_quantizers(model)):
-        freeze_scales(model)
+        freeze_scales(model, spec.placement)
     return model
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import qkeras
 
 from po2quant.deploy.from_keras import integer_program
-from po2quant.export.exchange import inexact_in_float32
+from po2quant.export.exchange import check_rounding, inexact_in_float32
 from po2quant.files import replaced_whole
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.fixed_point import HALF_EVEN, FixedPointFormat
 from po2quant.integer.operations import Weighted, Weights
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import jammed_bias, on_one_grid, settle_constant_channels
@@ -40,7 +40,8 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
         quantizer; beyond, qkeras adds ``x + (quantized - x)``, which float32 may round.
 
     Raises:
-        ValueError: for a model without an integer program, and for a layer that is called more than once.
+        ValueError: for a model without an integer program, a tensor that is not rounded half to even, and for a layer
+            that is called more than once.
 
     Example:
         >>> to_qkeras(model, "network.keras")  # doctest: +SKIP
@@ -59,6 +60,8 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
         if isinstance(operation, Weighted)
     }
     calls = collections.Counter(operation.name for operation in program.operations)
+    for tensor in program.tensors:
+        check_rounding(tensor.format, tensor.name, "qkeras", (HALF_EVEN,))
 
     def plain(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, qkeras.QActivation):

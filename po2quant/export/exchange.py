@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from types import ModuleType
 
 import numpy as np
 
+from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer.checks import shown
 from po2quant.integer.operations import Block, Operation, Weighted, channel_terms
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import jammed_bias
@@ -32,6 +35,14 @@ def check_8_bits(subject: str, bits: int) -> None:
     """Raise ValueError where a tensor or kernel has more bits than an 8-bit format."""
     if bits > 8:
         raise ValueError(f"{subject} must have at most 8 bits for this format. Received: {bits} bits")
+
+
+def check_rounding(format: FixedPointFormat, name: str, reader: str, known: Collection[str]) -> None:
+    """Raise ValueError unless a tensor is rounded as a reader of files can."""
+    if format.rounding not in known:
+        raise ValueError(
+            f"tensor {shown(name)} must be rounded {' or '.join(known)} for {reader}. Received: {format.rounding}"
+        )
 
 
 def float32_scales(exponents: int | np.ndarray, bits: int = 1) -> np.ndarray:

@@ -6,14 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from po2quant.fixed_point import FLOOR, HALF_AWAY, HALF_EVEN, HALF_UP
 from po2quant.integer.operations import LINEAR, Block, Counts, Operation, Recurrent, Tensor, Weighted
 from po2quant.integer.plan import Plan
 from po2quant.integer.program import Program
 
 BITS_PER_KIB = 8 * 1024
 
+ROUNDING_WORDS = {
+    HALF_EVEN: "half to even",
+    HALF_UP: "half up",
+    HALF_AWAY: "half away from 0",
+    FLOOR: "down",
+}
+"""Rounding modes as sentences have them."""
+
 LEGEND = """\
-Value = integer * 2**exponent. An operation accumulates a, aligns it, adds the bias, shifts, rounds half to even, clips.
+Value = integer * 2**exponent. An operation accumulates a, aligns it, adds the bias, shifts, rounds {rounding}, clips.
 a: the smallest and the largest accumulator that any input can make, partial sums in any order included. For a
 convolution and a channel with kernel w: sum(w > 0) * min x + sum(w < 0) * max x, and the other way round.
 align, shift: places to the right (negative: to the left), the least and the most of the channels; + count: and divided
@@ -38,7 +47,7 @@ def listing(program: Program) -> str:
             rows += [_operation_row(operation.cell, step) for step in operation.cell.operations]
     parts = [
         _summary(program),
-        LEGEND + CELL_LEGEND * (len(program.blocks) > 1),
+        LEGEND.format(rounding=_rounding(program)) + CELL_LEGEND * (len(program.blocks) > 1),
         _table([("tensor", "shape", "bits", "exponent", "integers", "values"), *tensors]),
         _table(
             [
@@ -133,3 +142,9 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _rounding(program: Program) -> str:
+    """Return how a program rounds, in words."""
+    modes = dict.fromkeys(tensor.format.rounding for block in program.blocks for tensor in block.tensors)
+    return " or ".join(ROUNDING_WORDS[mode] for mode in modes)

@@ -7,15 +7,15 @@ Every operation is one formula::
     s = align(a, align_shift) + bias
     y = clip(round(s / 2**output_shift / count), low, high)
 
-``round`` is half to even, ``count`` is 1 but for average pooling, and a negative shift goes left. A ReLU is no step of
-its own: rounding is monotone, so that its limits are limits of ``y``.
+``round`` is that of the output's format, ``count`` is 1 but for average pooling, and a negative shift goes left. A ReLU
+is no step of its own: rounding is monotone, so that its limits are limits of ``y``.
 
 A bias of 31 bits is far finer than the products. The bits that cannot change ``y`` would only make the sum wide, so
 they are jammed: ``jam(b, n)`` is ``b >> n`` with its last bit set where a 1 was lost. An odd result then stands for
-"between two even numbers", and ``y`` comes out the same, bit for bit, where the other summand is even and
-``output_shift`` is 2 or more. The bias is jammed once, here. Products are jammed only in a channel whose sum
-would not fit 64 bits otherwise: one of tiny weights beside a bias that is not. An odd sum is never half way between two
-outputs: :mod:`po2quant.integer.requantization` makes one addition and one shift of it.
+"between two even numbers", and ``y`` comes out the same, bit for bit and however it is rounded, where the other summand
+is even and ``output_shift`` is 2 or more. The bias is jammed once, here. Products are jammed only in a channel whose
+sum would not fit 64 bits otherwise: one of tiny weights beside a bias that is not. An odd sum is never half way between
+two outputs: :mod:`po2quant.integer.requantization` makes one addition and one shift of it.
 
 Reference:
     J. Hauser, Berkeley SoftFloat, ``shiftRightJam``.
@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.fixed_point import HALF_AWAY, HALF_EVEN, FixedPointFormat
 from po2quant.integer.checks import shown
 from po2quant.integer.requantization import Folded, Limits, fold_channels
 
@@ -56,6 +56,7 @@ class Plan:
         exact_bits: width of s if nothing were jammed. Up to 54 bits, float64 computes it without rounding.
         is_mean: whether s is divided by a count.
         folded: the same in one addition and one shift, where that is exact; None where it is not.
+        rounding: of the output.
     """
 
     input_shifts: tuple[int, ...]
@@ -69,6 +70,7 @@ class Plan:
     exact_bits: int
     is_mean: bool = False
     folded: Folded | None = None
+    rounding: str = HALF_EVEN
 
     def clip(self, integers: np.ndarray) -> np.ndarray:
         """Return integers within the limits of the output."""
@@ -173,7 +175,8 @@ def plan_of_channels(
     align_shifts, biases = zip(*((channel.align_shift, channel.bias) for channel in channels), strict=True)
     folds = count is None and not input_shifts
     accumulators = [channel.limits for channel in channels]
-    folded = fold_channels(accumulators, align_shifts, biases, output_shifts, limits) if folds else None
+    parts = accumulators, align_shifts, biases, output_shifts, limits, output.rounding
+    folded = fold_channels(*parts) if folds else None
     return Plan(
         input_shifts,
         np.array(align_shifts),
@@ -185,6 +188,7 @@ def plan_of_channels(
         max(accumulator_bits, *(channel.exact_bits for channel in channels)),
         count is not None,
         folded,
+        output.rounding,
     )
 
 
@@ -220,13 +224,14 @@ def _align(value: int, shift: int) -> int:
 def _output_shift(channel: Channel, output: FixedPointFormat, count: int | None) -> tuple[int, int]:
     """Return the shift into the output's format, and the width that it needs.
 
-    A shift by the width of the sum makes 0 of it already, and one to the left by the width of the output and of the
-    count saturates all but 0, so that none need be longer.
+    A shift by the width of the sum rounds it as any longer one does (half away from 0, one more does), and one to the
+    left by the width of the output and of the count saturates all but 0, so that none need be longer.
     """
     bits = channel.sum_bits
     shift = output.exponent - channel.exponent
     if shift >= 0:
-        shift = min(shift, bits)
+        shift = min(shift, bits + (output.rounding == HALF_AWAY))
+        bits = max(bits, shift)
         return shift, bits if count is None else max(bits, signed_bits((0, count << shift)))
     left = min(-shift, output.bit_width + (count or 1).bit_length())
     return -left, bits + left

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.fixed_point import HALF_EVEN, FixedPointFormat
 from po2quant.integer.archive import damaged, read_archive, write_archive
 from po2quant.integer.checks import check_elements, checked_choice, checked_name, checked_type, invalid, shown
 from po2quant.integer.operations import (
@@ -127,6 +127,8 @@ class Program(Block):
 
 _CLASSES = {kind.__name__: kind for kind in (Program, Tensor, FixedPointFormat, Weights, Output, Cell, *OPERATIONS)}
 _CLASS, _ARRAY = "class", "array"
+_ADDED = {"rounding": HALF_EVEN}
+"""Fields that files do not have where they are these, as all were before there were others."""
 
 
 def _program(head: Any, arrays: dict[str, np.ndarray]) -> Program:
@@ -146,8 +148,9 @@ def _program(head: Any, arrays: dict[str, np.ndarray]) -> Program:
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Return a value as JSON knows it; arrays go to ``arrays``."""
     if dataclasses.is_dataclass(value):
-        fields = {field.name: _encode(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}
-        return {_CLASS: type(value).__name__} | fields
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        stored = (name for name in fields if name not in _ADDED or fields[name] != _ADDED[name])
+        return {_CLASS: type(value).__name__} | {name: _encode(fields[name], arrays) for name in stored}
     if isinstance(value, np.ndarray):
         name = f"array_{len(arrays)}"
         arrays[name] = value
@@ -169,6 +172,7 @@ def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if not isinstance(kind, str) or kind not in _CLASSES:
         raise invalid("a class", f"one of {', '.join(_CLASSES)}", kind)
     names = {field.name for field in dataclasses.fields(_CLASSES[kind])}
+    value = {name: default for name, default in _ADDED.items() if name in names} | value
     if odd := names ^ (value.keys() - {_CLASS}):
         raise invalid(f"fields of a {kind}", ", ".join(sorted(names)), f"without or with {', '.join(sorted(odd))}")
     return _CLASSES[kind](**{name: _decode(value[name], arrays) for name in value if name != _CLASS})

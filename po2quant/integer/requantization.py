@@ -1,14 +1,15 @@
 """Requantization in one addition and one shift, where that is exact.
 
-:mod:`po2quant.integer.plan` says ``y = clip(round((align(a) + bias) / 2**shift))``, half to even. With an accumulator
-that is aligned ``L`` places to the left,
+:mod:`po2quant.integer.plan` says ``y = clip(round((align(a) + bias) / 2**shift))``. With an accumulator that is aligned
+``L`` places to the left,
 
     floor((a * 2**L + bias) / 2**shift + 1/2) = (a + ((bias + 2**(shift - 1)) >> L)) >> (shift - L)
 
-for ``0 <= L <= shift``: the constant is known before any input is. This rounds ties up instead of to even. Whether a
-channel has a tie that the output shows is a question about integers, answered here for all of its accumulators at once:
-a bias that is finer than the products, as most are, leaves none. A channel whose output is the same for all of its
-accumulators is made of small numbers, whatever its bias was.
+for ``0 <= L <= shift``: the constant is known before any input is. This rounds half up; without the 1/2 it rounds down.
+Half to even and half away from 0 differ from it at ties. Whether a channel has a tie that the output shows is a
+question about integers, answered here for all of its accumulators at once: a bias that is finer than the products, as
+most are, leaves none. A channel whose output is the same for all of its accumulators is made of small numbers, whatever
+its bias was.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from po2quant.fixed_point import FLOOR, HALF_AWAY, HALF_EVEN, round_ratio
 
 Limits = tuple[int, int]
 
@@ -67,6 +70,7 @@ def fold_channels(
     biases: Sequence[int],
     shifts: Sequence[int],
     limits: Limits,
+    rounding: str = HALF_EVEN,
 ) -> Folded | None:
     """Return the channels of an operation folded; None where one of them does not fold.
 
@@ -76,10 +80,11 @@ def fold_channels(
         biases: of each channel, once aligned.
         shifts: of each channel, negative to the left.
         limits: smallest and largest output integer.
+        rounding: of the output.
     """
     channels = []
     for accumulator, align_shift, bias, shift in zip(accumulators, align_shifts, biases, shifts, strict=True):
-        channel = fold_channel(accumulator, -align_shift, bias, shift, limits)
+        channel = fold_channel(accumulator, -align_shift, bias, shift, limits, rounding)
         if channel is None:
             return None
         channels.append(channel)
@@ -90,8 +95,10 @@ def fold_channels(
     )
 
 
-def fold_channel(accumulator: Limits, left: int, bias: int, shift: int, limits: Limits) -> FoldedChannel | None:
-    """Return one channel folded; None where it does not fold.
+def fold_channel(
+    accumulator: Limits, left: int, bias: int, shift: int, limits: Limits, rounding: str = HALF_EVEN
+) -> FoldedChannel | None:
+    """Return one channel folded; None where it does not fold, as one with ties that are rounded away from 0.
 
     Args:
         accumulator: smallest and largest a.
@@ -99,6 +106,7 @@ def fold_channel(accumulator: Limits, left: int, bias: int, shift: int, limits: 
         bias: added then.
         shift: of the sum, to the right; negative: to the left.
         limits: smallest and largest output integer.
+        rounding: of the output.
 
     Example:
         >>> fold_channel((-100, 100), 1, 37, 4, (-127, 127))  # (2 * a + 37) / 16 is never half way
@@ -108,31 +116,38 @@ def fold_channel(accumulator: Limits, left: int, bias: int, shift: int, limits: 
     """
     if left < 0:
         return None
-    low, high = (_output((end << left) + bias, shift, limits) for end in accumulator)
+    low, high = (_output((end << left) + bias, shift, limits, rounding) for end in accumulator)
     if low == high:
         lost = (accumulator[1] - accumulator[0]).bit_length()
         return FoldedChannel((low << lost) - accumulator[0], lost, False)
     if left > shift:
         return None
-    half = (1 << shift) >> 1
-    return FoldedChannel((bias + half) >> left, shift - left, _has_ties(accumulator, left, bias, shift, limits))
+    half = 0 if rounding == FLOOR else (1 << shift) >> 1
+    has_ties = _has_ties(accumulator, left, bias, shift, limits, rounding)
+    if has_ties and rounding == HALF_AWAY:
+        return None
+    return FoldedChannel((bias + half) >> left, shift - left, has_ties)
 
 
-def _output(total: int, shift: int, limits: Limits) -> int:
+def _output(total: int, shift: int, limits: Limits, rounding: str) -> int:
     """Return ``clip(round(total / 2**shift))``."""
-    half_to_even = (1 << shift >> 1) - 1 + (total >> shift & 1) if shift > 0 else 0
-    rounded = (total + half_to_even) >> shift if shift > 0 else total << -shift
-    return min(max(rounded, limits[0]), limits[1])
+    rounded = round_ratio(total, 1 << shift, rounding) if shift > 0 else total << -shift
+    return int(min(max(rounded, limits[0]), limits[1]))
 
 
-def _has_ties(accumulator: Limits, left: int, bias: int, shift: int, limits: Limits) -> bool:
-    """Return whether a sum lies half way above an even output, and clipping does not hide which way it is rounded."""
-    if shift == 0:
+def _has_ties(accumulator: Limits, left: int, bias: int, shift: int, limits: Limits, rounding: str) -> bool:
+    """Return whether a sum is a tie that is rounded down, and clipping does not hide which way it is rounded.
+
+    Half to even, that is one half way above an even output; half away from 0, any below 0.
+    """
+    if shift == 0 or rounding not in (HALF_EVEN, HALF_AWAY):
         return False
-    half, period = 1 << (shift - 1), 2 << shift
+    half, period = 1 << (shift - 1), (2 if rounding == HALF_EVEN else 1) << shift
     if (half - bias) % (1 << left):
         return False
     low = max((accumulator[0] << left) + bias, limits[0] << shift)
     high = min((accumulator[1] << left) + bias, limits[1] << shift)
-    first = low + (half - low) % period  # the first tie above an even output, at low or later
+    if rounding == HALF_AWAY:
+        high = min(high, -1)
+    first = low + (half - low) % period  # the first such tie, at low or later
     return first <= high

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from po2quant.fixed_point import MAX_BITS, MAX_EXPONENT, FixedPointFormat, shift_right
+from po2quant.fixed_point import MAX_BITS, MAX_EXPONENT, FixedPointFormat, round_ratio, shift_right
 from po2quant.integer.checks import Shape
 from po2quant.integer.operations import (
     MAX_INPUTS,
@@ -137,7 +137,7 @@ class _Unrolled:
 def _settled(block: Block, operation: Weighted) -> Weighted:
     kernel, bias = operation.kernel, operation.bias
     x, y = block.inputs_of(operation)[0].format, block.output_of(operation).format
-    ends = np.array([_outputs_of_ends(*channel, y.exponent) for channel in channel_terms(kernel, bias, x)], object)
+    ends = np.array([_outputs_of_ends(*channel, y) for channel in channel_terms(kernel, bias, x)], object)
     smallest, largest = np.clip(ends, *output_limits(y, operation.activation)).astype(np.int64).T
     is_constant = smallest == largest
     return dataclasses.replace(
@@ -156,12 +156,12 @@ def _settled(block: Block, operation: Weighted) -> Weighted:
 
 
 def _outputs_of_ends(
-    limits: tuple[int, int], exponent: int, bias: int, bias_exponent: int, output_exponent: int
+    limits: tuple[int, int], exponent: int, bias: int, bias_exponent: int, output: FixedPointFormat
 ) -> list[int]:
     """Return the output integers, not clipped, of the smallest and the largest sum of products."""
-    shift = Fraction(2) ** (exponent - output_exponent)
-    offset = bias * Fraction(2) ** (bias_exponent - output_exponent)
-    return [round(limit * shift + offset) for limit in limits]
+    shift = Fraction(2) ** (exponent - output.exponent)
+    offset = bias * Fraction(2) ** (bias_exponent - output.exponent)
+    return [round_ratio(limit * shift + offset, 1, output.rounding) for limit in limits]
 
 
 def jammed_bias(operation: Weighted, x: FixedPointFormat, y: FixedPointFormat) -> Weights:

@@ -50,11 +50,19 @@ class FoldedNetwork:
         return tuple(count_layers(self.entries))
 
     @functools.cached_property
+    def input_slots(self) -> tuple[str, ...]:
+        """Names of the slots at the network's inputs."""
+        inputs = (node for node in self.graph.nodes if isinstance(node.layer, keras.layers.InputLayer))
+        return tuple(self._own_slots[node] for node in inputs if node in self._own_slots)
+
+    @functools.cached_property
+    def _own_slots(self) -> dict[Node, str]:
+        return {placed.node: placed.slot.name for placed in self.slots if placed.consumer is None}
+
+    @functools.cached_property
     def io_slots(self) -> frozenset[str]:
         """Names of the slots at the network's inputs and outputs, which softmax or a reshape may follow."""
-        own = {placed.node: placed.slot.name for placed in self.slots if placed.consumer is None}
-        ends = [node for node in self.graph.nodes if isinstance(node.layer, keras.layers.InputLayer)]
-        waiting, found = list(self.graph.outputs), {own[node] for node in ends if node in own}
+        own, waiting, found = self._own_slots, list(self.graph.outputs), set(self.input_slots)
         while waiting:
             node = waiting.pop()
             if node in own:
@@ -73,10 +81,11 @@ class FoldedNetwork:
         """Return the configuration with one width for kernels, one for activations, and one for inputs and outputs.
 
         Args:
-            widths: the three widths; biases have 31 bits.
+            widths: the three widths; biases have 31 bits, or as many as the target has.
             name: of the configuration.
         """
-        layers = {layer: LayerBits(widths.kernel, FLAT_BIAS_BITS) for layer in self.graph.weighted}
+        bias = self.placement.target.nearest("bias", FLAT_BIAS_BITS)
+        layers = {layer: LayerBits(widths.kernel, bias) for layer in self.graph.weighted}
         for placed in self.slots:
             is_end = placed.slot.name in self.io_slots
             layers[placed.slot.name] = LayerBits(activation=widths.io if is_end else widths.activation)
@@ -100,9 +109,11 @@ class FoldedNetwork:
             scale_rule: as for :func:`quantize_model`.
 
         Raises:
-            ValueError: where the configuration does not fit the network.
+            ValueError: where the configuration does not fit the network or its target.
         """
-        return quantize_graph(self.graph, self.slots, config.with_alpha(AUTO_PO2), activation_scale, scale_rule)
+        target = self.placement.target
+        target.check_widths(config.layers)
+        return quantize_graph(self.graph, self.slots, config.with_alpha(AUTO_PO2), activation_scale, scale_rule, target)
 
     def take_weights(self) -> None:
         """Fold the weights that ``source`` has now into ``model``.

@@ -188,6 +188,8 @@ def _is_clip(node: Node) -> bool:
 
 def _is_signed(node: Node, signed: dict[Node, bool], placement: Placement) -> bool:
     kind, function = kind_of(node.layer), function_of(node.layer)
+    if not placement.target.has_unsigned:
+        return True
     if kind.role is Role.INPUT:
         return placement.signed_input
     if function is not None and function.form is not Form.NOTHING:

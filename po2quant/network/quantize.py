@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 import qkeras
 
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import POWERS_OF_TWO, BitConfig
 from po2quant.layers import Recurrent
 from po2quant.network.graph import Graph, LayerCloner, Node, read_graph, rebuild
 from po2quant.network.kinds import is_weighted, kernel_facts, kernel_of
@@ -17,6 +17,7 @@ from po2quant.network.placement import PlacedSlot, Slot
 from po2quant.network.quantized import weight_quantizers
 from po2quant.quantizers import quantized_bits, quantized_bits_featuremap
 from po2quant.ranges import MSE
+from po2quant.targets import CHANNEL, GENERIC, Target
 
 STATIC, PER_SAMPLE = "static", "per_sample"
 ACTIVATION_SCALES = (STATIC, PER_SAMPLE)
@@ -32,6 +33,7 @@ def quantize_graph(
     config: BitConfig,
     activation_scale: str = STATIC,
     scale_rule: str = "mse",
+    target: Target = GENERIC,
 ) -> keras.Model:
     """Return the network with QKeras layers and activation quantizers, and the same weights.
 
@@ -41,6 +43,7 @@ def quantize_graph(
         config: widths and kinds of scales of every layer with weights and every slot.
         activation_scale: see :func:`~po2quant.network.quantize_model`.
         scale_rule: see :func:`~po2quant.network.quantize_model`.
+        target: says how tensors are rounded, and where scales lie.
 
     Raises:
         ValueError: where the configuration does not fit the network or leaves kinds of scales open, and for a scale or
@@ -51,12 +54,12 @@ def quantize_graph(
             f"activation_scale must be one of {', '.join(ACTIVATION_SCALES)}. Received: {activation_scale!r}"
         )
     config.check_covers(graph.weighted, [placed.slot.name for placed in slots])
-    rewriter = _Rewriter(graph, config, slots, activation_scale, scale_rule)
+    rewriter = _Rewriter(graph, config, slots, activation_scale, scale_rule, target)
     quantized = rebuild(graph, rewriter.call)
     for source in graph.weighted.values():
-        target = rewriter.weight_layer(source)
-        kernel_of(target).assign(kernel_of(source))
-        target.bias.assign(source.bias)
+        layer = rewriter.weight_layer(source)
+        kernel_of(layer).assign(kernel_of(source))
+        layer.bias.assign(source.bias)
     for weight in weight_quantizers(quantized):
         weight.quantizer.build(tuple(weight.variable.shape))
     return quantized
@@ -66,9 +69,15 @@ class _Rewriter:
     """Replaces layers and inserts quantizers while a model is rebuilt."""
 
     def __init__(
-        self, graph: Graph, config: BitConfig, slots: Sequence[PlacedSlot], activation_scale: str, scale_rule: str
+        self,
+        graph: Graph,
+        config: BitConfig,
+        slots: Sequence[PlacedSlot],
+        activation_scale: str,
+        scale_rule: str,
+        target: Target,
     ) -> None:
-        self._config, self._alphas, self._scale_rule = config, config.alphas(), scale_rule
+        self._config, self._alphas, self._scale_rule, self._target = config, config.alphas(), scale_rule, target
         self._scale_axis = 0 if activation_scale == PER_SAMPLE else None
         self._slots = {(placed.node, placed.consumer): placed.slot for placed in slots}
         self._slot_names = {slot.name for slot in self._slots.values()}
@@ -102,15 +111,17 @@ class _Rewriter:
     def _quantize(self, tensor: keras.KerasTensor, slot: Slot | None) -> keras.KerasTensor:
         if slot is None:
             return tensor
-        bits = self._config.activation_bits(slot.name)
+        bits, alpha = self._config.activation_bits(slot.name), self._alphas[slot.name]
         quantizer = quantized_bits_featuremap(
             bits,
             bits,
             1,
             slot.signed,
-            alpha=self._alphas[slot.name],
+            alpha=alpha,
             scale_axis=self._scale_axis,
             calibration=self._config.layers[slot.name].calibration or MSE,
+            rounding=self._target.rounding,
+            full_range=self._target.full_range and slot.signed and alpha in POWERS_OF_TWO,
         )
         return qkeras.QActivation(quantizer, name=slot.name)(tensor)
 
@@ -127,12 +138,12 @@ class _Rewriter:
 
     def _make_weight_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         kernel, alpha = kernel_facts(layer), self._alphas[layer.name]
+        axes: tuple[int, ...] = kernel.channel_axes if self._target.scales == CHANNEL else ()
+        bias_axes = (0,) if self._target.bias_on_products else None
         # QKeras layers take the serialized form, so that saved and fresh models look alike to Keras.
         quantizers = {
-            f"{kernel.prefix}_quantizer": self._weight_quantizer(
-                self._config.kernel_bits(layer.name), alpha, kernel.channel_axes
-            ),
-            "bias_quantizer": self._weight_quantizer(self._config.bias_bits(layer.name), alpha, None),
+            f"{kernel.prefix}_quantizer": self._weight_quantizer(self._config.kernel_bits(layer.name), alpha, axes),
+            "bias_quantizer": self._weight_quantizer(self._config.bias_bits(layer.name), alpha, bias_axes),
         }
         kept = [f"{kernel.prefix}_{part}" for part in ("initializer", "regularizer", "constraint")]
         config = layer.get_config()

@@ -6,14 +6,18 @@ import dataclasses
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import qkeras
 import tensorflow as tf
 
-from po2quant.bit_config import BitConfig
+from po2quant.bit_config import POWERS_OF_TWO, BitConfig
+from po2quant.fixed_point import MIN_SCALE_EXPONENT, scale_exponents
 from po2quant.layers import Recurrent
-from po2quant.network.graph import read_graph
+from po2quant.network.graph import Node, read_graph
 from po2quant.network.kinds import kernel_of
+from po2quant.placement import Placement
 from po2quant.quantizers import Quantizer
+from po2quant.targets import Target
 
 WEIGHT_QUANTIZERS = {
     "kernel_quantizer_internal": "kernel",
@@ -98,10 +102,15 @@ def check_range(name: str, quantizer: Quantizer) -> None:
         )
 
 
-def freeze_scales(model: keras.Model) -> None:
+def freeze_scales(model: keras.Model, placement: Placement = Placement()) -> None:
     """Store every scale that is not stored yet, so that neither further training nor inference computes one.
 
-    A frozen model with powers of two is a fixed-point network: each tensor is integers and exponents.
+    A frozen model with powers of two is a fixed-point network: each tensor is integers and exponents. Where the target
+    has biases in units of the products, they get their scales, as far as both are powers of two.
+
+    Args:
+        model: quantized model, calibrated or trained.
+        placement: what it was quantized with.
 
     Raises:
         ValueError: for an activation that was neither calibrated nor trained, or has seen nothing but zeros.
@@ -112,3 +121,53 @@ def freeze_scales(model: keras.Model) -> None:
     for name, quantizer in activation_quantizers(model):
         check_range(name, quantizer)
         quantizer.frozen = True
+    if placement.target.bias_on_products:
+        _put_biases_on_products(model, placement.target)
+
+
+def _put_biases_on_products(model: keras.Model, target: Target) -> None:
+    """Give every bias the scale of its layer's products, as coarse as the bits of a bias make it.
+
+    A kernel whose products are too fine for the bias, such as one that training has let decay, gets coarser scales.
+    """
+    quantizers = {(weight.layer.name, weight.part): weight for weight in weight_quantizers(model)}
+    done: dict[str, float] = {}
+    for node in read_graph(model).every_node:
+        kernel, bias = (quantizers.get((node.layer.name, part)) for part in ("kernel", "bias"))
+        source = _quantizer_before(node) if kernel is not None and bias is not None else None
+        if kernel is None or bias is None or source is None:
+            continue
+        if not all(q.alpha in POWERS_OF_TWO for q in (source, kernel.quantizer, bias.quantizer)):
+            continue
+        if done.setdefault(node.layer.name, source.scale) != source.scale:
+            raise ValueError(
+                f"layer {node.layer.name!r} must read tensors of one scale, as biases of {target.name} are in units of "
+                f"products. Received: {done[node.layer.name]} and {source.scale}"
+            )
+        bits = min(target.bias_bits[source.bits], bias.quantizer.bits)
+        _put_on_products(kernel, bias, source.scale, bits)
+
+
+def _quantizer_before(node: Node) -> Quantizer | None:
+    """Return the quantizer of what a layer reads, perhaps moved; None where it is not in the same network."""
+    while node.inputs:
+        node = node.inputs[0]
+        if isinstance(node.layer, qkeras.QActivation):
+            return node.layer.activation
+    return None
+
+
+def _put_on_products(kernel: QuantizedWeight, bias: QuantizedWeight, scale: float, bits: int) -> None:
+    shape = kernel.quantizer.frozen_scale.shape
+    exponents = scale_exponents(kernel.quantizer.frozen_scale)
+    by_channel = np.broadcast_to(exponents, kernel.variable.shape).reshape(-1, bias.variable.shape[0])[0]
+    largest = np.frexp(np.abs(np.asarray(bias.variable, np.float64)))[1]  # |bias| < 2**largest
+    unit = int(scale_exponents(np.array(scale)))
+    missing = np.where(largest > -1000, largest - (bits - 1) - (by_channel + unit), 0)
+    weights = np.asarray(kernel.variable).reshape(-1, missing.size)
+    missing = np.where(np.any(weights, axis=0), np.maximum(missing, 0), missing)  # of no weights any scale will do
+    if exponents.size == 1:
+        missing = np.full_like(missing, missing.max())
+    by_channel = np.maximum(by_channel + missing, MIN_SCALE_EXPONENT - min(unit, 0))
+    kernel.quantizer.frozen_scale = np.ldexp(1.0, by_channel if exponents.size > 1 else by_channel[:1]).reshape(shape)
+    bias.quantizer.frozen_scale = np.ldexp(1.0, by_channel + unit)

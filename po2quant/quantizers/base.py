@@ -88,7 +88,7 @@ class Quantizer(keras.layers.Layer):
 
     @property
     def narrow_range(self) -> bool:
-        """Whether the most negative integer is unused; always so under a power-of-two scale."""
+        """Whether the most negative integer is unused."""
         return self.symmetric
 
     @property

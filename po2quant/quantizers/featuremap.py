@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from po2quant import scale as po2
 from po2quant.bit_config import AUTO, AUTO_PO2, POWERS_OF_TWO
+from po2quant.fixed_point import HALF_EVEN, check_rounding
 from po2quant.quantizers.arguments import check_flag, check_numbers, shown
 from po2quant.quantizers.base import Quantizer
 from po2quant.quantizers.computations import (
@@ -36,7 +37,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
     """Quantize activations to ``bits`` bits, with one static scale per tensor or one per sample.
 
     Equation:
-        y = s * (clip(round(x / s) + z, low, high) - z), ties to even, over a range
+        y = s * (clip(round(x / s) + z, low, high) - z), ties to even by default, over a range
         [minimum, maximum] of values, where
 
         - ``alpha='auto_po2'``: s = 2**e, the smallest that holds the range; z = 0;
@@ -87,6 +88,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         frozen: whether training leaves the range alone.
         log2_threshold: log2 t to go on training from; None starts as said above.
         calibration: how :meth:`calibrate` chooses the range, one of :data:`~po2quant.ranges.CALIBRATIONS`.
+        rounding: one of :data:`~po2quant.fixed_point.ROUNDING_MODES`.
+        full_range: whether the most negative integer is used, whatever ``symmetric`` says; needs powers of two.
 
     Raises:
         ValueError: for a width, alpha, scale_axis, momentum, range or calibration outside the valid ones.
@@ -122,9 +125,12 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         frozen: bool = False,
         log2_threshold: float | None = None,
         calibration: str = MSE,
+        rounding: str = HALF_EVEN,
+        full_range: bool = False,
         **kwargs: Any,
     ) -> None:
         check_calibration(calibration)
+        check_rounding(rounding)
         is_axis = isinstance(scale_axis, (int, np.integer)) and not isinstance(scale_axis, bool)
         if scale_axis is not None and (not is_axis or scale_axis != 0):
             raise ValueError(
@@ -134,11 +140,14 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         if not isinstance(momentum, (int, float, np.number)) or not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must be in [0, 1). Received: momentum={shown(momentum)}")
         affine = check_flag("affine", affine)
-        symmetric = (check_flag("symmetric", symmetric) or isinstance(alpha, str)) and not affine
+        self.rounding, self.full_range = rounding, check_flag("full_range", full_range)
+        symmetric = (check_flag("symmetric", symmetric) or isinstance(alpha, str)) and not (affine or self.full_range)
         super().__init__(bits, integer, symmetric, keep_negative, alpha, clipped_gradient, **kwargs)
         self.is_affine = affine
         if self.is_affine and (alpha != AUTO or not self.signed):
             raise ValueError(f"affine needs alpha='auto' and keep_negative=1. Received: {self}")
+        if self.full_range and alpha not in POWERS_OF_TWO:
+            raise ValueError(f"full_range needs a power of two as scale. Received: alpha={shown(alpha)}")
         if self.is_learned and scale_axis is not None:
             raise ValueError(f"scale_axis must be None with alpha='learned_po2'. Received: scale_axis={scale_axis}")
         self._set_noise(qnoise_factor, use_ste, use_variables, var_name)
@@ -173,6 +182,11 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             self._frozen.assign(True)
         if log2_threshold is not None:
             self._set_threshold(check_numbers("log2_threshold", log2_threshold, is_one=True))
+
+    @property
+    def format(self) -> Format:
+        """The integers, how they are rounded, and the source of their scale, apart from the width."""
+        return dataclasses.replace(super().format, rounding=self.rounding)
 
     @property
     def is_static(self) -> bool:
@@ -374,6 +388,8 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             "frozen": self.frozen,
             "log2_threshold": float(self._log2_threshold.numpy()) if self.learning else None,
             "calibration": self.calibration,
+            "rounding": self.rounding,
+            "full_range": self.full_range,
         }
 
     @classmethod

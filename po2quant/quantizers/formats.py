@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from po2quant import scale as po2
 from po2quant.bit_config import AUTO, AUTO_PO2, MAX, MSE, NEAREST, STOCK
+from po2quant.fixed_point import HALF_EVEN
 from po2quant.quantizers.functional import Grid, affine_scale, fake_quantize, symmetric_scale
 
 
@@ -33,6 +34,7 @@ class Format:
         max_exponent: largest exponent, None for no limit.
         candidates: exponents that a search tries.
         small: whether tensors have few values; see :func:`~po2quant.scale.is_small`.
+        rounding: one of :data:`~po2quant.fixed_point.ROUNDING_MODES`.
     """
 
     alpha: str | None
@@ -47,6 +49,7 @@ class Format:
     max_exponent: int | None = None
     candidates: int = po2.MSE_CANDIDATES
     small: bool | None = None
+    rounding: str = HALF_EVEN
 
     def magnitude_bits(self, bit_width: tf.Tensor) -> tf.Tensor:
         """Return the bits of an integer without its sign."""
@@ -58,7 +61,7 @@ class Format:
 
     def grid(self, scale: tf.Tensor, bit_width: tf.Tensor) -> Grid:
         """Return the values that a power-of-two scale gives."""
-        return Grid(scale, bit_width, self.signed, self.narrow_range, self.small)
+        return Grid(scale, bit_width, self.signed, self.narrow_range, self.small, self.rounding)
 
     def fixed_scale(self, bit_width: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Return the step of QKeras' fixed-point format: ``2**(integer - bits + keep_negative)``."""
@@ -69,7 +72,8 @@ class Format:
     ) -> tf.Tensor:
         """Return the nearest values of any scale and zero point."""
         low, high = self.limits(bit_width, x.dtype)
-        return fake_quantize(x, scale, low, high, zero_point, self.alpha != AUTO, self.clipped_gradient)
+        parts = self.alpha != AUTO, self.clipped_gradient, self.rounding
+        return fake_quantize(x, scale, low, high, zero_point, *parts)
 
     def scale_of(self, x: tf.Tensor, bit_width: tf.Tensor) -> tf.Tensor:
         """Return the scale that the values of ``x`` call for, one for all that share :attr:`axes`."""

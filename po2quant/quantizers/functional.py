@@ -8,7 +8,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from po2quant.scale import exact_reciprocal, integer_limits, largest_integers, round_to_multiples
+from po2quant.fixed_point import FLOOR, HALF_EVEN
+from po2quant.scale import exact_reciprocal, integer_limits, largest_integers, round_to_multiples, rounded_as
 
 SMALLEST_SCALE = 2.0**-126
 """The smallest normal float32; below it scales would count as zero."""
@@ -22,11 +23,12 @@ def fake_quantize(
     zero_point: tf.Tensor | None = None,
     is_power_of_two: bool = False,
     clipped_gradient: bool = True,
+    rounding: str = HALF_EVEN,
 ) -> tf.Tensor:
     """Round ``x`` to the grid of ``scale`` and clip it to a range of integers.
 
     Equation:
-        q = clip(round(x / scale) + zero_point, low, high), ties to even;
+        q = clip(round(x / scale) + zero_point, low, high);
         y = (q - zero_point) * scale.
 
     Gradient:
@@ -41,6 +43,7 @@ def fake_quantize(
         zero_point: integer that stands for 0.0; None means 0.
         is_power_of_two: whether the scale is one, so that a multiplication by its exact reciprocal will do.
         clipped_gradient: whether clipped values get no gradient.
+        rounding: one of :data:`~po2quant.fixed_point.ROUNDING_MODES`.
 
     Returns:
         Tensor of the shape of ``x``.
@@ -52,7 +55,7 @@ def fake_quantize(
 
     @tf.custom_gradient
     def straight_through(values: tf.Tensor):
-        rounded = tf.round(values * exact_reciprocal(scale) if is_power_of_two else values / scale)
+        rounded = rounded_as(values * exact_reciprocal(scale) if is_power_of_two else values / scale, rounding)
         if zero_point is not None:
             rounded += zero_point
         clipped = tf.clip_by_value(rounded, low, high)
@@ -136,6 +139,7 @@ class Grid:
         signed: whether negative values are represented.
         narrow_range: whether the most negative integer is unused.
         small: whether tensors are small; None looks at their shapes.
+        rounding: one of :data:`~po2quant.fixed_point.ROUNDING_MODES`.
     """
 
     scale: tf.Tensor
@@ -143,6 +147,7 @@ class Grid:
     signed: bool
     narrow_range: bool
     small: bool | None = None
+    rounding: str = HALF_EVEN
 
     @property
     def magnitude_bits(self) -> tf.Tensor:
@@ -154,33 +159,36 @@ class Grid:
         return dataclasses.replace(self, scale=scale)
 
     def quantize(self, values: tf.Tensor) -> tf.Tensor:
-        """Return the nearest values of the grid, ties to even, in one pass over memory."""
-        return round_to_multiples(values, self.scale, self.magnitude_bits, self.signed, self.narrow_range, self.small)
+        """Return the rounded values of the grid, in one pass over memory where ties go to even."""
+        return round_to_multiples(
+            values, self.scale, self.magnitude_bits, self.signed, self.narrow_range, self.small, self.rounding
+        )
 
     def where_unclipped(self, tensor: tf.Tensor, values: tf.Tensor, rectified: bool = False) -> tf.Tensor:
         """Return ``tensor`` where the grid does not clip ``values`` (and where they exceed 0), else 0, in one pass."""
-        largest = tf.gather(_largest_unclipped(values.dtype), self.magnitude_bits) * self.scale
+        largest = tf.gather(_largest_unclipped(values.dtype, self.rounding), self.magnitude_bits) * self.scale
         if rectified:
             smallest = tf.constant(SMALLEST_SCALE, values.dtype)
-        elif self.signed and self.narrow_range:
+        elif self.rounding != FLOOR and self.signed and self.narrow_range:
             smallest = -largest
         else:
             low, _ = integer_limits(self.magnitude_bits, self.signed, self.narrow_range, values.dtype)
-            smallest = (low - 0.5) * self.scale
+            smallest = (low if self.rounding == FLOOR else low - 0.5) * self.scale
         return tf.raw_ops.QuantizeAndDequantizeV4Grad(
             gradients=tensor, input=values, input_min=smallest, input_max=largest
         ).input_backprop
 
 
 @functools.cache
-def _largest_unclipped(dtype: tf.DType) -> np.ndarray:
+def _largest_unclipped(dtype: tf.DType, rounding: str) -> np.ndarray:
     """Return the largest number that rounds to an integer of a format, by its magnitude bits.
 
-    Ties go to even integers: half an LSB beyond an odd limit is clipped. Beyond an even one, the most negative integer,
-    it is not.
+    Half an LSB beyond the limit, an odd integer, is clipped, and a whole one where values are rounded down. Half an LSB
+    beyond the most negative integer, an even one, is not.
     """
     high = largest_integers(dtype)
-    return np.maximum(high, np.nextafter(high + high.dtype.type(0.5), high.dtype.type(0)))
+    beyond = 1.0 if rounding == FLOOR else 0.5
+    return np.maximum(high, np.nextafter(high + high.dtype.type(beyond), high.dtype.type(0)))
 
 
 def affine_scale(

@@ -13,7 +13,8 @@ from po2quant.bit_config import check_alpha, check_widths
 from po2quant.files import one_line
 from po2quant.ranges import calibration_rules
 from po2quant.runs.costs import cost_name, max_milliseconds
-from po2quant.uniform import uniform_widths
+from po2quant.targets import target_of
+from po2quant.uniform import UNIFORM_BITS, uniform_widths
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
 MAX_KIB = 2**40
@@ -109,6 +110,11 @@ def calibration(name: str, value: Any) -> str:
     return value
 
 
+def target(name: str, value: Any) -> str:
+    """Return the name of a target."""
+    return target_of(text(name, value)).name
+
+
 def config(name: str, value: Any) -> str:
     """Return the name of bit widths, or the path of their file, which need not exist."""
     uniform_widths(text(name, value))
@@ -125,6 +131,13 @@ def widths(part: str) -> Check:
         return tuple(value)
 
     return check
+
+
+def bits(name: str, value: Any) -> int:
+    """Return the width of an activation, sign included."""
+    if isinstance(value, bool) or not isinstance(value, int) or value not in UNIFORM_BITS:
+        raise _wrong(name, f"a width in [{UNIFORM_BITS[0]}, {UNIFORM_BITS[-1]}]", value)
+    return value
 
 
 def cost(name: str, value: Any) -> str:

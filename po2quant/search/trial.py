@@ -18,6 +18,7 @@ from po2quant.training.finetune import Experiment, require_training_data, reusab
 from po2quant.training.fit import DivergedError, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs
+from po2quant.training.reconstruct import Reconstruction, input_count, reconstruct_in_place
 from po2quant.training.reusable import ReusableNetwork
 
 CALIBRATION_VALUES = 2**27
@@ -34,6 +35,7 @@ class TrialTraining:
         calibration_inputs: network inputs that set the activation ranges of each trial.
         recipe: loss, rates, batch size.
         selection: value of the validation logs, in [0, 1], to maximise.
+        learn_rounding: is given the network of a trial before it is trained. None: nothing.
         callbacks: makes Keras callbacks for one training, which are called as ``fit`` would.
     """
 
@@ -42,6 +44,7 @@ class TrialTraining:
     calibration_inputs: np.ndarray
     recipe: Recipe
     selection: Callable[[Mapping[str, float]], float]
+    learn_rounding: Callable[[keras.Model], None] | None = None
     callbacks: Callable[[], list[keras.callbacks.Callback]] = list
 
     @classmethod
@@ -49,7 +52,9 @@ class TrialTraining:
         """Return the training of the trials of an experiment, by its benchmark's selection."""
         network, dataset = reusable_network(experiment), experiment.dataset
         samples = trial_inputs(dataset, network.model, experiment.seed)
-        return cls(network, dataset, samples, experiment.recipe, experiment.benchmark.selection)
+        settings = experiment.reconstruction
+        rounding = None if settings is None else _rounding(experiment, settings)
+        return cls(network, dataset, samples, experiment.recipe, experiment.benchmark.selection, rounding)
 
     @functools.cached_property
     def _pipelines(self) -> tuple[Pipeline, Pipeline]:
@@ -84,6 +89,8 @@ class TrialTraining:
         model, (train, validation) = self.network.model, self._pipelines
         recipe, callbacks = self._recipe(learning_rate), keras.callbacks.CallbackList(self.callbacks())
         self.network.reset(config, self.calibration_inputs)
+        if self.learn_rounding is not None:
+            self.learn_rounding(model)
         callbacks.set_model(model)
         callbacks.set_params({"epochs": epochs, "steps": -(-len(train) // recipe.batch_size), "verbose": 0})
         model.stop_training = False
@@ -127,6 +134,14 @@ class Steps(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Tell that a step has ended."""
         self._callbacks.on_train_batch_end(batch, logs)
+
+
+def _rounding(experiment: Experiment, settings: Reconstruction) -> Callable[[keras.Model], None]:
+    """Return what learns the rounding of a trial's weights, from inputs that all trials share."""
+    network = experiment.float_network
+    count = input_count(network, settings.samples)
+    x, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed, count)
+    return lambda model: reconstruct_in_place(network, model, x, settings, experiment.seed)
 
 
 def trial_inputs(dataset: Dataset, model: keras.Model, seed: int) -> np.ndarray:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from random_programs import assert_same, random_program, samples, wide_program
+from random_programs import assert_same, random_program, samples, wide_program, with_rounding
 from refusals import complaint
 from typed_layers import typed_layers
 
 from po2quant.export.c.source import write_c
 from po2quant.export.c.types import tensor_dtype
 from po2quant.export.cores.emulator import CORES, checked_core, code_bytes, compile_for, count
+from po2quant.fixed_point import HALF_AWAY, HALF_UP
 from po2quant.integer.interpreter import run
 
 
@@ -73,6 +74,17 @@ def test_every_kernel_on_every_type(name, exponent, pack, tmp_path):
 def test_sums_of_64_bits(name, tmp_path):
     program = wide_program()
     inputs, source = samples(program, 2), write_c(program, tmp_path, "wide")
+    executable = compile_for(CORES[name], source, tmp_path, trace=True)
+    assert_same(executable.run(inputs), run(program, inputs))
+
+
+@pytest.mark.parametrize(
+    ("name", "rounding"),
+    [pytest.param(name, mode, marks=emulated(name).marks) for name, mode in (("m4", HALF_AWAY), ("m55", HALF_UP))],
+)
+def test_other_rounding_than_half_to_even(name, rounding, tmp_path):
+    program = with_rounding(random_program(17, 8), rounding)
+    inputs, source = samples(program, 2), write_c(program, tmp_path, "network")
     executable = compile_for(CORES[name], source, tmp_path, trace=True)
     assert_same(executable.run(inputs), run(program, inputs))
 

@@ -1,5 +1,6 @@
 """Recurrent layers in integers: every tensor of every step, in the interpreter, Keras in float64 and C."""
 
+import itertools
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ from exchange_networks import narrow
 from frozen_networks import noise
 from recurrent_networks import RECURRENT, STEPS
 from refusals import complaint
+from selections import slow_but
 
 from po2quant.deploy.check import check
 from po2quant.deploy.from_keras import integer_program
@@ -24,24 +26,13 @@ from po2quant.network import activation_quantizers
 
 MOST_BITS = 16
 SATURATING = 2.0
-QUICK = ("LSTM", "GRU, reset before", "SimpleRNN, relu", "between others")
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
 
 
-def each_network(seeds):
-    slow = pytest.mark.slow
-    return pytest.mark.parametrize(
-        ("name", "seed"),
-        [
-            pytest.param(name, seed, marks=() if name in QUICK and not seed else slow)
-            for name in RECURRENT
-            for seed in range(seeds)
-        ],
-    )
-
-
 @needs_gcc
-@each_network(3)
+@pytest.mark.parametrize(
+    ("name", "seed"), slow_but((("LSTM", 0), ("between others", 0)), itertools.product(RECURRENT, range(3)))
+)
 def test_every_integer_of_every_step_is_the_same(name, seed, tmp_path):
     """2 to 16 bits each, biases to 31, ranges that saturate, states included; weights packed and not."""
     quantized = narrow(RECURRENT[name](), seed, MOST_BITS)
@@ -108,7 +99,7 @@ def test_sequences_longer_than_an_operation_reads_are_joined_in_parts(monkeypatc
     np.testing.assert_array_equal(found[program.outputs[0].tensor], expected[program.outputs[0].tensor])
 
 
-@pytest.mark.parametrize("name", ["LSTM", "GRU, reset before"])
+@pytest.mark.parametrize("name", slow_but(("LSTM",), ("LSTM", "GRU, reset before")))
 def test_exchange_files_compute_the_same_integers(name, tmp_path):
     """Unrolled, in the executors of others."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: po2quant[exchange]")

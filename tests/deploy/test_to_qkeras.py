@@ -43,6 +43,7 @@ def quantized_values(model: keras.Model, expected: dict[str, np.ndarray], x: np.
     return keras.Model(model.input, outputs)(x)
 
 
+@pytest.mark.slow
 def test_a_file_loads_and_computes_the_same_without_po2quant(tmp_path):
     quantized = frozen_every_operation(8, rearranges=False)
     program, x, expected = computed(quantized, 4)

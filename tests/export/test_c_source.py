@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_programs import assert_same, integers, random_program, samples, wide_program
+from random_programs import assert_same, integers, random_program, samples, wide_program, with_rounding
 from refusals import complaint
+from selections import slow_but
+from typed_layers import typed_layers
 
 from po2quant.export.c.operations import merged_axes, packed
 from po2quant.export.c.run import COMPILER, FLAGS, SANITIZERS, run_c
 from po2quant.export.c.source import write_c
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.fixed_point import FLOOR, HALF_AWAY, HALF_UP, FixedPointFormat
 from po2quant.integer.interpreter import run
 from po2quant.integer.operations import (
     OPERATIONS,
@@ -37,7 +39,10 @@ SANITIZED = ("-O1", *SANITIZERS)
 @needs_gcc
 @pytest.mark.parametrize(
     ("seed", "pack", "flags"),
-    [(0, False, SANITIZED), (1, True, SANITIZED), (2, False, ()), (3, False, ("-march=native",))],
+    slow_but(
+        ((1, True, SANITIZED), (3, False, ("-march=native",))),
+        ((0, False, SANITIZED), (1, True, SANITIZED), (2, False, ()), (3, False, ("-march=native",))),
+    ),
 )
 def test_every_tensor_is_the_interpreters(seed, pack, flags, tmp_path):
     """Random operations on tensors of 2 to 16 bits; no warning; clean under the sanitizers; packed weights too.
@@ -51,6 +56,35 @@ def test_every_tensor_is_the_interpreters(seed, pack, flags, tmp_path):
     assert found.keys() == expected.keys()
     assert_same(found, expected)
     assert sum(np.unique(values).size > 2 for values in found.values()) > len(found) / 2
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("exponent", "sizes", "pack", "flags"),
+    [
+        (-3, (20, 37), False, ("-march=native",)),
+        pytest.param(-16, (13, 7), False, ("-march=native",), marks=pytest.mark.slow),
+        pytest.param(-3, (20, 37), True, ("-march=native", *SANITIZERS), marks=pytest.mark.slow),
+        pytest.param(-3, (13, 7), True, (), marks=pytest.mark.slow),
+    ],
+)
+def test_every_kernel_on_every_type(exponent, sizes, pack, flags, tmp_path):
+    """With this machine's own instructions too: inputs of 8 and 16 bits, signed or not, weights of 4 to 16."""
+    program = typed_layers(exponent, *sizes)
+    source, inputs = write_c(program, tmp_path, "layers", pack), samples(program, 2)
+    found = run_c(source, inputs, tmp_path, trace=True, flags=(*STRICT, "-O1", *flags))
+    assert_same(found, run(program, inputs))
+
+
+@needs_gcc
+@pytest.mark.parametrize("rounding", [HALF_UP, HALF_AWAY, FLOOR])
+def test_every_rounding_mode_is_the_interpreters(rounding, tmp_path):
+    """Random operations, and sums of 64 bits; no warning; clean under the sanitizers."""
+    for name, program in (("random", random_program(4)), ("wide", wide_program())):
+        program = with_rounding(program, rounding)
+        source, inputs = write_c(program, tmp_path / name, name), samples(program)
+        found = run_c(source, inputs, tmp_path / name, trace=True, flags=(*STRICT, *SANITIZED))
+        assert_same(found, run(program, inputs))
 
 
 @needs_gcc

@@ -1,4 +1,4 @@
-"""One addition and one shift are the rounding of the plan, half to even, for every accumulator."""
+"""One addition and one shift are the rounding of the plan, for every accumulator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from po2quant.fixed_point import shift_right
+from po2quant.fixed_point import HALF_AWAY, HALF_EVEN, HALF_UP, ROUNDING_MODES, shift_right
 from po2quant.integer.plan import jam_array
 from po2quant.integer.requantization import fold_channels
 
@@ -18,15 +18,19 @@ from po2quant.integer.requantization import fold_channels
     st.integers(-5000, 5000),
     st.integers(-2, 12),
     st.tuples(st.integers(-128, 0), st.integers(1, 255)),
+    st.sampled_from(ROUNDING_MODES),
 )
-def test_a_folded_channel_is_the_formula_of_the_plan(accumulator, left, bias, shift, limits):
+def test_a_folded_channel_is_the_formula_of_the_plan(accumulator, left, bias, shift, limits, rounding):
     """All accumulators of a channel, with ties above even and odd outputs, and outputs that are clipped."""
-    folded = fold_channels([accumulator], [-left], [bias], [shift], limits)
-    if folded is None:
-        assert not 0 <= left <= shift
-        return
+    folded = fold_channels([accumulator], [-left], [bias], [shift], limits, rounding)
     a = np.arange(accumulator[0], accumulator[1] + 1)
-    expected = np.clip(shift_right(jam_array(a, np.array(-left)) + bias, shift), *limits)
+    sums = jam_array(a, np.array(-left)) + bias
+    expected = np.clip(shift_right(sums, shift, rounding), *limits)
+    if folded is None:
+        half_up = np.clip(shift_right(sums, shift, HALF_UP), *limits)
+        assert not 0 <= left <= shift or (rounding == HALF_AWAY and np.any(half_up != expected))
+        return
+    assert rounding == HALF_EVEN or not folded.has_ties[0]
     u = a + folded.bias
     up = np.clip(u >> folded.shifts, *limits)
     is_tie = ((u & folded.tie_masks) == 0).astype(int)

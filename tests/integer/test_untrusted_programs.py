@@ -34,21 +34,8 @@ from po2quant.export.litert.to_litert import to_litert
 from po2quant.export.onnx.to_onnx import to_onnx
 from po2quant.export.onnx.to_qonnx import to_qonnx
 from po2quant.fixed_point import MAX_EXPONENT, FixedPointFormat
+from po2quant.integer import operations as ops
 from po2quant.integer.checks import INT32_MAX, MAX_NAME_LENGTH
-from po2quant.integer.operations import (
-    Add,
-    Concatenate,
-    Conv2D,
-    Dense,
-    LookUpTable,
-    MaxPooling,
-    Rearrange,
-    Requantize,
-    Reshape,
-    Tensor,
-    Weights,
-    ZeroPadding,
-)
 from po2quant.integer.operations.base import MAX_CHANNELS
 from po2quant.integer.program import MAX_TENSORS, Output, Program
 
@@ -73,21 +60,21 @@ def test_an_exponent_that_injects_c_does_not_leave_the_file(tmp_path):
 @pytest.mark.parametrize("exponent", [MAX_EXPONENT, -MAX_EXPONENT])
 def test_the_largest_exponents_are_handled_by_all(exponent, tmp_path):
     """Shifts of 1920 places need no such integers."""
-    far, kernel = FixedPointFormat(8, exponent), Weights([[3, -1]], [-exponent, exponent], 8)
-    bias = Weights([2**30 - 1, -1], [exponent, -exponent], 31)
+    far, kernel = FixedPointFormat(8, exponent), ops.Weights([[3, -1]], [-exponent, exponent], 8)
+    bias = ops.Weights([2**30 - 1, -1], [exponent, -exponent], 31)
     for output in (FixedPointFormat(8, -exponent), far, FixedPointFormat(8)):
-        dense = Dense("dense", ("x",), "y", kernel, bias)
+        dense = ops.Dense("dense", ("x",), "y", kernel, bias)
         exercise(program_of(dense, tensor("x", 1, format=far), tensor("y", 2, format=output)), tmp_path)
-        add = Add("add", ("x", "x"), "y", "relu6")
+        add = ops.Add("add", ("x", "x"), "y", "relu6")
         exercise(program_of(add, tensor("x", 2, format=far), tensor("y", 2, format=output)), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", 3, None, ("x",), "a\nb", "\x00", "\ud800", "x" * (MAX_NAME_LENGTH + 1)])
 def test_a_name_is_printable_text_of_a_bounded_length(name):
-    complaint(Tensor, name, (1,), X)
-    complaint(Reshape, name, ("x",), "y")
-    complaint(Reshape, "name", (name,), "y")
-    complaint(Reshape, "name", ("x",), name)
+    complaint(ops.Tensor, name, (1,), X)
+    complaint(ops.Reshape, name, ("x",), "y")
+    complaint(ops.Reshape, "name", (name,), "y")
+    complaint(ops.Reshape, "name", ("x",), name)
     complaint(Output, name)
     complaint(dataclasses.replace, every_operation(), name=name)
 
@@ -96,12 +83,12 @@ def test_a_name_is_printable_text_of_a_bounded_length(name):
     "shape", [(), (0,), (-1, 3), (2.0,), (True,), [3], "3", 3, None, (1,) * 9, (46341, 46341, 1), (3 * 10**9,)]
 )
 def test_a_shape_is_a_tuple_of_sizes_below_2_to_the_31(shape):
-    complaint(Tensor, "x", shape, X)
+    complaint(ops.Tensor, "x", shape, X)
 
 
 @pytest.mark.parametrize("format", [8, None, "int8", [8, 0, True, False], {"bit_width": 8}])
 def test_nothing_stands_where_a_format_does(format):
-    complaint(Tensor, "x", (1,), format)
+    complaint(ops.Tensor, "x", (1,), format)
 
 
 @pytest.mark.parametrize("flag", [0, 1, "no", None])
@@ -113,54 +100,54 @@ def test_signs_and_ranges_are_true_or_false(flag):
 WEIGHTS = (weights(1, 1, 5, 2), weights(2))
 WRONG_OPERATIONS: dict[str, Callable[[], Any]] = {
     "an image of four axes": lambda: program_of(
-        Conv2D("c", ("x",), "y", *WEIGHTS), tensor("x", 4, 4, 1, 5), tensor("y", 4, 4, 2)
+        ops.Conv2D("c", ("x",), "y", *WEIGHTS), tensor("x", 4, 4, 1, 5), tensor("y", 4, 4, 2)
     ),
     "the right size in the wrong shape": lambda: program_of(
-        Conv2D("c", ("x",), "y", *WEIGHTS), tensor("x", 4, 4, 5), tensor("y", 2, 8, 2)
+        ops.Conv2D("c", ("x",), "y", *WEIGHTS), tensor("x", 4, 4, 5), tensor("y", 2, 8, 2)
     ),
     "another number of pixels": lambda: program_of(
-        MaxPooling("m", ("x",), "y", (2, 2), (2, 2)), tensor("x", 4, 4, 1), tensor("y", 4, 4, 1)
+        ops.MaxPooling("m", ("x",), "y", (2, 2), (2, 2)), tensor("x", 4, 4, 1), tensor("y", 4, 4, 1)
     ),
     "a walk out of the input": lambda: program_of(
-        Rearrange("r", ("x",), "y", (2, 2), (3, -2), 2), tensor("x", 4), tensor("y", 2, 2)
+        ops.Rearrange("r", ("x",), "y", (2, 2), (3, -2), 2), tensor("x", 4), tensor("y", 2, 2)
     ),
     "a walk of another size than the output": lambda: program_of(
-        Rearrange("r", ("x",), "y", (4,), (1,), 0), tensor("x", 4), tensor("y", 3)
+        ops.Rearrange("r", ("x",), "y", (4,), (1,), 0), tensor("x", 4), tensor("y", 3)
     ),
-    "a walk without a stride": lambda: Rearrange("r", ("x",), "y", (4, 2), (1,), 0),
-    "a walk that begins before the input": lambda: Rearrange("r", ("x",), "y", (4,), (1,), -1),
-    "negative padding": lambda: ZeroPadding("z", ("x",), "y", ((-1, 0), (0, 0))),
-    "padding without pairs": lambda: ZeroPadding("z", ("x",), "y", (1, 1)),
+    "a walk without a stride": lambda: ops.Rearrange("r", ("x",), "y", (4, 2), (1,), 0),
+    "a walk that begins before the input": lambda: ops.Rearrange("r", ("x",), "y", (4,), (1,), -1),
+    "negative padding": lambda: ops.ZeroPadding("z", ("x",), "y", ((-1, 0), (0, 0))),
+    "padding without pairs": lambda: ops.ZeroPadding("z", ("x",), "y", (1, 1)),
     "padding of 2 GB": lambda: program_of(
-        ZeroPadding("z", ("x",), "y", ((INT32_MAX, 0), (0, 0))), tensor("x", 1, 1, 1), tensor("y", 1, 1, 1)
+        ops.ZeroPadding("z", ("x",), "y", ((INT32_MAX, 0), (0, 0))), tensor("x", 1, 1, 1), tensor("y", 1, 1, 1)
     ),
     "a padded image of 2**31 pixels": lambda: program_of(
-        Conv2D("c", ("x",), "y", *WEIGHTS, (2**30, 2**30), padding=((2**30, 0), (2**30, 0))),
+        ops.Conv2D("c", ("x",), "y", *WEIGHTS, (2**30, 2**30), padding=((2**30, 0), (2**30, 0))),
         tensor("x", 1, 1, 5),
         tensor("y", 2, 2, 2),
     ),
-    "no groups": lambda: Conv2D("c", ("x",), "y", *WEIGHTS, groups=0),
-    "no strides": lambda: Conv2D("c", ("x",), "y", *WEIGHTS, strides=(0, 1)),
-    "one stride": lambda: Conv2D("c", ("x",), "y", *WEIGHTS, strides=2),
-    "dilation of floats": lambda: Conv2D("c", ("x",), "y", *WEIGHTS, dilation=(1.0, 1.0)),
-    "a kernel of numbers": lambda: Conv2D("c", ("x",), "y", np.ones((1, 1, 5, 2), int), WEIGHTS[1]),
-    "a kernel of two axes": lambda: Conv2D("c", ("x",), "y", weights(5, 2), WEIGHTS[1]),
-    "a bias of two axes": lambda: Dense("d", ("x",), "y", weights(5, 2), weights(1, 2)),
+    "no groups": lambda: ops.Conv2D("c", ("x",), "y", *WEIGHTS, groups=0),
+    "no strides": lambda: ops.Conv2D("c", ("x",), "y", *WEIGHTS, strides=(0, 1)),
+    "one stride": lambda: ops.Conv2D("c", ("x",), "y", *WEIGHTS, strides=2),
+    "dilation of floats": lambda: ops.Conv2D("c", ("x",), "y", *WEIGHTS, dilation=(1.0, 1.0)),
+    "a kernel of numbers": lambda: ops.Conv2D("c", ("x",), "y", np.ones((1, 1, 5, 2), int), WEIGHTS[1]),
+    "a kernel of two axes": lambda: ops.Conv2D("c", ("x",), "y", weights(5, 2), WEIGHTS[1]),
+    "a bias of two axes": lambda: ops.Dense("d", ("x",), "y", weights(5, 2), weights(1, 2)),
     "a window larger than the image": lambda: program_of(
-        MaxPooling("m", ("x",), "y", (3, 3), (1, 1)), tensor("x", 2, 2, 1), tensor("y", 1, 1, 1)
+        ops.MaxPooling("m", ("x",), "y", (3, 3), (1, 1)), tensor("x", 2, 2, 1), tensor("y", 1, 1, 1)
     ),
     "an axis that is not there": lambda: program_of(
-        Concatenate("j", ("x",), "y", 3), tensor("x", 2, 2, 1), tensor("y", 2, 2, 1)
+        ops.Concatenate("j", ("x",), "y", 3), tensor("x", 2, 2, 1), tensor("y", 2, 2, 1)
     ),
-    "a negative axis": lambda: Concatenate("j", ("x",), "y", -1),
-    "sums of unequal sizes": lambda: program_of(Add("a", ("x", "x"), "y"), tensor("x", 2), tensor("y", 4)),
-    "no inputs": lambda: Add("a", (), "y"),
-    "128 inputs": lambda: Add("a", ("x",) * 128, "y"),
-    "two inputs of one": lambda: Reshape("r", ("x", "x"), "y"),
-    "inputs in a list": lambda: Reshape("r", ["x"], "y"),
-    "an activation of another type": lambda: Add("a", ("x",), "y", ["relu"]),
-    "a table of texts": lambda: LookUpTable("l", ("x",), "y", np.array(["1"]), "silu"),
-    "a table's function": lambda: LookUpTable("l", ("x",), "y", np.arange(4), 3),
+    "a negative axis": lambda: ops.Concatenate("j", ("x",), "y", -1),
+    "sums of unequal sizes": lambda: program_of(ops.Add("a", ("x", "x"), "y"), tensor("x", 2), tensor("y", 4)),
+    "no inputs": lambda: ops.Add("a", (), "y"),
+    "128 inputs": lambda: ops.Add("a", ("x",) * 128, "y"),
+    "two inputs of one": lambda: ops.Reshape("r", ("x", "x"), "y"),
+    "inputs in a list": lambda: ops.Reshape("r", ["x"], "y"),
+    "an activation of another type": lambda: ops.Add("a", ("x",), "y", ["relu"]),
+    "a table of texts": lambda: ops.LookUpTable("l", ("x",), "y", np.array(["1"]), "silu"),
+    "a table's function": lambda: ops.LookUpTable("l", ("x",), "y", np.arange(4), 3),
 }
 
 
@@ -170,17 +157,17 @@ def test_an_operation_that_would_write_out_of_bounds_is_refused(wrong):
 
 
 def test_one_pixel_may_lose_its_two_axes_and_no_other_shape_may():
-    pool = MaxPooling("m", ("x",), "y", (2, 2), (1, 1))
+    pool = ops.MaxPooling("m", ("x",), "y", (2, 2), (1, 1))
     program_of(pool, tensor("x", 2, 2, 3), tensor("y", 3))
     complaint(program_of, pool, tensor("x", 2, 2, 3), tensor("y", 1, 3))
-    dense = Dense("d", ("x",), "y", weights(5, 3), weights(3))
+    dense = ops.Dense("d", ("x",), "y", weights(5, 3), weights(3))
     complaint(program_of, dense, tensor("x", 5), tensor("y", 1, 1, 3))
 
 
 def test_weights_have_a_bounded_number_of_channels():
-    complaint(Weights, np.zeros((1, MAX_CHANNELS + 1), int), np.zeros(MAX_CHANNELS + 1, int), 8)
-    complaint(Weights, np.zeros((1, 0), int), np.zeros(0, int), 8)
-    complaint(Weights, np.zeros((), int), np.zeros((), int), 8)
+    complaint(ops.Weights, np.zeros((1, MAX_CHANNELS + 1), int), np.zeros(MAX_CHANNELS + 1, int), 8)
+    complaint(ops.Weights, np.zeros((1, 0), int), np.zeros(0, int), 8)
+    complaint(ops.Weights, np.zeros((), int), np.zeros((), int), 8)
 
 
 def test_a_program_has_an_input_an_output_and_bounded_numbers_of_both():
@@ -195,8 +182,8 @@ def test_a_program_has_an_input_an_output_and_bounded_numbers_of_both():
 
 
 def test_tensors_have_less_than_2_to_the_31_integers_in_all():
-    halves = [Tensor(name, (2**30,), X) for name in "xy"]
-    assert "elements" in complaint(program_of, Reshape("r", ("x",), "y"), *halves)
+    halves = [ops.Tensor(name, (2**30,), X) for name in "xy"]
+    assert "elements" in complaint(program_of, ops.Reshape("r", ("x",), "y"), *halves)
 
 
 @pytest.mark.parametrize("name", [*INJECTIONS, "", "2nd", "a b", "stdint", "é", 3, None, "n" * 129])
@@ -207,8 +194,10 @@ def test_the_name_of_c_files_is_an_identifier(name, tmp_path):
 
 def test_of_a_long_name_an_identifier_has_what_c_distinguishes(tmp_path):
     name = "n" * MAX_NAME_LENGTH
-    exercise(program_of(Dense(name, ("x",), "y", weights(4, 2), weights(2)), tensor("x", 4), tensor("y", 2)), tmp_path)
-    dense = Dense("d", ("x",), name, weights(4, 2), weights(2))
+    exercise(
+        program_of(ops.Dense(name, ("x",), "y", weights(4, 2), weights(2)), tensor("x", 4), tensor("y", 2)), tmp_path
+    )
+    dense = ops.Dense("d", ("x",), name, weights(4, 2), weights(2))
     exercise(Program("p", (tensor("x", 4), tensor(name, 2)), ("x",), (dense,), (Output(name),)), tmp_path)
     text = (tmp_path / "net.c").read_text()
     assert f"t1_{name[:MAX_LABEL_LENGTH]}_weights" in text
@@ -218,7 +207,7 @@ def test_of_a_long_name_an_identifier_has_what_c_distinguishes(tmp_path):
 def test_names_that_look_alike_become_different_identifiers(tmp_path):
     """And a name that closes a comment or a text is no name at all."""
     names = ("a b", "a_b", "a-b", "*/ int x; /*", '"a"', "int", "t0_a_b", "ä")
-    steps = tuple(Reshape(name, (before,), name) for before, name in zip(("x", *names), names, strict=False))
+    steps = tuple(ops.Reshape(name, (before,), name) for before, name in zip(("x", *names), names, strict=False))
     tensors = tuple(tensor(name, 2) for name in ("x", *names))
     source = write_c(Program("*/", tensors, ("x",), steps, (Output(names[-1]),)), tmp_path, "net").source.read_text()
     declared = [line.split()[3].removeprefix("*") for line in source.splitlines() if "*const t" in line]
@@ -230,8 +219,8 @@ def test_names_that_look_alike_become_different_identifiers(tmp_path):
 def test_a_tensor_that_would_share_its_name_in_onnx_is_refused(name, tmp_path):
     """Else its readers get the other value."""
     pytest.importorskip("onnx", reason="onnx is not installed: po2quant[exchange]")
-    conv = Conv2D("conv", ("x",), name, weights(1, 1, 4, 2), weights(2))
-    pool = MaxPooling("pool", (name,), "y", (1, 1), (1, 1))
+    conv = ops.Conv2D("conv", ("x",), name, weights(1, 1, 4, 2), weights(2))
+    pool = ops.MaxPooling("pool", (name,), "y", (1, 1), (1, 1))
     tensors = (tensor("x", 2, 2, 4), tensor(name, 2, 2, 2), tensor("y", 2, 2, 2))
     program = Program("p", tensors, ("x",), (conv, pool), (Output("y"),))
     assert repr(name) in complaint(to_onnx, program, tmp_path / "net.onnx")
@@ -244,7 +233,9 @@ def test_scales_that_float32_does_not_hold_are_refused(exponent, tmp_path):
     pytest.importorskip("onnx", reason="onnx is not installed: po2quant[exchange]")
     pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed: po2quant[exchange]")
     far = FixedPointFormat(8, exponent)
-    program = program_of(MaxPooling("m", ("x",), "y", (1, 1), (1, 1)), *(tensor(n, 1, 1, 1, format=far) for n in "xy"))
+    program = program_of(
+        ops.MaxPooling("m", ("x",), "y", (1, 1), (1, 1)), *(tensor(n, 1, 1, 1, format=far) for n in "xy")
+    )
     for write in (to_onnx, to_qonnx, to_litert):
         assert "float32" in complaint(write, program, tmp_path / "file")
     assert not list(tmp_path.iterdir())
@@ -298,11 +289,11 @@ def test_no_field_takes_what_it_cannot_use(data):
 def test_as_many_tensors_as_there_may_be_are_placed():
     """All but a few live at once."""
     names, sums = [f"t{i}" for i in range(4000)], [f"s{i}" for i in range(40)]
-    steps = [Requantize(name, ("x",), name) for name in names]
-    steps += [Add(name, tuple(names[i::40]), name) for i, name in enumerate(sums)]
+    steps = [ops.Requantize(name, ("x",), name) for name in names]
+    steps += [ops.Add(name, tuple(names[i::40]), name) for i, name in enumerate(sums)]
     rest = [f"r{i}" for i in range(MAX_TENSORS - 4042)]
-    steps += [Reshape(name, ("x",), name) for name in rest]
+    steps += [ops.Reshape(name, ("x",), name) for name in rest]
     tensors = tuple(tensor(name, 1) for name in ("x", *names, *sums, *rest, "y"))
-    program = Program("many", tensors, ("x",), (*steps, Add("y", tuple(sums), "y")), (Output("y"),))
+    program = Program("many", tensors, ("x",), (*steps, ops.Add("y", tuple(sums), "y")), (Output("y"),))
     assert 4000 <= memory_bytes(program)[1] / ALIGNMENT_BYTES <= MAX_TENSORS
     assert str(MAX_TENSORS) in complaint(dataclasses.replace, program, tensors=(*tensors, tensor("z", 1)))

@@ -10,7 +10,9 @@ import tensorflow as tf
 from gradients import gradient
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import complaint
 
+from po2quant.fixed_point import ROUNDING_MODES, integer_range, round_to_integer
 from po2quant.quantizers import affine_scale, quantized_bits_featuremap
 
 TENSOR_SETTINGS = strategies.TENSOR_SETTINGS
@@ -551,3 +553,38 @@ def test_extreme_values_stay_finite(x, scale_axis, bits, arguments):
         y = _featuremap(bits, scale_axis=scale_axis, **arguments)(x, training=training).numpy()
         assert np.all(np.isfinite(y)), y
         np.testing.assert_array_equal(y[x == 0], 0)
+
+
+@pytest.mark.parametrize("rounding", ROUNDING_MODES)
+@pytest.mark.parametrize("alpha", ["auto_po2", "learned_po2"])
+def test_values_are_rounded_in_every_mode(rounding, alpha):
+    """Ties, their neighbours and many values, signed to the most negative integer, unsigned after a ReLU."""
+    ties = np.arange(-160, 160, dtype=np.float32) / 16
+    values = np.concatenate([ties, np.nextafter(ties, 9), np.nextafter(ties, -9), np.linspace(-9, 9, 7000)])
+    for bits, signed in ((3, True), (4, False)):
+        quantizer = quantized_bits_featuremap(
+            bits, bits, 1, signed, alpha=alpha, rounding=rounding, full_range=signed, static_range=(-4.0 * signed, 4.0)
+        )
+        low, high = integer_range(bits, signed)
+        expected = np.clip(round_to_integer(values.astype(np.float32) / quantizer.scale, rounding), low, high)
+        copy = quantized_bits_featuremap.from_config(quantizer.get_config())
+        for found in (quantizer, copy):
+            quantized = found(tf.constant(values, tf.float32)).numpy()
+            np.testing.assert_array_equal(quantized, expected * quantizer.scale)
+        assert expected.min() == low
+
+
+@pytest.mark.parametrize("rounding", ROUNDING_MODES)
+def test_what_is_clipped_gets_no_gradient_in_any_mode(rounding):
+    """Rounded down, a whole step above the largest value is still inside, and nothing below the smallest."""
+    quantizer = quantized_bits_featuremap(3, 3, 1, 1, alpha="auto_po2", rounding=rounding, static_range=(-3.0, 3.0))
+    x = tf.constant([-3.9, -3.4, -2.5, 0.3, 2.6, 3.4, 3.9, 4.1])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.reduce_sum(quantizer(x))
+    inside = [0, 0, 1, 1, 1, 1, 1, 0] if rounding == "floor" else [0, 1, 1, 1, 1, 1, 0, 0]
+    np.testing.assert_array_equal(tape.gradient(y, x).numpy(), inside)
+
+
+def test_a_full_range_needs_powers_of_two():
+    assert "alpha" in complaint(quantized_bits_featuremap, 8, alpha="auto", full_range=True)

@@ -8,6 +8,7 @@ import random
 import zipfile
 
 import pytest
+from selections import slow_but
 
 from benchmarks.studies.robustness.archives import BOMB_BYTES, evil_pickle, gzip_bomb, zip_bomb
 from benchmarks.studies.robustness.cases import Case, InputClass, mutated_file
@@ -54,7 +55,7 @@ def test_every_class_is_read_here_or_left_to_the_study():
     assert set(INPUTS) | COMMANDS == set(NAMES)
 
 
-@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("name", slow_but(("options", "program", "quantizer", "weights"), INPUTS))
 def test_wrong_inputs_are_refused_in_one_sentence_or_accepted(name):
     """The right ones are accepted, but for command lines, whose files are missing."""
     kind, tally, wrong = input_class(name), Tally(), []

@@ -152,6 +152,7 @@ def test_a_logged_trial_is_not_run_again_though_the_oracle_had_not_heard_of_it(t
     assert resumed.log.rows[:1] == killed.log.rows
 
 
+@pytest.mark.slow
 def test_a_trial_that_breaks_off_leaves_the_weights_of_the_best(digits, digits_data, digits_weights, tmp_path):
     selection = scripted(0.5, np.nan, 0.01)
     search(digits, digits_data, digits_weights, tmp_path, selection=selection)
@@ -163,6 +164,7 @@ def test_a_trial_that_breaks_off_leaves_the_weights_of_the_best(digits, digits_d
     assert not (tmp_path / "trials" / "1" / "best.weights.h5").exists()
 
 
+@pytest.mark.slow
 def test_the_best_trials_keep_their_weights(digits, digits_data, digits_weights, tmp_path):
     search(digits, digits_data, digits_weights, tmp_path, trials=5, selection=scripted(0.5, 0.1, 0.9, 0.7, 0.2))
     kept = {path.parent.name for path in (tmp_path / "trials").glob("*/best.weights.h5")}

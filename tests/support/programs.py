@@ -19,32 +19,9 @@ from po2quant.export.litert.to_litert import to_litert
 from po2quant.export.onnx.to_onnx import to_onnx
 from po2quant.export.onnx.to_qonnx import to_qonnx
 from po2quant.fixed_point import FixedPointFormat
+from po2quant.integer import operations as ops
 from po2quant.integer.interpreter import results, run
 from po2quant.integer.listing import listing
-from po2quant.integer.operations import (
-    OPERATIONS,
-    RELU,
-    RELU6,
-    Add,
-    AveragePooling,
-    Cell,
-    Concatenate,
-    Conv2D,
-    Dense,
-    LookUpTable,
-    Maximum,
-    MaxPooling,
-    Minimum,
-    Multiply,
-    Operation,
-    Rearrange,
-    Recurrent,
-    Requantize,
-    Reshape,
-    Tensor,
-    Weights,
-    ZeroPadding,
-)
 from po2quant.integer.program import SOFTMAX, Output, Program
 
 X = FixedPointFormat(8, -5, signed=True, narrow_range=True)
@@ -58,10 +35,10 @@ SMALL = 10_000
 """Integers of a program, padding included, up to which the interpreter is run too."""
 
 
-def weights(*shape: int, bits: int = 8) -> Weights:
+def weights(*shape: int, bits: int = 8) -> ops.Weights:
     rng = np.random.default_rng(sum(shape))
     high = 2 ** (bits - 1) - 1
-    return Weights(rng.integers(-high, high + 1, shape), rng.integers(-9, -3, shape[-1]), bits)
+    return ops.Weights(rng.integers(-high, high + 1, shape), rng.integers(-9, -3, shape[-1]), bits)
 
 
 def every_operation() -> Program:
@@ -80,8 +57,8 @@ def every_operation() -> Program:
     kinds = dict.fromkeys(tensors, Y) | {"x": X, "pad": X, "y": X, "larger": Z}
     table = np.random.default_rng(0).integers(0, 64, 64)
     operations = (
-        ZeroPadding("pad", ("x",), "pad", ((0, 1), (1, 0))),
-        Conv2D(
+        ops.ZeroPadding("pad", ("x",), "pad", ((0, 1), (1, 0))),
+        ops.Conv2D(
             "conv",
             ("pad",),
             "conv",
@@ -91,46 +68,46 @@ def every_operation() -> Program:
             (1, 1),
             ((0, 0), (1, 0)),
             4,
-            RELU6,
+            ops.RELU6,
         ),
-        Requantize("low", ("conv",), "low", RELU),
-        AveragePooling("gate", ("conv",), "gate", (3, 3), (1, 1)),
-        Multiply("multiply", ("low", "gate"), "gated"),
-        Add("add", ("gated", "conv"), "sum", RELU),
-        LookUpTable("swish", ("sum",), "f", table, "silu"),
-        Maximum("maximum", ("f", "low"), "larger"),
-        Minimum("minimum", ("larger", "sum"), "smaller", RELU6),
-        Concatenate("join", ("smaller", "low"), "joined", 2),
-        MaxPooling("max", ("joined",), "max", (2, 2), (1, 1)),
-        Rearrange("turn", ("max",), "turned", (2, 16, 2), (32, -1, 16), 15),
-        Reshape("flatten", ("turned",), "flat"),
-        Reshape("cut", ("flat",), "sequence"),
-        Recurrent("recurrent", ("sequence",), "state", cell(), 4, False),
-        Dense("dense", ("state",), "y", weights(3, 3), weights(3, bits=16)),
+        ops.Requantize("low", ("conv",), "low", ops.RELU),
+        ops.AveragePooling("gate", ("conv",), "gate", (3, 3), (1, 1)),
+        ops.Multiply("multiply", ("low", "gate"), "gated"),
+        ops.Add("add", ("gated", "conv"), "sum", ops.RELU),
+        ops.LookUpTable("swish", ("sum",), "f", table, "silu"),
+        ops.Maximum("maximum", ("f", "low"), "larger"),
+        ops.Minimum("minimum", ("larger", "sum"), "smaller", ops.RELU6),
+        ops.Concatenate("join", ("smaller", "low"), "joined", 2),
+        ops.MaxPooling("max", ("joined",), "max", (2, 2), (1, 1)),
+        ops.Rearrange("turn", ("max",), "turned", (2, 16, 2), (32, -1, 16), 15),
+        ops.Reshape("flatten", ("turned",), "flat"),
+        ops.Reshape("cut", ("flat",), "sequence"),
+        ops.Recurrent("recurrent", ("sequence",), "state", cell(), 4, False),
+        ops.Dense("dense", ("state",), "y", weights(3, 3), weights(3, bits=16)),
     )
-    assert {type(operation) for operation in operations} == set(OPERATIONS)
-    listed = tuple(Tensor(name, shape, kinds[name]) for name, shape in tensors.items())
+    assert {type(operation) for operation in operations} == set(ops.OPERATIONS)
+    listed = tuple(ops.Tensor(name, shape, kinds[name]) for name, shape in tensors.items())
     return Program("every", listed, ("x",), operations, (Output("y", SOFTMAX), Output("flat")))
 
 
-def cell() -> Cell:
+def cell() -> ops.Cell:
     """Return the step of a recurrent operation with a state of 3."""
     shapes: dict[str, tuple[int, ...]] = {"now": (16,), "before": (3,), "product": (3,), "memory": (3,), "after": (3,)}
-    tensors = tuple(Tensor(name, shape, X if name == "product" else Y) for name, shape in shapes.items())
+    tensors = tuple(ops.Tensor(name, shape, X if name == "product" else Y) for name, shape in shapes.items())
     steps = (
-        Dense("kernel", ("now",), "product", weights(16, 3), weights(3, bits=31)),
-        Dense("recurrent_kernel", ("before",), "memory", weights(3, 3), weights(3, bits=31)),
-        Add("step", ("product", "memory"), "after", RELU),
+        ops.Dense("kernel", ("now",), "product", weights(16, 3), weights(3, bits=31)),
+        ops.Dense("recurrent_kernel", ("before",), "memory", weights(3, 3), weights(3, bits=31)),
+        ops.Add("step", ("product", "memory"), "after", ops.RELU),
     )
-    return Cell(tensors, ("now", "before"), steps, ("after",))
+    return ops.Cell(tensors, ("now", "before"), steps, ("after",))
 
 
-def program_of(operation: Operation, x: Tensor, y: Tensor) -> Program:
+def program_of(operation: ops.Operation, x: ops.Tensor, y: ops.Tensor) -> Program:
     return Program("p", (x, y), ("x",), (operation,), (Output("y"),))
 
 
-def tensor(name: str, *shape: int, format: FixedPointFormat = X) -> Tensor:
-    return Tensor(name, shape, format)
+def tensor(name: str, *shape: int, format: FixedPointFormat = X) -> ops.Tensor:
+    return ops.Tensor(name, shape, format)
 
 
 def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -8,28 +8,7 @@ import math
 import numpy as np
 
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.integer.operations import (
-    ACTIVATIONS,
-    Add,
-    AveragePooling,
-    Cell,
-    Concatenate,
-    Conv2D,
-    Dense,
-    LookUpTable,
-    Maximum,
-    MaxPooling,
-    Minimum,
-    Multiply,
-    Operation,
-    Rearrange,
-    Recurrent,
-    Requantize,
-    Reshape,
-    Tensor,
-    Weights,
-    ZeroPadding,
-)
+from po2quant.integer import operations as ops
 from po2quant.integer.program import SOFTMAX, Output, Program
 
 SAMPLES = 3
@@ -47,8 +26,8 @@ class RandomProgram:
 
     def __init__(self, seed: int, most_bits: int = 16) -> None:
         self.rng, self.most_bits = np.random.default_rng(seed), most_bits
-        self.tensors = [Tensor("a", (7, 6, 4), self.format()), Tensor("b", (7, 6, 4), self.format())]
-        self.operations: list[Operation] = []
+        self.tensors = [ops.Tensor("a", (7, 6, 4), self.format()), ops.Tensor("b", (7, 6, 4), self.format())]
+        self.operations: list[ops.Operation] = []
 
     def number(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
@@ -58,9 +37,9 @@ class RandomProgram:
         bits, signed, narrow = self.number(2, self.most_bits), bool(self.number(0, 1)), bool(self.number(0, 1))
         return FixedPointFormat(bits, self.number(1, 4) - bits + signed, signed, narrow)
 
-    def weights(self, *shape: int, bits: int, exponent: int) -> Weights:
+    def weights(self, *shape: int, bits: int, exponent: int) -> ops.Weights:
         exponents = exponent + self.rng.integers(-2, 3, shape[-1]) * self.number(0, 1)
-        return Weights(integers(FixedPointFormat(bits), shape, self.rng), exponents, bits)
+        return ops.Weights(integers(FixedPointFormat(bits), shape, self.rng), exponents, bits)
 
     def layer(self, *shape: int) -> dict:
         """Return a kernel that keeps the size of values, a bias of up to 31 bits, and an activation."""
@@ -68,7 +47,7 @@ class RandomProgram:
         growth = math.prod(shape[:-1]).bit_length() // 2
         kernel = self.weights(*shape, bits=bits, exponent=1 - bits - growth)
         bias = self.weights(shape[-1], bits=bias_bits, exponent=self.number(0, 2) - bias_bits)
-        return {"kernel": kernel, "bias": bias, "activation": str(self.rng.choice(ACTIVATIONS))}
+        return {"kernel": kernel, "bias": bias, "activation": str(self.rng.choice(ops.ACTIVATIONS))}
 
     def window(self) -> dict:
         rows, columns = self.number(1, 3), self.number(1, 3)
@@ -79,7 +58,7 @@ class RandomProgram:
             "padding": (around[0], around[1]),
         }
 
-    def append(self, operation: Operation, format: FixedPointFormat | None = None) -> bool:
+    def append(self, operation: ops.Operation, format: FixedPointFormat | None = None) -> bool:
         """Append an operation if it makes an image, and sums that a register holds."""
         known = {tensor.name: tensor for tensor in self.tensors}
         try:
@@ -88,7 +67,7 @@ class RandomProgram:
             return False
         if math.prod(shape) > 1000:
             return False
-        output = Tensor(operation.output, shape, format or self.format())
+        output = ops.Tensor(operation.output, shape, format or self.format())
         inputs = tuple(known[name] for name in operation.inputs)
         alone = Program(
             "alone",
@@ -117,7 +96,7 @@ class RandomProgram:
         match kind:
             case "conv":
                 return self.append(
-                    Conv2D(
+                    ops.Conv2D(
                         *names,
                         **self.layer(*size, depth, self.number(1, 6)),
                         strides=strides,
@@ -126,77 +105,77 @@ class RandomProgram:
                     )
                 )
             case "pointwise":
-                return self.append(Conv2D(*names, **self.layer(1, 1, depth, self.number(1, 6))))
+                return self.append(ops.Conv2D(*names, **self.layer(1, 1, depth, self.number(1, 6))))
             case "grouped":
                 layer = self.layer(*size, max(depth // 2, 1), 6)
                 return depth % 2 == 0 and self.append(
-                    Conv2D(*names, **layer, strides=strides, padding=padding, groups=2)
+                    ops.Conv2D(*names, **layer, strides=strides, padding=padding, groups=2)
                 )
             case "depthwise":
                 layer = self.layer(*size, 1, depth * self.number(1, 2))
                 return self.append(
-                    Conv2D(*names, **layer, strides=strides, padding=padding, dilation=dilation, groups=depth)
+                    ops.Conv2D(*names, **layer, strides=strides, padding=padding, dilation=dilation, groups=depth)
                 )
             case "dense":
-                return self.append(Dense(*names, **self.layer(depth, self.number(1, 5))))
+                return self.append(ops.Dense(*names, **self.layer(depth, self.number(1, 5))))
             case "average":
-                return self.append(AveragePooling(*names, **window))
+                return self.append(ops.AveragePooling(*names, **window))
             case "global":
-                return self.append(AveragePooling(*names, x.shape[:2], (1, 1)))
+                return self.append(ops.AveragePooling(*names, x.shape[:2], (1, 1)))
             case "max":
-                return self.append(MaxPooling(*names, **window))
+                return self.append(ops.MaxPooling(*names, **window))
             case "add":
-                return self.append(Add(*pair, activation=str(self.rng.choice(ACTIVATIONS))))
+                return self.append(ops.Add(*pair, activation=str(self.rng.choice(ops.ACTIVATIONS))))
             case "add three":
-                return self.append(Add(pair[0], (x.name, other.name, x.name), pair[2]))
+                return self.append(ops.Add(pair[0], (x.name, other.name, x.name), pair[2]))
             case "maximum":
-                return self.append(Maximum(*pair, activation=str(self.rng.choice(ACTIVATIONS))))
+                return self.append(ops.Maximum(*pair, activation=str(self.rng.choice(ops.ACTIVATIONS))))
             case "minimum":
-                return self.append(Minimum(pair[0], (x.name, other.name, x.name), pair[2]))
+                return self.append(ops.Minimum(pair[0], (x.name, other.name, x.name), pair[2]))
             case "walk":
                 rows, columns, depth = x.shape
                 turned = (rows, columns, 2), (columns * depth, -depth, 0), (columns - 1) * depth
-                return self.append(Rearrange(*names, *turned), x.format)
+                return self.append(ops.Rearrange(*names, *turned), x.format)
             case "gate":
                 gates = [tensor for tensor in self.tensors if tensor.shape == (1, 1, depth)]
-                return bool(gates) and self.append(Multiply(names[0], (x.name, gates[0].name), names[2]))
+                return bool(gates) and self.append(ops.Multiply(names[0], (x.name, gates[0].name), names[2]))
             case "concatenate":
-                return self.append(Concatenate(*pair, axis=self.number(0, 2)))
+                return self.append(ops.Concatenate(*pair, axis=self.number(0, 2)))
             case "requantize":
-                return self.append(Requantize(*names, activation=str(self.rng.choice(ACTIVATIONS))))
+                return self.append(ops.Requantize(*names, activation=str(self.rng.choice(ops.ACTIVATIONS))))
             case "recurrent":
-                operation = Recurrent(*names, self.cell(names[2], x), x.shape[0], True)
+                operation = ops.Recurrent(*names, self.cell(names[2], x), x.shape[0], True)
                 return self.append(operation, operation.cell.result.format)
             case "reshape":
-                return self.append(Reshape(*names), x.format)
+                return self.append(ops.Reshape(*names), x.format)
             case "pad":
-                return self.append(ZeroPadding(*names, padding=padding), x.format)
+                return self.append(ops.ZeroPadding(*names, padding=padding), x.format)
         output = self.format()
         table = integers(output, (x.format.max_int - x.format.min_int + 1,), self.rng)
-        return x.format.bit_width <= 8 and self.append(LookUpTable(*names, table=table, function="any"), output)
+        return x.format.bit_width <= 8 and self.append(ops.LookUpTable(*names, table=table, function="any"), output)
 
-    def cell(self, name: str, x: Tensor) -> Cell:
+    def cell(self, name: str, x: ops.Tensor) -> ops.Cell:
         """Return a step that adds products with its part of an image and with a state, and scales another state."""
         columns, depth, units = *x.shape[1:], self.number(1, 4)
         shapes = {"now": (columns, depth)} | dict.fromkeys(("before", "kept", "old", "new", "after"), (columns, units))
-        tensors = {part: Tensor(f"{name}/{part}", shape, self.format()) for part, shape in shapes.items()}
+        tensors = {part: ops.Tensor(f"{name}/{part}", shape, self.format()) for part, shape in shapes.items()}
         tensors["now"] = dataclasses.replace(tensors["now"], format=x.format)
         tensors["sum"] = dataclasses.replace(tensors["before"], name=f"{name}/sum")
         tensors["less"] = dataclasses.replace(tensors["kept"], name=f"{name}/less")
         names = {part: tensor.name for part, tensor in tensors.items()}
         steps = (
-            Dense("kernel", (names["now"],), names["new"], **self.layer(depth, units)),
-            Dense("recurrent_kernel", (names["before"],), names["old"], **self.layer(units, units)),
-            Add("add", (names["new"], names["old"], names["kept"]), names["sum"]),
-            Multiply("gate", (names["sum"], names["kept"]), names["after"]),
-            Add("keep", (names["after"], names["new"]), names["less"]),
+            ops.Dense("kernel", (names["now"],), names["new"], **self.layer(depth, units)),
+            ops.Dense("recurrent_kernel", (names["before"],), names["old"], **self.layer(units, units)),
+            ops.Add("add", (names["new"], names["old"], names["kept"]), names["sum"]),
+            ops.Multiply("gate", (names["sum"], names["kept"]), names["after"]),
+            ops.Add("keep", (names["after"], names["new"]), names["less"]),
         )
         inputs, outputs = ([names[part] for part in parts] for parts in (("now", "before", "kept"), ("sum", "less")))
-        return Cell(tuple(tensors.values()), tuple(inputs), steps, tuple(outputs))
+        return ops.Cell(tuple(tensors.values()), tuple(inputs), steps, tuple(outputs))
 
     def program(self) -> Program:
         """Return a program whose outputs are a tensor, its reshaped self, an input, and the last tensor twice."""
-        reshaped = next(operation for operation in self.operations if isinstance(operation, Reshape))
+        reshaped = next(operation for operation in self.operations if isinstance(operation, ops.Reshape))
         outputs = (reshaped.inputs[0], reshaped.output, "a", self.operations[-1].output, self.operations[-1].output)
         return Program(
             "random", tuple(self.tensors), ("a", "b"), tuple(self.operations), tuple(Output(name) for name in outputs)
@@ -219,6 +198,18 @@ def random_program(seed: int, most_bits: int = 16) -> Program:
     return builder.program()
 
 
+def with_rounding(program: Program, rounding: str) -> Program:
+    """Return a program whose tensors are rounded in another mode."""
+
+    def rounded(block: Program | ops.Cell) -> Program | ops.Cell:
+        tensors = (replace(tensor, format=replace(tensor.format, rounding=rounding)) for tensor in block.tensors)
+        steps = (replace(step, cell=rounded(step.cell)) if hasattr(step, "cell") else step for step in block.operations)
+        return replace(block, tensors=tuple(tensors), operations=tuple(steps))
+
+    replace = dataclasses.replace
+    return rounded(program)
+
+
 def samples(program: Program, count: int = SAMPLES) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
     return [integers(program.tensor[name].format, (count, *program.tensor[name].shape), rng) for name in program.inputs]
@@ -234,44 +225,44 @@ def wide_program() -> Program:
     wide, unsigned, narrow = FixedPointFormat(32, 0), FixedPointFormat(32, 0, signed=False), FixedPointFormat(8, -4)
     rng = np.random.default_rng(0)
 
-    def weights(bits: int, exponents: list[int], *shape: int) -> Weights:
-        return Weights(integers(FixedPointFormat(bits), (*shape, len(exponents)), rng), np.array(exponents), bits)
+    def weights(bits: int, exponents: list[int], *shape: int) -> ops.Weights:
+        return ops.Weights(integers(FixedPointFormat(bits), (*shape, len(exponents)), rng), np.array(exponents), bits)
 
-    ties = Weights(np.array([2**12 + d for d in (-1, 0, 1)]), np.full(3, -17), 16)
+    ties = ops.Weights(np.array([2**12 + d for d in (-1, 0, 1)]), np.full(3, -17), 16)
     operations = {
-        "wide dense": (Dense, FixedPointFormat(32, 26), [weights(24, [0] * 3, 4), weights(31, [5] * 3)], "w"),
+        "wide dense": (ops.Dense, FixedPointFormat(32, 26), [weights(24, [0] * 3, 4), weights(31, [5] * 3)], "w"),
         "wide depthwise": (
-            Conv2D,
+            ops.Conv2D,
             FixedPointFormat(9, 22),
             [weights(19, [0, 2] * 2, 2, 2, 1), weights(9, [9] * 4)],
             "w",
         ),
-        "zero": (Dense, narrow, [Weights(np.zeros((4, 1), int), np.array([0]), 2), weights(31, [-35])], "u"),
+        "zero": (ops.Dense, narrow, [ops.Weights(np.zeros((4, 1), int), np.array([0]), 2), weights(31, [-35])], "u"),
         "jammed": (
-            Dense,
+            ops.Dense,
             FixedPointFormat(16, -6),
-            [weights(8, [-100], 4), Weights(np.array([2**12]), [-19], 31)],
+            [weights(8, [-100], 4), ops.Weights(np.array([2**12]), [-19], 31)],
             "n",
         ),
-        "ties": (Dense, narrow, [weights(3, [-9, -4, -1], 4), ties], "n"),
-        "left": (Requantize, FixedPointFormat(16, -30), [], "n"),
-        "square": (Multiply, FixedPointFormat(32, 30), [], "w n"),
-        "aligned": (Add, FixedPointFormat(12, 3), [], "w n"),
-        "all": (Requantize, unsigned, [], "w"),
-        "largest": (MaxPooling, FixedPointFormat(31, 2), [(2, 2), (1, 1)], "u"),
-        "mean": (AveragePooling, FixedPointFormat(32, -3), [(3, 1), (2, 1), ((1, 1), (0, 0))], "w"),
-        "halves": (AveragePooling, FixedPointFormat(5, -3), [(3, 3), (1, 1)], "n"),
-        "one": (AveragePooling, FixedPointFormat(8, 31), [(1, 1), (1, 1)], "w31"),
-        "joined": (Concatenate, FixedPointFormat(20, 1), [2], "w n u"),
-        "double": (Requantize, narrow, [], "ties"),
+        "ties": (ops.Dense, narrow, [weights(3, [-9, -4, -1], 4), ties], "n"),
+        "left": (ops.Requantize, FixedPointFormat(16, -30), [], "n"),
+        "square": (ops.Multiply, FixedPointFormat(32, 30), [], "w n"),
+        "aligned": (ops.Add, FixedPointFormat(12, 3), [], "w n"),
+        "all": (ops.Requantize, unsigned, [], "w"),
+        "largest": (ops.MaxPooling, FixedPointFormat(31, 2), [(2, 2), (1, 1)], "u"),
+        "mean": (ops.AveragePooling, FixedPointFormat(32, -3), [(3, 1), (2, 1), ((1, 1), (0, 0))], "w"),
+        "halves": (ops.AveragePooling, FixedPointFormat(5, -3), [(3, 3), (1, 1)], "n"),
+        "one": (ops.AveragePooling, FixedPointFormat(8, 31), [(1, 1), (1, 1)], "w31"),
+        "joined": (ops.Concatenate, FixedPointFormat(20, 1), [2], "w n u"),
+        "double": (ops.Requantize, narrow, [], "ties"),
     }
     formats = {"w": wide, "u": unsigned, "n": narrow, "w31": FixedPointFormat(31, 0)}
-    tensors = {name: Tensor(name, (3, 3, 4), format) for name, format in formats.items()}
+    tensors = {name: ops.Tensor(name, (3, 3, 4), format) for name, format in formats.items()}
     listed = []
     for name, (kind, format, fields, inputs) in operations.items():
-        extra = {"groups": 4, "padding": ((1, 0), (0, 1))} if kind is Conv2D else {}
+        extra = {"groups": 4, "padding": ((1, 0), (0, 1))} if kind is ops.Conv2D else {}
         operation = kind(name, tuple(inputs.split()), name, *fields, **extra)
         shape = operation.output_shape(tuple(tensors[x].shape for x in operation.inputs))
-        tensors[name] = Tensor(name, shape, format)
+        tensors[name] = ops.Tensor(name, shape, format)
         listed.append(operation)
     return Program("wide", tuple(tensors.values()), tuple(formats), tuple(listed), (Output("double", SOFTMAX),))

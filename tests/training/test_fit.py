@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from networks import state_of
+from selections import slow_but
 
 from po2quant.benchmark import Recipe, Split, validation_accuracy
 from po2quant.files import read_csv
@@ -54,7 +55,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(splits, tmp_path):
     np.testing.assert_equal(state_of(resumed), state_of(whole))
 
 
-@pytest.mark.parametrize("alpha", ["auto", "learned_po2"])
+@pytest.mark.parametrize("alpha", slow_but(("learned_po2",), ("auto", "learned_po2")))
 def test_a_step_is_traced_once(splits, tmp_path, alpha):
     """A trace that makes variables, be they of optimizer, loss or metrics, would be followed by a second one."""
     model, traces = network(splits[0].x, alpha), []
@@ -69,6 +70,7 @@ def test_a_step_is_traced_once(splits, tmp_path, alpha):
     assert traces == ["train_step", "test_step"]
 
 
+@pytest.mark.slow
 def test_a_run_that_learns_scales_and_is_interrupted_goes_on_to_the_bit(splits, tmp_path):
     def learned_run(folder, resume=False, interrupted_after=None):
         model = network(splits[0].x, "learned_po2")
@@ -92,7 +94,7 @@ def test_a_run_that_learns_scales_and_is_interrupted_goes_on_to_the_bit(splits, 
     )
 
 
-@pytest.mark.parametrize(("epochs", "learning_epochs"), [(1, 1), (4, 2), (5, 3)])
+@pytest.mark.parametrize(("epochs", "learning_epochs"), slow_but(((4, 2),), ((1, 1), (4, 2), (5, 3))))
 def test_thresholds_learn_for_half_of_the_steps_and_weights_for_all(splits, tmp_path, epochs, learning_epochs):
     model, seen = network(splits[0].x, "learned_po2"), []
     recipe = dataclasses.replace(RECIPE, thresholds_frozen_after=0.5)
@@ -129,6 +131,7 @@ def test_thresholds_have_the_rates_of_their_widths(splits, tmp_path):
     assert model.optimizer.threshold_rates == pytest.approx([expected[id(threshold)] for threshold in thresholds])
 
 
+@pytest.mark.slow
 def test_an_observer_sees_the_network_before_and_after_each_epoch_trained_here(splits, tmp_path):
     seen = []
 

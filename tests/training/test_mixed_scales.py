@@ -34,6 +34,7 @@ def mixed(config, real):
     return config.with_alphas({name: AUTO if name in real else PO2 for name in config.layers})
 
 
+@pytest.mark.slow
 def test_a_bench_gives_each_mix_a_network_of_its_own(experiment, flat4, spec):
     mixes = [flat4, mixed(flat4, ("conv2d", "activation_1")), flat4, mixed(flat4, ("dense",))]
     bench, x = Workbench(experiment), experiment.dataset.test.inputs(slice(32))
@@ -55,6 +56,7 @@ def test_configurations_of_the_same_alphas_share_a_network(experiment, flat4, sp
     assert bench.prepare(mixed(flat4, ("dense",))).model is not first
 
 
+@pytest.mark.slow
 def test_a_mixed_run_is_mixed_in_every_table(experiment, flat4, tmp_path):
     mix = mixed(flat4, ("dense",))
     bench = Workbench(experiment)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 from networks import noise, randomize
 from refusals import refusal
+from selections import slow_but
 
 from po2quant.network import calibrate, fold, freeze_scales, weight_quantizers
 from po2quant.network.kinds import kernel_of
@@ -42,7 +43,9 @@ def error(network, model, x):
     return np.mean((logits[1] - logits[0]) ** 2) / np.var(logits[0])
 
 
-@pytest.mark.parametrize(("bits", "alpha"), [(4, "auto_po2"), (3, "auto_po2"), (4, "auto")])
+@pytest.mark.parametrize(
+    ("bits", "alpha"), slow_but(((4, "auto_po2"),), ((4, "auto_po2"), (3, "auto_po2"), (4, "auto")))
+)
 def test_the_output_comes_nearer_to_that_of_the_float_network_than_calibration_brings_it(network, x, bits, alpha):
     config = network.flat(bits).with_alpha(alpha)
     calibrated = network.quantize(config)

@@ -12,21 +12,7 @@ from benchmarks.studies.robustness.cases import Case, InputClass
 from benchmarks.studies.robustness.values import CANARY
 from po2quant.bit_config import BitConfig
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.integer.operations import (
-    Add,
-    AveragePooling,
-    Concatenate,
-    Conv2D,
-    Dense,
-    LookUpTable,
-    MaxPooling,
-    Multiply,
-    Requantize,
-    Reshape,
-    Tensor,
-    Weights,
-    ZeroPadding,
-)
+from po2quant.integer import operations as ops
 from po2quant.integer.program import Output, Program
 
 _X, _Y = FixedPointFormat(8, -5, True, True), FixedPointFormat(6, -2, False)
@@ -43,9 +29,9 @@ def example_programs() -> list[Program]:
     """Return small programs that have each operation among them."""
     rng = np.random.default_rng(0)
 
-    def weights(*shape: int, bits: int = 8) -> Weights:
+    def weights(*shape: int, bits: int = 8) -> ops.Weights:
         high = 2 ** (bits - 1) - 1
-        return Weights(rng.integers(-high, high + 1, shape), rng.integers(-9, -3, shape[-1]), bits)
+        return ops.Weights(rng.integers(-high, high + 1, shape), rng.integers(-9, -3, shape[-1]), bits)
 
     images = {"x": (6, 5, 4), "pad": (7, 6, 4), "conv": (3, 3, 8), "low": (3, 3, 8), "gate": (1, 1, 8)}
     images |= {"gated": (3, 3, 8), "sum": (3, 3, 8), "f": (3, 3, 8), "join": (3, 3, 16), "max": (2, 2, 16)}
@@ -53,22 +39,22 @@ def example_programs() -> list[Program]:
     formats = dict.fromkeys(images, _Y) | {"x": _X, "pad": _X, "y": _X}
     convolution = weights(3, 3, 1, 8), weights(8, bits=31), (2, 2), (1, 1), ((0, 0), (1, 0)), 4, "relu6"
     operations = (
-        ZeroPadding("pad", ("x",), "pad", ((0, 1), (1, 0))),
-        Conv2D("conv", ("pad",), "conv", *convolution),
-        Requantize("low", ("conv",), "low", "relu"),
-        AveragePooling("gate", ("conv",), "gate", (3, 3), (1, 1)),
-        Multiply("multiply", ("low", "gate"), "gated"),
-        Add("add", ("gated", "conv"), "sum", "relu"),
-        LookUpTable("swish", ("sum",), "f", rng.integers(0, 64, 64), "silu"),
-        Concatenate("join", ("f", "low"), "join", 2),
-        MaxPooling("max", ("join",), "max", (2, 2), (1, 1)),
-        Reshape("flatten", ("max",), "flat"),
-        Dense("dense", ("flat",), "y", weights(64, 3), weights(3, bits=16)),
+        ops.ZeroPadding("pad", ("x",), "pad", ((0, 1), (1, 0))),
+        ops.Conv2D("conv", ("pad",), "conv", *convolution),
+        ops.Requantize("low", ("conv",), "low", "relu"),
+        ops.AveragePooling("gate", ("conv",), "gate", (3, 3), (1, 1)),
+        ops.Multiply("multiply", ("low", "gate"), "gated"),
+        ops.Add("add", ("gated", "conv"), "sum", "relu"),
+        ops.LookUpTable("swish", ("sum",), "f", rng.integers(0, 64, 64), "silu"),
+        ops.Concatenate("join", ("f", "low"), "join", 2),
+        ops.MaxPooling("max", ("join",), "max", (2, 2), (1, 1)),
+        ops.Reshape("flatten", ("max",), "flat"),
+        ops.Dense("dense", ("flat",), "y", weights(64, 3), weights(3, bits=16)),
     )
-    tensors = tuple(Tensor(name, shape, formats[name]) for name, shape in images.items())
+    tensors = tuple(ops.Tensor(name, shape, formats[name]) for name, shape in images.items())
     every = Program("every", tensors, ("x",), operations, (Output("y", "softmax"), Output("flat")))
-    pair = tuple(Tensor(name, (size,), _X) for name, size in (("x", 5), ("y", 2)))
-    dense = Dense("dense", ("x",), "y", weights(5, 2), weights(2, bits=16), "relu")
+    pair = tuple(ops.Tensor(name, (size,), _X) for name, size in (("x", 5), ("y", 2)))
+    dense = ops.Dense("dense", ("x",), "y", weights(5, 2), weights(2, bits=16), "relu")
     return [every, Program("dense", pair, ("x",), (dense,), (Output("y"),))]
 
 

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from string import Template
 from typing import NamedTuple
 
+from po2quant.fixed_point import FLOOR, HALF_AWAY, HALF_EVEN, HALF_UP
+
 
 class Kernel(NamedTuple):
     """A function whose text is a file.
@@ -38,13 +40,14 @@ _SPREAD = Kernel(("patch", "kind"), ("halves",))
 
 KERNELS = {
     "arithmetic": Kernel(("wide", "unsigned")),
+    "rounding": Kernel(("wide", "unsigned", "mode", "added", "goes_up"), ("arithmetic",)),
     "channels": Kernel(("acc", "wide")),
     "begin_zero": Kernel(("acc",), ("channels",)),
     "begin_given": Kernel(("acc",), ("channels",)),
     "finish_floor": Kernel((*_OUTPUT, "shift_step"), ("channels",)),
     "finish_even": Kernel((*_OUTPUT, "shift_step"), ("channels",)),
     "finish_aligned": Kernel(
-        (*_OUTPUT, "wide", "align", "align_step", "shift", "shift_step"), ("arithmetic", "channels")
+        (*_OUTPUT, "wide", "align", "align_step", "shift", "shift_step", "mode"), ("arithmetic", "rounds", "channels")
     ),
     "gather": Kernel(("x", "patch", "offset")),
     "plain_row_sums": Kernel(("patch", "w", "acc")),
@@ -77,6 +80,9 @@ KERNELS = {
     "convolution": Kernel((*_WEIGHTED, "patch", "pair_bytes"), ("gather", "taken", "channels")),
     "pixels": Kernel((*_WEIGHTED, "patch", "offset", "pair_bytes"), ("taken", "channels")),
     "layer": Kernel(_WEIGHTED, ("kernel", "channels")),
+    "interleave": Kernel(),
+    "finish_sixteen": Kernel(("y", "low", "high", "shift_step", "ties", "output_bits"), ("interleave", "channels")),
+    "interleaved_layer": Kernel((*_WEIGHTED, "copied", "flip_bytes"), ("layer", "finish_sixteen", "channels")),
     "packed_layer": Kernel((*_WEIGHTED, "block"), ("kernel", "unpack", "channels")),
     "packed_pixel": Kernel(("x", "y", "patch", "offset"), ("packed", "spread", "begin", "finish", "channels")),
     "unpack_bits": Kernel(("w", "bits", "word", "signed")),
@@ -86,12 +92,26 @@ KERNELS = {
     "quads_none": Kernel(_WEIGHTED, ("taps", "channels")),
     "quads_by_words": Kernel(_WEIGHTED, ("taps", "tap_quad", "begin", "finish", "channels")),
     "quads_by_vectors": Kernel((*_WEIGHTED, "widened", "widened_tap"), ("taps", "four", "quads_otherwise", "channels")),
-    "depthwise": Kernel((*_WEIGHTED, "acc", "multiplier"), ("taps", "quads", "begin", "finish", "channels")),
+    "sixteens_none": Kernel(_WEIGHTED, ("channels",)),
+    "depthwise_sixteen": Kernel((*_WEIGHTED, "kind", "tap_count"), ("taps", "finish_sixteen", "channels")),
+    "depthwise": Kernel(
+        (*_WEIGHTED, "acc", "multiplier"), ("taps", "quads", "sixteens", "begin", "finish", "channels")
+    ),
     "packed_depthwise": Kernel(_WEIGHTED, ("depthwise", "unpack", "channels")),
-    "mean": Kernel(("x", "acc", "wide"), ("arithmetic",)),
-    "largest": Kernel(("x", "wide"), ("arithmetic",)),
+    "mean": Kernel(("x", "acc", "wide", "mode"), ("arithmetic", "rounds")),
+    "largest": Kernel(("x", "wide", "mode"), ("arithmetic", "rounds")),
     "pooling": Kernel(("x", *_OUTPUT, "wide"), ("reduction", "taps", "arithmetic")),
 }
+
+ROUNDINGS = {
+    HALF_UP: ("({wide})(({unsigned})1 << (shift - 1))", "2 * remainder >= denominator"),
+    HALF_AWAY: (
+        "({wide})(({unsigned})1 << (shift - 1)) - (value < 0)",
+        "2 * remainder + (quotient >= 0) > denominator",
+    ),
+    FLOOR: ("0", "0"),
+}
+"""What is added before a shift to the right, and when a quotient goes up, of modes other than half to even."""
 
 PACKED_BLOCK = 8
 """Output channels whose weights are unpacked together."""
@@ -128,9 +148,19 @@ class Functions:
             self.texts[key] = Template(kernel_text(kernel)).substitute(values, function=self._names[key])
         return self._names[key]
 
-    def arithmetic(self, bits: str) -> None:
+    def arithmetic(self, bits: str, rounding: str) -> None:
         """Add the functions that round and clip integers of a type, e.g. ``'i32'``."""
-        self.name("arithmetic", {"wide": bits, "unsigned": f"u{bits[1:]}"})
+        types = {"wide": bits, "unsigned": f"u{bits[1:]}"}
+        self.name("arithmetic", types)
+        self.name("rounds", types | rounding_types(rounding, bits))
+
+
+def rounding_types(rounding: str, wide: str) -> dict[str, str]:
+    """Return the kernel that rounds integers of a type in a mode, what its functions' names end in, and its parts."""
+    if rounding == HALF_EVEN:
+        return {"rounds": "arithmetic", "mode": ""}
+    added, goes_up = (text.format(wide=wide, unsigned=f"u{wide[1:]}") for text in ROUNDINGS[rounding])
+    return {"rounds": "rounding", "mode": f"_{rounding}", "added": added, "goes_up": goes_up}
 
 
 def packed_reach_bytes(bits: int) -> int:

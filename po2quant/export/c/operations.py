@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from po2quant.export.c.block import BlockSource
-from po2quant.export.c.functions import Functions, packed_reach_bytes
+from po2quant.export.c.functions import Functions, packed_reach_bytes, rounding_types
 from po2quant.export.c.types import c_integer, short_name, tensor_dtype
 from po2quant.export.c.weighted import Layer, layer_of
 from po2quant.integer.operations import (
@@ -134,10 +134,15 @@ class Calls:
         name, (x,) = self.identifiers[operation.output], self.program.inputs_of(operation)
         types = layer.types | {"x": self.type_of(x.name), "y": self.type_of(operation.output)}
         types |= {"low": c_integer(layer.low), "high": c_integer(layer.high)}
-        types |= _vector_store(types["y"]) | {"ties": str(int("tie" in layer.channels))}
+        types |= _vector_store(types["y"]) | {"ties": str(int("tie" in layer.channels)), "output_bits": types["y"][1:]}
+        types |= {"copied": self.functions.name("gather", {"x": types["x"], "patch": types["x"], "offset": "0"})}
         weights = self._weights(f"{name}_weights", layer)
         function = self.functions.name(layer.kernel, types)
         channels = self._channels(name, layer, self.functions.name("channels", types))
+        if layer.kernel == "interleaved_layer":
+            sizes = f"{types['offset_bytes']}, {self.program.shape_of(operation)[-1]}, {layer.row_width}"
+            self.constants.append(f"INTERLEAVED({name}, {sizes})\n")
+            weights = f"WEIGHTS_OF({name})"
         window = self._window(operation, layer.window, layer.row_width)
         return self._invoke(function, operation, *[scratch] * bool(scratch), weights, channels, window)
 
@@ -147,6 +152,7 @@ class Calls:
         types |= self._registers(operation, plan)
         low, high = _limits(plan, types["wide"])
         types |= {"low": c_integer(low), "high": c_integer(high), "unsigned": f"u{types['wide'][1:]}"}
+        types |= rounding_types(plan.rounding, types["wide"])
         types |= {"reduction": "mean"} if plan.is_mean else {"reduction": "largest", "acc": types["x"]}
         function = self.functions.name("pooling", types)
         return self._invoke(function, operation, int(plan.output_shifts[0]), self._window(operation, operation.window))
@@ -225,8 +231,9 @@ class Calls:
     def _rounded(self, operation: Operation, plan: Plan, value: str, shift: int) -> str:
         wide, output = self._registers(operation, plan)["wide"], self.type_of(operation.output)
         low, high = map(c_integer, _limits(plan, wide))
-        self.functions.arithmetic(wide)
-        return f"({output})clamp_{wide}(round_shift_{wide}({value}, {shift}), {low}, {high})"
+        self.functions.arithmetic(wide, plan.rounding)
+        mode = rounding_types(plan.rounding, wide)["mode"]
+        return f"({output})clamp_{wide}(round_shift{mode}_{wide}({value}, {shift}), {low}, {high})"
 
     def _window(self, operation: Any, window: Sequence[int], row_width: int = 0) -> str:
         """Write the sizes of an operation on images, and return their address."""

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from po2quant.export.exchange import check_8_bits
+from po2quant.export.exchange import check_8_bits, check_rounding
 from po2quant.export.litert.litert_file import LiteRTFile, Scale
 from po2quant.export.litert.rounding import INT8, INT32, filled, rounded_bias, sum_format
-from po2quant.fixed_point import FixedPointFormat, magnitude_bits
+from po2quant.fixed_point import HALF_AWAY, HALF_EVEN, HALF_UP, FixedPointFormat, magnitude_bits
 from po2quant.integer import operations as ops
 from po2quant.integer.checks import shown
 from po2quant.integer.operations import Shape, Tensor
@@ -38,7 +38,7 @@ def to_litert(program: Program, path: str | os.PathLike) -> dict[str, int]:
     One operation on equal inputs gives the program's integers, or at most one unit beside them, because LiteRT
 
     - has biases in units of the products: finer bits of a bias are rounded to them, half to even;
-    - rounds half up or away from 0, where the program rounds half to even;
+    - rounds half up or away from 0, or rounds twice, where the program rounds once, half to even by default;
     - has no narrow range: -128 is where the program stops at -127.
 
     Args:
@@ -50,7 +50,8 @@ def to_litert(program: Program, path: str | os.PathLike) -> dict[str, int]:
         output, so that rounding a finer bias to them counts, and where a sum of many tensors does not fit 16 bits.
 
     Raises:
-        ValueError: for more than 8 bits, what LiteRT's operators cannot do, or where ai-edge-litert is not installed.
+        ValueError: for more than 8 bits, tensors that are rounded down, what LiteRT's operators cannot do, or where
+            ai-edge-litert is not installed.
 
     Example:
         >>> to_litert(integer_program(model), "network.tflite")  # doctest: +SKIP
@@ -94,6 +95,7 @@ class _Writer:
         self.deviations: dict[str, int] = {}
         for tensor in program.tensors:
             check_8_bits(f"tensor {shown(tensor.name)}", tensor.format.bit_width)
+            check_rounding(tensor.format, tensor.name, "LiteRT", (HALF_EVEN, HALF_UP, HALF_AWAY))
         for name in program.inputs:
             tensor = program.tensor[name]
             self._places[name] = self._new(name, tensor.shape, tensor.format)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from po2quant.export.exchange import check_8_bits, float32_scales, inexact_in_float32
+from po2quant.export.exchange import check_8_bits, check_rounding, float32_scales, inexact_in_float32
 from po2quant.export.onnx.graph import OnnxGraph, channels_first, first, write_onnx
+from po2quant.fixed_point import HALF_EVEN
 from po2quant.integer.checks import shown
 from po2quant.integer.operations import Tensor, Weights
 from po2quant.integer.program import Program
@@ -35,7 +36,8 @@ def to_onnx(program: Program, path: str | os.PathLike) -> tuple[str, ...]:
         bits of a float32's significand: layers of thousands of inputs. All others are exact, to the bit.
 
     Raises:
-        ValueError: for a tensor or kernel of more than 8 bits, or where onnx is not installed.
+        ValueError: for a tensor or kernel of more than 8 bits, a tensor that is not rounded half to even, or where onnx
+            is not installed.
 
     Example:
         >>> to_onnx(integer_program(model), "network.onnx")  # doctest: +SKIP
@@ -56,6 +58,7 @@ class _Pairs:
         """Add the pair of a tensor, after a ``Clip`` where its range is narrower than its type's."""
         format, name, shape = tensor.format, tensor.name, first(tensor.shape)
         check_8_bits(f"tensor {shown(name)}", format.bit_width)
+        check_rounding(format, name, "ONNX", (HALF_EVEN,))
         kind: Any = np.int8 if format.signed else np.uint8
         scales = float32_scales(format.exponent, format.bit_width)
         if (format.min_int, format.max_int) != (np.iinfo(kind).min, np.iinfo(kind).max):

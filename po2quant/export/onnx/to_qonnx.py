@@ -8,21 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from po2quant.export.exchange import float32_scales, inexact_in_float32
+from po2quant.export.exchange import check_rounding, float32_scales, inexact_in_float32
 from po2quant.export.onnx.graph import OnnxGraph, channels_first, first, write_onnx
-from po2quant.fixed_point import FixedPointFormat, integer_range
+from po2quant.fixed_point import FLOOR, HALF_AWAY, HALF_EVEN, FixedPointFormat, integer_range
 from po2quant.integer.operations import Tensor, Weights
 from po2quant.integer.program import Program
 from po2quant.integer.rewrites import on_one_grid
 
 DOMAIN = "qonnx.custom_op.general"
+ROUNDING_MODES = {HALF_EVEN: "ROUND", HALF_AWAY: "HALF_UP", FLOOR: "FLOOR"}
+"""What QONNX calls them; it has no half up."""
 
 
 def to_qonnx(program: Program, path: str | os.PathLike, per_channel: bool = True) -> tuple[str, ...]:
     """Write a program as a QONNX file of one sample at a time.
 
-    Every tensor and every weight passes a ``Quant`` node: powers of two as scales, zero point 0, half to even. Bits of
-    a bias that cannot change an output are left out. A softmax at the end is left to the host, as in the program.
+    Every tensor and every weight passes a ``Quant`` node: powers of two as scales, zero point 0. Bits of a
+    bias that cannot change an output are left out. A softmax at the end is left to the host, as in the program.
 
     Args:
         program: the integer program.
@@ -35,7 +37,7 @@ def to_qonnx(program: Program, path: str | os.PathLike, per_channel: bool = True
         can need more than the 24 bits of its significand, as with 16-bit tensors. All others are exact, to the bit.
 
     Raises:
-        ValueError: where onnx is not installed.
+        ValueError: for a tensor that is rounded half up, or where onnx is not installed.
 
     Example:
         >>> to_qonnx(integer_program(model), "network.onnx")  # doctest: +SKIP
@@ -58,6 +60,7 @@ class _Quant:
 
     def quantize(self, graph: OnnxGraph, value: str, tensor: Tensor) -> None:
         """Add the ``Quant`` node of a tensor."""
+        check_rounding(tensor.format, tensor.name, "QONNX", ROUNDING_MODES)
         scale = float32_scales(tensor.format.exponent, tensor.format.bit_width)
         _quant(graph, value, tensor.name, first(tensor.shape), scale, tensor.format)
 
@@ -92,6 +95,6 @@ def _quant(
     attributes: dict[str, Any] = {
         "signed": int(format.signed),
         "narrow": int(format.narrow_range),
-        "rounding_mode": "ROUND",
+        "rounding_mode": ROUNDING_MODES[format.rounding],
     }
     return graph.node("Quant", inputs, output, shape, DOMAIN, **attributes, **options)

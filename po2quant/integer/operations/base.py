@@ -1,7 +1,7 @@
 """What every operation of an integer program has: its tensors, weights, and what it answers.
 
 A tensor is integers ``q`` and an exponent ``e``; its value is ``q * 2**e``. An operation reads integers and writes
-integers of its output's format: it shifts, rounds half to even and clips. It never multiplies by a scale.
+integers of its output's format: it shifts, rounds as the format says and clips. It never multiplies by a scale.
 :mod:`po2quant.integer.plan` derives every shift from the exponents here.
 """
 
@@ -207,7 +207,7 @@ class Operation:
     def rounded(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return its output where it has one: accumulated, aligned, shifted, rounded and clipped."""
         total = jam_array(self.accumulate(arrays, plan), plan.align_shifts) + plan.bias
-        return plan.clip(shift_right(total, plan.output_shifts))
+        return plan.clip(shift_right(total, plan.output_shifts, plan.rounding))
 
     def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return the sums, products or maxima of its inputs, not yet aligned."""

@@ -147,7 +147,7 @@ class Concatenate(Operation):
 
     def rounded(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return the shifted inputs side by side."""
-        shifted = [shift_right(x, shift) for x, shift in zip(arrays, plan.output_shifts, strict=True)]
+        shifted = [shift_right(x, shift, plan.rounding) for x, shift in zip(arrays, plan.output_shifts, strict=True)]
         return plan.clip(np.concatenate(shifted, self.axis + 1))
 
     def counts(self, output: Tensor) -> Counts:

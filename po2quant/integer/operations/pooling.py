@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.fixed_point import FixedPointFormat, round_ratio
 from po2quant.integer.checks import Padding, Shape, checked_integers, checked_padding, shown
 from po2quant.integer.operations.base import (
     LINEAR,
@@ -65,7 +65,7 @@ class Pooling(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AveragePooling(Pooling):
-    """Sum over the window's pixels inside the image, divided by their number, rounded half to even."""
+    """Sum over the window's pixels inside the image, divided by their number."""
 
     def plan(self, formats: Formats, output: FixedPointFormat) -> Plan:
         """Return the shift of the sum over a whole window, which is divided by its pixels."""
@@ -74,16 +74,14 @@ class AveragePooling(Pooling):
         return plan_of_channels(self.name, [channel], output, output_limits(output, self.activation), count=count)
 
     def rounded(self, arrays: Arrays, plan: Plan) -> np.ndarray:
-        """Return ``clip(round(sum / 2**output_shift / count))``, half to even."""
+        """Return ``clip(round(sum / 2**output_shift / count))``."""
         x = arrays[0]
         total, count = (
             sum(taps(values, self.window, self.strides, self.padding, 0)) for values in (x, np.ones_like(x[:1]))
         )
         shift = int(plan.output_shifts[0])
         numerator, denominator = total << max(-shift, 0), count << max(shift, 0)
-        quotient, remainder = np.divmod(numerator, denominator)
-        is_odd = quotient & 1
-        return plan.clip(quotient + (2 * remainder + is_odd > denominator))
+        return plan.clip(round_ratio(numerator, denominator, plan.rounding))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

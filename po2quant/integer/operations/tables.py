@@ -26,7 +26,7 @@ LOWEST, HIGHEST = -(2**31), 2**32 - 1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Requantize(Operation):
-    """The input in another format: shifted, rounded half to even, clipped."""
+    """The input in another format: shifted, rounded, clipped."""
 
     activation: str = LINEAR
 

@@ -154,6 +154,7 @@ def test_a_stock_network_computes_with_the_quantizers_of_qkeras_alone(alpha, mon
     model(x)
 
 
+@pytest.mark.slow
 def test_a_failed_stock_variant_leaves_the_others():
     spec = tiny_spec()
     variants = builders(spec)

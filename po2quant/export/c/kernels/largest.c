@@ -11,5 +11,5 @@ INLINE $x join_$function($x total, $x value)
 INLINE $wide finish_$function($x total, int32_t shift, int32_t count)
 {
     (void)count;
-    return round_shift_$wide(($wide)total, shift);
+    return round_shift${mode}_$wide(($wide)total, shift);
 }

@@ -11,5 +11,5 @@ INLINE $acc join_$function($acc total, $x value)
 
 INLINE $wide finish_$function($acc total, int32_t shift, int32_t count)
 {
-    return round_ratio_$wide(($wide)total, shift, count);
+    return round_ratio${mode}_$wide(($wide)total, shift, count);
 }

@@ -1,4 +1,4 @@
-/* The integer of a value: rounded half to even and clipped, as in training. */
+/* The integer of a value: $how and clipped, as in training. */
 static inline $type ${name}_quantize_$tensor(float value)
 {
     const float scaled = value * ${scale}f;
@@ -8,9 +8,9 @@ static inline $type ${name}_quantize_$tensor(float value)
         return ($type)$high;
     int32_t integer = (int32_t)scaled;
     const float rest = scaled - (float)integer;
-    if (rest > 0.5f || (rest == 0.5f && integer % 2 != 0))
+    if ($goes_up)
         ++integer;
-    if (rest < -0.5f || (rest == -0.5f && integer % 2 != 0))
+    if ($goes_down)
         --integer;
     return ($type)integer;
 }

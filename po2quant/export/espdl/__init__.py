@@ -1,0 +1,1 @@
+"""ESP-DL files for Espressif's chips, written by their own exporter."""
