@@ -216,7 +216,8 @@ def squared_spectrum(features: FixedFeatures, sound: np.ndarray) -> np.ndarray:
 def twiddles(points: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the cosine and minus the sine of the first angles of a circle of some points, in 2**-30."""
     angles = 2.0 * np.pi * np.arange(count) / points
-    return tuple(np.rint(np.ldexp(f(angles), TWIDDLE_BITS)).astype(np.int64) for f in (np.cos, lambda a: -np.sin(a)))
+    cosine, sine = np.ldexp(np.cos(angles), TWIDDLE_BITS), np.ldexp(-np.sin(angles), TWIDDLE_BITS)
+    return np.rint(cosine).astype(np.int64), np.rint(sine).astype(np.int64)
 
 
 def product(real: np.ndarray, imaginary: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> tuple[np.ndarray, ...]:
