@@ -98,7 +98,8 @@ def to_espdl(
         named = zip(program.inputs, integers, strict=True)
         formats = {name: program.tensor[name].format for name in program.inputs}
         values = {name: _channels_first(formats[name].to_float(array)).astype(np.float32) for name, array in named}
-        np.savez(place / "inputs.npz", **values)  # type: ignore[arg-type]
+        for file, arrays in {"inputs": values, "biases": graph.biases}.items():
+            np.savez(place / f"{file}.npz", **arrays)  # type: ignore[arg-type]
         _convert(python, place)
         for suffix in (".espdl", ".info"):
             shutil.copyfile(place / f"network{suffix}", Path(path).with_suffix(suffix))
@@ -156,6 +157,7 @@ class EspdlGraph(OnnxGraph):
         super().__init__(program, _Floats(), samples=1)
         self.program = program  # as it is: constant channels would get scales of their own
         self.exponents: dict[str, list[int]] = {}
+        self.biases: dict[str, np.ndarray] = {}
         self._by_channel: list[str] = []
 
     def quantization(self, target: Target) -> dict[str, Any]:
@@ -222,6 +224,7 @@ class EspdlGraph(OnnxGraph):
         for part, exponents in zip(names, (kernel.exponents, products), strict=True):
             self.exponents[part] = exponents.tolist()
             self._by_channel.append(part)
+        self.biases[names[1]] = bias.integers
         values = self._style.weights(self, names[0], kernel)
         if is_vector:
             self._constants[values] = self._constants[values][:, :, 0, 0]
