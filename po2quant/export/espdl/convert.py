@@ -1,7 +1,7 @@
 """Runs in an environment with esp-ppq, without po2quant: gives a graph its exponents, runs it and writes ESP-DL.
 
-``python convert.py FOLDER`` reads ``graph.onnx``, ``quantization.json``, ``biases.npz`` and ``inputs.npz`` there. It writes
-``network.espdl``, ``network.info`` and ``integers.npz``: every tensor as esp-ppq's executor computes it.
+``python convert.py FOLDER`` reads ``graph.onnx``, ``quantization.json``, ``biases.npz`` and ``inputs.npz`` there. It
+writes ``network.espdl``, ``network.info`` and ``integers.npz``: every tensor as esp-ppq's executor computes it.
 """
 
 import json
