@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -13,7 +13,8 @@ import typer
 
 from po2quant.benchmark import Benchmark
 from po2quant.bit_config import FLOAT, POWERS_OF_TWO
-from po2quant.cli.options import DATA, WHICH, CalibrationDataOption, JsonOption, Task, with_task
+from po2quant.cli.options import DATA, WHICH, CalibrationDataOption, Task, with_task
+from po2quant.cli.output import Facts, Verdict, say
 from po2quant.cli.session import (
     RUNS,
     TEST_INPUTS,
@@ -21,7 +22,6 @@ from po2quant.cli.session import (
     calibrating,
     check_calibration_data,
     load_dataset,
-    say,
     say_calibration,
 )
 from po2quant.runs.folder import check_writable
@@ -62,8 +62,8 @@ def export(
             "--format",
             help="text: every tensor, shift and width. program: integers that the interpreter loads. "
             "c: C99. c-packed: C99, weights in their own number of bits. cmake, zephyr, arduino: C99 with a self-test, "
-            "as such a project. qonnx, onnx, litert, qkeras: files for other "
-            "tools, see docs/exchange.md. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
+            "as such a project. mlperf-tiny: the same under the benchmark's commands. qonnx, onnx, litert, qkeras: "
+            "files for other tools, see docs/exchange.md. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
         ),
     ] = "text",
     output_dir: Annotated[
@@ -74,7 +74,7 @@ def export(
     calibration_data: CalibrationDataOption = None,
     target: AnyTargetOption = None,
     seed: SeedOption = None,
-) -> None:
+) -> Facts:
     """Write a network as integers and shifts."""
     from po2quant.deploy.formats import TEXT, check_format, notes, write
 
@@ -85,18 +85,27 @@ def export(
     subject = _subject(_request(run, given), calibration_data, needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
+    from po2quant.report.record import save_exports
 
+    facts: Facts = subject.facts() | {"format": format}
     if format == TEXT and output_dir is None:
         say(listing(subject.program))
     else:
         folder = output_dir or RUNS / f"export-{subject.name}"
-        for path in write(format, subject.network, subject.program, subject.name, folder):
-            say(f"{format}: {path}, {path.stat().st_size} bytes")
+        files = {str(path): path.stat().st_size for path in write(format, *subject.written(), folder)}
+        for path, size in files.items():
+            say(f"{format}: {path}, {size} bytes")
         for note in notes(format, subject.program):
             say(f"note: {note}")
+        facts |= {"files": files, "notes": notes(format, subject.program)}
+        if run is not None and weights is None and config is None and os.access(run, os.W_OK):
+            save_exports(run, {f"{format}, {Path(path).name}": size for path, size in files.items()})
     for label, pack in (("", False), (" with packed weights", True)):
         weight_bytes, arena_bytes = memory_bytes(subject.program, pack)
         say(f"C{label}: {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
+        suffix = "_packed" * pack
+        facts |= {f"weight_bytes{suffix}": weight_bytes, f"arena_bytes{suffix}": arena_bytes}
+    return facts
 
 
 @with_task(WHICH, DATA)
@@ -119,8 +128,7 @@ def verify(
     calibration_data: CalibrationDataOption = None,
     target: AnyTargetOption = None,
     seed: SeedOption = None,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
     if samples < 1:
         raise ValueError(f"--samples must be 1 or more. Received: {samples}")
@@ -138,10 +146,9 @@ def verify(
     if len(x) < samples:
         say(f"the test split has {len(x)} inputs: all are compared, not {samples}")
     facts = subject.facts() | _verified(subject, x, with_score, core)
-    if as_json:
-        typer.echo(json.dumps(facts))
     if facts["mismatches"]:
-        raise typer.Exit(MISMATCH)
+        raise Verdict(MISMATCH, facts)
+    return facts
 
 
 def _verified(subject: _Subject, x: Any, with_score: bool, core: str | None = None) -> dict[str, Any]:
@@ -199,14 +206,18 @@ class _Subject:
         """A C identifier."""
         return re.sub(r"\W", "_", f"{self.task.name}_{self.request.model}_{self.request.name}", flags=re.ASCII)
 
-    def facts(self) -> dict[str, Any]:
+    def written(self) -> tuple[Any, Any, str]:
+        """Return what :func:`po2quant.deploy.formats.write` takes after the format."""
+        return self.network, self.program, self.name
+
+    def facts(self) -> Facts:
         """Return what the network was made from, as JSON has it."""
         return {
             "benchmark": self.task.name,
             "model": self.request.model,
             "config": self.request.name,
             "weights": str(self.request.weights or self.request.network),
-            "data": self.dataset.describe(),
+            "data": None if self.dataset is None else self.dataset.describe(),
             "seed": self.request.seed,
         }
 

@@ -20,6 +20,7 @@ from po2quant.cli.options import (
     CalibrationOption,
     OutputOption,
     PresetOption,
+    ReconstructOption,
     ResumeOption,
     SeedOption,
     TargetOption,
@@ -27,15 +28,14 @@ from po2quant.cli.options import (
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, print_table, say
 from po2quant.cli.session import (
     begin,
     conclude,
     experiment_of,
     open_run_folder,
     print_results,
-    print_table,
     resumable,
-    say,
     say_paths,
     stopped,
     whole_numbers,
@@ -47,10 +47,12 @@ from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PL
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
 from po2quant.targets import GENERIC, target_of
+from po2quant.uniform import IO_BITS
 
 if TYPE_CHECKING:
+    from po2quant.network import FoldedNetwork
     from po2quant.search import SearchResult, SearchSettings
-    from po2quant.training.finetune import Experiment
+    from po2quant.training.finetune import Experiment, Result
 
 COMPARED_FLATS = ("flat16", "flat8", "flat4")
 
@@ -104,6 +106,10 @@ def search(
         int,
         typer.Option("--repeats", min=0, help="Trainings that then choose among the five best trials, 0 for none."),
     ] = 0,
+    input_bits: Annotated[
+        int, typer.Option("--input-bits", help="Width of the network's inputs, which the sensor gives.")
+    ] = IO_BITS,
+    reconstruct: ReconstructOption = 0,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -117,7 +123,7 @@ def search(
         str | None,
         typer.Option("--oracle", help="host:port where the chief listens to who can read the token in its run folder."),
     ] = None,
-) -> None:
+) -> Facts | None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
     check_roles(workers, role, oracle, output_dir)
     request = SearchRequest(
@@ -142,23 +148,33 @@ def search(
         max_ms=max_ms,
         packed=packed,
         repeats=repeats,
+        input_bits=input_bits,
+        reconstruct=reconstruct,
     )
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
-        return
+        return None
     if target_of(target).one_width:
         raise ValueError(
             f"a search needs a target whose layers differ in their widths. Received: {target}, which has one for all"
         )
     benchmark, request = begin(request, output_dir, resume)
-    network, settings = benchmark.network(request.model)[1].fold(), _settings(request)
+    network = benchmark.network(request.model)[1].fold()
+    settings = _settings(request, network)
     settings.check_size(network.layers, network)
     experiment = experiment_of(benchmark, request, network, resume)
     with open_run_folder(request, experiment, output_dir) as run:
         with resumable(run.path):
             experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
             found = _find(request, experiment, run.path, settings, workers, oracle)
-        _conclude(request, experiment, run.path, found)
+        rows = _conclude(request, experiment, run.path, found)
+    best = found.log.best()
+    return {
+        "run_folder": str(run.path),
+        "best_config": str(run.path / BEST_CONFIG),
+        "best_trial": None if best is None else dataclasses.asdict(best),
+        "results": [row.to_dict() for row in rows],
+    }
 
 
 def check_roles(workers: int | None, role: str | None, oracle: str | None, output_dir: Path | None) -> None:
@@ -210,16 +226,21 @@ def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
     benchmark, request = begin(request)
     from po2quant.search.worker import run_worker
 
-    run_worker(experiment_of(benchmark, request), folder, _settings(request), oracle)
+    experiment = experiment_of(benchmark, request)
+    run_worker(experiment, folder, _settings(request, experiment.network), oracle)
 
 
-def _settings(request: SearchRequest) -> SearchSettings:
+def _settings(request: SearchRequest, network: FoldedNetwork) -> SearchSettings:
     from po2quant.deploy.template import width_template
     from po2quant.search import SearchSettings, SearchSpace
 
     target = target_of(request.target)
     parts = {"kernel": request.kernel_bits, "bias": request.bias_bits, "activation": request.activation_bits}
-    space = SearchSpace(**{part: target.widths(part, widths) for part, widths in parts.items()})
+    given = target.widths("activation", (request.input_bits,))
+    space = SearchSpace(
+        **{part: target.widths(part, widths) for part, widths in parts.items()},
+        slots={f"{slot}.activation": given for slot in network.input_slots},
+    )
     return SearchSettings(
         request.max_trials,
         request.epochs,
@@ -256,9 +277,9 @@ def _find(
     return run_distributed_search(experiment, folder, settings, oracle or THIS_MACHINE, workers or 0, command)
 
 
-def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, found: SearchResult) -> None:
-    """Save the best configuration, compare it with others and say what comes next."""
-    from po2quant.report.plots import plot_search
+def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, found: SearchResult) -> list[Result]:
+    """Save the best configuration, compare it with others and say what comes next; return the comparison."""
+    from po2quant.report.plots import plot_comparison, plot_search
     from po2quant.report.tables import choice_table
 
     if found.interrupted and found.log.best() is None:
@@ -274,9 +295,12 @@ def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, foun
     if found.interrupted:
         say(f"the best of {len(found.log.rows)} trials is in {folder / BEST_CONFIG}")
         raise stopped(folder)
-    pictures.append(_compare(request, experiment, folder))
+    rows = _compare(request, experiment, folder)
+    subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
+    pictures.append(plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", data, subject))
     say_paths(folder, pictures, _report(experiment, folder))
     say(f"next: {request.cell(weights=experiment.weights, config=str(folder / BEST_CONFIG)).command()}")
+    return rows
 
 
 def _report(experiment: Experiment, folder: Path) -> Path:
@@ -289,9 +313,8 @@ def _report(experiment: Experiment, folder: Path) -> Path:
     return conclude(folder, experiment)
 
 
-def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Path:
-    """Score what was found beside float, known and flat configurations; return the picture."""
-    from po2quant.report.plots import plot_comparison
+def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> list[Result]:
+    """Score what was found beside float, known and flat configurations."""
     from po2quant.training.finetune import compare
     from po2quant.training.prepare import resolve_config
 
@@ -308,5 +331,4 @@ def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Pa
         rows = compare(experiment, configs, folder / COMPARISON_FOLDER, request.retrain_epochs)
     write_results(folder, rows, experiment, request)
     print_results(rows, experiment)
-    subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
-    return plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", experiment.dataset.describe(), subject)
+    return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,8 @@ def read_run(folder: Path, label: str) -> Run:
     request = read_request(folder)
     home = _home(folder, request)
     weights, config, diagnostics = home / BEST_WEIGHTS, home / BEST_CONFIG, home / DIAGNOSTICS_CSV
-    widths = BitConfig.load(config) if config.is_file() else None
+    layers = load_layers(home) or load_layers(folder)
+    widths = _in_order(BitConfig.load(config), layers) if config.is_file() else None
     histograms = load_histograms(home) or load_histograms(folder)
     if widths is not None and not histograms and weights.is_file():
         histograms = histograms_of(summarize(read_weight_file(weights), list(widths.layers)).tensors)
@@ -124,13 +124,20 @@ def read_run(folder: Path, label: str) -> Run:
         _curves(folder),
         [row for row in read_csv(folder / TRIALS_CSV, missing_ok=True) if row.get("status") == "completed"],
         read_csv(folder / FRONT_CSV, missing_ok=True),
-        load_layers(home) or load_layers(folder),
+        layers,
         widths,
         _json(home / SCORES_FILE, "scores of a run"),
         load_measurements(diagnostics) if diagnostics.is_file() else [],
         histograms,
         {row["form"]: int(row["bytes"]) for row in _exports(home) + (_exports(folder) if home != folder else [])},
     )
+
+
+def _in_order(config: BitConfig, layers: Sequence[LayerShape]) -> BitConfig:
+    """Return a configuration in the order of the network's layers, as far as they are known."""
+    order = {layer.name: place for place, layer in enumerate(layers)}
+    names = sorted(config.layers, key=lambda name: order.get(name, len(order)))
+    return dataclasses.replace(config, layers={name: config.layers[name] for name in names})
 
 
 def _home(folder: Path, request: RunRequest) -> Path:
@@ -177,49 +184,39 @@ class Point:
     """A configuration of a front: what it reaches and what it costs.
 
     Args:
-        name: number of the point.
+        trial: number of its trial.
         metric: value that the search maximises.
         error: its standard error, 0 where it is not known.
-        kib: size in KiB, or else the first of its costs.
+        kib: size in KiB.
         costs: the costs by name.
     """
 
-    name: str
+    trial: str
     metric: float
     error: float
     kib: float
     costs: Mapping[str, float]
 
 
-def points_of(front: Rows) -> list[Point]:
-    """Return the points of ``front.csv``.
+def points_of(run: Run) -> list[Point]:
+    """Return the points of ``front.csv``, whose columns are costs unless they are :data:`OF_POINTS`, by size.
 
-    A column ``costs`` holds them as a JSON object or as words such as ``size_bits=24136``; without it, each other
-    column is a cost. A row without a metric or a cost is left out.
+    Raises:
+        ValueError: for a table without them, or of trials that the run does not have.
     """
-    points = []
-    for index, row in enumerate(front):
-        costs = _costs(row)
-        if row.get("metric") and costs:
-            size = costs.get("bits", costs.get("size_bits"))
-            kib = next(iter(costs.values())) if size is None else size / BITS_PER_KIB
-            error = float(row.get("standard_error") or 0.0)
-            points.append(Point(row.get("point") or str(index), float(row["metric"]), error, kib, costs))
-    return points
-
-
-def _costs(row: Mapping[str, str]) -> dict[str, float]:
-    text = row.get("costs", "")
-    if text.startswith("{"):
-        return {str(name): float(value) for name, value in json.loads(text).items()}
-    words = text.replace(",", " ").replace(";", " ").split()
-    named = dict(word.split("=", 1) for word in words if "=" in word)
-    if not text:
-        named = {name: value for name, value in row.items() if name not in OF_POINTS}
-    costs = {}
-    for name, value in named.items():
-        try:
-            costs[name] = float(value)
-        except ValueError:
-            continue
-    return costs
+    sizes = {row["trial_id"]: int(row["size_bits"]) / BITS_PER_KIB for row in run.trials}
+    try:
+        points = [
+            Point(
+                row["point"],
+                float(row["metric"]),
+                float(row["standard_error"] or 0.0),
+                sizes[row["point"]],
+                {name: float(value) for name, value in row.items() if name not in OF_POINTS},
+            )
+            for row in run.front
+        ]
+    except (KeyError, ValueError) as error:
+        place = run.folder / FRONT_CSV
+        raise ValueError(f"{place} must be the front of a search. Received: {one_line(repr(error))}") from None
+    return sorted(points, key=lambda point: point.kib)

@@ -130,7 +130,7 @@ def _short(text: str | None) -> str:
 
 def search(run: Run) -> Html:
     """Trials of a search, and those that no other beats."""
-    points = points_of(run.front)
+    points = points_of(run)
     if not run.trials and not points:
         return Html()
     metric = f"{run.metric} (validation)"
@@ -158,14 +158,15 @@ def _front_table(points: Sequence[Point], run: Run) -> Html:
         names = list(dict.fromkeys(name for point in points for name in point.costs))
         rows = [
             [
-                point.name,
+                point.trial,
+                f"{point.kib:.2f}",
                 f"{point.metric:.4f} ± {point.error:.4f}",
                 *(f"{point.costs.get(name, 0):g}" for name in names),
             ]
             for point in points
         ]
         return element(
-            "details", element("summary", "Pareto front as a table"), table(["point", run.metric, *names], rows)
+            "details", element("summary", "Pareto front as a table"), table(["trial", "KiB", run.metric, *names], rows)
         )
     places = [(int(row["size_bits"]) / BITS_PER_KIB, float(row["metric"] or 0.0)) for row in run.trials]
     rows = [

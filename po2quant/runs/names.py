@@ -4,8 +4,8 @@ from po2quant.bit_config import TRIAL_CONFIG as TRIAL_CONFIG
 from po2quant.bit_config import TRIALS_FOLDER as TRIALS_FOLDER
 from po2quant.weight_files import BEST_WEIGHTS as BEST_WEIGHTS
 
-REQUEST_FILE, LOCK_FILE, ENVIRONMENT_FILE = "config.json", "run.lock", "env.json"
-"""What was asked for, who works on it, and on which machine and data."""
+REQUEST_FILE, LOCK_FILE, ENVIRONMENT_FILE, RUN_LOG = "config.json", "run.lock", "env.json", "run.log"
+"""What was asked for, who works on it, on which machine and data, and what was said."""
 
 EPOCHS_CSV, DIAGNOSTICS_CSV, CHECKPOINT = "epochs.csv", "diagnostics.csv", "checkpoint.npz"
 BEST_CONFIG, MODEL_FILE = "best_config.json", "model.keras"
@@ -18,3 +18,4 @@ LAYERS_CSV, HISTOGRAMS_FILE, EXPORTS_CSV = "layers.csv", "histograms.json", "exp
 REPORT_FILE = "report.html"
 """What a report is made of beside the tables, and the report."""
 PLOTS_FOLDER, TENSORBOARD_FOLDER = "plots", "tensorboard"
+STAGES_FOLDER = "stages"
