@@ -25,6 +25,7 @@ from po2quant import bundled
 from po2quant.bit_config import MPQ, TRIAL_CONFIG, TRIALS_FOLDER
 from po2quant.files import one_line
 from po2quant.placement import Placement
+from po2quant.recipe import Recipe as Recipe
 from po2quant.targets import Target
 from po2quant.uniform import CONFIG_HELP
 
@@ -166,45 +167,6 @@ class Score:
     samples: int
     details: Mapping[str, float] = dataclasses.field(default_factory=dict)
     confusion: tuple[tuple[int, ...], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a benchmark is trained: Adam, shuffled every epoch.
-
-    Args:
-        loss: Keras loss, or its name.
-        epochs: epochs of fine-tuning.
-        float_epochs: epochs of the float network where no weights are given.
-        batch_size: samples per step.
-        learning_rate: rate of an epoch, counted from 0.
-        metrics: Keras metrics that are logged, functions or their names.
-        patience: epochs without a better validation value before training stops; None never stops.
-        float_learning_rate: rate of an epoch while the float network is trained; None means ``learning_rate``.
-        threshold_rate: largest change of a learned threshold in a step, in octaves, at the start.
-        threshold_travel: octaves that a learned threshold of 4 bits can move in all; wider ones move less.
-        thresholds_frozen_after: share of all steps after which learned thresholds stay as they are.
-        damping: at the end, the weight of the squared rounding error of weights of at most 4 bits with learned scales.
-        exponent_interval: training steps from one search of the weights' power-of-two exponents to the next.
-    """
-
-    loss: Any
-    epochs: int
-    float_epochs: int
-    batch_size: int
-    learning_rate: Callable[[int], float]
-    metrics: tuple[Any, ...] = ()
-    patience: int | None = None
-    float_learning_rate: Callable[[int], float] | None = None
-    threshold_rate: float = 0.1
-    threshold_travel: float = 5.0
-    thresholds_frozen_after: float = 0.8
-    damping: float = 0.0
-    exponent_interval: int = 1
-
-    def for_float(self) -> Recipe:
-        """Return the recipe with the rates of the float network."""
-        return dataclasses.replace(self, learning_rate=self.float_learning_rate or self.learning_rate)
 
 
 @dataclasses.dataclass(frozen=True)

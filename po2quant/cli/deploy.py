@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -61,8 +62,8 @@ def export(
             "--format",
             help="text: every tensor, shift and width. program: integers that the interpreter loads. "
             "c: C99. c-packed: C99, weights in their own number of bits. cmake, zephyr, arduino: C99 with a self-test, "
-            "as such a project. qonnx, onnx, litert, qkeras: files for other "
-            "tools, see docs/exchange.md. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
+            "as such a project. mlperf-tiny: the same under the benchmark's commands. qonnx, onnx, litert, qkeras: "
+            "files for other tools, see docs/exchange.md. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
         ),
     ] = "text",
     output_dir: Annotated[
@@ -84,6 +85,7 @@ def export(
     subject = _subject(_request(run, given), calibration_data, needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
+    from po2quant.report.record import save_exports
 
     facts: Facts = subject.facts() | {"format": format}
     if format == TEXT and output_dir is None:
@@ -96,6 +98,8 @@ def export(
         for note in notes(format, subject.program):
             say(f"note: {note}")
         facts |= {"files": files, "notes": notes(format, subject.program)}
+        if run is not None and weights is None and config is None and os.access(run, os.W_OK):
+            save_exports(run, {f"{format}, {Path(path).name}": size for path, size in files.items()})
     for label, pack in (("", False), (" with packed weights", True)):
         weight_bytes, arena_bytes = memory_bytes(subject.program, pack)
         say(f"C{label}: {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")

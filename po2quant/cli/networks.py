@@ -20,6 +20,7 @@ from po2quant.cli.options import (
     EpochsOption,
     OutputOption,
     PresetOption,
+    ReconstructOption,
     ResumeOption,
     SeedOption,
     TargetOption,
@@ -29,7 +30,7 @@ from po2quant.cli.options import (
 )
 from po2quant.cli.output import Facts, print_table, say
 from po2quant.cli.session import (
-    begin,
+    begin_with_widths,
     calibrating,
     check_calibration_data,
     conclude,
@@ -62,14 +63,11 @@ def summary(
     alpha: AlphaOption = "auto_po2",
 ) -> Facts:
     """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
-    benchmark, request = begin(NetworkRequest(**task, config=config, alpha=alpha), needs_data=False)
+    request = NetworkRequest(**task, config=config, alpha=alpha)
+    benchmark, request, network, widths = begin_with_widths(request, needs_data=False)
     from po2quant.cost import SUMMARY_COLUMNS, network_size, stats_block, summary_rows
     from po2quant.report.tables import summary_table
-    from po2quant.training.prepare import resolve_config
 
-    _, spec = benchmark.network(request.model)
-    network = spec.fold()
-    widths = resolve_config(config, spec, network)
     if widths is None:
         say("float has no widths; this is the reference that scores compare with (kernel 16, bias 31, activation 16)")
     widths = (widths or network.reference()).with_alpha(alpha)
@@ -115,13 +113,11 @@ def evaluate(
     asked = {"weights": weights, "alpha": alpha, "seed": seed, "config": config, "calibration": calibration}
     request = NetworkRequest(**task, **asked, target=target)
     check_calibration_data(calibration_data, request)
-    benchmark, request = begin(request)
+    benchmark, request, network, widths = begin_with_widths(request)
     from po2quant.cost import BITS_PER_KIB, average_bits
     from po2quant.training import prepare
 
-    name, spec = benchmark.network(request.model)
-    network = spec.fold()
-    widths = prepare.resolve_config(config, spec, network)
+    name = request.model
     widths = None if widths is None else widths.with_alpha(alpha).with_calibration(calibration)
     dataset = load_dataset(benchmark, request)
     inputs = calibrating(benchmark, request, dataset, calibration_data)
@@ -170,6 +166,7 @@ def finetune(
         str | None, typer.Option("--activation-alpha", help="Scales of activations, where they are not --alpha.")
     ] = None,
     epochs: EpochsOption = None,
+    reconstruct: ReconstructOption = 0,
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
     target: TargetOption = GENERIC.name,
@@ -185,17 +182,13 @@ def finetune(
         alpha=alpha,
         activation_alpha=activation_alpha,
         epochs=epochs,
+        reconstruct=reconstruct,
         preset=preset,
         calibration=calibration,
         target=target,
         seed=seed,
     )
-    benchmark, request = begin(request, output_dir, resume)
-    from po2quant.training.prepare import resolve_config
-
-    spec = benchmark.network(request.model)[1]
-    network = spec.fold()
-    widths = resolve_config(config, spec, network)
+    benchmark, request, network, widths = begin_with_widths(request, output_dir, resume)
     if widths is not None and activation_alpha is not None:
         widths = widths.with_activation_alpha(activation_alpha)
     experiment = experiment_of(benchmark, request, network, resume)

@@ -192,8 +192,19 @@ CalibrationDataOption = Annotated[
 TargetOption = Annotated[
     str, typer.Option("--target", help=f"What shall compute the network: {', '.join(TARGETS)}; see docs/targets.md.")
 ]
-PresetOption = Annotated[str, typer.Option("--preset", help="Recipe: published, or small, which is sized for 2 cores.")]
+PresetOption = Annotated[
+    str,
+    typer.Option("--preset", help="Recipe: published; small, which is sized for 2 cores; or strong, for few bits."),
+]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")]
+ReconstructOption = Annotated[
+    int,
+    typer.Option(
+        "--reconstruct",
+        min=0,
+        help="First learn how to round the weights, without labels: steps for each layer, such as 500; 0: not.",
+    ),
+]
 OutputOption = Annotated[
     Path | None, typer.Option("--output-dir", help="Run folder; by default a new one under runs/.")
 ]

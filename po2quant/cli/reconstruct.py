@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 import typer
 
+from po2quant.bit_config import FLOAT
 from po2quant.cli.options import (
     DATA,
     WHICH,
@@ -22,7 +24,7 @@ from po2quant.cli.options import (
 )
 from po2quant.cli.output import Facts, say
 from po2quant.cli.session import (
-    begin,
+    begin_with_widths,
     conclude,
     experiment_of,
     open_run_folder,
@@ -65,20 +67,20 @@ def reconstruct(
         calibration=calibration,
         target=target,
     )
-    benchmark, request = begin(request, output_dir, resume)
+    benchmark, request, network, widths = begin_with_widths(request, output_dir, resume)
     from po2quant.report.record import record_saved_network
-    from po2quant.training.prepare import calibration_inputs, resolve_config
-    from po2quant.training.reconstruct import Reconstruction, reconstruct_and_score
+    from po2quant.training.finetune import Workbench
+    from po2quant.training.prepare import calibration_inputs
+    from po2quant.training.reconstruct import Reconstruction
 
-    spec = benchmark.network(request.model)[1]
-    network = spec.fold()
-    widths = resolve_config(config, spec, network)
     needs_labels = weights is None and request.network is None
     experiment = experiment_of(benchmark, request, network, resume, needs_labels)
+    experiment = dataclasses.replace(experiment, reconstruction=Reconstruction(samples, steps))
     with open_run_folder(request, experiment, output_dir) as run:
         with resumable(run.path):
-            experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
-            rows = reconstruct_and_score(experiment, request.name, widths, run.path, Reconstruction(samples, steps))
+            bench = Workbench(experiment.with_float_weights(run.path / FLOAT_FOLDER))
+            cells = ((FLOAT, None, run.path / FLOAT_FOLDER), (request.name, widths, run.path))
+            rows = [bench.finetune_and_score(name, bits, path, 0) for name, bits, path in cells]
         write_results(run.path, rows, experiment, request)
         record_saved_network(run.path, calibration_inputs(experiment.dataset, network.model, experiment.seed)[0])
         report = conclude(run.path, experiment)

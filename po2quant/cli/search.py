@@ -20,6 +20,7 @@ from po2quant.cli.options import (
     CalibrationOption,
     OutputOption,
     PresetOption,
+    ReconstructOption,
     ResumeOption,
     SeedOption,
     TargetOption,
@@ -46,8 +47,10 @@ from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PL
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
 from po2quant.targets import GENERIC, target_of
+from po2quant.uniform import IO_BITS
 
 if TYPE_CHECKING:
+    from po2quant.network import FoldedNetwork
     from po2quant.search import SearchResult, SearchSettings
     from po2quant.training.finetune import Experiment, Result
 
@@ -103,6 +106,10 @@ def search(
         int,
         typer.Option("--repeats", min=0, help="Trainings that then choose among the five best trials, 0 for none."),
     ] = 0,
+    input_bits: Annotated[
+        int, typer.Option("--input-bits", help="Width of the network's inputs, which the sensor gives.")
+    ] = IO_BITS,
+    reconstruct: ReconstructOption = 0,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -141,6 +148,8 @@ def search(
         max_ms=max_ms,
         packed=packed,
         repeats=repeats,
+        input_bits=input_bits,
+        reconstruct=reconstruct,
     )
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
@@ -150,7 +159,8 @@ def search(
             f"a search needs a target whose layers differ in their widths. Received: {target}, which has one for all"
         )
     benchmark, request = begin(request, output_dir, resume)
-    network, settings = benchmark.network(request.model)[1].fold(), _settings(request)
+    network = benchmark.network(request.model)[1].fold()
+    settings = _settings(request, network)
     settings.check_size(network.layers, network)
     experiment = experiment_of(benchmark, request, network, resume)
     with open_run_folder(request, experiment, output_dir) as run:
@@ -216,16 +226,21 @@ def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
     benchmark, request = begin(request)
     from po2quant.search.worker import run_worker
 
-    run_worker(experiment_of(benchmark, request), folder, _settings(request), oracle)
+    experiment = experiment_of(benchmark, request)
+    run_worker(experiment, folder, _settings(request, experiment.network), oracle)
 
 
-def _settings(request: SearchRequest) -> SearchSettings:
+def _settings(request: SearchRequest, network: FoldedNetwork) -> SearchSettings:
     from po2quant.deploy.template import width_template
     from po2quant.search import SearchSettings, SearchSpace
 
     target = target_of(request.target)
     parts = {"kernel": request.kernel_bits, "bias": request.bias_bits, "activation": request.activation_bits}
-    space = SearchSpace(**{part: target.widths(part, widths) for part, widths in parts.items()})
+    given = target.widths("activation", (request.input_bits,))
+    space = SearchSpace(
+        **{part: target.widths(part, widths) for part, widths in parts.items()},
+        slots={f"{slot}.activation": given for slot in network.input_slots},
+    )
     return SearchSettings(
         request.max_trials,
         request.epochs,

@@ -22,7 +22,7 @@ from po2quant.own_task import settled, task_of_files
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import RunFolder, check_usable
 from po2quant.runs.names import REPORT_FILE, RESULTS_CSV
-from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
+from po2quant.runs.request import MatrixRequest, NetworkRequest, ReconstructRequest, RunRequest
 from po2quant.runs.task import DEFAULT_BENCHMARK, OFFICIAL, SYNTHETIC
 from po2quant.targets import target_of
 from po2quant.uniform import uniform_widths
@@ -38,6 +38,7 @@ RUNS = Path("runs")
 """Where run folders are made by default."""
 
 Request = TypeVar("Request", bound=RunRequest)
+Network = TypeVar("Network", NetworkRequest, ReconstructRequest)
 
 
 def begin(
@@ -50,6 +51,18 @@ def begin(
     task, request = check(request, output_dir, resume, needs_data)
     import_tensorflow_quietly()
     return settle(task, request)
+
+
+def begin_with_widths(
+    request: Network, output_dir: Path | None = None, resume: bool = False, needs_data: bool = True
+) -> tuple[Benchmark, Network, FoldedNetwork, BitConfig | None]:
+    """Return what :func:`begin` returns, the network, and the widths that the request names, None for float."""
+    task, request = begin(request, output_dir, resume, needs_data)
+    from po2quant.training.prepare import resolve_config
+
+    spec = task.network(request.model)[1]
+    network = spec.fold()
+    return task, request, network, resolve_config(request.config, spec, network)
 
 
 def settle(task: Benchmark, request: Request) -> tuple[Benchmark, Request]:
@@ -127,8 +140,8 @@ def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
 
 def _check_weights(request: RunRequest) -> None:
     """Raise ValueError for weights that cannot be read, or quantized ones where every configuration starts anew."""
-    weights = request.weights
-    if weights is not None and is_quantized_checkpoint(weights) and not isinstance(request, NetworkRequest):
+    weights, goes_on = request.weights, isinstance(request, NetworkRequest) and not request.reconstruct
+    if weights is not None and is_quantized_checkpoint(weights) and not goes_on:
         raise ValueError(f"--weights must be of a float network here. Received: {weights}, of a quantized one")
 
 
@@ -203,7 +216,9 @@ def experiment_of(
 ) -> Experiment:
     """Load the data, and return what all runs of a request share; without labels, a test split alone will do."""
     from po2quant.training.finetune import Experiment, require_training_data
+    from po2quant.training.reconstruct import Reconstruction
 
+    steps = getattr(request, "reconstruct", 0)
     dataset = load_dataset(task, request)
     if needs_labels:
         require_training_data(dataset)
@@ -219,6 +234,7 @@ def experiment_of(
         resume,
         network,
         calibration=request.calibration,
+        reconstruction=Reconstruction(steps=steps) if steps else None,
     )
 
 

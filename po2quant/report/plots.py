@@ -286,13 +286,13 @@ def draw_comparison(axes: Axes, stages: Sequence[tuple[str, float, Sequence[floa
     for index, (name, size, scores) in enumerate(quantized):
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         axes.plot([size] * len(scores), scores, "-", color=color, linewidth=0.8, zorder=2)
-        axes.plot(
-            size, scores[0], marker, color=color, markersize=11, markerfacecolor="none", markeredgewidth=1.2, zorder=3
-        )
+        smaller = min(index, 5)  # what is drawn later on the same place leaves a rim of what is below it
+        ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.2, "zorder": 3}
+        if len(scores) == 1:
+            ring["label"] = name
+        axes.plot(size, scores[0], marker, color=color, markersize=14 - smaller, **ring)
         if len(scores) > 1:
-            axes.plot(size, scores[-1], marker, color=color, markersize=5.5, label=name, zorder=4)
-        else:
-            axes.plot([], [], marker, color=color, markersize=8, markerfacecolor="none", label=name)
+            axes.plot(size, scores[-1], marker, color=color, markersize=9 - smaller, label=name, zorder=4 + index)
     scale_by_decades(axes, [size for _, size, _ in quantized])
     axes.set(xlabel=f"{SIZE_LABEL} (ring: before training, filled: after)", ylabel=label)
     legend_below(axes)

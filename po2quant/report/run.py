@@ -110,7 +110,8 @@ def read_run(folder: Path, label: str) -> Run:
     request = read_request(folder)
     home = _home(folder, request)
     weights, config, diagnostics = home / BEST_WEIGHTS, home / BEST_CONFIG, home / DIAGNOSTICS_CSV
-    widths = BitConfig.load(config) if config.is_file() else None
+    layers = load_layers(home) or load_layers(folder)
+    widths = _in_order(BitConfig.load(config), layers) if config.is_file() else None
     histograms = load_histograms(home) or load_histograms(folder)
     if widths is not None and not histograms and weights.is_file():
         histograms = histograms_of(summarize(read_weight_file(weights), list(widths.layers)).tensors)
@@ -123,13 +124,20 @@ def read_run(folder: Path, label: str) -> Run:
         _curves(folder),
         [row for row in read_csv(folder / TRIALS_CSV, missing_ok=True) if row.get("status") == "completed"],
         read_csv(folder / FRONT_CSV, missing_ok=True),
-        load_layers(home) or load_layers(folder),
+        layers,
         widths,
         _json(home / SCORES_FILE, "scores of a run"),
         load_measurements(diagnostics) if diagnostics.is_file() else [],
         histograms,
         {row["form"]: int(row["bytes"]) for row in _exports(home) + (_exports(folder) if home != folder else [])},
     )
+
+
+def _in_order(config: BitConfig, layers: Sequence[LayerShape]) -> BitConfig:
+    """Return a configuration in the order of the network's layers, as far as they are known."""
+    order = {layer.name: place for place, layer in enumerate(layers)}
+    names = sorted(config.layers, key=lambda name: order.get(name, len(order)))
+    return dataclasses.replace(config, layers={name: config.layers[name] for name in names})
 
 
 def _home(folder: Path, request: RunRequest) -> Path:

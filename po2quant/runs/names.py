@@ -18,3 +18,4 @@ LAYERS_CSV, HISTOGRAMS_FILE, EXPORTS_CSV = "layers.csv", "histograms.json", "exp
 REPORT_FILE = "report.html"
 """What a report is made of beside the tables, and the report."""
 PLOTS_FOLDER, TENSORBOARD_FOLDER = "plots", "tensorboard"
+STAGES_FOLDER = "stages"

@@ -113,6 +113,13 @@ def measured_sensitivities(
 
 
 def known_values(spec: NetworkSpec, space: SearchSpace, layers: Sequence[LayerShape]) -> list[Mapping[str, int]]:
-    """Return the network's own mixed-precision configuration as hyperparameter values, if the space contains it."""
-    known = spec.mpq_config and space.values_of_config(BitConfig.load(spec.mpq_config), layers)
+    """Return the network's own mixed-precision configuration as hyperparameter values, if the space contains it.
+
+    Where the space leaves a slot no choice, its width stands for the configuration's.
+    """
+    if spec.mpq_config is None:
+        return []
+    config = BitConfig.load(spec.mpq_config)
+    given = {slot: widths[0] for slot, widths in space.slots.items() if len(widths) == 1}
+    known = space.values_of_config(config.with_widths(given), layers)
     return [known] if known else []

@@ -18,6 +18,7 @@ from po2quant.training.finetune import Experiment, require_training_data, reusab
 from po2quant.training.fit import DivergedError, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs
+from po2quant.training.reconstruct import Reconstruction, input_count, reconstruct_in_place
 from po2quant.training.reusable import ReusableNetwork
 
 CALIBRATION_VALUES = 2**27
@@ -34,6 +35,7 @@ class TrialTraining:
         calibration_inputs: network inputs that set the activation ranges of each trial.
         recipe: loss, rates, batch size.
         selection: value of the validation logs, in [0, 1], to maximise.
+        learn_rounding: is given the network of a trial before it is trained. None: nothing.
     """
 
     network: ReusableNetwork
@@ -41,13 +43,16 @@ class TrialTraining:
     calibration_inputs: np.ndarray
     recipe: Recipe
     selection: Callable[[Mapping[str, float]], float]
+    learn_rounding: Callable[[keras.Model], None] | None = None
 
     @classmethod
     def of(cls, experiment: Experiment) -> TrialTraining:
         """Return the training of the trials of an experiment, by its benchmark's selection."""
         network, dataset = reusable_network(experiment), experiment.dataset
         samples = trial_inputs(dataset, network.model, experiment.seed)
-        return cls(network, dataset, samples, experiment.recipe, experiment.benchmark.selection)
+        settings = experiment.reconstruction
+        rounding = None if settings is None else _rounding(experiment, settings)
+        return cls(network, dataset, samples, experiment.recipe, experiment.benchmark.selection, rounding)
 
     @functools.cached_property
     def _pipelines(self) -> tuple[Pipeline, Pipeline]:
@@ -78,6 +83,8 @@ class TrialTraining:
         """
         model, (train, validation) = self.network.model, self._pipelines
         self.network.reset(config, self.calibration_inputs)
+        if self.learn_rounding is not None:
+            self.learn_rounding(model)
         for epoch in range(epochs):
             logs = train_epoch(model, train, self.recipe, epoch, seed, epochs=epochs)
             validated = validation_logs(model, validation, self.recipe)
@@ -85,6 +92,14 @@ class TrialTraining:
             if not np.isfinite(value):
                 raise DivergedError(f"the validation value of epoch {epoch + 1} is {value}")
             yield {"epoch": epoch + 1, **logs, **{f"val_{name}": log for name, log in validated.items()}}, value
+
+
+def _rounding(experiment: Experiment, settings: Reconstruction) -> Callable[[keras.Model], None]:
+    """Return what learns the rounding of a trial's weights, from inputs that all trials share."""
+    network = experiment.float_network
+    count = input_count(network, settings.samples)
+    x, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed, count)
+    return lambda model: reconstruct_in_place(network, model, x, settings, experiment.seed)
 
 
 def trial_inputs(dataset: Dataset, model: keras.Model, seed: int) -> np.ndarray:

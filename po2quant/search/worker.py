@@ -52,6 +52,7 @@ def search_identity(experiment: Experiment, settings: SearchSettings) -> dict[st
         "preset": experiment.preset,
         "calibration": experiment.calibration,
         "epochs": settings.epochs,
+        "reconstruct": experiment.reconstruction and experiment.reconstruction.steps,
         "max_bits": settings.max_bits,
         "goal": str(settings.goal),
         "limits": {str(limit.cost): limit.maximum for limit in settings.limits},

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from po2quant.network import slot_quantizers, weight_quantizers
 from po2quant.progress import SILENT, ProgressLine
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.runs.names import BEST_WEIGHTS, CHECKPOINT, EPOCHS_CSV, TENSORBOARD_FOLDER
+from po2quant.training.averaging import WeightAverage
 from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_exponents
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.schedules import rising_cosine
@@ -98,14 +99,15 @@ def train_epoch(
         epoch: which one, counted from 0.
         seed: of the order of samples.
         line: shows progress, in epochs.
-        epochs: epochs in all, which the schedules of learned scales span; the recipe's by default.
+        epochs: epochs in all, which the schedules span; the recipe's by default.
 
     Raises:
         DivergedError: where the loss is not finite.
     """
-    model.optimizer.learning_rate = recipe.learning_rate(epoch)
+    epochs = epochs or recipe.epochs
+    model.optimizer.learning_rate = recipe.rate(epoch, epochs)
     if isinstance(model.optimizer, ThresholdAdam):
-        _schedule_learned_scales(model, recipe, len(train), epoch, epochs or recipe.epochs)
+        _schedule_learned_scales(model, recipe, len(train), epoch, epochs)
     batches = train.epoch(recipe.batch_size, seed, epoch)
     callbacks = [ExponentSearch(recipe.exponent_interval)] if keeps_exponents(model) else []
     _build_before_tracing(model, batches)
@@ -194,8 +196,9 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     if not model.compiled:
         compile_model(model, recipe)
-    checkpoint = folder / CHECKPOINT
-    state = _load_checkpoint(model, checkpoint) if resume and checkpoint.exists() else FitState()
+    checkpoint, average = folder / CHECKPOINT, WeightAverage(model, recipe.averaging)
+    is_begun = resume and checkpoint.exists()
+    state = _load_checkpoint(model, checkpoint, average.variables) if is_begun else FitState()
     train, validation = map(Pipeline, splits)
     writer = tf.summary.create_file_writer(str(folder / TENSORBOARD_FOLDER))
     first_epoch = state.epoch
@@ -206,17 +209,19 @@ def fit(
             monitor.observe(epoch)
         start = time.perf_counter()
         logs = train_epoch(model, train, recipe, epoch, seed, monitor.line, epochs)
-        validation_values = validation_logs(model, validation, recipe)
-        value = monitor.selection(validation_values)
-        row = {"epoch": epoch + 1, "learning_rate": recipe.learning_rate(epoch), **logs}
-        row |= {f"val_{name}": result for name, result in validation_values.items()} | dict(monitor.watch())
-        state.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
-        monitor.observe(epoch + 1)
-        if value > state.best_value:
-            state.best_value, state.best_epoch = value, epoch
-            save_weights(model, folder / BEST_WEIGHTS)
+        average.update(epoch)
+        with average.in_place():
+            validation_values = validation_logs(model, validation, recipe)
+            value = monitor.selection(validation_values)
+            row = {"epoch": epoch + 1, "learning_rate": recipe.rate(epoch, epochs), **logs}
+            row |= {f"val_{name}": result for name, result in validation_values.items()} | dict(monitor.watch())
+            state.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
+            monitor.observe(epoch + 1)
+            if value > state.best_value:
+                state.best_value, state.best_epoch = value, epoch
+                save_weights(model, folder / BEST_WEIGHTS)
         write_csv(folder / EPOCHS_CSV, state.rows)
-        _save_checkpoint(model, state, checkpoint)
+        _save_checkpoint(model, state, checkpoint, average.variables)
         monitor.line.update(epoch + 1, _told(logs, validation_values, state))
         LOG.debug("epoch %d: %s", epoch + 1, row)
         with writer.as_default(step=epoch + 1):
@@ -249,17 +254,17 @@ def save_weights(model: keras.Model, path: Path) -> None:
         model.save_weights(temporary)
 
 
-def _save_checkpoint(model: keras.Model, state: FitState, path: Path) -> None:
-    arrays: dict[str, Any] = {f"variable_{index}": variable.numpy() for index, variable in enumerate(_variables(model))}
+def _save_checkpoint(model: keras.Model, state: FitState, path: Path, averages: Sequence[keras.Variable] = ()) -> None:
+    arrays: dict[str, Any] = {name: variable.numpy() for name, variable in _variables(model, averages).items()}
     arrays[STATE] = np.array(json.dumps(dataclasses.asdict(state)))
     with replaced_whole(path) as temporary:
         np.savez(temporary, **arrays)
 
 
-def _load_checkpoint(model: keras.Model, path: Path) -> FitState:
-    """Return the state in a checkpoint, and give the model its values once all of them are known to fit."""
+def _load_checkpoint(model: keras.Model, path: Path, averages: Sequence[keras.Variable] = ()) -> FitState:
+    """Return the state in a checkpoint, and give the variables its values once all of them are known to fit."""
     what = f"checkpoint {path} is damaged or of another network"
-    variables = {f"variable_{index}": variable for index, variable in enumerate(_variables(model))}
+    variables = _variables(model, averages)
     declared = {name: (tuple(variable.shape), np.dtype(variable.dtype)) for name, variable in variables.items()}
 
     def check(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -310,5 +315,6 @@ def _check_value(variable: keras.Variable, value: np.ndarray) -> None:
         raise ValueError(f"{variable.path}: {error}") from None
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    return [*model.variables, *model.optimizer.variables]
+def _variables(model: keras.Model, averages: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    variables = [*model.variables, *model.optimizer.variables, *averages]
+    return {f"variable_{index}": variable for index, variable in enumerate(variables)}

@@ -12,7 +12,7 @@ from written_runs import LAYERS, write_run, write_search
 from po2quant.diagnostics.measurement import QuantizedTensor
 from po2quant.files import write_csv
 from po2quant.report.document import write_report
-from po2quant.report.record import histogram_of, load_histograms, load_layers, save_histograms
+from po2quant.report.record import histogram_of, load_histograms, load_layers, save_exports, save_histograms
 from po2quant.report.run import points_of, read_run
 from po2quant.report.sections import standard_error
 
@@ -79,6 +79,12 @@ def test_what_a_run_records_is_read_as_it_was_written(tmp_path):
     found = load_histograms(folder)
     save_histograms(folder, found)
     assert load_histograms(folder) == found
+
+
+def test_a_size_takes_the_place_of_the_one_of_the_same_form(tmp_path):
+    folder = write_run(tmp_path)
+    save_exports(folder, {"C, constants": 99, "onnx, net.onnx": 5})
+    assert read_run(folder, "run").exports == {"C, constants": 99, "onnx, net.onnx": 5}
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])
