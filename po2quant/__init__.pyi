@@ -1,3 +1,11 @@
+from .api import export as export
+from .api import finetune as finetune
+from .api import freeze as freeze
+from .api import quantize as quantize
+from .api import report as report
+from .api import search as search
+from .api import summary as summary
+from .api import verify as verify
 from .autoqkeras import AutoQKeras as AutoQKeras
 from .benchmark import load_benchmark as load_benchmark
 from .bit_config import BitConfig as BitConfig

@@ -26,6 +26,7 @@ from po2quant.network.lowering import Obstacle, obstacles_of
 from po2quant.network.walk import Arrays, walk
 from po2quant.quantizers import quantized_bits_featuremap
 from po2quant.targets import GENERIC, misfits
+from po2quant.uniform import UniformWidths
 
 TRIAL_BITS, TRIAL_INPUTS = 8, 4
 LONGEST_REASON = 400
@@ -141,7 +142,8 @@ class _Trial:
         Raises:
             ValueError: where one refuses it.
         """
-        quantized = network.quantize(network.flat(network.placement.target.nearest("activation", TRIAL_BITS)))
+        kernel, activation = (network.placement.target.nearest(part, TRIAL_BITS) for part in ("kernel", "activation"))
+        quantized = network.quantize(network.uniform(UniformWidths(kernel, activation, activation), "trial"))
         random = np.random.default_rng(0)
         shapes = [(TRIAL_INPUTS, *tensor.shape[1:]) for tensor in quantized.inputs]
         x = [random.normal(size=shape).astype(np.float32) for shape in shapes]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from po2quant.export.c.firmware import PROJECTS, write_firmware
 from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import write_c
+from po2quant.export.environments import ESP_PPQ
 from po2quant.export.espdl.to_espdl import OPERATORS as ESPDL_OPERATORS
-from po2quant.export.espdl.to_espdl import refusal, to_espdl
+from po2quant.export.espdl.to_espdl import to_espdl
 from po2quant.export.exchange import inexact_in_float32
 from po2quant.export.litert.to_litert import OPERATORS, deviations, to_litert
 from po2quant.export.onnx.graph import NODES
@@ -123,7 +124,7 @@ FORMATS: dict[str, Format] = {
     "espdl": Format(
         _one_file(".espdl", lambda model, program, path: to_espdl(program, path)),
         handlers=ESPDL_OPERATORS,
-        refusal=refusal,
+        refusal=ESP_PPQ.refusal,
     ),
     "qkeras": Format(_one_file(".keras", _write_qkeras), notes=_float32_notes, without=(Recurrent,)),
 }

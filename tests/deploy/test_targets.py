@@ -18,6 +18,7 @@ from po2quant.integer.operations import Weighted
 from po2quant.network import calibrate, fold, freeze_scales
 from po2quant.placement import Placement
 from po2quant.targets import TARGETS, misfits, target_of
+from po2quant.uniform import UniformWidths
 
 X = np.random.default_rng(0).normal(size=(24, 8, 8, 4)).astype("float32")
 
@@ -34,10 +35,11 @@ def network() -> keras.Model:
     return keras.Model(x, layers.Dense(5, name="dense", bias_initializer="normal")(layers.Flatten(name="flat")(z)))
 
 
-def quantized(network: keras.Model, name: str, bits: int | None = None) -> keras.Model:
+def quantized(network: keras.Model, name: str) -> keras.Model:
     placement = Placement(target=target_of(name))
     folded = fold(network, placement)
-    model = folded.quantize(folded.flat(bits or placement.target.nearest("activation", 8)))
+    kernel, activation = (placement.target.nearest(part, 8) for part in ("kernel", "activation"))
+    model = folded.quantize(folded.uniform(UniformWidths(kernel, activation, activation), "flat"))
     calibrate(model, X)
     freeze_scales(model, placement)
     return model
