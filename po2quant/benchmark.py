@@ -60,6 +60,7 @@ class Split:
         scale: unit of ``x``, e.g. 1 / 255 for pixels in 0..255 of a network that expects 0..1.
         augmented: given sample numbers, int64 ``(batch,)``, and a seed, int32 ``(2,)``, both tensors, returns
             randomly changed inputs of these samples, float32 ``(batch, ...)``, in TensorFlow operations.
+        weights: of each sample in the loss; None: all count alike.
     """
 
     x: np.ndarray
@@ -67,11 +68,14 @@ class Split:
     groups: np.ndarray | None = None
     scale: float = 1.0
     augmented: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         samples = len(self.x)
-        targets, groups = (samples if part is None else len(part) for part in (self.y, self.groups))
-        if samples == 0 or not samples == targets == groups:
+        targets, groups, weights = (
+            samples if part is None else len(part) for part in (self.y, self.groups, self.weights)
+        )
+        if samples == 0 or not samples == targets == groups == weights:
             raise ValueError(
                 "a split needs as many targets and groups as samples, and at least one. "
                 f"Received: {samples} samples, {targets} targets, {groups} groups"
@@ -90,19 +94,20 @@ class Split:
 
     def head(self, samples: int) -> Split:
         """Return the first ``samples`` samples."""
-        y, groups = (None if part is None else part[:samples] for part in (self.y, self.groups))
-        return dataclasses.replace(self, x=self.x[:samples], y=y, groups=groups)
+        return self._chosen(slice(samples))
 
     def taken(self, samples: np.ndarray) -> Split:
         """Return the samples of these numbers, in this order, without augmentation."""
-        y, groups = (None if part is None else part[samples] for part in (self.y, self.groups))
-        return dataclasses.replace(self, x=self.x[samples], y=y, groups=groups, augmented=None)
+        return self._chosen(samples).without_augmentation()
 
     def drawn(self, samples: int, seed: int) -> Split:
         """Return ``samples`` samples drawn at random, or all where there are fewer, in the order of the split."""
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:samples])
-        y, groups = (None if part is None else part[chosen] for part in (self.y, self.groups))
-        return dataclasses.replace(self, x=self.x[chosen], y=y, groups=groups)
+        return self._chosen(chosen)
+
+    def _chosen(self, samples: np.ndarray | slice) -> Split:
+        parts = {name: getattr(self, name) for name in ("x", "y", "groups", "weights")}
+        return dataclasses.replace(self, **{name: part[samples] for name, part in parts.items() if part is not None})
 
     def without_augmentation(self) -> Split:
         """Return the same samples, which training then sees unchanged."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from po2quant.bit_config import check_alpha
 from po2quant.fixed_point import check_bits
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Recipe:
             activation has this width. Empty: all epochs have the configuration's own.
         staged_share: share of the epochs that the stages take in all.
         activation_alpha: kind of scales of the activations of a network with ``alpha='auto_po2'``; None: that.
+        optimizer: given a learning rate, returns a new optimizer; None: Adam. Learned scales have their own.
 
     Raises:
         ValueError: for a distillation, averaging, staged_bits, staged_share or activation_alpha out of range.
@@ -62,6 +66,7 @@ class Recipe:
     staged_bits: tuple[int, ...] = ()
     staged_share: float = 0.5
     activation_alpha: str | None = None
+    optimizer: Callable[[float], keras.optimizers.Optimizer] | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.distillation <= 1.0:

@@ -76,7 +76,7 @@ def compile_model(model: keras.Model, recipe: Recipe) -> None:
     if any(variable.name == LOG2_THRESHOLD for variable in model.trainable_variables):
         optimizer = ThresholdAdam(recipe.learning_rate(0), recipe.threshold_rate)
     else:
-        optimizer = keras.optimizers.Adam(recipe.learning_rate(0))
+        optimizer = (recipe.optimizer or keras.optimizers.Adam)(recipe.learning_rate(0))
     model.compile(optimizer, recipe.loss, metrics=list(recipe.metrics), jit_compile=False)
     optimizer.build(model.trainable_variables)
 
@@ -89,6 +89,7 @@ def train_epoch(
     seed: int,
     line: ProgressLine = SILENT,
     epochs: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, float]:
     """Train one epoch in the order that ``(seed, epoch)`` gives, and return its logs.
 
@@ -100,6 +101,7 @@ def train_epoch(
         seed: of the order of samples.
         line: shows progress, in epochs.
         epochs: epochs in all, which the schedules span; the recipe's by default.
+        callbacks: called at the steps of the epoch.
 
     Raises:
         DivergedError: where the loss is not finite.
@@ -109,9 +111,9 @@ def train_epoch(
     if isinstance(model.optimizer, ThresholdAdam):
         _schedule_learned_scales(model, recipe, len(train), epoch, epochs)
     batches = train.epoch(recipe.batch_size, seed, epoch)
-    callbacks = [ExponentSearch(recipe.exponent_interval)] if keeps_exponents(model) else []
+    searches = [ExponentSearch(recipe.exponent_interval)] if keeps_exponents(model) else []
     _build_before_tracing(model, batches)
-    history = model.fit(batches, shuffle=False, verbose=0, callbacks=[BatchProgress(line), *callbacks])
+    history = model.fit(batches, shuffle=False, verbose=0, callbacks=[BatchProgress(line), *searches, *callbacks])
     logs = {name: float(values[-1]) for name, values in history.history.items()}
     if not math.isfinite(logs["loss"]):
         raise DivergedError(
@@ -142,7 +144,7 @@ def validation_logs(model: keras.Model, validation: Pipeline, recipe: Recipe) ->
 
 
 def _build_before_tracing(model: keras.Model, batches: tf.data.Dataset) -> None:
-    _, targets = batches.element_spec
+    _, targets, *_ = batches.element_spec
     build_loss_and_metrics(model, tuple(targets.shape), targets.dtype.name)
 
 

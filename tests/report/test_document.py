@@ -114,6 +114,31 @@ def test_damaged_histograms_are_refused_in_one_sentence(tmp_path, text):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        (
+            "results.csv",
+            "config,alpha,stage,score,size_bits\nw4a8,auto_po2,calibrated,nan,5\n",
+            "score must be a finite",
+        ),
+        ("results.csv", "config,alpha\nw4a8,auto_po2\n", "stage must be text"),
+        ("trials.csv", "status,trial_id,score,metric,size_bits\ncompleted,1,1,1,many\n", "size_bits must be a whole"),
+        ("epochs.csv", "epoch,val_loss\n1,<b>\n", "val_loss must be a number"),
+        ("exports.csv", "form,bytes\nc,x\n", "bytes must be a whole"),
+        ("scores.json", '{"calibrated": {"confusion": [[1, 2], [3]]}}', "square confusion"),
+        ("scores.json", '{"calibrated": {"confusion": [["a"]]}}', "square confusion"),
+        ("layers.csv", "name\nconv2d\n", "layers of a network"),
+    ],
+)
+def test_damaged_tables_are_refused_in_one_sentence_that_names_the_file(tmp_path, name, text, reason):
+    folder = write_run(tmp_path / "run")
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=reason) as error:
+        write_report([folder], tmp_path / "report.html")
+    assert name in str(error.value)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="RUN must be a run folder"):
         write_report([tmp_path], tmp_path / "report.html")
