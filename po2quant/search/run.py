@@ -67,7 +67,7 @@ def run_search(
     keras.utils.set_random_seed(experiment.seed)
     layers = experiment.network.layers
     settings.check_size(layers, experiment.network)
-    training = TrialTraining.of(experiment)
+    training = dataclasses.replace(TrialTraining.of(experiment), callbacks=settings.callbacks)
     costed = settings.costed(layers, experiment.network, training.calibration_inputs)
     problem = settings.problem(layers, experiment.seed, costed)
     problem = dataclasses.replace(
