@@ -33,7 +33,7 @@ SMALL = dataclasses.replace(
 STRONG = dataclasses.replace(
     SMALL,
     epochs=4,
-    learning_rate=constant(0.0001),
+    learning_rate=constant(0.00004),
     annealing=cosine(warm_up=0.1),
     distillation=0.5,
     activation_alpha=LEARNED_PO2,

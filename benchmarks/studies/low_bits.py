@@ -22,17 +22,22 @@ from benchmarks.studies.document import table, write_results
 from benchmarks.studies.provenance import command_line
 from po2quant.benchmark import Benchmark, load_benchmark
 from po2quant.bit_config import AUTO_PO2, LEARNED_PO2
+from po2quant.cost import BITS_PER_KIB
 from po2quant.files import locked, read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.recipe import Recipe
+from po2quant.report.results import CALIBRATED, STAGES, read_records
 from po2quant.runs.folder import project_commit
 from po2quant.training.finetune import Experiment, Workbench, require_training_data
 from po2quant.training.prepare import resolve_config
 from po2quant.training.reconstruct import Reconstruction
 from po2quant.training.schedules import cosine
+from po2quant.uniform import uniform_widths
 
 RESULTS, RUNS = Path("benchmarks/results/low-bits.csv"), Path("runs/low_bits")
 REPORT, REPORT_COMMAND = Path("docs/low-bits.md"), "python -m benchmarks.studies.low_bits --report"
+TABLE, NETWORKS_COMMAND = Path("best_configs/RESULTS.csv"), f"{REPORT_COMMAND} from best_configs/RESULTS.csv"
+CONFIGS, SEED = ("w8a8", "w4a8", "w4a4", "w3a4", "w2a8"), "0"
 KEY = ("benchmark", "model", "config", "variant", "epochs", "seed")
 INTERRUPTED = 130
 BASE, ALL, RECONSTRUCTION = "base", "all", "reconstruction"
@@ -131,6 +136,24 @@ def sections(rows: Iterable[Mapping[str, str]]) -> list[str]:
     return parts
 
 
+def networks_table(records: Sequence[Mapping[str, str]]) -> str:
+    """Return a line for each network and configuration of few bits: float, and each stage that there is, seed 0."""
+    rows = [row for row in records if row["seed"] == SEED and row["alpha"] == AUTO_PO2]
+    cells: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for row in sorted(rows, key=lambda row: row["model"]):
+        if uniform_widths(row["config"]) is not None and row["config"].startswith("w"):
+            by_stage = cells.setdefault((row["model"], row["config"]), {})
+            by_stage[row["stage"]] = dict(row)
+    order = {name: number for number, name in enumerate(CONFIGS)}
+    lines = []
+    for (model, config), by_stage in sorted(cells.items(), key=lambda cell: (cell[0][0], order[cell[0][1]])):
+        first = by_stage[CALIBRATED]
+        shown = [f"{float(by_stage[stage]['score']):.4f}" if stage in by_stage else "" for stage in STAGES]
+        size = f"{int(first['size_bits']) / BITS_PER_KIB:.1f}"
+        lines.append([model, config, size, f"{float(first['float_score']):.4f}", *shown])
+    return table(["network", "widths", "KiB", "float", *STAGES.values()], lines)
+
+
 def _score(row: Mapping[str, str]) -> float:
     return float(row["score"])
 
@@ -202,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if options.report:
             write_results(REPORT, REPORT_COMMAND, sections(read_csv(options.results)))
+            write_results(REPORT, NETWORKS_COMMAND, [networks_table(read_records(TABLE))])
         else:
             _run_all(options, command_line("benchmarks.studies.low_bits", arguments))
     except ValueError as error:

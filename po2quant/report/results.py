@@ -144,25 +144,34 @@ def markdown_tables(records: Sequence[Mapping[str, str]]) -> str:
     ):
         rows = list(network)
         alphas = list(dict.fromkeys([*_COMPARED_ALPHAS, *(row["alpha"] for row in rows if row["alpha"] != "float")]))
-        stages = _stages_of(rows)
-        columns = [*_FIRST_COLUMNS, *(f"`{alpha}` {name}" for alpha in alphas for name in stages.values())]
+        shown = _columns_of(rows, alphas)
+        columns = [*_FIRST_COLUMNS, *(f"`{alpha}` {name}" for (alpha, *_), name in shown.items())]
         lines = [f"**{benchmark}, {model}** ({rows[0]['metric']}, {_data(rows)})", ""]
         lines += [_line(columns), _line(["---"] * len(columns))]
         for config, group in itertools.groupby(rows, key=lambda row: row["config"]):
-            lines.append(_line(_markdown_row(config, list(group), alphas, list(stages))))
+            lines.append(_line(_markdown_row(config, list(group), list(shown))))
         tables.append("\n".join(lines) + "\n")
     return "\n".join(tables)
 
 
-def _stages_of(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], str]:
-    """Return what a table calls each stage and recipe that its rows have; several recipes are named."""
+def _columns_of(rows: Sequence[Mapping[str, str]], alphas: Sequence[str]) -> dict[tuple[str, str, str], str]:
+    """Return what a table calls each kind of scales, stage and recipe that its rows have; several recipes are named."""
     recipes = list(dict.fromkeys(row.get(RECIPE, "") for row in rows if row["stage"] == FINETUNED)) or [""]
-    stages = {(CALIBRATED, ""): STAGES[CALIBRATED]}
-    if any(row["stage"] == RECONSTRUCTED for row in rows):
-        stages[RECONSTRUCTED, ""] = STAGES[RECONSTRUCTED]
+    stages = {(CALIBRATED, ""): STAGES[CALIBRATED], (RECONSTRUCTED, ""): STAGES[RECONSTRUCTED]}
     for recipe in recipes:
         stages[FINETUNED, recipe] = STAGES[FINETUNED] + (f" ({recipe})" if len(recipes) > 1 else "")
-    return stages
+    always = {(CALIBRATED, ""), (FINETUNED, recipes[0])}
+    present = {_column(row) for row in rows}
+    return {
+        (alpha, *stage): name
+        for alpha in alphas
+        for stage, name in stages.items()
+        if stage in always or (alpha, *stage) in present
+    }
+
+
+def _column(row: Mapping[str, str]) -> tuple[str, str, str]:
+    return row["alpha"], row["stage"], row.get(RECIPE, "")
 
 
 def _data(rows: Sequence[Mapping[str, str]]) -> str:
@@ -174,19 +183,13 @@ def _data(rows: Sequence[Mapping[str, str]]) -> str:
     return ", ".join(parts)
 
 
-def _markdown_row(
-    config: str, rows: Sequence[Mapping[str, str]], alphas: Sequence[str], stages: Sequence[tuple[str, str]]
-) -> list[str]:
+def _markdown_row(config: str, rows: Sequence[Mapping[str, str]], columns: Sequence[tuple[str, str, str]]) -> list[str]:
     first = rows[0]
     widths = [f"{float(first[name]):.2f}" for name in ("bits_per_parameter", "bits_per_activation")]
     cells = [config, f"{int(first['size_bits']) / BITS_PER_KIB:.1f}", *widths]
     if config == "float":
-        return [*cells, _mean([float(row["score"]) for row in rows]), *[""] * (len(stages) * len(alphas) - 1)]
-    for alpha in alphas:
-        for stage in stages:
-            found = [row for row in rows if (row["alpha"], row["stage"], row.get(RECIPE, "")) == (alpha, *stage)]
-            cells.append(_mean([float(row["score"]) for row in found]))
-    return cells
+        return [*cells, _mean([float(row["score"]) for row in rows]), *[""] * (len(columns) - 1)]
+    return [*cells, *(_mean([float(row["score"]) for row in rows if _column(row) == column]) for column in columns)]
 
 
 def _mean(scores: Sequence[float]) -> str:

@@ -304,7 +304,8 @@ class Workbench:
         prepared = self.prepare(config)
         scales = "float" if config is None else config.with_alpha(experiment.alpha).scales
         calibrated = evaluate(experiment.benchmark, prepared.model, test)
-        reconstructed, finetuned, state, seconds = None, None, FitState(), 0.0
+        reconstructed, finetuned, state = None, None, FitState()
+        seconds: float = 0
         if experiment.reconstruction is not None and prepared.config is not None:
             start = time.monotonic()
             prepared = self._reconstruct(prepared, prepared.config, experiment.reconstruction, folder)
