@@ -1,4 +1,4 @@
-"""What mkdocs fills into pages while it builds the site: tables from results, the command line, the public names.
+"""What mkdocs fills into pages while it builds the site: the command line, the public names.
 
 A page holds a line ``<!-- generated: NAME -->``, in whose place the function of that name in :data:`GENERATED` writes.
 """
@@ -88,13 +88,7 @@ def public_names() -> str:
     return "\n\n".join(f"::: po2quant.{module}.{name}".replace("..", ".") for module, name in IMPORT.findall(stub))
 
 
-def results() -> str:
-    """Return the table of all networks."""
-    return (ROOT / "best_configs" / "RESULTS.md").read_text(encoding="utf-8")
-
-
 GENERATED: dict[str, Callable[[], str]] = {
     "command_line": command_line,
     "public_names": public_names,
-    "results": results,
 }

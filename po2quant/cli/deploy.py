@@ -63,7 +63,8 @@ def export(
             help="text: every tensor, shift and width. program: integers that the interpreter loads. "
             "c: C99. c-packed: C99, weights in their own number of bits. cmake, zephyr, arduino: C99 with a self-test, "
             "as such a project. mlperf-tiny: the same under the benchmark's commands. qonnx, onnx, litert, qkeras: "
-            "files for other tools, see docs/exchange.md. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
+            "files for other tools, see docs/exchange.md. hls4ml: QONNX in the form that it "
+            "reads. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
         ),
     ] = "text",
     output_dir: Annotated[

@@ -22,7 +22,7 @@ from po2quant.extras import check_installed
 from po2quant.integer.listing import listing
 from po2quant.integer.operations import Handlers, Operation, Recurrent
 from po2quant.integer.program import Program
-from po2quant.integer.rewrites import settle_constant_channels
+from po2quant.integer.rewrites import averages_as_products, settle_constant_channels
 
 if TYPE_CHECKING:
     import keras
@@ -111,6 +111,15 @@ FORMATS: dict[str, Format] = {
     **{project: Format(_firmware(project), handlers=CALLS) for project in PROJECTS},
     "qonnx": Format(
         _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", _float32_notes, NODES
+    ),
+    "hls4ml": Format(
+        _one_file(
+            ".hls4ml.onnx",
+            lambda model, program, path: to_qonnx(averages_as_products(program), path, per_channel=False),
+        ),
+        "onnx",
+        _float32_notes,
+        NODES,
     ),
     "onnx": Format(
         _one_file(".onnx", lambda model, program, path: to_onnx(program, path)), "onnx", _float32_notes, NODES

@@ -58,6 +58,7 @@ class Environment(NamedTuple):
 
 
 ESP_PPQ = Environment("esp-ppq", "PO2QUANT_ESPDL_PYTHON", ".venv-espdl", "scripts/espdl_environment.sh")
+FINN = Environment("FINN", "PO2QUANT_FINN_PYTHON", ".venv-finn", "scripts/finn_environment.sh")
 TFLITE_MICRO = Environment(
     "tflite-micro", "PO2QUANT_TFLITE_MICRO_PYTHON", ".venv-tflite-micro", "scripts/tflite_micro_environment.sh"
 )

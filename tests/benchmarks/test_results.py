@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from benchmarks.studies.readme import README, results_table
+from benchmarks.studies.document import END, begin_mark
+from benchmarks.studies.tables import COMMAND, TABLES
 from po2quant.benchmark import load_benchmark
 from po2quant.cli import app
 from po2quant.report.results import markdown_tables, read_records
@@ -104,5 +105,7 @@ def test_the_markdown_form_is_that_of_the_csv(rows):
     assert TABLE.with_suffix(".md").read_text(encoding="utf-8") == markdown_tables(rows)
 
 
-def test_the_table_of_the_readme_is_made_of_the_rows(rows):
-    assert results_table(rows) in README.read_text(encoding="utf-8")
+@pytest.mark.parametrize(("document", "name"), TABLES)
+def test_the_tables_of_documents_are_made_of_the_results(document, name):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert begin_mark(f"{COMMAND}, {name}") + "\n\n" + TABLES[document, name]() + "\n\n" + END in text

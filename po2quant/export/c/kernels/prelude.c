@@ -10,7 +10,7 @@ typedef char unsigned_must_wrap_to_signed[(int32_t)UINT32_MAX == -1 && (int64_t)
 #endif
 #elif defined(__SSE2__) || defined(__ARM_NEON) || defined(__riscv_vector)
 #define VECTOR_KERNELS 1
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define VNNI_KERNELS 1
 #endif
 #endif
