@@ -192,7 +192,8 @@ def curves(run: Run) -> Html:
 
 def _curve(run: Run, label: str, name: str, networks: Mapping[str, Rows]) -> Html:
     """Return a value over the epochs of one network, or on the validation data of several."""
-    figure, axes = plots.figure_of(f"{name} over epochs", " ".join(filter(None, (run.network, label))), "", *SMALL)
+    subject = f"{run.network} {label}" if label else run.subject
+    figure, axes = plots.figure_of(f"{name} over epochs", subject, "", *SMALL)
     if len(networks) == 1 and "" in networks:
         plots.draw_epochs(axes, networks[""], name)
         plots.legend_below(axes)
