@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
+import os
+import re
 import shlex
 import socket
 import sys
@@ -11,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from po2quant.bit_config import FLOAT, MPQ
+from po2quant.bit_config import FLOAT, MPQ, POWERS_OF_TWO
+from po2quant.cli.deploy import write_found
 from po2quant.cli.options import (
     DATA,
     TRAINING,
@@ -37,6 +42,7 @@ from po2quant.cli.session import (
     print_results,
     resumable,
     say_paths,
+    say_standard_error,
     stopped,
     whole_numbers,
     write_results,
@@ -50,6 +56,8 @@ from po2quant.targets import GENERIC, target_of
 from po2quant.uniform import IO_BITS
 
 if TYPE_CHECKING:
+    import keras
+
     from po2quant.network import FoldedNetwork
     from po2quant.search import SearchResult, SearchSettings
     from po2quant.training.finetune import Experiment, Result
@@ -110,6 +118,14 @@ def search(
         int, typer.Option("--input-bits", help="Width of the network's inputs, which the sensor gives.")
     ] = IO_BITS,
     reconstruct: ReconstructOption = 0,
+    callback: Annotated[
+        str | None,
+        typer.Option(
+            "--callback",
+            help="package.module:attribute that makes a Keras callback for each trial, e.g. of W&B or MLflow. Workers "
+            "on other machines need it on their own command line.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -126,6 +142,7 @@ def search(
 ) -> Facts | None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
     check_roles(workers, role, oracle, output_dir)
+    check_callback(callback)
     request = SearchRequest(
         **task,
         weights=weights,
@@ -152,7 +169,7 @@ def search(
         reconstruct=reconstruct,
     )
     if role == WORKER:
-        _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
+        _work(_request_of_chief(request, output_dir, context), output_dir, oracle, callback)
         return None
     if target_of(target).one_width:
         raise ValueError(
@@ -160,13 +177,14 @@ def search(
         )
     benchmark, request = begin(request, output_dir, resume)
     network = benchmark.network(request.model)[1].fold()
-    settings = _settings(request, network)
+    settings = _settings(request, network, callback)
     settings.check_size(network.layers, network)
     experiment = experiment_of(benchmark, request, network, resume)
+    made_callbacks(callback)  # raises now rather than after hours
     with open_run_folder(request, experiment, output_dir) as run:
         with resumable(run.path):
             experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
-            found = _find(request, experiment, run.path, settings, workers, oracle)
+            found = _find(request, experiment, run.path, settings, (workers, oracle, callback))
         rows = _conclude(request, experiment, run.path, found)
     best = found.log.best()
     return {
@@ -207,6 +225,31 @@ def _check_can_listen(address: str) -> None:
         ) from None
 
 
+def check_callback(name: str | None) -> None:
+    """Raise ValueError for a callback that is not named as code is."""
+    if name is not None and not re.fullmatch(r"[\w.]+:\w+", name):
+        raise ValueError(f"--callback must read like package.module:attribute. Received: {name!r}")
+
+
+def made_callbacks(name: str | None) -> list[keras.callbacks.Callback]:
+    """Return the callback that the attribute of a module makes, none where none is named."""
+    import keras
+
+    if name is None:
+        return []
+    module, _, attribute = name.partition(":")
+    sys.path.append(os.getcwd())  # after what is installed, which nothing there shall replace
+    try:
+        made = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--callback must name what can be imported. Received: {name!r} ({error})") from None
+    finally:
+        sys.path.pop()
+    if not isinstance(made, keras.callbacks.Callback):
+        raise ValueError(f"--callback must make a Keras callback. Received: a {type(made).__name__} from {name!r}")
+    return [made]
+
+
 def _request_of_chief(request: SearchRequest, folder: Path, context: typer.Context) -> SearchRequest:
     """Return what the chief in a folder was asked for, with the options that the worker's command line gives."""
     if not (folder / REQUEST_FILE).is_file():
@@ -221,16 +264,16 @@ def _request_of_chief(request: SearchRequest, folder: Path, context: typer.Conte
     return asked
 
 
-def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
+def _work(request: SearchRequest, folder: Path, oracle: str, callback: str | None) -> None:
     """Run the trials that a chief hands out."""
     benchmark, request = begin(request)
     from po2quant.search.worker import run_worker
 
     experiment = experiment_of(benchmark, request)
-    run_worker(experiment, folder, _settings(request, experiment.network), oracle)
+    run_worker(experiment, folder, _settings(request, experiment.network, callback), oracle)
 
 
-def _settings(request: SearchRequest, network: FoldedNetwork) -> SearchSettings:
+def _settings(request: SearchRequest, network: FoldedNetwork, callback: str | None) -> SearchSettings:
     from po2quant.deploy.template import width_template
     from po2quant.search import SearchSettings, SearchSpace
 
@@ -252,6 +295,7 @@ def _settings(request: SearchRequest, network: FoldedNetwork) -> SearchSettings:
         request.packed,
         request.repeats,
         width_template,
+        functools.partial(made_callbacks, callback),
     )
 
 
@@ -260,17 +304,25 @@ def _find(
     experiment: Experiment,
     folder: Path,
     settings: SearchSettings,
-    workers: int | None,
-    oracle: str | None,
+    places: tuple[int | None, str | None, str | None],
 ) -> SearchResult:
-    """Search in this process, or as a chief of workers."""
+    """Search in this process, or as a chief of workers.
+
+    Args:
+        request: what was asked for.
+        experiment: network, data and float weights.
+        folder: run folder.
+        settings: of the search.
+        places: number of workers here, where the chief listens, and the callback that workers here are told.
+    """
+    workers, oracle, callback = places
     if workers is None and oracle is None:
         from po2quant.search import run_search
 
         return run_search(experiment, folder, settings)
     from po2quant.search.distributed import run_distributed_search
 
-    words = request.worker_words(folder)
+    words = request.worker_words(folder) + (["--callback", callback] if callback else [])
     if oracle:
         say(f"a worker joins with: {shlex.join([*words, '--oracle', oracle])}")
     command = [sys.executable, "-c", "from po2quant.cli import main; main()", *words[1:]]
@@ -298,7 +350,10 @@ def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, foun
     rows = _compare(request, experiment, folder)
     subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
     pictures.append(plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", data, subject))
+    say_standard_error(rows)
     say_paths(folder, pictures, _report(experiment, folder))
+    if request.alpha in POWERS_OF_TWO:
+        write_found(experiment, folder)
     say(f"next: {request.cell(weights=experiment.weights, config=str(folder / BEST_CONFIG)).command()}")
     return rows
 

@@ -27,8 +27,9 @@ CONTENT = "what a run was asked for"
 INFORMED: Final = "informed"
 BAYESIAN: Final = "bayesian"
 RANDOM: Final = "random"
+GRADIENT: Final = "gradient"
 HYPERBAND: Final = "hyperband"
-STRATEGY_NAMES = (INFORMED, BAYESIAN, RANDOM, HYPERBAND)
+STRATEGY_NAMES = (INFORMED, BAYESIAN, RANDOM, GRADIENT, HYPERBAND)
 """Names of the ways to choose a search's trials; :data:`po2quant.search.STRATEGIES` has what they do."""
 
 

@@ -14,6 +14,7 @@ from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape
 from po2quant.progress import SILENT, progress_line
 from po2quant.runs.names import SENSITIVITY_CSV
+from po2quant.search.gradient import trained_widths
 from po2quant.search.problem import SearchProblem
 from po2quant.search.repeats import CANDIDATES, Candidate, Repeats, choose
 from po2quant.search.sensitivity import Sensitivity, load_sensitivities, save_sensitivities, sensitivity_sweep
@@ -66,12 +67,13 @@ def run_search(
     keras.utils.set_random_seed(experiment.seed)
     layers = experiment.network.layers
     settings.check_size(layers, experiment.network)
-    training = TrialTraining.of(experiment)
+    training = dataclasses.replace(TrialTraining.of(experiment), callbacks=settings.callbacks)
     costed = settings.costed(layers, experiment.network, training.calibration_inputs)
     problem = settings.problem(layers, experiment.seed, costed)
     problem = dataclasses.replace(
         problem,
         sensitivities=lambda: measured_sensitivities(problem, training, folder),
+        trained=lambda: trained_widths(problem, training, folder),
         known=known_values(experiment.spec, settings.space, layers),
     )
     oracle, interrupted, choice = STRATEGIES[settings.strategy](problem), False, list[Candidate]()

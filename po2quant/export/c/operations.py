@@ -135,11 +135,13 @@ class Calls:
         types = layer.types | {"x": self.type_of(x.name), "y": self.type_of(operation.output)}
         types |= {"low": c_integer(layer.low), "high": c_integer(layer.high)}
         types |= _vector_store(types["y"]) | {"ties": str(int("tie" in layer.channels)), "output_bits": types["y"][1:]}
-        types |= {"copied": self.functions.name("gather", {"x": types["x"], "patch": types["x"], "offset": "0"})}
+        is_interleaved = layer.kernel == "interleaved_layer"
+        if is_interleaved:
+            types["copied"] = self.functions.name("gather", {"x": types["x"], "patch": types["x"], "offset": "0"})
         weights = self._weights(f"{name}_weights", layer)
         function = self.functions.name(layer.kernel, types)
         channels = self._channels(name, layer, self.functions.name("channels", types))
-        if layer.kernel == "interleaved_layer":
+        if is_interleaved:
             sizes = f"{types['offset_bytes']}, {self.program.shape_of(operation)[-1]}, {layer.row_width}"
             self.constants.append(f"INTERLEAVED({name}, {sizes})\n")
             weights = f"WEIGHTS_OF({name})"

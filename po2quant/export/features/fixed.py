@@ -20,8 +20,8 @@ WINDOW_BITS, TWIDDLE_BITS, LOG_BITS, LOG_STEPS_BITS = 15, 30, 16, 7
 SPECTRUM_BITS = 30
 """Bits of a component of the spectrum beside its sign, at most."""
 
-OFFSET_BITS = 10
-"""Fraction bits of the number that is added before the logarithm, before it is multiplied by the peak."""
+OFFSET_BITS = 24
+"""Fraction bits of the number that is added before the logarithm."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,7 +93,10 @@ class FixedFeatures:
 
     @property
     def frame_shift(self) -> int:
-        """Right shift of windowed samples, after which no sum of them takes more than :data:`SPECTRUM_BITS`."""
+        """Right shift of windowed samples, after which no sum of them takes more than :data:`SPECTRUM_BITS`.
+
+        Frames of smaller samples are shifted by less, and keep their low bits.
+        """
         largest = int(self.window_integers.sum()) << SAMPLE_BITS
         return max(largest.bit_length() + 1 - SPECTRUM_BITS, 0)
 
@@ -131,9 +134,8 @@ class FixedFeatures:
 
     @property
     def offset_integer(self) -> int:
-        """What is added to a band's sum; where sounds are divided by their peak, in 2**-10 and for a peak of 1."""
-        bits = OFFSET_BITS if self.of_peak else 0
-        return max(round(math.ldexp(self.offset, self.sum_bits + self.scale_bits + bits)), 1)
+        """What is added to a band's sum, in 2**-24; where sounds are divided by their peak, for a peak of 1."""
+        return round(math.ldexp(self.offset, self.sum_bits + self.scale_bits + OFFSET_BITS))
 
     @property
     def matrix_bits(self) -> int:
@@ -165,7 +167,7 @@ def run_features(features: FixedFeatures, sound: np.ndarray) -> np.ndarray:
     """
     sound = np.asarray(sound, np.int64)
     peak = max(int(sound.max(initial=0)), 1) if features.of_peak else 1
-    squares = squared_spectrum(features, sound)
+    squares, places = squared_spectrum(features, sound)
     spectrum = integer_roots(squares) if features.power == 1 else _rounded(squares, features.power_shift)
     sums = np.stack(
         [
@@ -174,11 +176,10 @@ def run_features(features: FixedFeatures, sound: np.ndarray) -> np.ndarray:
         ],
         axis=1,
     )
-    offset = features.offset_integer
-    if features.of_peak:
-        offset = (offset * peak + 2 ** (OFFSET_BITS - 1)) >> OFFSET_BITS
-    logs = integer_log2(sums + np.uint64(max(offset, 1)))
-    logs -= (features.sum_bits + features.scale_bits) << LOG_BITS
+    places = features.power * places[:, None]
+    offsets = np.maximum((features.offset_integer * peak << places) >> OFFSET_BITS, 1)
+    logs = integer_log2(sums + offsets.astype(np.uint64))
+    logs -= (features.sum_bits + features.scale_bits + places) << LOG_BITS
     if features.of_peak:
         logs -= integer_log2(np.array([peak], np.uint64))[0]
     matrix = features.matrix_integers
@@ -192,15 +193,25 @@ def _rounded(values: np.ndarray, shift: int) -> np.ndarray:
     return (values + np.uint64(1 << shift >> 1)) >> np.uint64(shift)
 
 
-def squared_spectrum(features: FixedFeatures, sound: np.ndarray) -> np.ndarray:
-    """Return the squared magnitude of twice the spectrum of each frame, uint64 ``(frames, bins)``."""
+def squared_spectrum(features: FixedFeatures, sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the squared magnitude of twice the spectrum of each frame, and how many places it was shifted up.
+
+    Args:
+        features: which.
+        sound: int64 ``(samples,)``.
+
+    Returns:
+        uint64 ``(frames, bins)`` and int64 ``(frames,)``.
+    """
     length, half = len(features.window), features.fft_samples // 2
     starts = features.start + features.step * np.arange(features.frames)
     places = starts[:, None] + np.arange(length)
     inside = (places >= 0) & (places < len(sound))
     samples = np.where(inside, sound[np.clip(places, 0, len(sound) - 1)], 0)
     framed = np.zeros((features.frames, features.fft_samples), np.int64)
-    shift = features.frame_shift
+    sample_bits = np.frexp(np.maximum(np.abs(samples).max(axis=1), 1))[1].astype(np.int64)
+    places = np.clip(SAMPLE_BITS - sample_bits, 0, features.frame_shift)
+    shift = (features.frame_shift - places)[:, None]
     framed[:, :length] = (samples * features.window_integers + (1 << shift >> 1)) >> shift
     real, imaginary = transform(framed[:, ::2], framed[:, 1::2])
     k = np.arange(half + 1)
@@ -210,7 +221,7 @@ def squared_spectrum(features: FixedFeatures, sound: np.ndarray) -> np.ndarray:
     odd = real[:, near] - real[:, far], imaginary[:, near] + imaginary[:, far]
     turned = product(*odd, cosine, sine)
     total = even[0] + turned[1], even[1] - turned[0]
-    return (total[0] * total[0] + total[1] * total[1]).astype(np.uint64)
+    return (total[0] * total[0] + total[1] * total[1]).astype(np.uint64), places
 
 
 def twiddles(points: int, count: int) -> tuple[np.ndarray, np.ndarray]:

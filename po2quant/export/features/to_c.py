@@ -49,8 +49,7 @@ OF_PEAK = Template("""\
     int32_t peak = 1;
     for (int32_t i = 0; i < samples; ++i)
         peak = sound[i] > peak ? sound[i] : peak;
-    const int64_t scaled = ($offset * (int64_t)peak + $half) >> $bits;
-    const uint64_t offset = scaled > 1 ? (uint64_t)scaled : 1;
+    const uint64_t offset = $offset * (uint64_t)peak;
     const int32_t base = LOG_BASE + log2_of((uint64_t)peak);""")
 
 GIVEN = Template("""\
@@ -118,7 +117,6 @@ def _constants(features: FixedFeatures) -> dict[str, object]:
     offset, shift, matrix = features.offset_integer, features.power_shift, features.matrix_integers
     is_scale = matrix.ndim == 0
     squares = SQUARES.substitute(half=1 << shift >> 1, shift=shift)
-    of_peak = OF_PEAK.substitute(offset=offset, half=2 ** (OFFSET_BITS - 1), bits=OFFSET_BITS)
     return {
         "fft_samples": features.fft_samples,
         "window_samples": len(features.window),
@@ -132,7 +130,9 @@ def _constants(features: FixedFeatures) -> dict[str, object]:
         "log_base": (features.sum_bits + features.scale_bits) << LOG_BITS,
         "arrays": _arrays(features),
         "spectrum": ROOTS if features.power == 1 else squares,
-        "offset": of_peak if features.of_peak else GIVEN.substitute(offset=offset),
+        "offset": (OF_PEAK if features.of_peak else GIVEN).substitute(offset=c_integer(offset)),
+        "offset_bits": OFFSET_BITS,
+        "power": features.power,
         "output_shift": features.output_shift,
         "total": f"(int64_t)band_logs[i] * {matrix}" if is_scale else "row_sum(band_logs, matrix + i * BANDS)",
     }

@@ -7,7 +7,7 @@ typedef struct {
     int32_t rows, words;
 } four_$function;
 
-/* The output channels c to c + 16 * blocks - 1 of four pixels; of 16 channels, steps add to two sums in turn. */
+/* The output channels c to c + 16 * blocks - 1 of four pixels. */
 INLINE __attribute__((always_inline)) void blocks_$function(const four_$function *f, const i32 *weights,
                                                             const $channels *r, int32_t c, int32_t channels,
                                                             const int32_t blocks)

@@ -23,18 +23,28 @@ static inline void turn(int64_t *re, int64_t *im, int32_t place)
     *re = turned;
 }
 
-/* Windowed samples from start on, two of them a complex number, in reverse order of bits. */
-static void load(const int16_t *sound, int32_t samples, int32_t start)
+/* Windowed samples from start on, two of them a complex number, in reverse order of bits. Returns how many places they
+ * are shifted up: small samples keep their low bits. */
+static int32_t load(const int16_t *sound, int32_t samples, int32_t start)
 {
+    const int32_t first = start > 0 ? start : 0, end = start + WINDOW < samples ? start + WINDOW : samples;
+    int32_t largest = 1, places = 0;
+    for (int32_t from = first; from < end; ++from) {
+        const int32_t size = sound[from] < 0 ? -sound[from] : sound[from];
+        largest = size > largest ? size : largest;
+    }
+    for (; places < FRAME_SHIFT && largest << places < 1 << 14; ++places) {}
+    const int32_t shift = FRAME_SHIFT - places;
     for (int32_t i = 0; i < HALF; ++i)
         real[i] = imaginary[i] = 0;
     for (int32_t i = 0; i < WINDOW; ++i) {
-        const int32_t from = start + i, value = from >= 0 && from < samples ? sound[from] : 0;
+        const int32_t from = start + i, value = from >= first && from < end ? sound[from] : 0;
         int32_t to = 0;
         for (int32_t bit = 1, place = i / 2; bit < HALF; bit *= 2, place /= 2)
             to = 2 * to + (place & 1);
-        (i % 2 == 0 ? real : imaginary)[to] = (value * (int32_t)window[i] + ((1 << FRAME_SHIFT) >> 1)) >> FRAME_SHIFT;
+        (i % 2 == 0 ? real : imaginary)[to] = (value * (int32_t)window[i] + ((1 << shift) >> 1)) >> shift;
     }
+    return places;
 }
 
 static void transform(void)
@@ -88,13 +98,14 @@ void ${name}_run(const int16_t *sound, int32_t samples, ${output}_t *features)
     static int32_t band_logs[BANDS];
 $offset
     for (int32_t frame = 0; frame < ${prefix}_FRAMES; ++frame) {
-        load(sound, samples, START + frame * STEP);
+        const int32_t places = $power * load(sound, samples, START + frame * STEP);
+        const uint64_t scaled = (offset << places) >> $offset_bits, added = scaled > 1 ? scaled : 1;
         transform();
         for (int32_t b = 0; b < BANDS; ++b) {
-            uint64_t sum = offset;
+            uint64_t sum = added;
             for (int32_t bin = bands[b].first; bin < bands[b].end; ++bin)
                 sum += spectrum(bin) * weights[bands[b].place + bin - bands[b].first];
-            band_logs[b] = log2_of(sum) - base;
+            band_logs[b] = log2_of(sum) - base - places * (1 << LOG_BITS);
         }
         for (int32_t i = 0; i < ${prefix}_SIZE; ++i)
             *features++ = output_of($total);
