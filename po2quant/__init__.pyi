@@ -25,5 +25,6 @@ from .network import quantize_model as quantize_model
 from .network.load import load_model as load_model
 from .quantizers import quantized_bits as quantized_bits
 from .quantizers import quantized_bits_featuremap as quantized_bits_featuremap
+from .zoo import load_program as load_program
 
 __version__: str

@@ -29,6 +29,7 @@ NAMES = (
     "integer_program",
     "load_benchmark",
     "load_model",
+    "load_program",
     "quantize",
     "quantize_inputs",
     "quantize_model",

@@ -32,6 +32,6 @@ STRONG = dataclasses.replace(
     SMALL,
     learning_rate=constant(0.00002),
     annealing=cosine(warm_up=0.1),
-    distillation=0.5,
     activation_alpha=LEARNED_PO2,
+    averaging=0.5,
 )

@@ -35,6 +35,6 @@ STRONG = dataclasses.replace(
     epochs=4,
     learning_rate=constant(0.00004),
     annealing=cosine(warm_up=0.1),
-    distillation=0.5,
     activation_alpha=LEARNED_PO2,
+    averaging=0.5,
 )

@@ -23,9 +23,9 @@ RECIPE = Recipe(
 SMALL = dataclasses.replace(RECIPE, epochs=5, float_epochs=40, float_learning_rate=exponential_decay(0.003, 0.93))
 STRONG = dataclasses.replace(
     SMALL,
-    epochs=30,
+    epochs=12,
     learning_rate=constant(0.001),
     annealing=cosine(warm_up=0.1),
-    distillation=0.9,
     activation_alpha=LEARNED_PO2,
+    averaging=0.5,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,18 +27,17 @@ from po2quant.cost import BITS_PER_KIB
 from po2quant.files import locked, read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.recipe import Recipe
-from po2quant.report.results import CALIBRATED, STAGES, read_records
+from po2quant.report.results import STAGES, read_records
 from po2quant.runs.folder import project_commit
 from po2quant.training.finetune import Experiment, Workbench, require_training_data
 from po2quant.training.prepare import resolve_config
 from po2quant.training.reconstruct import Reconstruction
 from po2quant.training.schedules import cosine
-from po2quant.uniform import uniform_widths
 
 RESULTS, RUNS = Path("benchmarks/results/low-bits.csv"), Path("runs/low_bits")
 REPORT, REPORT_COMMAND = Path("docs/low-bits.md"), "python -m benchmarks.studies.low_bits --report"
 TABLE, NETWORKS_COMMAND = Path("best_configs/RESULTS.csv"), f"{REPORT_COMMAND} from best_configs/RESULTS.csv"
-CONFIGS, SEED = ("w8a8", "w4a8", "w4a4", "w3a4", "w2a8"), "0"
+CONFIGS = ("w8a8", "w4a8", "w4a4", "w3a4", "w2a8")
 KEY = ("benchmark", "model", "config", "variant", "epochs", "seed")
 INTERRUPTED = 130
 BASE, ALL, RECONSTRUCTION = "base", "all", "reconstruction"
@@ -137,21 +137,23 @@ def sections(rows: Iterable[Mapping[str, str]]) -> list[str]:
 
 
 def networks_table(records: Sequence[Mapping[str, str]]) -> str:
-    """Return a line for each network and configuration of few bits: float, and each stage that there is, seed 0."""
-    rows = [row for row in records if row["seed"] == SEED and row["alpha"] == AUTO_PO2]
-    cells: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
-    for row in sorted(rows, key=lambda row: row["model"]):
-        if uniform_widths(row["config"]) is not None and row["config"].startswith("w"):
-            by_stage = cells.setdefault((row["model"], row["config"]), {})
-            by_stage[row["stage"]] = dict(row)
-    order = {name: number for number, name in enumerate(CONFIGS)}
+    """Return a line for each network and configuration of few bits: float, and the mean of each stage that there is."""
+    rows = [row for row in records if row["alpha"] == AUTO_PO2 and row["config"] in CONFIGS]
     lines = []
-    for (model, config), by_stage in sorted(cells.items(), key=lambda cell: (cell[0][0], order[cell[0][1]])):
-        first = by_stage[CALIBRATED]
-        shown = [f"{float(by_stage[stage]['score']):.4f}" if stage in by_stage else "" for stage in STAGES]
-        size = f"{int(first['size_bits']) / BITS_PER_KIB:.1f}"
-        lines.append([model, config, size, f"{float(first['float_score']):.4f}", *shown])
+    for model, config in itertools.product(dict.fromkeys(row["model"] for row in rows), CONFIGS):
+        found = [row for row in rows if (row["model"], row["config"]) == (model, config)]
+        if found:
+            size = f"{int(found[0]['size_bits']) / BITS_PER_KIB:.1f}"
+            shown = [_mean([_score(row) for row in found if row["stage"] == stage]) for stage in STAGES]
+            lines.append([model, config, size, f"{float(found[0]['float_score']):.4f}", *shown])
     return table(["network", "widths", "KiB", "float", *STAGES.values()], lines)
+
+
+def _mean(scores: Sequence[float]) -> str:
+    if not scores:
+        return ""
+    spread = f" ± {statistics.stdev(scores):.4f}, {len(scores)} seeds" if len(scores) > 1 else ""
+    return f"{statistics.fmean(scores):.4f}{spread}"
 
 
 def _score(row: Mapping[str, str]) -> float:

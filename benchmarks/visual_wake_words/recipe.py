@@ -30,9 +30,12 @@ SMALL_MOBILENET_V1 = dataclasses.replace(
     float_learning_rate=exponential_decay(0.001, 0.85),
 )
 STRONG_MOBILENET_V1 = dataclasses.replace(
-    SMALL_MOBILENET_V1, learning_rate=constant(0.0005), annealing=cosine(warm_up=0.1), activation_alpha=LEARNED_PO2
+    SMALL_MOBILENET_V1,
+    learning_rate=constant(0.0005),
+    annealing=cosine(warm_up=0.1),
+    activation_alpha=LEARNED_PO2,
+    averaging=0.5,
 )
-"""Without a teacher: the float network has not seen this source of pictures."""
 SMALL_MOBILENET_V2 = dataclasses.replace(
     RECIPE,
     epochs=1,

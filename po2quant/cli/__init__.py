@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from po2quant import __version__
-from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, report, search
+from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, report, search, zoo
 from po2quant.cli.errors import LONGEST_SENTENCE, TRACEBACK_VARIABLE, drop_unwritten, sentence
 from po2quant.cli.options import with_talk
 from po2quant.cli.session import INTERRUPTED
@@ -50,6 +50,7 @@ COMMANDS = {
         "runs/mine --format c --output-dir c",
         "--network my.keras --data my.npz --config w8a8 --format onnx",
     ),
+    zoo.zoo: ("", "keyword_spotting-ds_cnn-w4a8", "keyword_spotting-ds_cnn-w4a8 --format c --output-dir c"),
     deploy.verify: ("runs/mine --score", "runs/mine --core m4 --samples 10"),
 }
 """Each command, and examples of its options for its help."""

@@ -7,12 +7,12 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from po2quant.benchmark import Benchmark
-from po2quant.bit_config import FLOAT, POWERS_OF_TWO
+from po2quant.bit_config import FLOAT, MPQ, POWERS_OF_TWO, BitConfig
 from po2quant.cli.options import DATA, WHICH, CalibrationDataOption, Task, with_task
 from po2quant.cli.output import Facts, Verdict, say
 from po2quant.cli.session import (
@@ -25,10 +25,15 @@ from po2quant.cli.session import (
     say_calibration,
 )
 from po2quant.runs.folder import check_writable
+from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, COMPARISON_FOLDER
 from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run
 from po2quant.weight_files import is_quantized_checkpoint
 
+if TYPE_CHECKING:
+    from po2quant.training.finetune import Experiment
+
 MISMATCH = 1
+C_FOLDER = "c"
 
 RunArgument = Annotated[
     Path | None, typer.Argument(help="Run folder of finetune or search, or one cell of a matrix; options win over it.")
@@ -221,6 +226,25 @@ class _Subject:
             "data": None if self.dataset is None else self.dataset.describe(),
             "seed": self.request.seed,
         }
+
+
+def write_found(experiment: Experiment, folder: Path) -> None:
+    """Write the best configuration of a search as C, as its network is after it was trained again, and say its size."""
+    from po2quant.deploy.formats import write
+    from po2quant.deploy.from_keras import integer_program
+    from po2quant.deploy.network import frozen_network
+    from po2quant.export.c.source import memory_bytes
+
+    trained = folder / COMPARISON_FOLDER / MPQ
+    weights = trained if (trained / BEST_WEIGHTS).is_file() else folder
+    widths = experiment.completed(BitConfig.load(folder / BEST_CONFIG))
+    model = frozen_network(experiment.spec, widths, weights, experiment.dataset, experiment.seed, experiment.alpha)
+    program = integer_program(model)
+    name = re.sub(r"\W", "_", f"{experiment.benchmark.name}_{experiment.model}_{MPQ}", flags=re.ASCII)
+    source = max(write("c", model, program, name, folder / C_FOLDER), key=lambda path: path.stat().st_size)
+    weight_bytes, arena_bytes = memory_bytes(program)
+    size = source.stat().st_size
+    say(f"C: {source}, {size} bytes of text, {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
 
 
 def _request(run: Path | None, given: dict[str, Any]) -> NetworkRequest:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from po2quant.bit_config import FLOAT, MPQ
+from po2quant.bit_config import FLOAT, MPQ, POWERS_OF_TWO
+from po2quant.cli.deploy import write_found
 from po2quant.cli.options import (
     DATA,
     TRAINING,
@@ -41,6 +42,7 @@ from po2quant.cli.session import (
     print_results,
     resumable,
     say_paths,
+    say_standard_error,
     stopped,
     whole_numbers,
     write_results,
@@ -348,7 +350,10 @@ def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, foun
     rows = _compare(request, experiment, folder)
     subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
     pictures.append(plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", data, subject))
+    say_standard_error(rows)
     say_paths(folder, pictures, _report(experiment, folder))
+    if request.alpha in POWERS_OF_TWO:
+        write_found(experiment, folder)
     say(f"next: {request.cell(weights=experiment.weights, config=str(folder / BEST_CONFIG)).command()}")
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -284,6 +285,15 @@ def print_results(rows: list[Result], experiment: Experiment) -> None:
 
     title = f"{experiment.benchmark.name} {experiment.model}: {rows[0].calibrated.metric}"
     print_table(result_table(rows, f"{title} on {experiment.dataset.describe()}"))
+
+
+def say_standard_error(rows: list[Result]) -> None:
+    """Say how far two shares of right answers must lie apart to mean something."""
+    score = rows[0].calibrated
+    if score.confusion:
+        right = max((row.finetuned or row.calibrated).value for row in rows)
+        error = math.sqrt(max(right * (1 - right), 0.0) / score.samples)
+        say(f"{score.metric} on {score.samples} samples has a standard error of {error:.4f}")
 
 
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:

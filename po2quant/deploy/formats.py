@@ -27,10 +27,11 @@ from po2quant.integer.rewrites import averages_as_products, settle_constant_chan
 if TYPE_CHECKING:
     import keras
 
-TEXT = "text"
+TEXT, QKERAS = "text", "qkeras"
 
-Writer = Callable[["keras.Model", Program, str, Path], list[Path]]
-"""Given the frozen model, its program, a name that is a C identifier, and a folder, writes files and returns them."""
+Writer = Callable[["keras.Model | None", Program, str, Path], list[Path]]
+"""Given the frozen model (None where the format needs its program alone), its program, a name that is a C identifier,
+and a folder, writes files and returns them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ FORMATS: dict[str, Format] = {
         handlers=ESPDL_OPERATORS,
         refusal=ESP_PPQ.refusal,
     ),
-    "qkeras": Format(_one_file(".keras", _write_qkeras), notes=_float32_notes, without=(Recurrent,)),
+    QKERAS: Format(_one_file(".keras", _write_qkeras), notes=_float32_notes, without=(Recurrent,)),
 }
 
 
@@ -159,6 +160,19 @@ def write(format: str, model: keras.Model, program: Program, name: str, folder: 
     check_format(format)
     folder.mkdir(parents=True, exist_ok=True)
     return FORMATS[format].write(model, program, name, folder)
+
+
+def write_program(format: str, program: Program, name: str, folder: Path) -> list[Path]:
+    """Write an integer program alone in a format, and return the files; the arguments are those of :func:`write`.
+
+    Raises:
+        ValueError: for a format that is made of the Keras network.
+    """
+    check_format(format)
+    if format == QKERAS:
+        raise ValueError(f"format {QKERAS} needs the Keras network, not its program alone. Received: {format!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return FORMATS[format].write(None, program, name, folder)
 
 
 def notes(format: str, program: Program) -> list[str]:

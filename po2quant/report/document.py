@@ -80,7 +80,9 @@ def in_short(run: Run) -> list[str]:
         lines.append(f"{len(run.trials)} trials were completed.")
     if run.measurements:
         worst = [finding.severity for finding in run.findings]
-        count = ", ".join(f"{worst.count(kind)} {kind}s" for kind in dict.fromkeys(worst)) or "nothing stands out"
+        counts = {kind: worst.count(kind) for kind in dict.fromkeys(worst)}
+        named = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items()]
+        count = ", ".join(named) or "nothing stands out"
         lines.append(f"Diagnostics: {count}.")
     return lines
 

@@ -82,6 +82,12 @@ class Run:
         return " ".join(filter(None, (task, self.request.model)))
 
     @property
+    def subject(self) -> str:
+        """The network and its configuration, for titles."""
+        name = "" if self.config is None else getattr(self.request, "name", self.config.name)
+        return ", ".join(filter(None, (self.network, name, self.request.alpha)))
+
+    @property
     def data(self) -> str:
         """The data and their counts."""
         return str(self.environment.get("data", "data that the run folder does not name"))

@@ -104,3 +104,19 @@ def test_check_says_what_does_not_fit(network):
     assert not found.obstacles and not found.is_supported
     assert found.misfits == ("operation 'gate' is LookUpTable, which max78000 has not",)
     assert check(network, Placement(target=target_of("max78000"))).is_supported
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["esp32-s3", "tinpu"])
+def test_what_is_trained_for_a_target_is_what_it_computes(network, name):
+    placement = Placement(target=target_of(name))
+    folded = fold(network, placement)
+    model = folded.quantize(folded.flat(8).with_alpha("learned_po2"))
+    calibrate(model, X)
+    model.compile("adam", "mse")
+    losses = model.fit(X, np.ones((len(X), 5)), epochs=3, verbose=0).history["loss"]
+    freeze_scales(model, placement)
+    program = integer_program(model)
+    assert losses[-1] < losses[0]
+    assert compare(program, model, X).mismatches == 0
+    assert misfits(program, placement.target) == []

@@ -69,6 +69,13 @@ typedef u8 patch_u8;
 #define CONSTANT WEIGHT_ATTRIBUTES
 #endif
 
+#if defined(__GNUC__)
+#define COPY(to, from, bytes) __builtin_memcpy(to, from, bytes)
+#else
+#include <string.h>
+#define COPY(to, from, bytes) memcpy(to, from, bytes)
+#endif
+
 enum { TILE = 32 }; /* channels that are summed side by side, a multiple of 4 */
 
 typedef struct {
