@@ -48,7 +48,7 @@ from po2quant.runs.names import BEST_CONFIG, FLOAT_FOLDER, REPORT_FILE
 from po2quant.runs.request import SearchRequest
 from po2quant.search import SearchSettings, run_search
 from po2quant.targets import GENERIC, target_of
-from po2quant.training.finetune import Experiment
+from po2quant.training.finetune import Experiment, require_training_data
 from po2quant.training.fit import Monitor, compile_model, fit
 from po2quant.training.reconstruct import Reconstruction
 from po2quant.training.reconstruct import reconstruct as reconstruct_network
@@ -162,16 +162,16 @@ def finetune(
         A row for each epoch: loss, metric, those of the validation, learning rate and seconds.
 
     Raises:
-        ValueError: for targets that do not fit the outputs.
+        ValueError: for targets that do not fit the outputs, and a data set without a training split.
     """
     dataset = _dataset(data, validation, seed)
+    splits = require_training_data(dataset)
     task = task_of_model(model, dataset, loss, metric, epochs, batch_size, learning_rate)
     keras.utils.set_random_seed(seed)
     compile_model(model, task.recipe)
     with contextlib.ExitStack() as stack:
         place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory()))
         line = stack.enter_context(progress_line("finetune", epochs))
-        splits = dataset.train or dataset.test, dataset.validation or dataset.test
         state = fit(model, splits, task.recipe, Monitor(task.selection, line=line), place, epochs, seed)
     return pd.DataFrame(state.rows)
 

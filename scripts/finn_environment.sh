@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 if [ ! -x .venv-finn/bin/python ]; then
     python3 -m venv .venv-finn
 fi
-.venv-finn/bin/python -m pip install --quiet "qonnx==1.0.0" "onnx==1.21.0" onnxruntime "hls4ml==1.3.0" onnxscript \
+.venv-finn/bin/python -m pip install --quiet "qonnx==1.0.0" "onnx==1.21.0" "numpy<2.4" onnxruntime "hls4ml==1.3.0" onnxscript \
     onnx-ir bitstring pydantic rich mip toposort scipy "setuptools<81" onnxoptimizer
 .venv-finn/bin/python -m pip install --quiet --no-deps "finn-plus==1.6.1" "onnx-passes==0.4.1"
 .venv-finn/bin/python -c "import hls4ml; from finn.transformation.qonnx.convert_qonnx_to_finn import ConvertQONNXtoFINN"

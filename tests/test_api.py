@@ -10,6 +10,7 @@ import pytest
 from refusals import refusal
 
 import po2quant as pq
+from po2quant.benchmark import Dataset, Split
 from po2quant.report.model import config_of
 from po2quant.training.reconstruct import Reconstruction
 
@@ -138,5 +139,7 @@ def test_a_wrong_argument_is_one_sentence(network, arrays, options, sentence):
 
 def test_unknown_losses_and_formats_are_refused_before_any_work(quantized, arrays, tmp_path):
     assert "loss must be one of" in refusal(pq.finetune, quantized, arrays, loss="nll")
+    test_only = Dataset("arrays", "own", Split(*arrays))
+    assert "must be data to train on" in refusal(pq.finetune, quantized, test_only)
     assert "format must be one of" in refusal(pq.export, quantized, tmp_path / "out", "pdf")
     assert not (tmp_path / "out").exists()

@@ -334,6 +334,9 @@ def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_we
     assert len(after) == 6
     assert after[: len(before) - 1] == before[:-1]
     assert "next: " in result.stdout and str(folder / "best_config.json") in result.stdout
+    assert "accuracy on 360 samples has a standard error of 0.0" in result.stdout
+    (source,) = (folder / "c").glob("*_mpq.c")
+    assert f"C: {source}, {source.stat().st_size} bytes of text" in result.stdout
     assert len(list((folder / "plots").glob("*.png"))) == 5
     config = BitConfig.load(folder / "best_config.json")
     assert set(config.layers) == set(resolve_config("flat8", digits.network()[1]).layers)

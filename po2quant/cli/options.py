@@ -26,6 +26,7 @@ WHICH = {
         str | None,
         typer.Option(
             "--benchmark",
+            autocompletion=benchmark_names,
             help=f"{', '.join(benchmark_names())}, or your own as package.module:attribute; by default digits, or what "
             "RUN says.",
         ),

@@ -177,6 +177,7 @@ def test_arguments_stand_in_qkeras_order(tmp_path):
     assert search.output_dir == tmp_path / "out"
 
 
+@pytest.mark.slow
 def test_learning_rate_callbacks_and_executions_of_a_trial(iris, tmp_path):
     class Counting(keras.callbacks.Callback):
         begun, steps = [], []
@@ -207,6 +208,7 @@ def test_learning_rate_callbacks_and_executions_of_a_trial(iris, tmp_path):
     assert len(search.history()["trial_id"]) == 3
 
 
+@pytest.mark.slow
 def test_weights_of_samples_change_what_is_trained(iris, tmp_path):
     model, (train, validation) = dense_model(), iris
     arguments = {"mode": "random", "max_trials": 1, "seed": 3}
