@@ -1,3 +1,11 @@
+from .api import export as export
+from .api import finetune as finetune
+from .api import freeze as freeze
+from .api import quantize as quantize
+from .api import report as report
+from .api import search as search
+from .api import summary as summary
+from .api import verify as verify
 from .autoqkeras import AutoQKeras as AutoQKeras
 from .benchmark import load_benchmark as load_benchmark
 from .bit_config import BitConfig as BitConfig
@@ -17,5 +25,6 @@ from .network import quantize_model as quantize_model
 from .network.load import load_model as load_model
 from .quantizers import quantized_bits as quantized_bits
 from .quantizers import quantized_bits_featuremap as quantized_bits_featuremap
+from .zoo import load_program as load_program
 
 __version__: str

@@ -25,6 +25,7 @@ from po2quant import bundled
 from po2quant.bit_config import MPQ, TRIAL_CONFIG, TRIALS_FOLDER
 from po2quant.files import one_line
 from po2quant.placement import Placement
+from po2quant.recipe import Recipe as Recipe
 from po2quant.targets import Target
 from po2quant.uniform import CONFIG_HELP
 
@@ -59,6 +60,7 @@ class Split:
         scale: unit of ``x``, e.g. 1 / 255 for pixels in 0..255 of a network that expects 0..1.
         augmented: given sample numbers, int64 ``(batch,)``, and a seed, int32 ``(2,)``, both tensors, returns
             randomly changed inputs of these samples, float32 ``(batch, ...)``, in TensorFlow operations.
+        weights: of each sample in the loss; None: all count alike.
     """
 
     x: np.ndarray
@@ -66,11 +68,14 @@ class Split:
     groups: np.ndarray | None = None
     scale: float = 1.0
     augmented: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         samples = len(self.x)
-        targets, groups = (samples if part is None else len(part) for part in (self.y, self.groups))
-        if samples == 0 or not samples == targets == groups:
+        targets, groups, weights = (
+            samples if part is None else len(part) for part in (self.y, self.groups, self.weights)
+        )
+        if samples == 0 or not samples == targets == groups == weights:
             raise ValueError(
                 "a split needs as many targets and groups as samples, and at least one. "
                 f"Received: {samples} samples, {targets} targets, {groups} groups"
@@ -89,19 +94,20 @@ class Split:
 
     def head(self, samples: int) -> Split:
         """Return the first ``samples`` samples."""
-        y, groups = (None if part is None else part[:samples] for part in (self.y, self.groups))
-        return dataclasses.replace(self, x=self.x[:samples], y=y, groups=groups)
+        return self._chosen(slice(samples))
 
     def taken(self, samples: np.ndarray) -> Split:
         """Return the samples of these numbers, in this order, without augmentation."""
-        y, groups = (None if part is None else part[samples] for part in (self.y, self.groups))
-        return dataclasses.replace(self, x=self.x[samples], y=y, groups=groups, augmented=None)
+        return self._chosen(samples).without_augmentation()
 
     def drawn(self, samples: int, seed: int) -> Split:
         """Return ``samples`` samples drawn at random, or all where there are fewer, in the order of the split."""
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:samples])
-        y, groups = (None if part is None else part[chosen] for part in (self.y, self.groups))
-        return dataclasses.replace(self, x=self.x[chosen], y=y, groups=groups)
+        return self._chosen(chosen)
+
+    def _chosen(self, samples: np.ndarray | slice) -> Split:
+        parts = {name: getattr(self, name) for name in ("x", "y", "groups", "weights")}
+        return dataclasses.replace(self, **{name: part[samples] for name, part in parts.items() if part is not None})
 
     def without_augmentation(self) -> Split:
         """Return the same samples, which training then sees unchanged."""
@@ -166,45 +172,6 @@ class Score:
     samples: int
     details: Mapping[str, float] = dataclasses.field(default_factory=dict)
     confusion: tuple[tuple[int, ...], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a benchmark is trained: Adam, shuffled every epoch.
-
-    Args:
-        loss: Keras loss, or its name.
-        epochs: epochs of fine-tuning.
-        float_epochs: epochs of the float network where no weights are given.
-        batch_size: samples per step.
-        learning_rate: rate of an epoch, counted from 0.
-        metrics: Keras metrics that are logged, functions or their names.
-        patience: epochs without a better validation value before training stops; None never stops.
-        float_learning_rate: rate of an epoch while the float network is trained; None means ``learning_rate``.
-        threshold_rate: largest change of a learned threshold in a step, in octaves, at the start.
-        threshold_travel: octaves that a learned threshold of 4 bits can move in all; wider ones move less.
-        thresholds_frozen_after: share of all steps after which learned thresholds stay as they are.
-        damping: at the end, the weight of the squared rounding error of weights of at most 4 bits with learned scales.
-        exponent_interval: training steps from one search of the weights' power-of-two exponents to the next.
-    """
-
-    loss: Any
-    epochs: int
-    float_epochs: int
-    batch_size: int
-    learning_rate: Callable[[int], float]
-    metrics: tuple[Any, ...] = ()
-    patience: int | None = None
-    float_learning_rate: Callable[[int], float] | None = None
-    threshold_rate: float = 0.1
-    threshold_travel: float = 5.0
-    thresholds_frozen_after: float = 0.8
-    damping: float = 0.0
-    exponent_interval: int = 1
-
-    def for_float(self) -> Recipe:
-        """Return the recipe with the rates of the float network."""
-        return dataclasses.replace(self, learning_rate=self.float_learning_rate or self.learning_rate)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -200,6 +200,19 @@ class BitConfig:
         }
         return dataclasses.replace(self, layers=layers)
 
+    def with_widths(self, widths: Mapping[str, int]) -> BitConfig:
+        """Return the configuration with other widths of some slots.
+
+        Args:
+            widths: by slot: ``<layer>.kernel``, ``<layer>.bias`` or ``<layer>.activation``.
+        """
+        layers = dict(self.layers)
+        for slot, bits in widths.items():
+            name, _, part = slot.rpartition(".")
+            changed: dict[str, Any] = {part: bits}
+            layers[name] = dataclasses.replace(layers[name], **changed)
+        return dataclasses.replace(self, layers=layers)
+
     def with_activation_alpha(self, alpha: str) -> BitConfig:
         """Return the configuration with one kind of scales at all activations, those of weights as they are."""
         return self.with_alphas({name: alpha for name, bits in self.layers.items() if bits.activation is not None})

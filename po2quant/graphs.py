@@ -46,7 +46,10 @@ class shared_graph:  # noqa: N801  a decorator
         signature = tuple(tf.TensorSpec([None] * len(tensor.shape), tensor.dtype) for tensor in inputs)
         key = (self._function, signature, tuple(sorted(options.items())))
         if key not in _shared:
-            traced = functools.partial(self._function, **options)
+
+            def traced(*arguments: tf.Tensor) -> Any:  # of a partial, TensorFlow takes an option () for none
+                return self._function(*arguments, **options)
+
             _shared[key] = tf.function(
                 traced, input_signature=signature, autograph=False, experimental_attributes=self._attributes
             )

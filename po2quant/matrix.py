@@ -72,7 +72,11 @@ def run_matrix(
         with graphs_released():
             bench = _lazy_bench(dataclasses.replace(experiment, alpha=alpha, folded=experiment.network))
             for config in request.configs:
-                run_cell(bench, request.cell(config=config, alpha=alpha, epochs=epochs), float_score)
+                run_cell(
+                    bench,
+                    request.cell(config=config, alpha=alpha, epochs=epochs, reconstruct=request.reconstruct),
+                    float_score,
+                )
 
 
 def _lazy_bench(experiment: Experiment) -> Callable[[], Workbench]:

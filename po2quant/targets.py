@@ -177,6 +177,15 @@ TARGETS = {
             accumulator=32,
             full_range=True,
         ),
+        Target(
+            "litert-int16",
+            kernel=tuple(range(2, 9)),
+            activation=tuple(range(9, 17)),
+            rounding=HALF_UP,
+            bias_bits=dict.fromkeys(range(9, 17), 40),
+            has_unsigned=False,
+            full_range=True,
+        ),
     )
 }
 """The targets by name.
@@ -188,6 +197,7 @@ TARGETS = {
 - ``max78000``: Analog Devices' MAX78000 and MAX78002, whose kernels of 1 bit are left out.
 - ``hls4ml``: what its QONNX front end takes.
 - ``litert``: LiteRT's int8 kernels as XNNPACK computes them.
+- ``litert-int16``: LiteRT's kernels of int16 activations and int8 weights, those for microcontrollers too.
 """
 
 

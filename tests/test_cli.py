@@ -78,6 +78,7 @@ def test_finetune_leaves_a_run_folder_that_explains_itself(trained):
         "model.keras",
         "plots",
         "results.csv",
+        "run.log",
         "scores.json",
     } <= names
     scores = json.loads((folder / "scores.json").read_text())
@@ -112,8 +113,21 @@ def test_evaluate_of_a_run_folder_repeats_its_score(trained):
 
 
 def test_quiet_where_nobody_looks(trained):
-    _, result = trained
-    assert result.stderr == ""
+    """Beside JSON on standard output, standard error has the table and the files, and nothing of TensorFlow."""
+    folder, result = trained
+    assert result.stdout.count("\n") == 1
+    lines = result.stderr.splitlines()
+    title = next(number for number, line in enumerate(lines) if line.startswith("digits ds_cnn: accuracy"))
+    assert all(line.startswith("flat8 auto_po2: ") for line in lines[:title])  # progress of a slow machine
+    assert lines[-1] == f"run folder: {folder}"
+    table = lines[title : next(number for number, line in enumerate(lines) if line.startswith("picture: "))]
+    assert max(map(len, table)) <= 80
+
+
+def test_the_log_of_a_run_has_every_epoch(trained):
+    folder, _ = trained
+    log = (folder / "run.log").read_text()
+    assert " DEBUG epoch 1: " in log and " DEBUG epoch 2: " in log and "val_accuracy" in log
 
 
 def test_a_second_run_does_not_overwrite_the_first(trained, digits_weights):
@@ -320,6 +334,9 @@ def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_we
     assert len(after) == 6
     assert after[: len(before) - 1] == before[:-1]
     assert "next: " in result.stdout and str(folder / "best_config.json") in result.stdout
+    assert "accuracy on 360 samples has a standard error of 0.0" in result.stdout
+    (source,) = (folder / "c").glob("*_mpq.c")
+    assert f"C: {source}, {source.stat().st_size} bytes of text" in result.stdout
     assert len(list((folder / "plots").glob("*.png"))) == 5
     config = BitConfig.load(folder / "best_config.json")
     assert set(config.layers) == set(resolve_config("flat8", digits.network()[1]).layers)

@@ -44,10 +44,10 @@ def call(monkeypatch, capsys):
 @needs_gcc
 def test_a_run_is_equal_in_every_integer_and_in_its_score(run, call):
     """More samples than there are: all of them, and it says so."""
-    code, out, _ = call("verify", run, "--samples", 1000, "--score", "--json")
+    code, out, said = call("verify", run, "--samples", 1000, "--score", "--json")
     assert code == 0, out
-    lines = out.splitlines()
-    facts = json.loads(lines[-1])
+    lines = said.splitlines()
+    facts = json.loads(out)
     assert (facts["samples"], facts["mismatches"], facts["first"], facts["inexact"]) == (360, 0, None, [])
     assert (facts["benchmark"], facts["model"], facts["config"]) == ("digits", "ds_cnn", "flat8")
     assert facts["tensors"] > 5 and facts["integers"] > 360 * facts["tensors"]
@@ -59,10 +59,10 @@ def test_a_run_is_equal_in_every_integer_and_in_its_score(run, call):
 
 @pytest.mark.skipif(bool(CORES["m4"].missing_tools()), reason="the tools of core m4 are not installed")
 def test_an_emulated_core_computes_every_integer_of_a_run(run, call):
-    code, out, _ = call("verify", run, "--samples", 2, "--core", "m4", "--json")
+    code, out, said = call("verify", run, "--samples", 2, "--core", "m4", "--json")
     assert code == 0, out
-    assert "the C runs on an emulated Arm Cortex-M4" in out
-    assert json.loads(out.splitlines()[-1])["mismatches"] == 0
+    assert "the C runs on an emulated Arm Cortex-M4" in said
+    assert json.loads(out)["mismatches"] == 0
 
 
 def test_an_unknown_core_is_refused_at_once(tmp_path, call):
@@ -102,14 +102,14 @@ def test_a_mismatch_ends_with_exit_code_1_and_both_integers(run, call, monkeypat
 
     from_keras_program = from_keras.integer_program
     monkeypatch.setattr(from_keras, "integer_program", wrong_program)
-    code, out, _ = call("verify", run, "--samples", 4, "--json")
+    code, out, said = call("verify", run, "--samples", 4, "--json")
     assert code == 1
-    facts = json.loads(out.splitlines()[-1])
+    facts = json.loads(out)
     first = facts["first"]
     assert facts["mismatches"] > 0 and first["layer"] == "conv2d"
     assert first["interpreter"] == first["Keras float64"] + 1
     place = ", ".join(map(str, first["index"]))
-    assert f"in layer 'conv2d', tensor '{first['tensor']}', at ({place}): interpreter {first['interpreter']}" in out
+    assert f"in layer 'conv2d', tensor '{first['tensor']}', at ({place}): interpreter {first['interpreter']}" in said
 
 
 def damaged(run, tmp_path):
@@ -234,13 +234,13 @@ def test_files_for_other_tools(run, call, tmp_path, format, package, suffix):
 
 @pytest.mark.slow
 @needs_gcc
-def test_a_reconstructed_network_is_verified_and_fine_tuned_as_any_run(digits_weights, call, tmp_path):
+def test_a_reconstructed_network_is_verified_and_fine_tuned_as_any_run(digits_weights, call, tmp_path, monkeypatch):
     run = tmp_path / "run"
     options = ("--weights", digits_weights, "--config", "w4a4", "--samples", 128, "--steps", 30, "--output-dir", run)
     code, out, _ = call("reconstruct", *options, "--json")
     assert code == 0, out
     facts = json.loads(out.splitlines()[-1])
-    assert facts["finetuned"] is None and not (run / "layers").exists()
+    assert facts["finetuned"] is None
     code, out, _ = call("verify", run, "--samples", 50)
     assert code == 0 and out.count("all equal") == 2, out
     rows = read_csv(run / "results.csv")
@@ -252,6 +252,11 @@ def test_a_reconstructed_network_is_verified_and_fine_tuned_as_any_run(digits_we
     assert code == 0 and f"accuracy {facts['reconstructed']['value']:.4f}" in out
     tuned = ("--weights", run, "--config", run / "best_config.json", "--epochs", 1, "--output-dir", tmp_path / "tuned")
     assert call("finetune", *tuned)[0] == 0
+    (run / "results.csv").unlink()  # as a kill before its last file leaves it
+    monkeypatch.setattr("po2quant.training.reconstruct._Unit.learn", lambda *arguments: 1 / 0)
+    assert call("reconstruct", *options, "--resume")[0] == 0
+    again = read_csv(run / "results.csv")
+    assert [row["score"] for row in again] == [row["score"] for row in rows]
 
 
 def test_reconstruction_needs_bit_widths(digits_weights, call):

@@ -12,7 +12,7 @@ from po2quant.bit_config import MIXED, BitConfig
 from po2quant.cli import app
 from po2quant.files import read_csv
 
-FILES = {"mode_sweep.csv", "mode_sweep.png", "mixed_config.json"}
+FILES = {"mode_sweep.csv", "mixed_config.json", *(f"mode_sweep.{kind}" for kind in ("png", "svg", "pdf"))}
 
 
 def invoke(*arguments):
@@ -20,7 +20,7 @@ def invoke(*arguments):
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return result.stdout.splitlines()
+    return [*result.stderr.splitlines(), *result.stdout.splitlines()]
 
 
 def last_json(lines):

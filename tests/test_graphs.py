@@ -95,3 +95,13 @@ def test_quantized_networks_of_other_sizes_share_the_graphs_of_their_quantizers(
         trained_network(units=7)
         assert before > 0
         assert sum("input_signature" in options for options in traced) == before
+
+
+def test_an_option_may_be_an_empty_tuple():
+    @shared_graph
+    def total(x: tf.Tensor, y: tf.Tensor, *, axes: tuple[int, ...]) -> tf.Tensor:
+        return tf.reduce_sum(x, axis=axes) + y
+
+    x, y = tf.constant([1.0, 2.0]), tf.constant(1.0)
+    assert total.in_graph(x, y, axes=()).numpy().tolist() == [2.0, 3.0]
+    assert total.in_graph(x, y, axes=(0,)).numpy() == 4.0

@@ -4,7 +4,7 @@ from po2quant.benchmark import Benchmark, NetworkSpec, deferred, inverse_loss
 from po2quant.bundled import best_config
 from po2quant.placement import Placement
 
-from .recipe import RECIPE, SMALL
+from .recipe import RECIPE, SMALL, STRONG
 
 BENCHMARK = Benchmark(
     "anomaly_detection",
@@ -13,7 +13,7 @@ BENCHMARK = Benchmark(
             deferred(f"{__name__}.model:autoencoder"),
             Placement(),
             best_config("anomaly_detection-autoencoder"),
-            {"small": SMALL},
+            {"small": SMALL, "strong": STRONG},
         )
     },
     deferred(f"{__name__}.data:load"),

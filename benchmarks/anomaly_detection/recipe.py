@@ -11,7 +11,8 @@ Small: ``po2quant finetune --benchmark anomaly_detection --weights ad_autoencode
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.training.schedules import constant, exponential_decay
+from po2quant.bit_config import LEARNED_PO2
+from po2quant.training.schedules import constant, cosine, exponential_decay
 
 RECIPE = Recipe(
     loss="mean_squared_error",
@@ -26,4 +27,11 @@ SMALL = dataclasses.replace(
     float_epochs=20,
     learning_rate=exponential_decay(0.00001, 0.7),
     float_learning_rate=constant(0.001),
+)
+STRONG = dataclasses.replace(
+    SMALL,
+    learning_rate=constant(0.00002),
+    annealing=cosine(warm_up=0.1),
+    activation_alpha=LEARNED_PO2,
+    averaging=0.5,
 )

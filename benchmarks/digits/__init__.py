@@ -6,11 +6,13 @@ from po2quant.placement import Placement
 
 from .recipe import RECIPE
 
+SHARED = f"{__name__.rpartition('.')[0]}.shared"
+
 BENCHMARK = Benchmark(
     "digits",
     {
         "ds_cnn": NetworkSpec(
-            deferred(f"{__name__}.model:ds_cnn"),
+            deferred(f"{SHARED}.digits.model:ds_cnn"),
             Placement(signed_input=False),
             best_config("digits-ds_cnn"),
             {"small": RECIPE},

@@ -4,7 +4,7 @@ from po2quant.benchmark import Benchmark, NetworkSpec, accuracy_score, deferred,
 from po2quant.bundled import best_config
 from po2quant.placement import Placement
 
-from .recipe import RECIPE, SMALL
+from .recipe import RECIPE, SMALL, STRONG
 
 BENCHMARK = Benchmark(
     "keyword_spotting",
@@ -13,7 +13,7 @@ BENCHMARK = Benchmark(
             deferred(f"{__name__}.model:ds_cnn"),
             Placement(),
             best_config("keyword_spotting-ds_cnn"),
-            {"small": SMALL},
+            {"small": SMALL, "strong": STRONG},
         )
     },
     deferred(f"{__name__}.data:load"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import statistics
 import sys
 import tempfile
@@ -28,17 +29,18 @@ from po2quant.figures import new_figure, save_figure
 from po2quant.files import read_csv, write_csv
 from po2quant.progress import SILENT, ProgressLine, progress_line
 from po2quant.runs.folder import project_commit
+from po2quant.search.gradient import STRENGTHS, WidthTraining
 from po2quant.search.oracle import OBJECTIVE, first_seed
-from po2quant.search.problem import Goal, SearchProblem
+from po2quant.search.problem import Goal, SearchProblem, Values
 from po2quant.search.run import measured_sensitivities
 from po2quant.search.space import SearchSpace, config_from_values
-from po2quant.search.strategies import BAYESIAN, INFORMED, RANDOM, Strategy, informed
+from po2quant.search.strategies import BAYESIAN, GRADIENT, INFORMED, RANDOM, Strategy, gradient, informed
 from po2quant.search.trial import TrialTraining
 from po2quant.training.finetune import Experiment
 
 RESULTS = Path("benchmarks/results")
-COLORS = {INFORMED: "tab:blue", BAYESIAN: "tab:orange", RANDOM: "tab:green"}
-TRIALS, EPOCHS, SEEDS = {INFORMED: 20, BAYESIAN: 100, RANDOM: 100}, 3, (0, 1, 2, 3, 4)
+COLORS = {INFORMED: "tab:blue", BAYESIAN: "tab:orange", RANDOM: "tab:green", GRADIENT: "tab:red"}
+TRIALS, EPOCHS, SEEDS = {INFORMED: 20, BAYESIAN: 100, RANDOM: 100, GRADIENT: 20}, 3, (0, 1, 2, 3, 4)
 
 
 class Trials:
@@ -54,19 +56,35 @@ class Trials:
         layers, self._seed = experiment.network.layers, experiment.seed
         self._training, self._results = TrialTraining.of(experiment), {}
         problem = SearchProblem(SearchSpace(), layers, Goal.of_size(layers), max_trials=1, epochs=epochs)
+        start = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             rows = measured_sensitivities(problem, self._training, Path(folder))
+        self.first_seconds = {INFORMED: time.process_time() - start}
         self.problem = dataclasses.replace(problem, sensitivities=lambda: rows)
+
+    def trained(self, problem: SearchProblem) -> list[Values]:
+        """Return widths trained by gradient, and remember the processor time."""
+        start = time.process_time()
+        widths = WidthTraining(problem, self._training)
+        found = [widths.run(strength, problem.epochs) for strength in STRENGTHS]
+        self.first_seconds[GRADIENT] = time.process_time() - start
+        return found
 
     def __call__(self, values: Mapping[str, int]) -> dict[str, float]:
         """Return score, metric and size of hyperparameter values."""
         key, problem = tuple(sorted(values.items())), self.problem
         if key not in self._results:
-            size_bits = problem.goal.cost(values)
+            size_bits, start = problem.goal.cost(values), time.process_time()
             config = config_from_values(values, problem.layers)
             metric = float(max(value for _, value in self._training.run(config, problem.epochs, self._seed)))
             score = metric * problem.goal.factor(size_bits)
-            self._results[key] = {"score": score, "metric": metric, "size_bits": size_bits}
+            seconds = round(time.process_time() - start, 3)
+            self._results[key] = {
+                "score": score,
+                "metric": metric,
+                "size_bits": size_bits,
+                "processor_seconds": seconds,
+            }
         return self._results[key]
 
 
@@ -103,19 +121,22 @@ COMPARED: dict[str, Strategy] = {
     INFORMED: informed,
     BAYESIAN: of_keras_tuner(keras_tuner.oracles.BayesianOptimizationOracle),
     RANDOM: of_keras_tuner(keras_tuner.oracles.RandomSearchOracle),
+    GRADIENT: gradient,
 }
 
 
 def race(strategy: str, trials: Trials, count: int, seed: int) -> list[dict[str, Any]]:
     """Return a row for each trial of one search."""
     problem = dataclasses.replace(trials.problem, max_trials=count, seed=seed)
+    problem = dataclasses.replace(problem, trained=functools.partial(trials.trained, problem))
     with tempfile.TemporaryDirectory() as folder, progress_line(f"{strategy} {seed}", count) as line:
         tuner = Race(COMPARED[strategy](problem), trials, folder, line)
         tuner.search()
-    rows, best = [], 0.0
+    rows, best, spent = [], 0.0, trials.first_seconds.get(strategy, 0.0)
     for number, result in enumerate(tuner.results, 1):
-        best = max(best, result["score"])
-        rows.append({"strategy": strategy, "seed": seed, "trial": number, **result, "best_score": best})
+        best, spent = max(best, result["score"]), spent + result["processor_seconds"]
+        so_far = {"best_score": best, "processor_seconds_so_far": round(spent, 2)}
+        rows.append({"strategy": strategy, "seed": seed, "trial": number, **result, **so_far})
     return rows
 
 
@@ -174,10 +195,21 @@ def plot(rows: Iterable[Mapping[str, Any]], path: Path, footer: str) -> None:
     save_figure(figure, path)
 
 
-def run(experiment: Experiment, strategies: Sequence[str], seeds: Sequence[int], epochs: int, command: str) -> None:
-    """Run what the results file lacks; rewrite it after each search."""
+def run(
+    experiment: Experiment, strategies: Mapping[str, int], seeds: Sequence[int], epochs: int, command: str, output: str
+) -> None:
+    """Run what the results file lacks; rewrite it after each search.
+
+    Args:
+        experiment: network, data and float weights.
+        strategies: trials of each.
+        seeds: of the searches.
+        epochs: of a trial.
+        command: that was called.
+        output: how the results file begins.
+    """
     name = experiment.benchmark.name
-    path = RESULTS / f"search_efficiency-{name}.csv"
+    path = RESULTS / f"{output}-{name}.csv"
     facts = {"epochs": epochs, "data": experiment.dataset.describe(), "commit": project_commit(), "command": command}
     rows, trials = read_rows(path), None
     done = {(row["strategy"], row["seed"]) for row in rows}
@@ -186,7 +218,7 @@ def run(experiment: Experiment, strategies: Sequence[str], seeds: Sequence[int],
             if (strategy, seed) in done:
                 continue
             trials = trials or Trials(experiment, epochs)
-            new = race(strategy, trials, TRIALS[strategy], seed)
+            new = race(strategy, trials, strategies[strategy], seed)
             rows += [{"benchmark": name, "model": experiment.model, **row, **facts} for row in new]
             write_csv(path, rows)
             plot(rows, path.with_suffix(".png"), facts["data"])
@@ -204,6 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"epochs of a trial, {EPOCHS} by default")
     parser.add_argument("--strategies", nargs="+", default=list(TRIALS), choices=list(TRIALS))
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="seeds of the searches, 0 to 4 by default")
+    parser.add_argument("--trials", type=int, help=f"trials of each strategy; by default {TRIALS}")
+    parser.add_argument("--output", default="search_efficiency", help="how the results file begins")
     options = parser.parse_args(arguments)
     command = command_line("benchmarks.studies.search_efficiency", arguments)
     tf.get_logger().setLevel("ERROR")
@@ -214,7 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         experiment = Experiment(benchmark, model, dataset, weights=options.weights, preset=options.preset)
         with tempfile.TemporaryDirectory() as folder:
             experiment = experiment.with_float_weights(Path(folder))
-            run(experiment, options.strategies, options.seeds, options.epochs, command)
+            strategies = {name: options.trials or TRIALS[name] for name in options.strategies}
+            run(experiment, strategies, options.seeds, options.epochs, command, options.output)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
 

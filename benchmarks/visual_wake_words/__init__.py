@@ -13,7 +13,11 @@ BENCHMARK = Benchmark(
             deferred(f"{__name__}.model:mobilenet_v1"),
             Placement(signed_input=False),
             best_config("visual_wake_words-mobilenet_v1"),
-            {"published": recipe.PUBLISHED_MOBILENET_V1, "small": recipe.SMALL_MOBILENET_V1},
+            {
+                "published": recipe.PUBLISHED_MOBILENET_V1,
+                "small": recipe.SMALL_MOBILENET_V1,
+                "strong": recipe.STRONG_MOBILENET_V1,
+            },
         ),
         "mobilenet_v2": NetworkSpec(
             deferred(f"{__name__}.model:mobilenet_v2"),

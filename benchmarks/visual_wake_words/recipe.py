@@ -10,7 +10,8 @@ not seen this source of pictures). MobileNetV2 and EfficientNet-B0 get one epoch
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.training.schedules import constant, exponential_decay, piecewise
+from po2quant.bit_config import LEARNED_PO2
+from po2quant.training.schedules import constant, cosine, exponential_decay, piecewise
 
 RECIPE = Recipe(
     loss="sparse_categorical_crossentropy",
@@ -27,6 +28,13 @@ SMALL_MOBILENET_V1 = dataclasses.replace(
     float_epochs=20,
     learning_rate=exponential_decay(0.0005, 0.7),
     float_learning_rate=exponential_decay(0.001, 0.85),
+)
+STRONG_MOBILENET_V1 = dataclasses.replace(
+    SMALL_MOBILENET_V1,
+    learning_rate=constant(0.0005),
+    annealing=cosine(warm_up=0.1),
+    activation_alpha=LEARNED_PO2,
+    averaging=0.5,
 )
 SMALL_MOBILENET_V2 = dataclasses.replace(
     RECIPE,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,24 +21,56 @@ from po2quant.search.strategies import BAYESIAN, HYPERBAND, RANDOM
 
 MODES = (BAYESIAN, RANDOM, HYPERBAND)
 HYPERBAND_DEFAULTS = {"max_epochs": None, "factor": 3, "hyperband_iterations": 1}
-FIT_DEFAULTS = {"validation_data": None, "validation_split": 0.0, "batch_size": 32, "epochs": 10, "verbose": 1}
-UNSET_ARGUMENTS = ("callbacks", "class_weight", "sample_weight", "steps_per_epoch", "validation_batch_size")
-"""Arguments of Keras' ``fit`` that may be given, as None or empty."""
+FIT_DEFAULTS: dict[str, Any] = {
+    "validation_data": None,
+    "validation_split": 0.0,
+    "batch_size": 32,
+    "epochs": 10,
+    "verbose": 1,
+    "callbacks": None,
+    "class_weight": None,
+    "sample_weight": None,
+    "steps_per_epoch": None,
+    "validation_batch_size": None,
+    "shuffle": True,
+}
+FILTERS_OF = ("none", "block", "layer")
 
 NEUTRAL_OPTIONS = {
-    "tune_filters": ("none", "the architecture is not searched, only widths are"),
-    "learning_rate_optimizer": (False, "every trial has the learning rate that the model is compiled with"),
-    "frozen_layers": (None, "blocks are not searched one after the other; use limit and layer_indexes"),
-    "activation_bits": (4, "every activation has a width of its own, from quantization_config"),
     "custom_tuner": (None, "trials share one compiled graph, which other tuners do not"),
-    "head_name": (None, "the network has one output"),
-    "score_metric": (None, "the first of metrics is the objective"),
-    "executions_per_trial": (1, "a trial repeated with the same seed gives the same numbers"),
-    "enable_bn_folding": (True, "BatchNormalization is always folded"),
+    "hyperparameters": (None, "the choices are those of quantization_config and limit"),
+    "max_model_size": (None, "sizes follow from quantization_config; use limit, or a goal with stress"),
+    "tune_new_entries": (True, "all choices are known before the first trial"),
+    "allow_new_entries": (True, "all choices are known before the first trial"),
 }
-"""Options of QKeras 0.9.0 that may be given, but not changed, and why."""
+"""Options of QKeras 0.9.0 and Keras Tuner that may be given, but not changed, and why."""
 
-UNREAD_OPTIONS = ("tune_filters_exceptions", "about")
+UNREAD_OPTIONS = (
+    *("about", "activation_bits", "enable_bn_folding", "tuner_id", "project_name", "logger", "overwrite"),
+    *("max_consecutive_failed_trials", "num_initial_points", "alpha", "beta", "seed"),
+)
+"""Options without effect here: every activation has a width of its own, BatchNormalization is always folded, a search
+names its own parts, and first trials are the flat configurations."""
+
+TUNER_OPTIONS = ("executions_per_trial", "max_retries_per_trial", "directory")
+
+
+class Options(NamedTuple):
+    """What the options beside the named arguments say.
+
+    Args:
+        fit: default arguments of ``fit``.
+        hyperband: arguments of hyperband.
+        executions: trainings of a trial.
+        retries: how often a trial that fails runs again.
+        directory: where ``output_dir`` lies.
+    """
+
+    fit: dict[str, Any]
+    hyperband: dict[str, Any]
+    executions: int
+    retries: int
+    directory: Path
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:
@@ -66,11 +101,24 @@ def check_mode(mode: str, max_trials: int) -> None:
         raise ValueError(f"max_trials must be an integer above 0. Received: max_trials={max_trials!r}")
 
 
-def read_options(options: Mapping[str, Any], mode: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return default arguments of ``fit`` and arguments of hyperband; ValueError says all that is not offered."""
+def read_options(options: Mapping[str, Any], mode: str) -> Options:
+    """Return what the options say; ValueError says all that is not offered."""
     own = HYPERBAND_DEFAULTS if mode == HYPERBAND else {}
     together(*(functools.partial(_check_option, name, value, own, mode) for name, value in options.items()))
-    return dict(options.get("fit") or {}), {name: options.get(name, default) for name, default in own.items()}
+    return Options(
+        dict(options.get("fit") or {}),
+        {name: options.get(name, default) for name, default in own.items()},
+        _count(options, "executions_per_trial", 1, 1),
+        _count(options, "max_retries_per_trial", 0, 0),
+        Path(options.get("directory") or ""),
+    )
+
+
+def _count(options: Mapping[str, Any], name: str, default: int, least: int) -> int:
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}. Received: {name}={value!r}")
+    return value
 
 
 def _check_option(name: str, value: Any, own: Mapping[str, Any], mode: str) -> None:
@@ -81,9 +129,31 @@ def _check_option(name: str, value: Any, own: Mapping[str, Any], mode: str) -> N
     elif name == "distribution_strategy":
         if value not in (None, tf.distribute.get_strategy()):
             raise ValueError(f"distribution_strategy must be None or TensorFlow's default one. Received: {value!r}")
-    elif name not in (*own, *UNREAD_OPTIONS, "fit"):
-        valid = (*own, *NEUTRAL_OPTIONS, *UNREAD_OPTIONS, "distribution_strategy", "fit")
+    elif name not in (*own, *UNREAD_OPTIONS, *TUNER_OPTIONS, "fit"):
+        valid = (*own, *NEUTRAL_OPTIONS, *UNREAD_OPTIONS, *TUNER_OPTIONS, "distribution_strategy", "fit")
         raise ValueError(f"options with mode={mode!r} must be among {', '.join(valid)}. Received: {name!r}")
+
+
+def check_filters(tune_filters: str, exceptions: str | None) -> re.Pattern[str] | None:
+    """Return which layers keep their filters, None for none.
+
+    Raises:
+        ValueError: for an unknown way, or an expression that is none.
+    """
+    if tune_filters not in FILTERS_OF:
+        raise ValueError(f"tune_filters must be one of {', '.join(FILTERS_OF)}. Received: {tune_filters!r}")
+    try:
+        return re.compile(exceptions) if exceptions else None
+    except re.error as error:
+        raise ValueError(f"tune_filters_exceptions must be a regular expression: {error}") from None
+
+
+def check_names(option: str, names: Iterable[str] | None, model: keras.Model) -> frozenset[str]:
+    """Return the names of layers of a model, none for None."""
+    given, known = list(names or ()), [layer.name for layer in model.layers]
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"{option} must be names of layers: {', '.join(known)}. Received: {unknown[0]!r}")
+    return frozenset(given)
 
 
 def check_model(model: keras.Model) -> Callable[[int], float]:
@@ -94,15 +164,14 @@ def check_model(model: keras.Model) -> Callable[[int], float]:
         raise ValueError(f"a searched model must have one input and one output. Received: {received}")
     if not model.compiled:
         raise ValueError("the model must be compiled: its loss and learning rate are the trials'. Received: no loss")
-    adam, given = keras.optimizers.Adam().get_config(), model.optimizer.get_config()
-    changed = [name for name in adam if name not in ("name", "learning_rate") and given.get(name) != adam[name]]
-    if type(model.optimizer) is not keras.optimizers.Adam or changed:
-        raise ValueError(
-            "the model must be compiled with keras.optimizers.Adam(learning_rate), as the trials are. "
-            f"Received: {type(model.optimizer).__name__} {' '.join(f'{name}={given.get(name)}' for name in changed)}"
-        )
-    rate = given["learning_rate"]
+    rate = model.optimizer.get_config()["learning_rate"]
     return keras.optimizers.schedules.deserialize(rate) if isinstance(rate, dict) else lambda step: rate
+
+
+def fresh_optimizer(model: keras.Model) -> Callable[[float], keras.optimizers.Optimizer]:
+    """Return what makes optimizers as the model's, of other learning rates."""
+    kind, config = type(model.optimizer), model.optimizer.get_config()
+    return lambda rate: kind.from_config(config | {"learning_rate": rate})
 
 
 def free_folder(path: Path) -> Path:
@@ -113,28 +182,68 @@ def free_folder(path: Path) -> Path:
 
 def check_fit_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ValueError for arguments that ``fit`` has not, or numbers that are none."""
-    unset = [name for name in UNSET_ARGUMENTS if name in arguments and _is_nothing(arguments[name])]
-    unknown = [name for name in arguments if name not in (*FIT_DEFAULTS, *unset)]
-    if unknown:
+    if unknown := [name for name in arguments if name not in FIT_DEFAULTS]:
         received = ", ".join(map(repr, unknown))
         raise ValueError(f"fit must have no arguments but x, y, {', '.join(FIT_DEFAULTS)}. Received: {received}")
-    for name in ("epochs", "batch_size"):
+    for name in ("epochs", "batch_size", "steps_per_epoch", "validation_batch_size"):
         value = arguments[name]
+        if value is None and FIT_DEFAULTS[name] is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer above 0. Received: {name}={value!r}")
+    if not arguments["shuffle"]:
+        raise ValueError("shuffle must be True: the seed gives the order of samples. Received: shuffle=False")
+    given = arguments["callbacks"] or []
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, keras.callbacks.Callback) for one in given):
+        raise ValueError(f"callbacks must be a list of Keras callbacks. Received: {given!r}")
 
 
-def _is_nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, (list, tuple, dict)) and not value)
+def fresh_callbacks(callbacks: Sequence[keras.callbacks.Callback] | None) -> list[keras.callbacks.Callback]:
+    """Return copies of callbacks, so that a trial sees nothing of those before it.
+
+    Raises:
+        ValueError: for a callback that cannot be copied.
+    """
+    copies = []
+    for callback in callbacks or ():
+        try:
+            copies.append(copy.deepcopy(callback))
+        except Exception as error:
+            kind = type(callback).__name__
+            raise ValueError(f"callbacks must be such as copy.deepcopy copies. Received: a {kind} ({error})") from None
+    return copies
 
 
-def own_dataset(x: Any, y: Any, validation_data: Any, validation_split: float) -> Dataset:
-    """Return the splits; the place of the test split, which no search reads, is filled with the validation split."""
-    train = _split(x, y)
+def own_dataset(
+    x: Any,
+    y: Any = None,
+    validation_data: Any = None,
+    validation_split: float = 0.0,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    most: int | None = None,
+) -> Dataset:
+    """Return the splits; the place of the test split, which no search reads, is filled with the validation split.
+
+    Args:
+        x: inputs, or a ``tf.data.Dataset`` of batches, which is read into memory.
+        y: targets; None with a data set.
+        validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or a data set.
+        validation_split: share at the end of the training samples that validates where there are no other data.
+        sample_weight: of each training sample in the loss.
+        class_weight: the same by class.
+        most: training samples at most.
+    """
+    train = _split(*_arrays(x, y, sample_weight))
+    if class_weight is not None:
+        train = _with_class_weights(train, class_weight)
     if validation_data is not None:
-        if not isinstance(validation_data, (list, tuple)) or len(validation_data) != 2:
-            raise ValueError(f"validation_data must be (x, y). Received: {type(validation_data).__name__}")
-        validation = _split(*validation_data)
+        is_set = isinstance(validation_data, tf.data.Dataset)
+        if not is_set and (not isinstance(validation_data, (list, tuple)) or len(validation_data) not in (2, 3)):
+            raise ValueError(
+                f"validation_data must be (x, y) or (x, y, weights). Received: {type(validation_data).__name__}"
+            )
+        validation = _split(*(_arrays(validation_data) if is_set else _arrays(*validation_data)))
     else:
         first = int(len(train) * (1.0 - validation_split))
         if not 0 < first < len(train):
@@ -142,15 +251,38 @@ def own_dataset(x: Any, y: Any, validation_data: Any, validation_split: float) -
                 "fit must have validation_data=(x, y), or a validation_split that leaves samples on both sides: the "
                 f"search chooses by samples that it does not train on. Received: validation_split={validation_split}"
             )
-        validation, train = _split(np.asarray(x)[first:], np.asarray(y)[first:]), train.head(first)
+        validation, train = train.taken(np.arange(first, len(train))), train.head(first)
+    train = train if most is None else train.head(most)
     return Dataset("data passed to fit", "own", validation, train, validation)
 
 
-def _split(x: Any, y: Any) -> Split:
+def _arrays(x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+    """Return inputs, targets and weights, of a data set all its batches."""
+    if not isinstance(x, tf.data.Dataset):
+        return x, y, sample_weight
+    if y is not None or int(x.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("a tf.data.Dataset must end, and have its targets inside, y=None. Received: another")
+    if isinstance(x.element_spec, tf.TensorSpec) or len(x.element_spec) < 2:
+        raise ValueError(f"a tf.data.Dataset must have batches of inputs and targets. Received: {x.element_spec}")
+    parts = [np.concatenate(part) for part in zip(*(batch for batch in x.as_numpy_iterator()), strict=True)]
+    return parts[0], parts[1], parts[2] if len(parts) > 2 else sample_weight
+
+
+def _with_class_weights(split: Split, class_weight: Mapping[int, float]) -> Split:
+    if split.y is None:
+        raise ValueError("class_weight must come with targets. Received: none")
+    classes = split.y.argmax(axis=-1) if split.y.ndim > 1 and split.y.shape[-1] > 1 else split.y.reshape(-1)
+    weights = np.array([class_weight.get(int(label), 1.0) for label in classes], np.float32)
+    return dataclasses.replace(split, weights=weights if split.weights is None else weights * split.weights)
+
+
+def _split(x: Any, y: Any, sample_weight: Any = None) -> Split:
     inputs, targets = arrays = [np.asarray(part) for part in (x, y)]
     if any(array.dtype.kind not in "biuf" or array.ndim == 0 for array in arrays):
         raise ValueError(
             "x and y must be arrays of numbers, samples first. "
             f"Received: {type(x).__name__} and {type(y).__name__} of {', '.join(str(array.dtype) for array in arrays)}"
         )
-    return Split(inputs, targets)
+    if targets.dtype == np.float64:  # which Keras' own fit makes numbers of its precision, too
+        targets = targets.astype(keras.config.floatx())
+    return Split(inputs, targets, weights=None if sample_weight is None else np.asarray(sample_weight, np.float32))

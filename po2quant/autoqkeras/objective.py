@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,10 +26,12 @@ from po2quant.cost import (
     network_size,
 )
 from po2quant.fixed_point import check_bits
+from po2quant.integer.widths import WidthTemplate
 from po2quant.search.problem import Goal, SizeCost
 
 ACCURACY = ("accuracy", "acc")
 LOSSES = ("loss", "crossentropy", "ce")
+SCORE = "val_score"
 LOGS, UP, DOWN = "logs", "up", "down"
 
 PARAMETERS, ACTIVATIONS = "parameters", "activations"
@@ -69,34 +72,39 @@ class MetricObjective:
     value: Callable[[Mapping[str, float]], float]
 
     @classmethod
-    def of(cls, metrics: Any = None) -> MetricObjective:
+    def of(cls, metrics: Any = None, head_name: str | None = None, score_metric: str | None = None) -> MetricObjective:
         """Return the objective of a list of metrics: the first one. The others are logged.
 
         Args:
             metrics: one metric or several: names of Keras metrics, ``keras.metrics.Metric`` objects or functions of
                 targets and outputs. The first may instead be a function of the validation logs, which have ``loss``
-                and the other metrics. None means accuracy.
+                and the other metrics. A function or metric whose direction Keras does not know is maximised, as QKeras
+                does. None means accuracy. A dictionary has the metrics of its one output.
+            head_name: key of the dictionary.
+            score_metric: ``'val_score'``, or the name of a validation value that is maximised in place of the first.
 
         Raises:
-            ValueError: for a first metric that is minimised, whose direction is not known, or that does not exist.
+            ValueError: for a first metric that is minimised, or that does not exist.
         """
         if isinstance(metrics, Mapping):
-            raise ValueError(f"metrics must be a list: the network has one output. Received: {metrics!r}")
+            metrics = _of_head(metrics, head_name)
         listed = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics] * (metrics is not None)
         first, others = listed[0] if listed else ACCURACY[0], tuple(map(_fresh, listed[1:]))
         names = ["loss", *map(_log_name, others)]
         if any(_direction(metric, names) == LOGS for metric in others):
             raise ValueError(f"metrics must have a function of the logs in first place only. Received: {metrics!r}")
         first, name, direction = _fresh(first), _log_name(first), _direction(first, names)
+        if score_metric not in (None, SCORE):
+            if not isinstance(score_metric, str) or not score_metric.startswith("val_"):
+                raise ValueError(f"score_metric must be {SCORE} or a validation value. Received: {score_metric!r}")
+            value = score_metric.removeprefix("val_")
+            return cls(value, others if direction == LOGS else (first, *others), lambda logs: logs[value])
         if direction == LOGS:
             return cls(name, others, first)
-        if direction == UP:
+        if direction != DOWN:
             return cls(name, (first, *others), lambda logs: logs[name])
         logged = "" if name in LOSSES else f", {_as_written(first, name)}"
-        if direction == DOWN:
-            hint = f"which is minimised; use metrics=[lambda logs: 1 / (1 + logs[{name!r}]){logged}]"
-        else:
-            hint = f"whose direction is unknown; if it grows, use metrics=[lambda logs: logs[{name!r}]{logged}]"
+        hint = f"which is minimised; use metrics=[lambda logs: 1 / (1 + logs[{name!r}]){logged}]"
         raise ValueError(f"the first metric must grow when the network gets better. Received: {name!r}, {hint}")
 
     def __call__(self, logs: Mapping[str, float]) -> float:
@@ -126,6 +134,14 @@ class MetricObjective:
         if value.size != 1:
             raise ValueError(f"metric {self.name!r} must be one number. Received: {value.tolist()}")
         return value.item()
+
+
+def _of_head(metrics: Mapping[str, Any], head_name: str | None) -> Any:
+    if head_name is not None and head_name not in metrics:
+        raise ValueError(f"head_name must be a key of metrics: {', '.join(metrics)}. Received: {head_name!r}")
+    if not metrics or (head_name is None and len(metrics) > 1):
+        raise ValueError(f"metrics must have one output's, or head_name say whose. Received: {', '.join(metrics)}")
+    return metrics[head_name or next(iter(metrics))]
 
 
 def _fresh(metric: Any) -> Any:
@@ -244,11 +260,14 @@ class BitsGoal:
         extra = {INPUT: self.input_bits - INPUT_BITS, SOFTMAX: self.output_bits - OUTPUT_BITS}
         return sum(extra.get(layer.kind, 0) * layer.elements for layer in layers)
 
-    def of_network(self, layers: Sequence[LayerShape]) -> Goal:
+    def of_network(
+        self, layers: Sequence[LayerShape], make_template: Callable[[], WidthTemplate] | None = None
+    ) -> Goal:
         """Return the goal of a search.
 
         Args:
             layers: what counts, see :meth:`counted_layers`.
+            make_template: is not called.
 
         Raises:
             ValueError: where nothing counts.
@@ -264,11 +283,6 @@ class BitsGoal:
 
 def _goal_params(goal: Mapping[str, Any]) -> Mapping[str, Any]:
     kind = goal.get("type") if isinstance(goal, Mapping) else None
-    if kind == "energy":
-        raise ValueError(
-            "goal type must be 'bits': QTools of qkeras-v3, which estimates energy, cannot read networks with "
-            "po2quant's quantizers. Bits stand for memory and its traffic. Received: 'energy'"
-        )
     if kind != "bits":
         raise ValueError(f"goal must read like {DEFAULT_GOAL}. Received: {goal!r}")
     params = goal.get("params") or {}
@@ -289,3 +303,27 @@ def _check_counted(config: Any) -> Mapping[str, Sequence[str]]:
             f"config of a goal must list {PARAMETERS} and {ACTIVATIONS} by layer class. Received: {config!r}"
         )
     return config
+
+
+def qkeras_reference_bits(model: keras.Model, goal: Any) -> int:
+    """Return the size of a goal's reference as QKeras' ForgivingFactorBits counts it, of the float model as it is.
+
+    Inputs count ``input_bits`` an element, a softmax ``output_bits``, layers with weights and BatchNormalization
+    ``ref_bits`` a parameter, and the outputs of activation functions ``ref_bits`` an element.
+    """
+    bits = getattr(goal, "reference_bits", 8)
+    inputs, outputs = getattr(goal, "input_bits", INPUT_BITS), getattr(goal, "output_bits", OUTPUT_BITS)
+    total = 0
+    for layer in model.layers:
+        shape = layer.output.shape[1:]
+        elements = math.prod(shape)
+        if isinstance(layer, keras.layers.InputLayer):
+            total += inputs * elements
+        function = getattr(layer, "activation", None)
+        name = getattr(function, "__name__", None)
+        if name == "softmax":
+            total += outputs * elements
+        elif name not in (None, "linear"):
+            total += bits * elements
+        total += bits * sum(math.prod(weight.shape) for weight in layer.weights)
+    return total

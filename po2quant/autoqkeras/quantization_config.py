@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 
+from po2quant.autoqkeras.quantizer_texts import ANY_ALPHA, bits_and_alpha, canonical, why_left_out
 from po2quant.cost import REFERENCE_ACTIVATION_BITS, REFERENCE_BIAS_BITS, REFERENCE_KERNEL_BITS
-from po2quant.fixed_point import check_bits
 from po2quant.layers import Recurrent
 from po2quant.network import Placement, fold_batch_norm, place_quantizers
 from po2quant.network.graph import Graph, read_graph
 from po2quant.network.kinds import activation_of, is_weighted
-from po2quant.quantizers import ALPHAS, AUTO_PO2, get_quantizer, parse_quantizer_call
-from po2quant.quantizers.parsing import QUANTIZERS
+from po2quant.quantizers import ALPHAS, AUTO_PO2
 from po2quant.search.space import PARTS, SearchSpace
 
 KERNEL, BIAS, ACTIVATION = PARTS
@@ -25,9 +23,6 @@ LINEAR = "linear"
 RECURRENT_SECTIONS = ("pointwise_kernel", "recurrent_kernel", "recurrent_activation")
 """Sections of QKeras that have no effect: such kernels and activations are among the others."""
 
-QUANTIZED_RELU = "quantized_relu"
-SEARCHABLE = (*QUANTIZERS, QUANTIZED_RELU)
-MEANINGFUL_ARGUMENTS = ("bits", "integer", "symmetric", "keep_negative", "alpha", "scale_axis")
 RECURRENT_CLASSES = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional")
 DEFAULT, DEFAULT_LIMIT = "default", 8
 LONGEST_ENTRY = 4
@@ -57,24 +52,28 @@ class QuantizationConfig:
         alpha: scales of all quantizers, one of :data:`~po2quant.bit_config.ALPHAS`.
         sections: width of each quantizer, by :func:`canonical` text, for ``kernel``, ``bias``, ``activation`` and
             perhaps ``linear``.
+        left_out: why each quantizer that no program holds is left out, by its text.
     """
 
     alpha: str
     sections: Mapping[str, Mapping[str, int]]
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Mapping[str, int]] | None) -> QuantizationConfig:
         """Read AutoQKeras' dictionary: section -> quantizer as text -> its width in bits.
 
         Only widths can change in one compiled graph. So the quantizers are ``quantized_bits``,
-        ``quantized_bits_featuremap`` or ``quantized_relu`` with one alpha for all; ``quantized_relu`` has none.
+        ``quantized_bits_featuremap``, ``ternary``, which is 2 bits, and those of activation functions, of which the
+        width counts. A text alpha is one for all. An alpha that is a number, or none, QKeras' default, says that scales
+        are powers of two: they follow the values here. What no program holds is left out (:data:`LEFT_OUT`).
 
         Args:
             config: the dictionary; None means :data:`DEFAULT_QUANTIZATION_CONFIG`.
 
         Raises:
             ValueError: for a missing or unknown section, another quantizer, a width that contradicts its quantizer,
-                or alphas that differ or are unknown.
+                alphas that differ or are unknown, or a section of which nothing is left.
         """
         config = DEFAULT_QUANTIZATION_CONFIG if config is None else config
         if not isinstance(config, Mapping) or not all(isinstance(section, Mapping) for section in config.values()):
@@ -90,21 +89,29 @@ class QuantizationConfig:
             )
         sections: dict[str, dict[str, int]] = {}
         alphas: dict[Any, str] = {}
+        left_out: dict[str, str] = {}
         for section in (*PARTS, *((LINEAR,) if config.get(LINEAR) else ())):
             sections[section] = {}
             for text, declared in config[section].items():
-                bits, alpha = _bits_and_alpha(text)
+                if reason := why_left_out(text):
+                    left_out[text] = reason
+                    continue
+                bits, alpha = bits_and_alpha(text)
                 if declared != bits:
                     raise ValueError(f"{text!r} must be listed with its {bits} bits. Received: {declared!r}")
                 sections[section][canonical(text)] = bits
                 alphas.setdefault(alpha, text)
-        alphas.pop(_ANY_ALPHA, None)
+            if not sections[section]:
+                reasons = "; ".join(f"{text}: {reason}" for text, reason in left_out.items())
+                raise ValueError(f"section {section!r} must have a quantizer that a program holds. Received: {reasons}")
+        if alphas.pop(ANY_ALPHA, None) is not None:
+            alphas = alphas or {AUTO_PO2: ""}
         if len(alphas) != 1 or next(iter(alphas)) not in ALPHAS:
             raise ValueError(
                 f"alpha must be one of {', '.join(ALPHAS)}, the same in every quantizer of quantization_config. "
                 f"Received: {', '.join(alphas.values()) or 'no alpha'}"
             )
-        return cls(next(iter(alphas)), sections)
+        return cls(next(iter(alphas)), sections, left_out)
 
     def widths(self, section: str, bound: float | Sequence[str] | None = None) -> tuple[int, ...]:
         """Return the widths of a section, narrow to wide.
@@ -118,7 +125,8 @@ class QuantizationConfig:
         """
         offered = self.sections[section]
         if isinstance(bound, Sequence):
-            unknown = [text for text in bound if canonical(text) not in offered]
+            unknown = [text for text in bound if canonical(text) not in offered and not why_left_out(text)]
+            bound = [text for text in bound if text in unknown or canonical(text) in offered]
             if unknown or not bound:
                 raise ValueError(
                     f"a limit must list quantizers of section {section!r} in quantization_config. "
@@ -133,37 +141,6 @@ class QuantizationConfig:
                 f"a limit must leave a width of section {section!r}: {sorted(set(offered.values()))}. Received: {bound}"
             )
         return widths
-
-
-_ANY_ALPHA = object()
-
-
-def canonical(text: str) -> str:
-    """Return the same text for every way to write a quantizer: blanks and quotes do not count."""
-    name, arguments, keywords = parse_quantizer_call(text)
-    return f"{name}{arguments}{sorted(keywords.items())}"
-
-
-def _bits_and_alpha(text: str) -> tuple[int, Any]:
-    name, arguments, keywords = parse_quantizer_call(text)
-    if name not in SEARCHABLE:
-        raise ValueError(
-            f"a searched quantizer must be one of {', '.join(SEARCHABLE)}, whose widths can change in one compiled "
-            f"graph. Received: {text!r}"
-        )
-    if name == QUANTIZED_RELU:
-        given = dict(zip(("bits", "integer"), arguments, strict=False)) | keywords
-        if len(arguments) > 2 or not set(given) <= {"bits", "integer"}:
-            raise ValueError(f"quantized_relu must have no arguments but bits and integer. Received: {text!r}")
-        return check_bits(given.get("bits", 8)), _ANY_ALPHA
-    quantizer: Any = get_quantizer(text)
-    parameters = inspect.signature(QUANTIZERS[name]).parameters
-    given = inspect.signature(QUANTIZERS[name]).bind(*arguments, **keywords).arguments
-    if any(key not in MEANINGFUL_ARGUMENTS and value != parameters[key].default for key, value in given.items()):
-        raise ValueError(
-            f"a searched quantizer must have no arguments but {', '.join(MEANINGFUL_ARGUMENTS)}. Received: {text!r}"
-        )
-    return quantizer.bits, quantizer.alpha if isinstance(quantizer.alpha, str) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +219,8 @@ class Limits:
     of quantizers; ``Activation`` and other layers without weights have ``[activation]``. Missing entries are those of
     ``'default'``, 8 bits without one. Layers that an expression matches share their choices.
 
-    A layer that no key names is left alone. An activation quantizer on a layer without weights obeys ``Activation``
+    A layer that no key names is left alone; with ``'default'`` alone all layers obey it, and an empty dictionary
+    bounds nothing. An activation quantizer on a layer without weights obeys ``Activation``
     unless its own class has a limit.
 
     Args:
@@ -256,8 +234,8 @@ class Limits:
     def __init__(self, limit: Mapping[str, Sequence] | None, layer_names: Iterable[str]) -> None:
         if limit is not None and not isinstance(limit, Mapping):
             raise ValueError(f"limit must be a dictionary of lists [kernel, bias, activation]. Received: {limit!r}")
-        self._is_given = limit is not None
         entries = dict(limit or {})
+        self._is_given, self._is_of_all = bool(entries), set(entries) == {DEFAULT}
         default: Any = entries.pop(DEFAULT, None)
         default = DEFAULT_LIMIT if default is None else default
         self._default = list(default) if isinstance(default, (list, tuple)) else [default] * len(PARTS)
@@ -278,6 +256,8 @@ class Limits:
         """Return the rule for a site, None where its layer is left alone."""
         if not self._is_given:
             return _Rule(None)
+        if self._is_of_all:
+            return _Rule(self._bound(self._default, site))
         for pattern, entry in self._patterns.items():
             if re.match(pattern, site.layer):
                 if not entry:
@@ -338,6 +318,7 @@ def search_space(
     layer_indexes: Iterable[int] | None = None,
     left_alone: Mapping[str, int] = REFERENCE_WIDTHS,
     placement: Placement = Placement(),
+    frozen: Collection[str] = (),
 ) -> SearchSpace:
     """Return the search space that AutoQKeras' dictionaries describe for a float model.
 
@@ -346,8 +327,9 @@ def search_space(
         config: quantizers to choose from.
         limit: which of them a layer may have, see :class:`Limits`.
         layer_indexes: positions in ``model.layers`` of the layers to search; None means all layers, and the input.
-        left_alone: widths by part of what is not searched: layers that ``limit`` or ``layer_indexes`` leave out.
+        left_alone: widths by slot, or by part, of layers that ``limit`` or ``layer_indexes`` leave out.
         placement: what the placement rules leave open.
+        frozen: names of layers that are left alone.
 
     Raises:
         ValueError: for a limit or index that does not fit the model, or where nothing is left to search.
@@ -358,9 +340,10 @@ def search_space(
     groups: dict[str, str] = {}
     is_searched = False
     for site in find_sites(model, placement, LINEAR in config.sections):
-        rule = limits.rule(site) if searched is None or site.layer in searched else None
+        is_open = site.layer not in frozen and (searched is None or site.layer in searched)
+        rule = limits.rule(site) if is_open else None
         if rule is None:
-            slots[site.slot] = (left_alone[site.slot.rpartition(".")[2]],)
+            slots[site.slot] = (left_alone.get(site.slot, left_alone.get(site.slot.rpartition(".")[2], 0)),)
             continue
         slots[site.slot] = config.widths(site.section, rule.bound)
         if rule.pattern is not None:
@@ -373,6 +356,13 @@ def search_space(
         )
     kernel, bias, activation = map(config.widths, PARTS)
     return SearchSpace(kernel, bias, activation, slots, groups)
+
+
+def searched_layers(space: SearchSpace) -> set[str]:
+    """Return the names of the layers whose kernel has more than one width to choose from."""
+    return {
+        slot.rpartition(".")[0] for slot, widths in space.slots.items() if slot.endswith(KERNEL) and len(widths) > 1
+    }
 
 
 def _layers_at(model: keras.Model, indexes: Iterable[int] | None) -> set[str] | None:

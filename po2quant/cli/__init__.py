@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from po2quant import __version__
-from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, report, search
+from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, report, search, zoo
 from po2quant.cli.errors import LONGEST_SENTENCE, TRACEBACK_VARIABLE, drop_unwritten, sentence
+from po2quant.cli.options import with_talk
 from po2quant.cli.session import INTERRUPTED
 from po2quant.files import one_line
 
@@ -35,21 +36,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-COMMANDS = (
-    check.check,
-    networks.summary,
-    networks.evaluate,
-    search.search,
-    reconstruct.reconstruct,
-    networks.finetune,
-    matrix.matrix,
-    diagnose.diagnose,
-    report.report,
-    deploy.export,
-    deploy.verify,
-)
-for command in COMMANDS:
-    app.command()(command)
+COMMANDS = {
+    check.check: ("mobilenet.h5", "mobilenet.h5 --data photos.zip --json"),
+    networks.summary: ("--config flat8", "--benchmark keyword_spotting --config mpq"),
+    networks.evaluate: ("--weights runs/mine --config runs/mine/best_config.json", "--network my.keras --data my.npz"),
+    search.search: ("--max-trials 24 --epochs 3 --retrain-epochs 15", "--network my.keras --data my.npz --max-kib 64"),
+    reconstruct.reconstruct: ("--network my.keras --data my.npz --config w4a8",),
+    networks.finetune: ("--config mpq --output-dir runs/mine", "--options run.yaml --seed 1"),
+    matrix.matrix: ("--configs mpq,flat8,flat4 --alphas auto,auto_po2 --seeds 0,1,2",),
+    diagnose.diagnose: ("runs/mine", "runs/mine --mode-sweep", "weights.h5"),
+    report.report: ("runs/mine", "runs/one runs/other --output compared.html"),
+    deploy.export: (
+        "runs/mine --format c --output-dir c",
+        "--network my.keras --data my.npz --config w8a8 --format onnx",
+    ),
+    zoo.zoo: ("", "keyword_spotting-ds_cnn-w4a8", "keyword_spotting-ds_cnn-w4a8 --format c --output-dir c"),
+    deploy.verify: ("runs/mine --score", "runs/mine --core m4 --samples 10"),
+}
+"""Each command, and examples of its options for its help."""
+for command, examples in COMMANDS.items():
+    lines = "\n".join(f"  po2quant {command.__name__} {words}" for words in examples)
+    app.command(epilog=f"\b\nExamples:\n{lines}")(with_talk(command))
 
 
 @app.callback()

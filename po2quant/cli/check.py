@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from po2quant.bit_config import FLOAT
-from po2quant.cli.options import OWN, JsonOption, TargetOption, Task, with_task
-from po2quant.cli.session import begin, import_tensorflow_quietly, load_dataset, say
+from po2quant.cli.options import OWN, TargetOption, Task, with_task
+from po2quant.cli.output import Facts, Verdict, print_table, say
+from po2quant.cli.session import begin, import_tensorflow_quietly, load_dataset
 from po2quant.placement import Placement
 from po2quant.runs.request import NetworkRequest
 from po2quant.targets import GENERIC, target_of
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 OBSTACLES = 1
 """Exit code of a network that cannot be quantized."""
-WIDTH = 80
 
 
 @with_task(OWN)
@@ -35,13 +34,10 @@ def check(
     ] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Weights, where FILE has none.")] = None,
     target: TargetOption = GENERIC.name,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Say whether a network can be quantized, what each layer becomes, and which formats can take it.
 
     With --data also: how many samples they have, and which loss and metric suit them.
-
-    Example: po2quant check mobilenet.h5
 
     Exit code 0: it can; 1: there are obstacles, all of which are named; 2: FILE or the data cannot be loaded.
     """
@@ -65,18 +61,15 @@ def check(
     _show(found)
     if dataset is not None:
         say(f"data: {dataset.describe()}")
-    if as_json:
-        typer.echo(json.dumps(found.to_dict()))
     if not found.is_supported:
-        raise typer.Exit(OBSTACLES)
+        raise Verdict(OBSTACLES, found.to_dict())
+    return found.to_dict()
 
 
 def _show(found: Check) -> None:
-    from rich.console import Console
-
     from po2quant.report.tables import check_table
 
-    Console(width=WIDTH).print(check_table(found))
+    print_table(check_table(found))
     for obstacle in found.obstacles:
         say(str(obstacle))
     for misfit in found.misfits:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from po2quant.benchmark import Benchmark
-from po2quant.bit_config import FLOAT, POWERS_OF_TWO
-from po2quant.cli.options import DATA, WHICH, CalibrationDataOption, JsonOption, Task, with_task
+from po2quant.bit_config import FLOAT, MPQ, POWERS_OF_TWO, BitConfig
+from po2quant.cli.options import DATA, WHICH, CalibrationDataOption, Task, with_task
+from po2quant.cli.output import Facts, Verdict, say
 from po2quant.cli.session import (
     RUNS,
     TEST_INPUTS,
@@ -21,14 +22,18 @@ from po2quant.cli.session import (
     calibrating,
     check_calibration_data,
     load_dataset,
-    say,
     say_calibration,
 )
 from po2quant.runs.folder import check_writable
+from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, COMPARISON_FOLDER
 from po2quant.runs.request import NetworkRequest, check_trusted, network_of_run
 from po2quant.weight_files import is_quantized_checkpoint
 
+if TYPE_CHECKING:
+    from po2quant.training.finetune import Experiment
+
 MISMATCH = 1
+C_FOLDER = "c"
 
 RunArgument = Annotated[
     Path | None, typer.Argument(help="Run folder of finetune or search, or one cell of a matrix; options win over it.")
@@ -62,8 +67,9 @@ def export(
             "--format",
             help="text: every tensor, shift and width. program: integers that the interpreter loads. "
             "c: C99. c-packed: C99, weights in their own number of bits. cmake, zephyr, arduino: C99 with a self-test, "
-            "as such a project. qonnx, onnx, litert, qkeras: files for other "
-            "tools, see docs/exchange.md. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
+            "as such a project. mlperf-tiny: the same under the benchmark's commands. qonnx, onnx, litert, qkeras: "
+            "files for other tools, see docs/exchange.md. hls4ml: QONNX in the form that it "
+            "reads. espdl: for ESP32-P4 and ESP32-S3, see docs/targets.md.",
         ),
     ] = "text",
     output_dir: Annotated[
@@ -74,7 +80,7 @@ def export(
     calibration_data: CalibrationDataOption = None,
     target: AnyTargetOption = None,
     seed: SeedOption = None,
-) -> None:
+) -> Facts:
     """Write a network as integers and shifts."""
     from po2quant.deploy.formats import TEXT, check_format, notes, write
 
@@ -85,18 +91,27 @@ def export(
     subject = _subject(_request(run, given), calibration_data, needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
+    from po2quant.report.record import save_exports
 
+    facts: Facts = subject.facts() | {"format": format}
     if format == TEXT and output_dir is None:
         say(listing(subject.program))
     else:
         folder = output_dir or RUNS / f"export-{subject.name}"
-        for path in write(format, subject.network, subject.program, subject.name, folder):
-            say(f"{format}: {path}, {path.stat().st_size} bytes")
+        files = {str(path): path.stat().st_size for path in write(format, *subject.written(), folder)}
+        for path, size in files.items():
+            say(f"{format}: {path}, {size} bytes")
         for note in notes(format, subject.program):
             say(f"note: {note}")
+        facts |= {"files": files, "notes": notes(format, subject.program)}
+        if run is not None and weights is None and config is None and os.access(run, os.W_OK):
+            save_exports(run, {f"{format}, {Path(path).name}": size for path, size in files.items()})
     for label, pack in (("", False), (" with packed weights", True)):
         weight_bytes, arena_bytes = memory_bytes(subject.program, pack)
         say(f"C{label}: {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
+        suffix = "_packed" * pack
+        facts |= {f"weight_bytes{suffix}": weight_bytes, f"arena_bytes{suffix}": arena_bytes}
+    return facts
 
 
 @with_task(WHICH, DATA)
@@ -119,8 +134,7 @@ def verify(
     calibration_data: CalibrationDataOption = None,
     target: AnyTargetOption = None,
     seed: SeedOption = None,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
     if samples < 1:
         raise ValueError(f"--samples must be 1 or more. Received: {samples}")
@@ -138,10 +152,9 @@ def verify(
     if len(x) < samples:
         say(f"the test split has {len(x)} inputs: all are compared, not {samples}")
     facts = subject.facts() | _verified(subject, x, with_score, core)
-    if as_json:
-        typer.echo(json.dumps(facts))
     if facts["mismatches"]:
-        raise typer.Exit(MISMATCH)
+        raise Verdict(MISMATCH, facts)
+    return facts
 
 
 def _verified(subject: _Subject, x: Any, with_score: bool, core: str | None = None) -> dict[str, Any]:
@@ -199,16 +212,39 @@ class _Subject:
         """A C identifier."""
         return re.sub(r"\W", "_", f"{self.task.name}_{self.request.model}_{self.request.name}", flags=re.ASCII)
 
-    def facts(self) -> dict[str, Any]:
+    def written(self) -> tuple[Any, Any, str]:
+        """Return what :func:`po2quant.deploy.formats.write` takes after the format."""
+        return self.network, self.program, self.name
+
+    def facts(self) -> Facts:
         """Return what the network was made from, as JSON has it."""
         return {
             "benchmark": self.task.name,
             "model": self.request.model,
             "config": self.request.name,
             "weights": str(self.request.weights or self.request.network),
-            "data": self.dataset.describe(),
+            "data": None if self.dataset is None else self.dataset.describe(),
             "seed": self.request.seed,
         }
+
+
+def write_found(experiment: Experiment, folder: Path) -> None:
+    """Write the best configuration of a search as C, as its network is after it was trained again, and say its size."""
+    from po2quant.deploy.formats import write
+    from po2quant.deploy.from_keras import integer_program
+    from po2quant.deploy.network import frozen_network
+    from po2quant.export.c.source import memory_bytes
+
+    trained = folder / COMPARISON_FOLDER / MPQ
+    weights = trained if (trained / BEST_WEIGHTS).is_file() else folder
+    widths = experiment.completed(BitConfig.load(folder / BEST_CONFIG))
+    model = frozen_network(experiment.spec, widths, weights, experiment.dataset, experiment.seed, experiment.alpha)
+    program = integer_program(model)
+    name = re.sub(r"\W", "_", f"{experiment.benchmark.name}_{experiment.model}_{MPQ}", flags=re.ASCII)
+    source = max(write("c", model, program, name, folder / C_FOLDER), key=lambda path: path.stat().st_size)
+    weight_bytes, arena_bytes = memory_bytes(program)
+    size = source.stat().st_size
+    say(f"C: {source}, {size} bytes of text, {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
 
 
 def _request(run: Path | None, given: dict[str, Any]) -> NetworkRequest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from po2quant.bit_config import AUTO, AUTO_PO2, FLOAT
-from po2quant.cli.options import DATA, WHICH, JsonOption, Task, with_task
-from po2quant.cli.session import RUNS, begin, load_dataset, print_table, say
+from po2quant.cli.options import DATA, WHICH, Task, with_task
+from po2quant.cli.output import Facts, print_table, say
+from po2quant.cli.session import RUNS, begin, load_dataset
 from po2quant.files import write_csv
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import check_writable
@@ -67,8 +67,7 @@ def diagnose(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Seed of the data split and samples; the run's, or 0, by default.")
     ] = None,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Say in plain words what quantization did to each tensor of a run or a weight file."""
     own = {"weights": weights, "config": config, "seed": seed}
     given = task | {name: value for name, value in own.items() if value is not None}
@@ -76,10 +75,7 @@ def diagnose(
         check_writable(output_dir)
     if mode_sweep:
         request, start = _request(path, given)
-        facts = _sweep_modes(request, start, samples, share, max_layers, path, output_dir)
-        if as_json:
-            say(json.dumps(facts))
-        return
+        return _sweep_modes(request, start, samples, share, max_layers, path, output_dir)
     if given:
         option = next(iter(given)).replace("_", "-")
         raise ValueError(f"--{option} needs --mode-sweep: a diagnosis takes the run or file alone")
@@ -96,8 +92,7 @@ def diagnose(
         say(line)
     for picture in diagnosis.pictures:
         say(f"picture: {picture}")
-    if as_json:
-        say(json.dumps(diagnosis.to_dict()))
+    return diagnosis.to_dict()
 
 
 def _request(path: Path | None, given: dict[str, Any]) -> tuple[NetworkRequest, Path]:

@@ -15,11 +15,13 @@ from po2quant.cli.options import (
     CalibrationOption,
     EpochsOption,
     PresetOption,
+    ReconstructOption,
     TargetOption,
     Task,
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, say
 from po2quant.cli.session import (
     INTERRUPTED,
     RUNS,
@@ -27,10 +29,10 @@ from po2quant.cli.session import (
     conclude,
     experiment_of,
     open_run_folder,
-    say,
     settle,
     whole_numbers,
 )
+from po2quant.files import read_csv
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.ranges import MSE
 from po2quant.report.results import check_results
@@ -59,6 +61,7 @@ def matrix(
     ] = "auto,auto_po2",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
     epochs: EpochsOption = None,
+    reconstruct: ReconstructOption = 0,
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
     target: TargetOption = GENERIC.name,
@@ -73,7 +76,7 @@ def matrix(
             "--output-dir.",
         ),
     ] = None,
-) -> None:
+) -> Facts:
     """Score a network under all configurations and scales, before and after fine-tuning, in one table."""
     configs = configs or ("flat16,flat8,flat4" if "network" in task else "mpq,flat16,flat8,flat4")
     requests = [
@@ -84,6 +87,7 @@ def matrix(
             alphas=tuple(alphas.split(",")),
             seed=seed,
             epochs=epochs,
+            reconstruct=reconstruct,
             preset=preset,
             calibration=calibration,
             target=target,
@@ -105,6 +109,7 @@ def matrix(
     for run in settled_runs:
         _run(*run, network, results)
     say(f"table: {results}, {results.with_suffix('.md')}")
+    return {"results": str(results), "rows": read_csv(results)}
 
 
 def _run(benchmark: Benchmark, request: MatrixRequest, folder: Path, network: FoldedNetwork, results: Path) -> None:

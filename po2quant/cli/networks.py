@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,9 +18,9 @@ from po2quant.cli.options import (
     CalibrationOption,
     ConfigOption,
     EpochsOption,
-    JsonOption,
     OutputOption,
     PresetOption,
+    ReconstructOption,
     ResumeOption,
     SeedOption,
     TargetOption,
@@ -29,8 +28,9 @@ from po2quant.cli.options import (
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, print_table, say
 from po2quant.cli.session import (
-    begin,
+    begin_with_widths,
     calibrating,
     check_calibration_data,
     conclude,
@@ -38,9 +38,7 @@ from po2quant.cli.session import (
     load_dataset,
     open_run_folder,
     print_results,
-    print_table,
     resumable,
-    say,
     say_calibration,
     say_paths,
     warn_reconstructed,
@@ -63,22 +61,28 @@ def summary(
     task: Task,
     config: ConfigOption = "mpq",
     alpha: AlphaOption = "auto_po2",
-) -> None:
+) -> Facts:
     """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
-    benchmark, request = begin(NetworkRequest(**task, config=config, alpha=alpha), needs_data=False)
-    from po2quant.cost import stats_block
+    request = NetworkRequest(**task, config=config, alpha=alpha)
+    benchmark, request, network, widths = begin_with_widths(request, needs_data=False)
+    from po2quant.cost import SUMMARY_COLUMNS, network_size, stats_block, summary_rows
     from po2quant.report.tables import summary_table
-    from po2quant.training.prepare import resolve_config
 
-    _, spec = benchmark.network(request.model)
-    network = spec.fold()
-    widths = resolve_config(config, spec, network)
     if widths is None:
         say("float has no widths; this is the reference that scores compare with (kernel 16, bias 31, activation 16)")
     widths = (widths or network.reference()).with_alpha(alpha)
     print_table(summary_table(network.layers, widths))
     say(stats_block(network.layers, widths))
     warn_reconstructed(widths)
+    rows = summary_rows(network.layers, widths)
+    return {
+        "benchmark": benchmark.name,
+        "model": request.model,
+        "config": config,
+        "size_bits": network_size(network.layers, widths).total_bits,
+        "reference_size_bits": network.size(network.reference()).total_bits,
+        "rows": [dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in rows],
+    }
 
 
 @with_task(WHICH, DATA)
@@ -101,8 +105,7 @@ def evaluate(
     calibration_data: CalibrationDataOption = None,
     target: TargetOption = GENERIC.name,
     seed: SeedOption = 0,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     if weights is None and "network" not in task:
         raise ValueError("evaluate needs --weights, a weight file or a run folder, or --network")
@@ -110,13 +113,11 @@ def evaluate(
     asked = {"weights": weights, "alpha": alpha, "seed": seed, "config": config, "calibration": calibration}
     request = NetworkRequest(**task, **asked, target=target)
     check_calibration_data(calibration_data, request)
-    benchmark, request = begin(request)
+    benchmark, request, network, widths = begin_with_widths(request)
     from po2quant.cost import BITS_PER_KIB, average_bits
     from po2quant.training import prepare
 
-    name, spec = benchmark.network(request.model)
-    network = spec.fold()
-    widths = prepare.resolve_config(config, spec, network)
+    name = request.model
     widths = None if widths is None else widths.with_alpha(alpha).with_calibration(calibration)
     dataset = load_dataset(benchmark, request)
     inputs = calibrating(benchmark, request, dataset, calibration_data)
@@ -130,32 +131,29 @@ def evaluate(
         say(f"{detail} {value:.4f}")
     say_calibration(prepared.calibration, calibration_data)
     warn_reconstructed(widths)
-    if as_json:
-        facts: dict[str, Any] = {
-            "benchmark": benchmark.name,
-            "model": name,
-            "config": config,
-            "alpha": scales,
-            "metric": score.metric,
-            "score": score.value,
-            **score.details,
-            "samples": score.samples,
-            "size_bits": size_bits,
-            "reference_size_bits": network.size(network.reference()).total_bits,
-            "data": dataset.describe(),
-            "data_kind": dataset.kind,
-            "data_fingerprint": dataset.fingerprint(),
-            "calibration": prepared.calibration if calibration_data is None else str(calibration_data),
-            "calibration_rule": calibration,
-            "scale_rule": scale_rule,
-            "seed": seed,
-        }
-        if widths is not None:
-            average = average_bits(network.layers, widths)
-            facts |= {
-                f"bits_{part}": getattr(average, part) for part in ("per_layer", "per_parameter", "per_activation")
-            }
-        typer.echo(json.dumps(facts))
+    facts: Facts = {
+        "benchmark": benchmark.name,
+        "model": name,
+        "config": config,
+        "alpha": scales,
+        "metric": score.metric,
+        "score": score.value,
+        **score.details,
+        "samples": score.samples,
+        "size_bits": size_bits,
+        "reference_size_bits": network.size(network.reference()).total_bits,
+        "data": dataset.describe(),
+        "data_kind": dataset.kind,
+        "data_fingerprint": dataset.fingerprint(),
+        "calibration": prepared.calibration if calibration_data is None else str(calibration_data),
+        "calibration_rule": calibration,
+        "scale_rule": scale_rule,
+        "seed": seed,
+    }
+    if widths is not None:
+        average = average_bits(network.layers, widths)
+        facts |= {f"bits_{part}": getattr(average, part) for part in ("per_layer", "per_parameter", "per_activation")}
+    return facts
 
 
 @with_task(WHICH, DATA, TRAINING)
@@ -168,14 +166,14 @@ def finetune(
         str | None, typer.Option("--activation-alpha", help="Scales of activations, where they are not --alpha.")
     ] = None,
     epochs: EpochsOption = None,
+    reconstruct: ReconstructOption = 0,
     preset: PresetOption = "published",
     calibration: CalibrationOption = MSE,
     target: TargetOption = GENERIC.name,
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Retrain a network under a bit configuration, and freeze its scales."""
     request = NetworkRequest(
         **task,
@@ -184,17 +182,13 @@ def finetune(
         alpha=alpha,
         activation_alpha=activation_alpha,
         epochs=epochs,
+        reconstruct=reconstruct,
         preset=preset,
         calibration=calibration,
         target=target,
         seed=seed,
     )
-    benchmark, request = begin(request, output_dir, resume)
-    from po2quant.training.prepare import resolve_config
-
-    spec = benchmark.network(request.model)[1]
-    network = spec.fold()
-    widths = resolve_config(config, spec, network)
+    benchmark, request, network, widths = begin_with_widths(request, output_dir, resume)
     if widths is not None and activation_alpha is not None:
         widths = widths.with_activation_alpha(activation_alpha)
     experiment = experiment_of(benchmark, request, network, resume)
@@ -206,8 +200,7 @@ def finetune(
     print_results(rows, experiment)
     warn_reconstructed(widths)
     say_paths(run.path, pictures, report)
-    if as_json:
-        typer.echo(json.dumps(rows[-1].to_dict()))
+    return rows[-1].to_dict() | {"run_folder": str(run.path), "report": str(report)}
 
 
 def _finetune(request: NetworkRequest, experiment: Experiment, widths: BitConfig | None, folder: Path) -> list[Result]:

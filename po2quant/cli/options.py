@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from po2quant.benchmark import benchmark_names
+from po2quant.cli.option_files import read_options
+from po2quant.cli.output import Talk, Verdict
 from po2quant.own_task.metrics import LOSSES, METRICS
 from po2quant.targets import TARGETS
 from po2quant.uniform import CONFIG_HELP
@@ -24,6 +26,7 @@ WHICH = {
         str | None,
         typer.Option(
             "--benchmark",
+            autocompletion=benchmark_names,
             help=f"{', '.join(benchmark_names())}, or your own as package.module:attribute; by default digits, or what "
             "RUN says.",
         ),
@@ -91,22 +94,68 @@ def with_task(*groups: Mapping[str, Any]) -> Callable[[Command], Command]:
     options = {name: option for group in groups for name, option in group.items()}
 
     def change(command: Command) -> Command:
-        signature = inspect.signature(command, eval_str=True)
-        own = [parameter for parameter in signature.parameters.values() if parameter.name != "task"]
-        new = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-            for name, option in options.items()
-        ]
-
-        @functools.wraps(command)
         def run(**given: Any) -> Any:
             task = {name: given.pop(name) for name in options}
             return command(**given, task={name: value for name, value in task.items() if value is not None})
 
-        run.__signature__ = signature.replace(parameters=[*own, *new])  # type: ignore[attr-defined]
-        return run
+        return _like(command, run, dict.fromkeys(options), options, without="task")
 
     return change
+
+
+def _read_option_file(context: typer.Context, path: Path | None) -> None:
+    """Make what a file says the defaults of a command."""
+    if path is None:
+        return
+    names = {max(p.opts, key=len).lstrip("-").replace("-", "_"): p.name for p in context.command.params}
+    context.default_map = read_options(path, {option: name for option, name in names.items() if name})
+
+
+TALK_DEFAULTS = {"options": None, "as_json": False, "quiet": False, "verbose": False}
+TALK = {
+    "options": Annotated[
+        Path | None,
+        typer.Option(
+            "--options",
+            help="JSON or YAML file with options of this command by name; those of the command line win.",
+            is_eager=True,
+            callback=_read_option_file,
+        ),
+    ],
+    "as_json": Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output, all else on standard error.")
+    ],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")],
+    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Show what every epoch measured.")],
+}
+
+
+def with_talk(command: Command) -> Command:
+    """Return a command with options of how much it says; ``--json`` prints the facts that it returns."""
+
+    def run(options: None, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
+        talk = Talk(as_json, quiet, verbose)
+        with talk.on():
+            try:
+                talk.print(command(**given))
+            except Verdict as verdict:
+                talk.print(verdict.facts)
+                raise
+
+    return _like(command, run, TALK_DEFAULTS, TALK)
+
+
+def _like(command: Command, run: Command, defaults: Task, options: Mapping[str, Any], without: str = "") -> Command:
+    """Return ``run`` with the name, the help and the options of a command, and more options."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != without]
+    new = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=option)
+        for name, option in options.items()
+    ]
+    run = functools.wraps(command)(run)
+    run.__signature__ = signature.replace(parameters=[*own, *new])  # type: ignore[attr-defined]
+    return run
 
 
 ConfigOption = Annotated[str, typer.Option("--config", help=f"Bit widths: {CONFIG_HELP}.")]
@@ -144,11 +193,21 @@ CalibrationDataOption = Annotated[
 TargetOption = Annotated[
     str, typer.Option("--target", help=f"What shall compute the network: {', '.join(TARGETS)}; see docs/targets.md.")
 ]
-PresetOption = Annotated[str, typer.Option("--preset", help="Recipe: published, or small, which is sized for 2 cores.")]
+PresetOption = Annotated[
+    str,
+    typer.Option("--preset", help="Recipe: published; small, which is sized for 2 cores; or strong, for few bits."),
+]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")]
+ReconstructOption = Annotated[
+    int,
+    typer.Option(
+        "--reconstruct",
+        min=0,
+        help="First learn how to round the weights, without labels: steps for each layer, such as 500; 0: not.",
+    ),
+]
 OutputOption = Annotated[
     Path | None, typer.Option("--output-dir", help="Run folder; by default a new one under runs/.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in --output-dir.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of data splits, training and search.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]

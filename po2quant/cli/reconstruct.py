@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from typing import Annotated
 
 import typer
 
+from po2quant.bit_config import FLOAT
 from po2quant.cli.options import (
     DATA,
     WHICH,
     AlphaOption,
     CalibrationOption,
     ConfigOption,
-    JsonOption,
     OutputOption,
     ResumeOption,
     SeedOption,
@@ -22,14 +22,14 @@ from po2quant.cli.options import (
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, say
 from po2quant.cli.session import (
-    begin,
+    begin_with_widths,
     conclude,
     experiment_of,
     open_run_folder,
     print_results,
     resumable,
-    say,
     say_paths,
     warn_reconstructed,
     write_results,
@@ -54,8 +54,7 @@ def reconstruct(
     calibration: CalibrationOption = "mse",
     target: TargetOption = GENERIC.name,
     resume: ResumeOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> Facts:
     """Quantize a float network without labels: learn how to round its weights from a few hundred inputs."""
     request = ReconstructRequest(
         **task,
@@ -68,20 +67,20 @@ def reconstruct(
         calibration=calibration,
         target=target,
     )
-    benchmark, request = begin(request, output_dir, resume)
+    benchmark, request, network, widths = begin_with_widths(request, output_dir, resume)
     from po2quant.report.record import record_saved_network
-    from po2quant.training.prepare import calibration_inputs, resolve_config
-    from po2quant.training.reconstruct import Reconstruction, reconstruct_and_score
+    from po2quant.training.finetune import Workbench
+    from po2quant.training.prepare import calibration_inputs
+    from po2quant.training.reconstruct import Reconstruction
 
-    spec = benchmark.network(request.model)[1]
-    network = spec.fold()
-    widths = resolve_config(config, spec, network)
     needs_labels = weights is None and request.network is None
     experiment = experiment_of(benchmark, request, network, resume, needs_labels)
+    experiment = dataclasses.replace(experiment, reconstruction=Reconstruction(samples, steps))
     with open_run_folder(request, experiment, output_dir) as run:
         with resumable(run.path):
-            experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
-            rows = reconstruct_and_score(experiment, request.name, widths, run.path, Reconstruction(samples, steps))
+            bench = Workbench(experiment.with_float_weights(run.path / FLOAT_FOLDER))
+            cells = ((FLOAT, None, run.path / FLOAT_FOLDER), (request.name, widths, run.path))
+            rows = [bench.finetune_and_score(name, bits, path, 0) for name, bits, path in cells]
         write_results(run.path, rows, experiment, request)
         record_saved_network(run.path, calibration_inputs(experiment.dataset, network.model, experiment.seed)[0])
         report = conclude(run.path, experiment)
@@ -91,5 +90,4 @@ def reconstruct(
     warn_reconstructed(widths)
     say_paths(run.path, [], report)
     say(f"next: {request.cell(weights=run.path, config=config).command()}")
-    if as_json:
-        typer.echo(json.dumps(rows[-1].to_dict()))
+    return rows[-1].to_dict() | {"run_folder": str(run.path)}

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
+import os
+import re
 import shlex
 import socket
 import sys
@@ -11,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from po2quant.bit_config import FLOAT, MPQ
+from po2quant.bit_config import FLOAT, MPQ, POWERS_OF_TWO
+from po2quant.cli.deploy import write_found
 from po2quant.cli.options import (
     DATA,
     TRAINING,
@@ -20,6 +25,7 @@ from po2quant.cli.options import (
     CalibrationOption,
     OutputOption,
     PresetOption,
+    ReconstructOption,
     ResumeOption,
     SeedOption,
     TargetOption,
@@ -27,16 +33,16 @@ from po2quant.cli.options import (
     WeightsOption,
     with_task,
 )
+from po2quant.cli.output import Facts, print_table, say
 from po2quant.cli.session import (
     begin,
     conclude,
     experiment_of,
     open_run_folder,
     print_results,
-    print_table,
     resumable,
-    say,
     say_paths,
+    say_standard_error,
     stopped,
     whole_numbers,
     write_results,
@@ -47,10 +53,14 @@ from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PL
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
 from po2quant.targets import GENERIC, target_of
+from po2quant.uniform import IO_BITS
 
 if TYPE_CHECKING:
+    import keras
+
+    from po2quant.network import FoldedNetwork
     from po2quant.search import SearchResult, SearchSettings
-    from po2quant.training.finetune import Experiment
+    from po2quant.training.finetune import Experiment, Result
 
 COMPARED_FLATS = ("flat16", "flat8", "flat4")
 
@@ -104,6 +114,18 @@ def search(
         int,
         typer.Option("--repeats", min=0, help="Trainings that then choose among the five best trials, 0 for none."),
     ] = 0,
+    input_bits: Annotated[
+        int, typer.Option("--input-bits", help="Width of the network's inputs, which the sensor gives.")
+    ] = IO_BITS,
+    reconstruct: ReconstructOption = 0,
+    callback: Annotated[
+        str | None,
+        typer.Option(
+            "--callback",
+            help="package.module:attribute that makes a Keras callback for each trial, e.g. of W&B or MLflow. Workers "
+            "on other machines need it on their own command line.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -117,9 +139,10 @@ def search(
         str | None,
         typer.Option("--oracle", help="host:port where the chief listens to who can read the token in its run folder."),
     ] = None,
-) -> None:
+) -> Facts | None:
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
     check_roles(workers, role, oracle, output_dir)
+    check_callback(callback)
     request = SearchRequest(
         **task,
         weights=weights,
@@ -142,23 +165,34 @@ def search(
         max_ms=max_ms,
         packed=packed,
         repeats=repeats,
+        input_bits=input_bits,
+        reconstruct=reconstruct,
     )
     if role == WORKER:
-        _work(_request_of_chief(request, output_dir, context), output_dir, oracle)
-        return
+        _work(_request_of_chief(request, output_dir, context), output_dir, oracle, callback)
+        return None
     if target_of(target).one_width:
         raise ValueError(
             f"a search needs a target whose layers differ in their widths. Received: {target}, which has one for all"
         )
     benchmark, request = begin(request, output_dir, resume)
-    network, settings = benchmark.network(request.model)[1].fold(), _settings(request)
+    network = benchmark.network(request.model)[1].fold()
+    settings = _settings(request, network, callback)
     settings.check_size(network.layers, network)
     experiment = experiment_of(benchmark, request, network, resume)
+    made_callbacks(callback)  # raises now rather than after hours
     with open_run_folder(request, experiment, output_dir) as run:
         with resumable(run.path):
             experiment = experiment.with_float_weights(run.path / FLOAT_FOLDER)
-            found = _find(request, experiment, run.path, settings, workers, oracle)
-        _conclude(request, experiment, run.path, found)
+            found = _find(request, experiment, run.path, settings, (workers, oracle, callback))
+        rows = _conclude(request, experiment, run.path, found)
+    best = found.log.best()
+    return {
+        "run_folder": str(run.path),
+        "best_config": str(run.path / BEST_CONFIG),
+        "best_trial": None if best is None else dataclasses.asdict(best),
+        "results": [row.to_dict() for row in rows],
+    }
 
 
 def check_roles(workers: int | None, role: str | None, oracle: str | None, output_dir: Path | None) -> None:
@@ -191,6 +225,31 @@ def _check_can_listen(address: str) -> None:
         ) from None
 
 
+def check_callback(name: str | None) -> None:
+    """Raise ValueError for a callback that is not named as code is."""
+    if name is not None and not re.fullmatch(r"[\w.]+:\w+", name):
+        raise ValueError(f"--callback must read like package.module:attribute. Received: {name!r}")
+
+
+def made_callbacks(name: str | None) -> list[keras.callbacks.Callback]:
+    """Return the callback that the attribute of a module makes, none where none is named."""
+    import keras
+
+    if name is None:
+        return []
+    module, _, attribute = name.partition(":")
+    sys.path.append(os.getcwd())  # after what is installed, which nothing there shall replace
+    try:
+        made = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--callback must name what can be imported. Received: {name!r} ({error})") from None
+    finally:
+        sys.path.pop()
+    if not isinstance(made, keras.callbacks.Callback):
+        raise ValueError(f"--callback must make a Keras callback. Received: a {type(made).__name__} from {name!r}")
+    return [made]
+
+
 def _request_of_chief(request: SearchRequest, folder: Path, context: typer.Context) -> SearchRequest:
     """Return what the chief in a folder was asked for, with the options that the worker's command line gives."""
     if not (folder / REQUEST_FILE).is_file():
@@ -205,21 +264,26 @@ def _request_of_chief(request: SearchRequest, folder: Path, context: typer.Conte
     return asked
 
 
-def _work(request: SearchRequest, folder: Path, oracle: str) -> None:
+def _work(request: SearchRequest, folder: Path, oracle: str, callback: str | None) -> None:
     """Run the trials that a chief hands out."""
     benchmark, request = begin(request)
     from po2quant.search.worker import run_worker
 
-    run_worker(experiment_of(benchmark, request), folder, _settings(request), oracle)
+    experiment = experiment_of(benchmark, request)
+    run_worker(experiment, folder, _settings(request, experiment.network, callback), oracle)
 
 
-def _settings(request: SearchRequest) -> SearchSettings:
+def _settings(request: SearchRequest, network: FoldedNetwork, callback: str | None) -> SearchSettings:
     from po2quant.deploy.template import width_template
     from po2quant.search import SearchSettings, SearchSpace
 
     target = target_of(request.target)
     parts = {"kernel": request.kernel_bits, "bias": request.bias_bits, "activation": request.activation_bits}
-    space = SearchSpace(**{part: target.widths(part, widths) for part, widths in parts.items()})
+    given = target.widths("activation", (request.input_bits,))
+    space = SearchSpace(
+        **{part: target.widths(part, widths) for part, widths in parts.items()},
+        slots={f"{slot}.activation": given for slot in network.input_slots},
+    )
     return SearchSettings(
         request.max_trials,
         request.epochs,
@@ -231,6 +295,7 @@ def _settings(request: SearchRequest) -> SearchSettings:
         request.packed,
         request.repeats,
         width_template,
+        functools.partial(made_callbacks, callback),
     )
 
 
@@ -239,26 +304,34 @@ def _find(
     experiment: Experiment,
     folder: Path,
     settings: SearchSettings,
-    workers: int | None,
-    oracle: str | None,
+    places: tuple[int | None, str | None, str | None],
 ) -> SearchResult:
-    """Search in this process, or as a chief of workers."""
+    """Search in this process, or as a chief of workers.
+
+    Args:
+        request: what was asked for.
+        experiment: network, data and float weights.
+        folder: run folder.
+        settings: of the search.
+        places: number of workers here, where the chief listens, and the callback that workers here are told.
+    """
+    workers, oracle, callback = places
     if workers is None and oracle is None:
         from po2quant.search import run_search
 
         return run_search(experiment, folder, settings)
     from po2quant.search.distributed import run_distributed_search
 
-    words = request.worker_words(folder)
+    words = request.worker_words(folder) + (["--callback", callback] if callback else [])
     if oracle:
         say(f"a worker joins with: {shlex.join([*words, '--oracle', oracle])}")
     command = [sys.executable, "-c", "from po2quant.cli import main; main()", *words[1:]]
     return run_distributed_search(experiment, folder, settings, oracle or THIS_MACHINE, workers or 0, command)
 
 
-def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, found: SearchResult) -> None:
-    """Save the best configuration, compare it with others and say what comes next."""
-    from po2quant.report.plots import plot_search
+def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, found: SearchResult) -> list[Result]:
+    """Save the best configuration, compare it with others and say what comes next; return the comparison."""
+    from po2quant.report.plots import plot_comparison, plot_search
     from po2quant.report.tables import choice_table
 
     if found.interrupted and found.log.best() is None:
@@ -274,9 +347,15 @@ def _conclude(request: SearchRequest, experiment: Experiment, folder: Path, foun
     if found.interrupted:
         say(f"the best of {len(found.log.rows)} trials is in {folder / BEST_CONFIG}")
         raise stopped(folder)
-    pictures.append(_compare(request, experiment, folder))
+    rows = _compare(request, experiment, folder)
+    subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
+    pictures.append(plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", data, subject))
+    say_standard_error(rows)
     say_paths(folder, pictures, _report(experiment, folder))
+    if request.alpha in POWERS_OF_TWO:
+        write_found(experiment, folder)
     say(f"next: {request.cell(weights=experiment.weights, config=str(folder / BEST_CONFIG)).command()}")
+    return rows
 
 
 def _report(experiment: Experiment, folder: Path) -> Path:
@@ -289,9 +368,8 @@ def _report(experiment: Experiment, folder: Path) -> Path:
     return conclude(folder, experiment)
 
 
-def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Path:
-    """Score what was found beside float, known and flat configurations; return the picture."""
-    from po2quant.report.plots import plot_comparison
+def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> list[Result]:
+    """Score what was found beside float, known and flat configurations."""
     from po2quant.training.finetune import compare
     from po2quant.training.prepare import resolve_config
 
@@ -308,5 +386,4 @@ def _compare(request: SearchRequest, experiment: Experiment, folder: Path) -> Pa
         rows = compare(experiment, configs, folder / COMPARISON_FOLDER, request.retrain_epochs)
     write_results(folder, rows, experiment, request)
     print_results(rows, experiment)
-    subject = f"{experiment.benchmark.name} {request.model}, {request.alpha}"
-    return plot_comparison(rows, folder / PLOTS_FOLDER / "comparison.png", experiment.dataset.describe(), subject)
+    return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -15,13 +16,14 @@ import typer
 
 from po2quant.benchmark import Benchmark, Dataset, NetworkSpec, load_benchmark
 from po2quant.bit_config import FLOAT, BitConfig
+from po2quant.cli.output import print_table, say
 from po2quant.data.own import FORMS, holds_arrays, read_dataset
 from po2quant.files import write_csv
 from po2quant.own_task import settled, task_of_files
 from po2quant.quiet import import_tensorflow_quietly
 from po2quant.runs.folder import RunFolder, check_usable
 from po2quant.runs.names import REPORT_FILE, RESULTS_CSV
-from po2quant.runs.request import MatrixRequest, NetworkRequest, RunRequest
+from po2quant.runs.request import MatrixRequest, NetworkRequest, ReconstructRequest, RunRequest
 from po2quant.runs.task import DEFAULT_BENCHMARK, OFFICIAL, SYNTHETIC
 from po2quant.targets import target_of
 from po2quant.uniform import uniform_widths
@@ -37,6 +39,7 @@ RUNS = Path("runs")
 """Where run folders are made by default."""
 
 Request = TypeVar("Request", bound=RunRequest)
+Network = TypeVar("Network", NetworkRequest, ReconstructRequest)
 
 
 def begin(
@@ -49,6 +52,18 @@ def begin(
     task, request = check(request, output_dir, resume, needs_data)
     import_tensorflow_quietly()
     return settle(task, request)
+
+
+def begin_with_widths(
+    request: Network, output_dir: Path | None = None, resume: bool = False, needs_data: bool = True
+) -> tuple[Benchmark, Network, FoldedNetwork, BitConfig | None]:
+    """Return what :func:`begin` returns, the network, and the widths that the request names, None for float."""
+    task, request = begin(request, output_dir, resume, needs_data)
+    from po2quant.training.prepare import resolve_config
+
+    spec = task.network(request.model)[1]
+    network = spec.fold()
+    return task, request, network, resolve_config(request.config, spec, network)
 
 
 def settle(task: Benchmark, request: Request) -> tuple[Benchmark, Request]:
@@ -126,8 +141,8 @@ def _check_configs(request: RunRequest, spec: NetworkSpec) -> None:
 
 def _check_weights(request: RunRequest) -> None:
     """Raise ValueError for weights that cannot be read, or quantized ones where every configuration starts anew."""
-    weights = request.weights
-    if weights is not None and is_quantized_checkpoint(weights) and not isinstance(request, NetworkRequest):
+    weights, goes_on = request.weights, isinstance(request, NetworkRequest) and not request.reconstruct
+    if weights is not None and is_quantized_checkpoint(weights) and not goes_on:
         raise ValueError(f"--weights must be of a float network here. Received: {weights}, of a quantized one")
 
 
@@ -202,7 +217,9 @@ def experiment_of(
 ) -> Experiment:
     """Load the data, and return what all runs of a request share; without labels, a test split alone will do."""
     from po2quant.training.finetune import Experiment, require_training_data
+    from po2quant.training.reconstruct import Reconstruction
 
+    steps = getattr(request, "reconstruct", 0)
     dataset = load_dataset(task, request)
     if needs_labels:
         require_training_data(dataset)
@@ -218,6 +235,7 @@ def experiment_of(
         resume,
         network,
         calibration=request.calibration,
+        reconstruction=Reconstruction(steps=steps) if steps else None,
     )
 
 
@@ -269,6 +287,15 @@ def print_results(rows: list[Result], experiment: Experiment) -> None:
     print_table(result_table(rows, f"{title} on {experiment.dataset.describe()}"))
 
 
+def say_standard_error(rows: list[Result]) -> None:
+    """Say how far two shares of right answers must lie apart to mean something."""
+    score = rows[0].calibrated
+    if score.confusion:
+        right = max((row.finetuned or row.calibrated).value for row in rows)
+        error = math.sqrt(max(right * (1 - right), 0.0) / score.samples)
+        say(f"{score.metric} on {score.samples} samples has a standard error of {error:.4f}")
+
+
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:
     """Return the numbers of an option that takes several, separated by commas."""
     try:
@@ -283,11 +310,6 @@ def warn_reconstructed(widths: Any) -> None:
         say(f"note: {widths.provenance.get('note', 'some widths are not the published ones')}")
 
 
-def say(text: str) -> None:
-    """Show a line."""
-    typer.echo(text)
-
-
 def say_calibration(source: str, path: Path | None) -> None:
     """Say where activation ranges come from, where they are not from the training inputs.
 
@@ -299,14 +321,6 @@ def say_calibration(source: str, path: Path | None) -> None:
         say(f"activation ranges were calibrated on {path}")
     elif source == TEST_INPUTS:
         say("activation ranges were calibrated on the test inputs, without labels: the data have no training split")
-
-
-def print_table(table: Any) -> None:
-    """Show a table, at least as wide as it needs where no terminal limits it."""
-    from rich.console import Console
-
-    console = Console()
-    Console(width=console.width if console.is_terminal else 160).print(table)
 
 
 def conclude(folder: Path, experiment: Experiment) -> Path:

@@ -18,7 +18,7 @@ from po2quant.deploy.from_keras import integer_program
 from po2quant.files import one_line
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.program import Program
-from po2quant.network import FoldedNetwork, Placement, fold, freeze_scales, weight_quantizers
+from po2quant.network import FoldedNetwork, Placement, calibrate_one, fold, freeze_scales, weight_quantizers
 from po2quant.network.graph import Node
 from po2quant.network.kinds import Form, Role, function_of, kind_of
 from po2quant.network.load import load_model
@@ -26,6 +26,7 @@ from po2quant.network.lowering import Obstacle, obstacles_of
 from po2quant.network.walk import Arrays, walk
 from po2quant.quantizers import quantized_bits_featuremap
 from po2quant.targets import GENERIC, misfits
+from po2quant.uniform import UniformWidths
 
 TRIAL_BITS, TRIAL_INPUTS = 8, 4
 LONGEST_REASON = 400
@@ -141,7 +142,8 @@ class _Trial:
         Raises:
             ValueError: where one refuses it.
         """
-        quantized = network.quantize(network.flat(network.placement.target.nearest("activation", TRIAL_BITS)))
+        kernel, activation = (network.placement.target.nearest(part, TRIAL_BITS) for part in ("kernel", "activation"))
+        quantized = network.quantize(network.uniform(UniformWidths(kernel, activation, activation), "trial"))
         random = np.random.default_rng(0)
         shapes = [(TRIAL_INPUTS, *tensor.shape[1:]) for tensor in quantized.inputs]
         x = [random.normal(size=shape).astype(np.float32) for shape in shapes]
@@ -180,10 +182,9 @@ def give_ranges(model: keras.Model, x: Arrays) -> None:
     for node, inputs in walk(model, x):
         quantizer = getattr(node.layer, "activation", None)
         if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
-            quantizer.calibrate(inputs[0])
+            calibrate_one(quantizer, inputs[0])
             if quantizer.range == (0.0, 0.0):
                 quantizer.set_range(0.0, 1.0)
-            quantizer.frozen = True
 
 
 def _layers(model: keras.Model, network: FoldedNetwork | None) -> tuple[CheckedLayer, ...]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from po2quant.export.c.firmware import PROJECTS, write_firmware
 from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import write_c
+from po2quant.export.environments import ESP_PPQ
 from po2quant.export.espdl.to_espdl import OPERATORS as ESPDL_OPERATORS
-from po2quant.export.espdl.to_espdl import refusal, to_espdl
+from po2quant.export.espdl.to_espdl import to_espdl
 from po2quant.export.exchange import inexact_in_float32
 from po2quant.export.litert.to_litert import OPERATORS, deviations, to_litert
 from po2quant.export.onnx.graph import NODES
@@ -21,15 +22,16 @@ from po2quant.extras import check_installed
 from po2quant.integer.listing import listing
 from po2quant.integer.operations import Handlers, Operation, Recurrent
 from po2quant.integer.program import Program
-from po2quant.integer.rewrites import settle_constant_channels
+from po2quant.integer.rewrites import averages_as_products, settle_constant_channels
 
 if TYPE_CHECKING:
     import keras
 
-TEXT = "text"
+TEXT, QKERAS = "text", "qkeras"
 
-Writer = Callable[["keras.Model", Program, str, Path], list[Path]]
-"""Given the frozen model, its program, a name that is a C identifier, and a folder, writes files and returns them."""
+Writer = Callable[["keras.Model | None", Program, str, Path], list[Path]]
+"""Given the frozen model (None where the format needs its program alone), its program, a name that is a C identifier,
+and a folder, writes files and returns them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +113,15 @@ FORMATS: dict[str, Format] = {
     "qonnx": Format(
         _one_file(".qonnx.onnx", lambda model, program, path: to_qonnx(program, path)), "onnx", _float32_notes, NODES
     ),
+    "hls4ml": Format(
+        _one_file(
+            ".hls4ml.onnx",
+            lambda model, program, path: to_qonnx(averages_as_products(program), path, per_channel=False),
+        ),
+        "onnx",
+        _float32_notes,
+        NODES,
+    ),
     "onnx": Format(
         _one_file(".onnx", lambda model, program, path: to_onnx(program, path)), "onnx", _float32_notes, NODES
     ),
@@ -123,9 +134,9 @@ FORMATS: dict[str, Format] = {
     "espdl": Format(
         _one_file(".espdl", lambda model, program, path: to_espdl(program, path)),
         handlers=ESPDL_OPERATORS,
-        refusal=refusal,
+        refusal=ESP_PPQ.refusal,
     ),
-    "qkeras": Format(_one_file(".keras", _write_qkeras), notes=_float32_notes, without=(Recurrent,)),
+    QKERAS: Format(_one_file(".keras", _write_qkeras), notes=_float32_notes, without=(Recurrent,)),
 }
 
 
@@ -149,6 +160,19 @@ def write(format: str, model: keras.Model, program: Program, name: str, folder: 
     check_format(format)
     folder.mkdir(parents=True, exist_ok=True)
     return FORMATS[format].write(model, program, name, folder)
+
+
+def write_program(format: str, program: Program, name: str, folder: Path) -> list[Path]:
+    """Write an integer program alone in a format, and return the files; the arguments are those of :func:`write`.
+
+    Raises:
+        ValueError: for a format that is made of the Keras network.
+    """
+    check_format(format)
+    if format == QKERAS:
+        raise ValueError(f"format {QKERAS} needs the Keras network, not its program alone. Received: {format!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return FORMATS[format].write(None, program, name, folder)
 
 
 def notes(format: str, program: Program) -> list[str]:

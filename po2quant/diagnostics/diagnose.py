@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from po2quant.bit_config import BitConfig
 from po2quant.diagnostics.arrays import ArraySummary, FileSummary, summarize
 from po2quant.diagnostics.findings import Finding, find, find_in_arrays
-from po2quant.diagnostics.measurement import Measurement, load_measurements, measure
+from po2quant.diagnostics.measurement import ACTIVATION, Measurement, load_measurements, measure
 from po2quant.diagnostics.plots import plot_diagnostics
 from po2quant.files import one_line, read_csv, read_json
 from po2quant.runs.names import (
@@ -29,29 +29,31 @@ from po2quant.runs.names import (
     REQUEST_FILE,
 )
 from po2quant.runs.request import read_request
+from po2quant.tables import narrow_table
 from po2quant.weight_files import read_weight_file, write_checked_model
 
-SHOWN_MEASURES = (
-    "update_relative_mean",
-    "flip_ratio",
-    "zero_ratio",
-    "clip_ratio",
-    "exponent_mean",
-    "effective_bits",
-    "sqnr_db",
-    "network_sqnr_db",
-)
-SHOWN_OF_ARRAYS = (
-    "layer",
-    "array",
-    "shape",
-    "minimum",
-    "maximum",
-    "mean_abs",
-    "zero_ratio",
-    "levels",
-    "effective_bits",
-)
+NUMBER, PERCENT = "{:.3g}", "{:.1%}"
+SHOWN_MEASURES = {
+    "bits": ("bits", "{}"),
+    "update_relative_mean": ("mean update", PERCENT),
+    "flip_ratio": ("changed", PERCENT),
+    "zero_ratio": ("zeros", PERCENT),
+    "clip_ratio": ("clip", PERCENT),
+    "exponent_mean": ("mean exp.", NUMBER),
+    "effective_bits": ("bits used", NUMBER),
+    "sqnr_db": ("SQNR dB", NUMBER),
+    "network_sqnr_db": ("at output", NUMBER),
+}
+SHOWN_OF_ARRAYS = {
+    "shape": ("shape", "{}"),
+    "minimum": ("least", NUMBER),
+    "maximum": ("largest", NUMBER),
+    "mean_abs": ("mean size", NUMBER),
+    "zero_ratio": ("zeros", PERCENT),
+    "levels": ("levels", "{}"),
+    "effective_bits": ("bits used", NUMBER),
+}
+"""Attributes that are shown: what their columns are called, and how a value is written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Diagnosis:
     def table(self) -> Table:
         """Return what is known of each tensor after the last epoch, or of each array of a float network, to print."""
         if self.rows:
-            return _table(self.last_rows, ("layer", "part", "bits", *SHOWN_MEASURES))
+            return _table(self.last_rows, SHOWN_MEASURES)
         return _table(self.arrays, SHOWN_OF_ARRAYS)
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,23 +187,27 @@ def _data(environment: Path) -> str:
     return str(known.get("data", environment.parent.name))
 
 
-def _table(records: Sequence[Measurement | ArraySummary], names: Sequence[str]) -> Table:
+def _table(records: Sequence[Measurement | ArraySummary], columns: Mapping[str, tuple[str, str]]) -> Table:
     """Return a table of those attributes that any record has."""
-    known = [name for name in names if any(getattr(record, name) is not None for record in records)]
-    table = Table()
+    known = [name for name in columns if any(getattr(record, name) is not None for record in records)]
+    table = narrow_table()
+    table.add_column("tensor", overflow="fold")
     for name in known:
-        table.add_column(name.replace("_", " "), justify="left" if name in ("layer", "part", "array") else "right")
+        table.add_column(columns[name][0].replace(" ", "\n"), justify="right", no_wrap=True)
     for record in records:
-        table.add_row(*(_cell(getattr(record, name)) for name in known))
+        table.add_row(_tensor(record), *(_cell(getattr(record, name), columns[name][1]) for name in known))
     return table
 
 
-def _cell(value: Any) -> str:
+def _tensor(record: Measurement | ArraySummary) -> str:
+    part = record.part if isinstance(record, Measurement) else record.array
+    return record.layer if part == ACTIVATION else f"{record.layer} {part}"
+
+
+def _cell(value: Any, form: str) -> str:
     if value is None:
         return ""
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "x".join(map(str, value)) if isinstance(value, tuple) else form.format(value)
 
 
 def _for_json(record: Measurement | ArraySummary) -> dict[str, Any]:

@@ -229,15 +229,16 @@ def plot_mode_sweep(mix: Mix, path: Path, data: str, subject: str = "") -> Path:
     for label, cost in zip(bars.get_yticklabels(), costs, strict=True):
         is_real = cost.layer in mix.real_layers
         label.set(color=VERMILLION if is_real else BLACK, fontweight="bold" if is_real else "normal")
-    bars.set(xlabel="change of the mean loss", title="by layer (bold: real in the mix)", ylim=(len(costs) - 0.5, -0.5))
+    bars.set(xlabel="change of the mean loss", ylim=(len(costs) - 0.5, -0.5))
     curve.plot(range(len(losses)), losses, ".-", color=BLUE, label="loss of a mix")
     ring: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none", "color": VERMILLION, "markeredgewidth": 1.5}
     curve.plot(chosen, losses[chosen], "o", label=f"the mix: {chosen} of {len(costs)} layers", **ring)
-    curve.set(xlabel="layers with real scales, the best first", ylabel="mean loss", title="of mixes")
+    curve.set(xlabel="layers with real scales, the best first", ylabel="mean loss")
     for axes in (bars, curve):
         axes.set_axisbelow(True)
         axes.grid(alpha=0.3)
-    figure.suptitle("\n".join(filter(None, ("what powers of two cost", subject))), fontsize=10)
+    bars.set_title("\n".join(filter(None, ("what powers of two cost (bold: real in the mix)", subject))), fontsize=10)
+    curve.set_title("loss of mixes", fontsize=10)
     figure.legend(loc="outside upper center", ncols=2, fontsize=7, frameon=False)
     return save_figure(figure, path, VECTOR)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from po2quant.export.environments import TFLITE_MICRO
 from po2quant.export.exchange import require
-from po2quant.export.litert.to_litert import zero_point
+from po2quant.export.litert.rounding import Storage
 from po2quant.export.onnx.to_onnx import integers_of
 from po2quant.integer.program import Output, Program
 
@@ -98,13 +102,51 @@ def run_litert(
         interpreter.resize_tensor_input(details["index"], integers[name].shape)
     interpreter.allocate_tensors()
     for name, details in inputs:
-        stored = integers[name] + zero_point(program.tensor[name].format)
-        interpreter.set_tensor(details["index"], stored.astype(np.int8))
+        interpreter.set_tensor(details["index"], _stored(program, name, integers))
     interpreter.invoke()
-    return [
-        interpreter.get_tensor(details["index"]).astype(np.int64) - zero_point(program.tensor[output.tensor].format)
-        for output, details in zip(program.outputs, interpreter.get_output_details(), strict=True)
-    ]
+    details = interpreter.get_output_details()
+    return _integers(program, [interpreter.get_tensor(output["index"]) for output in details])
+
+
+def run_tflite_micro(
+    files: Sequence[tuple[Program, str | os.PathLike]], integers: dict[str, np.ndarray]
+) -> list[list[np.ndarray]]:
+    """Run LiteRT files in tflite-micro, whose kernels are those of microcontrollers, in an environment of its own.
+
+    Args:
+        files: what each was written from, and its path.
+        integers: of all inputs by name, ``(samples, *shape)``.
+
+    Returns:
+        For each file, the program's integers of each output, ``(samples, *shape)``, int64.
+
+    Raises:
+        ValueError: where the environment is missing, or tflite-micro refuses a file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (program, path) in enumerate(files):
+            shutil.copyfile(path, Path(folder, f"{number}.tflite"))
+            stored = {str(place): _stored(program, name, integers) for place, name in enumerate(program.inputs)}
+            np.savez(Path(folder, f"{number}.npz"), outputs=len(program.outputs), **stored)  # type: ignore[arg-type]
+        TFLITE_MICRO.run(Path(__file__).with_name("litert") / "run_micro.py", Path(folder))
+        found = []
+        for number, (program, _) in enumerate(files):
+            with np.load(Path(folder, f"{number}.out.npz")) as computed:
+                found.append(_integers(program, [computed[str(place)] for place in range(len(program.outputs))]))
+    return found
+
+
+def _integers(program: Program, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the program's integers of outputs of a LiteRT file."""
+    storage = Storage.of(program)
+    zeros = [storage.zero_point(program.tensor[output.tensor].format) for output in program.outputs]
+    return [array.astype(np.int64) - zero for array, zero in zip(arrays, zeros, strict=True)]
+
+
+def _stored(program: Program, name: str, integers: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the integers of an input as a LiteRT file has them."""
+    storage = Storage.of(program)
+    return (integers[name] + storage.zero_point(program.tensor[name].format)).astype(storage.kind)
 
 
 def single_operations(program: Program) -> Iterator[Program]:

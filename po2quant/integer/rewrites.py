@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import operator
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,11 +12,14 @@ from fractions import Fraction
 import numpy as np
 
 from po2quant.fixed_point import MAX_BITS, MAX_EXPONENT, FixedPointFormat, round_ratio, shift_right
-from po2quant.integer.checks import Shape
+from po2quant.integer.checks import Shape, shown
 from po2quant.integer.operations import (
     MAX_INPUTS,
+    NO_PADDING,
+    AveragePooling,
     Block,
     Concatenate,
+    Conv2D,
     Dense,
     Operation,
     Rearrange,
@@ -31,6 +35,8 @@ from po2quant.integer.plan import jam, signed_bits
 from po2quant.integer.program import Program
 
 SIGN_BIT = 1
+MOST_RECIPROCAL_BITS = 24
+"""Bits of the number that an average is multiplied with instead of being divided, at most."""
 SETTLED_BIAS_BITS = 32
 """Width of biases among which some stand for constant channels."""
 
@@ -132,6 +138,68 @@ class _Unrolled:
         shapes = [self._tensors[part].shape for part in parts]
         shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         return self._add(Concatenate(self._operation.name, parts, name, axis=0), self._cell.result, shape)
+
+
+def averages_as_products(program: Program) -> Program:
+    """Return a program that computes the same, with depthwise convolutions in the place of averages.
+
+    All weights of such a kernel are one integer w, so that ``w * sum * 2**e`` is rounded to what ``sum / count`` is. It
+    is found by trying all sums that there are, with the fewest bits that do: 2 where the count is a power of two.
+
+    Raises:
+        ValueError: for an average that no weight of 24 bits is exact for, and one whose windows leave the image.
+    """
+    operations = tuple(
+        _average_as_product(program, operation) if isinstance(operation, AveragePooling) else operation
+        for operation in program.operations
+    )
+    return dataclasses.replace(program, operations=operations)
+
+
+def _average_as_product(program: Program, operation: AveragePooling) -> Conv2D:
+    (x,), y, count = program.inputs_of(operation), program.output_of(operation), math.prod(operation.window)
+    if operation.padding != NO_PADDING:
+        raise ValueError(
+            f"windows of average {shown(operation.name)} must lie inside the image to become a product. "
+            f"Received: padding {shown(operation.padding)}"
+        )
+    weight, exponent = _exact_reciprocal(operation, count, x.format, y.format)
+    channels = x.shape[-1]
+    bits = weight.bit_length() + SIGN_BIT
+    kernel = Weights(np.full((*operation.window, 1, channels), weight), np.full(channels, exponent), bits)
+    bias = Weights(np.zeros(channels, np.int64), np.full(channels, exponent + x.format.exponent), 2)
+    return Conv2D(
+        operation.name,
+        operation.inputs,
+        operation.output,
+        kernel,
+        bias,
+        strides=operation.strides,
+        groups=channels,
+        activation=operation.activation,
+    )
+
+
+def _exact_reciprocal(
+    operation: AveragePooling, count: int, x: FixedPointFormat, y: FixedPointFormat
+) -> tuple[int, int]:
+    """Return w and e with ``round(w * s * 2**e) = round(s / count)`` in a format for every sum s."""
+    sums = np.arange(count * x.min_int, count * x.max_int + 1)
+    places = y.exponent - x.exponent
+    limits = output_limits(y, operation.activation)
+    mean = round_ratio(sums << max(-places, 0), count << max(places, 0), y.rounding)
+    expected = np.clip(mean, *limits)
+    for bits in range(1, MOST_RECIPROCAL_BITS):
+        shift = bits + count.bit_length() - 1
+        weight = round((1 << shift) / count)
+        found = np.clip(shift_right(weight * sums, shift + places, y.rounding), *limits)
+        if np.array_equal(found, expected):
+            spare = _trailing_zeros([weight])
+            return weight >> spare, spare - shift
+    raise ValueError(
+        f"average {shown(operation.name)} must be, to the bit, its sum times a number of {MOST_RECIPROCAL_BITS} bits "
+        f"to become a product. Received: {count} pixels, exponents {x.exponent} and {y.exponent}"
+    )
 
 
 def _settled(block: Block, operation: Weighted) -> Weighted:

@@ -1,6 +1,6 @@
 """From a float Keras model to its description, and to a quantized one."""
 
-from po2quant.network.calibration import CalibrationWarning, calibrate
+from po2quant.network.calibration import CalibrationWarning, calibrate, calibrate_one
 from po2quant.network.folding import FoldedNetwork, flat_config, fold, quantize_model
 from po2quant.network.lowering import fold_batch_norm
 from po2quant.network.placement import Slot, network_layers, place_quantizers
@@ -23,6 +23,7 @@ __all__ = [
     "Slot",
     "activation_quantizers",
     "calibrate",
+    "calibrate_one",
     "flat_config",
     "fold",
     "fold_batch_norm",

@@ -51,11 +51,22 @@ def calibrate(model: keras.Model, x: Arrays, rule: str | None = None) -> None:
         quantizer = getattr(node.layer, "activation", None)
         if isinstance(quantizer, quantized_bits_featuremap):
             _check_values(node.layer.name, node.inputs[0].layer.name, inputs[0])
-            quantizer.calibrate(inputs[0], single.get(node.layer.name, general))
+            calibrate_one(quantizer, inputs[0], single.get(node.layer.name, general))
             check_range(node.layer.name, quantizer)
-            quantizer.frozen = not quantizer.is_learned
             for remark in _remarks(quantizer, inputs[0]):
                 warnings.warn(f"quantizer {node.layer.name!r} {remark}", CalibrationWarning, stacklevel=2)
+
+
+def calibrate_one(quantizer: quantized_bits_featuremap, x: tf.Tensor, rule: str | None = None) -> None:
+    """Give one activation quantizer its range, which it keeps unless its scale is learned.
+
+    Args:
+        quantizer: of an activation.
+        x: what reaches it.
+        rule: as of :func:`calibrate`; None: its own.
+    """
+    quantizer.calibrate(x, rule)
+    quantizer.frozen = not quantizer.is_learned
 
 
 def _check_names(names: Sequence[str] | dict[str, str], known: Sequence[str]) -> None:

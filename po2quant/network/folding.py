@@ -50,11 +50,19 @@ class FoldedNetwork:
         return tuple(count_layers(self.entries))
 
     @functools.cached_property
+    def input_slots(self) -> tuple[str, ...]:
+        """Names of the slots at the network's inputs."""
+        inputs = (node for node in self.graph.nodes if isinstance(node.layer, keras.layers.InputLayer))
+        return tuple(self._own_slots[node] for node in inputs if node in self._own_slots)
+
+    @functools.cached_property
+    def _own_slots(self) -> dict[Node, str]:
+        return {placed.node: placed.slot.name for placed in self.slots if placed.consumer is None}
+
+    @functools.cached_property
     def io_slots(self) -> frozenset[str]:
         """Names of the slots at the network's inputs and outputs, which softmax or a reshape may follow."""
-        own = {placed.node: placed.slot.name for placed in self.slots if placed.consumer is None}
-        ends = [node for node in self.graph.nodes if isinstance(node.layer, keras.layers.InputLayer)]
-        waiting, found = list(self.graph.outputs), {own[node] for node in ends if node in own}
+        own, waiting, found = self._own_slots, list(self.graph.outputs), set(self.input_slots)
         while waiting:
             node = waiting.pop()
             if node in own:

@@ -161,9 +161,9 @@ def _put_on_products(kernel: QuantizedWeight, bias: QuantizedWeight, scale: floa
     shape = kernel.quantizer.frozen_scale.shape
     exponents = scale_exponents(kernel.quantizer.frozen_scale)
     by_channel = np.broadcast_to(exponents, kernel.variable.shape).reshape(-1, bias.variable.shape[0])[0]
-    largest = np.frexp(np.abs(np.asarray(bias.variable, np.float64)))[1]  # |bias| < 2**largest
-    unit = int(scale_exponents(np.array(scale)))
-    missing = np.where(largest > -1000, largest - (bits - 1) - (by_channel + unit), 0)
+    biases, unit = np.asarray(bias.variable, np.float64), int(scale_exponents(np.array(scale)))
+    missing = np.frexp(biases)[1] - (bits - 1) - (by_channel + unit)  # |bias| < 2**frexp(bias)[1]
+    missing = np.where(biases, missing, 0)
     weights = np.asarray(kernel.variable).reshape(-1, missing.size)
     missing = np.where(np.any(weights, axis=0), np.maximum(missing, 0), missing)  # of no weights any scale will do
     if exponents.size == 1:

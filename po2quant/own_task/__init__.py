@@ -39,10 +39,7 @@ def task_of_files(path: Path, request: TaskRequest, weights: Path | None = None)
     Raises:
         ValueError: for a file that is missing, damaged, or no float network, and a loss or metric that is unknown.
     """
-    for name, valid in (("loss", LOSSES), ("metric", METRICS)):
-        value = getattr(request, name)
-        if value is not None and value not in valid:
-            raise ValueError(f"{name} must be one of {', '.join(valid)}. Received: {name}={one_line(value)!r}")
+    _check_choices({"loss": request.loss, "metric": request.metric})
     _check_network(path, weights)
     model = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
     recipe = _recipe(request)
@@ -56,6 +53,62 @@ def task_of_files(path: Path, request: TaskRequest, weights: Path | None = None)
         return read_dataset(data_dir, _input_shape(spec.new_network()), seed, request.input_scale or 1.0)
 
     return Benchmark(NAME, {model: spec}, load_data, recipe, _unknown, _unknown, needs_data_dir=True)
+
+
+def task_of_model(
+    model: keras.Model,
+    dataset: Dataset,
+    loss: str | None = None,
+    metric: str | None = None,
+    epochs: int = EPOCHS,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+) -> Benchmark:
+    """Return the task of a model in memory, with the loss and the metric that it and its data ask for.
+
+    Args:
+        model: the network, of one input and one output, with weights; those that are built are copies.
+        dataset: its data.
+        loss: a row of :data:`~po2quant.own_task.metrics.LOSSES`; None: it follows.
+        metric: a row of :data:`~po2quant.own_task.metrics.METRICS`; None: it follows.
+        epochs: of fine-tuning.
+        batch_size: samples of a step; None: :data:`BATCH_SIZE`.
+        learning_rate: of the first epoch; None: :data:`LEARNING_RATE`.
+
+    Raises:
+        ValueError: for an unknown loss or metric, more inputs, and targets that do not fit the outputs.
+    """
+    import keras
+
+    from po2quant.own_task.choices import choices
+    from po2quant.training.schedules import exponential_decay
+
+    _check_choices({"loss": loss, "metric": metric})
+    _input_shape(model)
+    found = choices(model, dataset, loss, metric)
+    chosen, logged = METRICS[found.metric], METRICS[found.metric].logged(found.loss)
+    rate = exponential_decay(learning_rate or LEARNING_RATE, DECAY)
+    recipe = Recipe(keras_loss(found.loss), epochs, 0, batch_size or BATCH_SIZE, rate, logged)
+
+    def build() -> keras.Model:
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        return copy
+
+    def selection(logs: Mapping[str, float]) -> float:
+        return chosen.selection(logs, targets(dataset.validation or dataset.test))
+
+    name = re.sub(r"\W", "_", model.name, flags=re.ASCII)
+    spec = NetworkSpec(build, Placement(signed_input=found.signed_input), recipes={SMALL: recipe})
+    score = functools.partial(_scored, chosen, found.loss)
+    return Benchmark(NAME, {name: spec}, lambda folder, seed: dataset, recipe, score, selection)
+
+
+def _check_choices(given: Mapping[str, str | None]) -> None:
+    for name, valid in (("loss", LOSSES), ("metric", METRICS)):
+        value = given[name]
+        if value is not None and value not in valid:
+            raise ValueError(f"{name} must be one of {', '.join(valid)}. Received: {name}={one_line(value)!r}")
 
 
 def _check_network(path: Path, weights: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from po2quant.bit_config import FLOAT
 from po2quant.figures import BLACK, MARKERS, PALETTE, data_address, scale_by_decades
@@ -79,7 +80,9 @@ def in_short(run: Run) -> list[str]:
         lines.append(f"{len(run.trials)} trials were completed.")
     if run.measurements:
         worst = [finding.severity for finding in run.findings]
-        count = ", ".join(f"{worst.count(kind)} {kind}s" for kind in dict.fromkeys(worst)) or "nothing stands out"
+        counts = {kind: worst.count(kind) for kind in dict.fromkeys(worst)}
+        named = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items()]
+        count = ", ".join(named) or "nothing stands out"
         lines.append(f"Diagnostics: {count}.")
     return lines
 
@@ -93,7 +96,8 @@ def _comparison(runs: Sequence[Run]) -> Html:
         stages = [(size, scores[-1]) for name, size, scores in stages_of(run) if name != FLOAT]
         sizes += [size for size, _ in stages]
         if stages:
-            axes.plot(*zip(*stages, strict=True), marker, color=color, markersize=8 - index % 3, label=run.label)
+            ring: dict[str, Any] = {"markersize": 5 + 2.5 * index, "markerfacecolor": "none", "markeredgewidth": 1.4}
+            axes.plot(*zip(*stages, strict=True), marker, color=color, label=run.label, **ring)
         if run.float_score is not None:
             axes.axhline(run.float_score, color=BLACK, linestyle="--", linewidth=0.8, label=FLOAT)
     scale_by_decades(axes, sizes)

@@ -120,7 +120,7 @@ def draw_front(
     Args:
         axes: where.
         places: sizes in KiB and metrics of all trials.
-        front: of those that none beats, by size.
+        front: of those that none beats in the metric and every cost.
         chosen: of the best score; None: there is none.
         label: name of the metric.
         errors: standard errors of the front's metrics; empty: not known.
@@ -131,9 +131,10 @@ def draw_front(
     if places:
         axes.plot(*zip(*places, strict=True), "o", color=BLUE, alpha=0.6, markersize=5, label="trial")
     if front:
-        sizes, metrics = zip(*front, strict=True)
-        axes.step(sizes, metrics, where="post", color=VERMILLION, linewidth=1.2, label="Pareto front")
+        joined = [front[index] for index in unbeaten(front)]  # of several costs, others may lie on the front too
+        axes.step(*zip(*joined, strict=True), where="post", color=VERMILLION, linewidth=1.2, label="Pareto front")
         if any(errors):
+            sizes, metrics = zip(*front, strict=True)
             axes.errorbar(sizes, metrics, errors, fmt="s", color=VERMILLION, markersize=4, capsize=2)
     if chosen is not None:
         ring: dict[str, Any] = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5}
@@ -285,13 +286,13 @@ def draw_comparison(axes: Axes, stages: Sequence[tuple[str, float, Sequence[floa
     for index, (name, size, scores) in enumerate(quantized):
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         axes.plot([size] * len(scores), scores, "-", color=color, linewidth=0.8, zorder=2)
-        axes.plot(
-            size, scores[0], marker, color=color, markersize=11, markerfacecolor="none", markeredgewidth=1.2, zorder=3
-        )
+        smaller = min(index, 5)  # what is drawn later on the same place leaves a rim of what is below it
+        ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.2, "zorder": 3}
+        if len(scores) == 1:
+            ring["label"] = name
+        axes.plot(size, scores[0], marker, color=color, markersize=14 - smaller, **ring)
         if len(scores) > 1:
-            axes.plot(size, scores[-1], marker, color=color, markersize=5.5, label=name, zorder=4)
-        else:
-            axes.plot([], [], marker, color=color, markersize=8, markerfacecolor="none", label=name)
+            axes.plot(size, scores[-1], marker, color=color, markersize=9 - smaller, label=name, zorder=4 + index)
     scale_by_decades(axes, [size for _, size, _ in quantized])
     axes.set(xlabel=f"{SIZE_LABEL} (ring: before training, filled: after)", ylabel=label)
     legend_below(axes)

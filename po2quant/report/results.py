@@ -21,7 +21,9 @@ CALIBRATED, RECONSTRUCTED, FINETUNED = "calibrated", "reconstructed", "finetuned
 STAGES = {CALIBRATED: "untrained", RECONSTRUCTED: "reconstructed", FINETUNED: "fine-tuned"}
 """What the columns of a table call the stages; that of reconstruction stands there where some row has it."""
 KEY = ("benchmark", "model", "config", "alpha", "stage", "seed")
-_CONFIGS = ("float", "mpq", "flat16", "flat8", "flat4")
+RECIPE = "recipe"
+"""Column of the preset that trained a row's network; empty where nothing was trained, and in files of before."""
+_CONFIGS = ("float", "mpq", "flat16", "flat8", "flat4", "w8a8", "w4a8", "w4a4", "w3a4", "w2a8")
 _FIRST_COLUMNS = ("config", "KiB", "bits/weight", "bits/activation")
 _COMPARED_ALPHAS = (AUTO, AUTO_PO2)
 
@@ -49,7 +51,8 @@ def result_records(
             score: Score | None = getattr(result, stage)
             if score is None:
                 continue
-            trained = stage != CALIBRATED or result.alpha == "float"
+            is_float = result.alpha == "float"
+            trained = stage != CALIBRATED or is_float
             records.append(
                 {
                     "benchmark": experiment.benchmark.name,
@@ -74,6 +77,7 @@ def result_records(
                     "command": command,
                     "details": " ".join(f"{name}={value:.6f}" for name, value in score.details.items()),
                     "validation": None if not trained or result.validation is None else f"{result.validation:.6g}",
+                    RECIPE: experiment.preset if stage == FINETUNED or (is_float and result.epochs) else None,
                 }
             )
     return records
@@ -122,13 +126,14 @@ def merge_records(path: Path, records: Iterable[Mapping[str, Any]]) -> list[dict
 
 
 def _key(record: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(record[column] for column in KEY)
+    return (*(record[column] for column in KEY), record.get(RECIPE, ""))
 
 
 def _order(record: Mapping[str, str]) -> tuple[Any, ...]:
     config = record["config"]
     place = _CONFIGS.index(config) if config in _CONFIGS else len(_CONFIGS)
-    return (*_key(record)[:2], place, config, record["alpha"], int(record["seed"]), record["stage"])
+    last = (record["alpha"], int(record["seed"]), record["stage"], record.get(RECIPE, ""))
+    return (*_key(record)[:2], place, config, *last)
 
 
 def markdown_tables(records: Sequence[Mapping[str, str]]) -> str:
@@ -139,15 +144,34 @@ def markdown_tables(records: Sequence[Mapping[str, str]]) -> str:
     ):
         rows = list(network)
         alphas = list(dict.fromkeys([*_COMPARED_ALPHAS, *(row["alpha"] for row in rows if row["alpha"] != "float")]))
-        present = {CALIBRATED, FINETUNED, *(row["stage"] for row in rows)}
-        stages = [stage for stage in STAGES if stage in present]
-        columns = [*_FIRST_COLUMNS, *(f"`{alpha}` {STAGES[stage]}" for alpha in alphas for stage in stages)]
+        shown = _columns_of(rows, alphas)
+        columns = [*_FIRST_COLUMNS, *(f"`{alpha}` {name}" for (alpha, *_), name in shown.items())]
         lines = [f"**{benchmark}, {model}** ({rows[0]['metric']}, {_data(rows)})", ""]
         lines += [_line(columns), _line(["---"] * len(columns))]
         for config, group in itertools.groupby(rows, key=lambda row: row["config"]):
-            lines.append(_line(_markdown_row(config, list(group), alphas, stages)))
+            lines.append(_line(_markdown_row(config, list(group), list(shown))))
         tables.append("\n".join(lines) + "\n")
     return "\n".join(tables)
+
+
+def _columns_of(rows: Sequence[Mapping[str, str]], alphas: Sequence[str]) -> dict[tuple[str, str, str], str]:
+    """Return what a table calls each kind of scales, stage and recipe that its rows have; several recipes are named."""
+    recipes = list(dict.fromkeys(row.get(RECIPE, "") for row in rows if row["stage"] == FINETUNED)) or [""]
+    stages = {(CALIBRATED, ""): STAGES[CALIBRATED], (RECONSTRUCTED, ""): STAGES[RECONSTRUCTED]}
+    for recipe in recipes:
+        stages[FINETUNED, recipe] = STAGES[FINETUNED] + (f" ({recipe})" if len(recipes) > 1 else "")
+    always = {(CALIBRATED, ""), (FINETUNED, recipes[0])}
+    present = {_column(row) for row in rows}
+    return {
+        (alpha, *stage): name
+        for alpha in alphas
+        for stage, name in stages.items()
+        if stage in always or (alpha, *stage) in present
+    }
+
+
+def _column(row: Mapping[str, str]) -> tuple[str, str, str]:
+    return row["alpha"], row["stage"], row.get(RECIPE, "")
 
 
 def _data(rows: Sequence[Mapping[str, str]]) -> str:
@@ -159,18 +183,13 @@ def _data(rows: Sequence[Mapping[str, str]]) -> str:
     return ", ".join(parts)
 
 
-def _markdown_row(
-    config: str, rows: Sequence[Mapping[str, str]], alphas: Sequence[str], stages: Sequence[str]
-) -> list[str]:
+def _markdown_row(config: str, rows: Sequence[Mapping[str, str]], columns: Sequence[tuple[str, str, str]]) -> list[str]:
     first = rows[0]
     widths = [f"{float(first[name]):.2f}" for name in ("bits_per_parameter", "bits_per_activation")]
     cells = [config, f"{int(first['size_bits']) / BITS_PER_KIB:.1f}", *widths]
     if config == "float":
-        return [*cells, _mean([float(row["score"]) for row in rows]), *[""] * (len(stages) * len(alphas) - 1)]
-    for alpha in alphas:
-        for stage in stages:
-            cells.append(_mean([float(r["score"]) for r in rows if r["alpha"] == alpha and r["stage"] == stage]))
-    return cells
+        return [*cells, _mean([float(row["score"]) for row in rows]), *[""] * (len(columns) - 1)]
+    return [*cells, *(_mean([float(row["score"]) for row in rows if _column(row) == column]) for column in columns)]
 
 
 def _mean(scores: Sequence[float]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from po2quant.runs.request import MatrixRequest, RunRequest, SearchRequest, read
 from po2quant.weight_files import read_weight_file
 
 Rows = Sequence[Mapping[str, str]]
+Kind = Callable[[str], object]
 OF_POINTS = ("point", "metric", "standard_error", "score", "config", "weights")
 
 
@@ -79,6 +82,12 @@ class Run:
         return " ".join(filter(None, (task, self.request.model)))
 
     @property
+    def subject(self) -> str:
+        """The network and its configuration, for titles."""
+        name = "" if self.config is None else getattr(self.request, "name", self.config.name)
+        return ", ".join(filter(None, (self.network, name, self.request.alpha)))
+
+    @property
     def data(self) -> str:
         """The data and their counts."""
         return str(self.environment.get("data", "data that the run folder does not name"))
@@ -95,7 +104,7 @@ class Run:
         known = [row["float_score"] for row in self.results if row.get("float_score")]
         return float(known[0]) if known else None
 
-    @property
+    @functools.cached_property
     def findings(self) -> list[Finding]:
         """What stands out in the measurements, the worst first."""
         losses = {int(row["epoch"]): float(row["loss"]) for row in self.curves.get("", ()) if "loss" in row}
@@ -111,7 +120,8 @@ def read_run(folder: Path, label: str) -> Run:
     request = read_request(folder)
     home = _home(folder, request)
     weights, config, diagnostics = home / BEST_WEIGHTS, home / BEST_CONFIG, home / DIAGNOSTICS_CSV
-    widths = BitConfig.load(config) if config.is_file() else None
+    layers = load_layers(home) or load_layers(folder)
+    widths = _in_order(BitConfig.load(config), layers) if config.is_file() else None
     histograms = load_histograms(home) or load_histograms(folder)
     if widths is not None and not histograms and weights.is_file():
         histograms = histograms_of(summarize(read_weight_file(weights), list(widths.layers)).tensors)
@@ -122,15 +132,22 @@ def read_run(folder: Path, label: str) -> Run:
         _json(folder / ENVIRONMENT_FILE, "the environment of a run"),
         _results(folder, request),
         _curves(folder),
-        [row for row in read_csv(folder / TRIALS_CSV, missing_ok=True) if row.get("status") == "completed"],
+        _rows(folder / TRIALS_CSV, TRIAL, status="completed"),
         read_csv(folder / FRONT_CSV, missing_ok=True),
-        load_layers(home) or load_layers(folder),
+        layers,
         widths,
-        _json(home / SCORES_FILE, "scores of a run"),
+        _scores(home / SCORES_FILE),
         load_measurements(diagnostics) if diagnostics.is_file() else [],
         histograms,
         {row["form"]: int(row["bytes"]) for row in _exports(home) + (_exports(folder) if home != folder else [])},
     )
+
+
+def _in_order(config: BitConfig, layers: Sequence[LayerShape]) -> BitConfig:
+    """Return a configuration in the order of the network's layers, as far as they are known."""
+    order = {layer.name: place for place, layer in enumerate(layers)}
+    names = sorted(config.layers, key=lambda name: order.get(name, len(order)))
+    return dataclasses.replace(config, layers={name: config.layers[name] for name in names})
 
 
 def _home(folder: Path, request: RunRequest) -> Path:
@@ -139,28 +156,61 @@ def _home(folder: Path, request: RunRequest) -> Path:
     return compared if isinstance(request, SearchRequest) and (compared / SCORES_FILE).is_file() else folder
 
 
-def _exports(folder: Path) -> list[dict[str, str]]:
-    rows = read_csv(folder / EXPORTS_CSV, missing_ok=True)
-    if rows and not all(row.get("form") and row.get("bytes", "").isdecimal() for row in rows):
-        raise ValueError(f"{folder / EXPORTS_CSV} must have a form and its bytes in each row. Received: another table")
+def _rows(path: Path, kinds: Mapping[str, Kind], **only: str) -> list[dict[str, str]]:
+    """Return the rows of a table that have the values ``only`` in these columns, none where there is no file.
+
+    Raises:
+        ValueError: for such a row that lacks a column of ``kinds``, or has another kind of value there.
+    """
+    rows = [row for row in read_csv(path, missing_ok=True) if only.items() <= row.items()]
+    for row, (name, kind) in itertools.product(rows, kinds.items()):
+        try:
+            kind(row[name])
+        except (KeyError, ValueError, OverflowError):
+            received = one_line(row.get(name, "no such column"))
+            raise ValueError(f"{path}: {name} must be {KINDS[kind]}. Received: {received}") from None
     return rows
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+KINDS: dict[Kind, str] = {str: "text", int: "a whole number", float: "a number", _finite: "a finite number"}
+RESULT: dict[str, Kind] = {"config": str, "alpha": str, "stage": str, "score": _finite, "size_bits": int}
+TRIAL: dict[str, Kind] = {"trial_id": str, "score": _finite, "metric": _finite, "size_bits": int}
+"""Columns of tables that a report needs, and what stands in them."""
+
+
+def _exports(folder: Path) -> list[dict[str, str]]:
+    return _rows(folder / EXPORTS_CSV, {"form": str, "bytes": int})
 
 
 def _json(path: Path, content: str) -> dict[str, Any]:
     return read_json(path, content) if path.is_file() else {}
 
 
+def _scores(path: Path) -> dict[str, Any]:
+    """Return the content of ``scores.json``, whose confusion matrices are square and of counts."""
+    scores = _json(path, "scores of a run")
+    for score in filter(lambda value: isinstance(value, dict), scores.values()):
+        matrix = score.get("confusion") or []
+        lines = matrix if isinstance(matrix, list) else [matrix]
+        cells = [cell for line in lines for cell in (line if isinstance(line, list) else [line])]
+        if len(cells) != len(lines) ** 2 or not all(isinstance(cell, int) for cell in cells):
+            raise ValueError(f"{path} must have square confusion matrices of counts. Received: {one_line(matrix)}")
+    return scores
+
+
 def _results(folder: Path, request: RunRequest) -> Rows:
     """Return the rows of results; those of a matrix stand one folder up, for all seeds."""
-    rows = read_csv(folder / RESULTS_CSV, missing_ok=True)
+    rows = _rows(folder / RESULTS_CSV, RESULT)
     if not rows and isinstance(request, MatrixRequest):
-        rows = read_csv(folder.parent / RESULTS_CSV, missing_ok=True)
+        rows = _rows(folder.parent / RESULTS_CSV, RESULT)
         rows = [row for row in rows if row.get("seed") == str(request.seed) and row.get("model") == request.model]
-    for row in rows:
-        try:
-            float(row["score"]), int(row["size_bits"]), row["config"], row["stage"], row["alpha"]
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{folder} must have a table of results. Received: {one_line(repr(error))}") from None
     return rows
 
 
@@ -168,8 +218,12 @@ def _curves(folder: Path) -> dict[str, Rows]:
     """Return the learning curves of a run, and those of its float network and its cells by their names."""
     cells = sorted((folder / COMPARISON_FOLDER).glob("*")) if (folder / COMPARISON_FOLDER).is_dir() else []
     names = {"": folder} | {cell.name: cell for cell in cells} | {FLOAT_FOLDER: folder / FLOAT_FOLDER}
-    curves = {name: read_csv(place / EPOCHS_CSV, missing_ok=True) for name, place in names.items()}
-    return {name: rows for name, rows in curves.items() if rows and "epoch" in rows[0]}
+    curves: dict[str, Rows] = {}
+    for name, place in names.items():
+        columns = next(iter(read_csv(place / EPOCHS_CSV, missing_ok=True)), {})
+        if rows := _rows(place / EPOCHS_CSV, {"epoch": float} | dict.fromkeys(columns, float)):
+            curves[name] = rows
+    return curves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,49 +231,39 @@ class Point:
     """A configuration of a front: what it reaches and what it costs.
 
     Args:
-        name: number of the point.
+        trial: number of its trial.
         metric: value that the search maximises.
         error: its standard error, 0 where it is not known.
-        kib: size in KiB, or else the first of its costs.
+        kib: size in KiB.
         costs: the costs by name.
     """
 
-    name: str
+    trial: str
     metric: float
     error: float
     kib: float
     costs: Mapping[str, float]
 
 
-def points_of(front: Rows) -> list[Point]:
-    """Return the points of ``front.csv``.
+def points_of(run: Run) -> list[Point]:
+    """Return the points of ``front.csv``, whose columns are costs unless they are :data:`OF_POINTS`, by size.
 
-    A column ``costs`` holds them as a JSON object or as words such as ``size_bits=24136``; without it, each other
-    column is a cost. A row without a metric or a cost is left out.
+    Raises:
+        ValueError: for a table without them, or of trials that the run does not have.
     """
-    points = []
-    for index, row in enumerate(front):
-        costs = _costs(row)
-        if row.get("metric") and costs:
-            size = costs.get("bits", costs.get("size_bits"))
-            kib = next(iter(costs.values())) if size is None else size / BITS_PER_KIB
-            error = float(row.get("standard_error") or 0.0)
-            points.append(Point(row.get("point") or str(index), float(row["metric"]), error, kib, costs))
-    return points
-
-
-def _costs(row: Mapping[str, str]) -> dict[str, float]:
-    text = row.get("costs", "")
-    if text.startswith("{"):
-        return {str(name): float(value) for name, value in json.loads(text).items()}
-    words = text.replace(",", " ").replace(";", " ").split()
-    named = dict(word.split("=", 1) for word in words if "=" in word)
-    if not text:
-        named = {name: value for name, value in row.items() if name not in OF_POINTS}
-    costs = {}
-    for name, value in named.items():
-        try:
-            costs[name] = float(value)
-        except ValueError:
-            continue
-    return costs
+    sizes = {row["trial_id"]: int(row["size_bits"]) / BITS_PER_KIB for row in run.trials}
+    try:
+        points = [
+            Point(
+                row["point"],
+                float(row["metric"]),
+                float(row["standard_error"] or 0.0),
+                sizes[row["point"]],
+                {name: float(value) for name, value in row.items() if name not in OF_POINTS},
+            )
+            for row in run.front
+        ]
+    except (KeyError, ValueError) as error:
+        place = run.folder / FRONT_CSV
+        raise ValueError(f"{place} must be the front of a search. Received: {one_line(repr(error))}") from None
+    return sorted(points, key=lambda point: point.kib)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 from po2quant.bit_config import FLOAT, BitConfig
 from po2quant.cost import BITS_PER_KIB, LayerShape, check_covers, layer_size, network_size
+from po2quant.diagnostics.measurement import ACTIVATION, BIAS, KERNEL
 from po2quant.figures import data_address
 from po2quant.report import plots
 from po2quant.report.histograms import histogram_picture
@@ -26,15 +26,13 @@ NOT_SHOWN = frozenset({"schema", "version", "command"})
 def asked(run: Run) -> Html:
     """What the run was asked for."""
     given = {name: value for name, value in run.request.to_dict().items() if name not in NOT_SHOWN}
-    defaults = {field.name: field.default for field in dataclasses.fields(run.request)}
     rows = [
         (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else value)
         for name, value in given.items()
         if value is not None
     ]
-    changed = [name for name, value in given.items() if value is not None and value != defaults.get(name)]
-    note = f"{run.request.kind} of {run.network}" + ("" if changed else ", all by default")
-    return section("What was asked", f"{run.label}-asked", element("p", note), facts(rows))
+    note = element("p", f"{run.request.kind} of {run.network}")
+    return section("What was asked", f"{run.label}-asked", note, facts(rows))
 
 
 def conditions(run: Run) -> Html:
@@ -130,7 +128,7 @@ def _short(text: str | None) -> str:
 
 def search(run: Run) -> Html:
     """Trials of a search, and those that no other beats."""
-    points = points_of(run.front)
+    points = points_of(run)
     if not run.trials and not points:
         return Html()
     metric = f"{run.metric} (validation)"
@@ -158,14 +156,15 @@ def _front_table(points: Sequence[Point], run: Run) -> Html:
         names = list(dict.fromkeys(name for point in points for name in point.costs))
         rows = [
             [
-                point.name,
+                point.trial,
+                f"{point.kib:.2f}",
                 f"{point.metric:.4f} ± {point.error:.4f}",
                 *(f"{point.costs.get(name, 0):g}" for name in names),
             ]
             for point in points
         ]
         return element(
-            "details", element("summary", "Pareto front as a table"), table(["point", run.metric, *names], rows)
+            "details", element("summary", "Pareto front as a table"), table(["trial", "KiB", run.metric, *names], rows)
         )
     places = [(int(row["size_bits"]) / BITS_PER_KIB, float(row["metric"] or 0.0)) for row in run.trials]
     rows = [
@@ -193,7 +192,8 @@ def curves(run: Run) -> Html:
 
 def _curve(run: Run, label: str, name: str, networks: Mapping[str, Rows]) -> Html:
     """Return a value over the epochs of one network, or on the validation data of several."""
-    figure, axes = plots.figure_of(f"{name} over epochs", " ".join(filter(None, (run.network, label))), "", *SMALL)
+    subject = f"{run.network} {label}" if label else run.subject
+    figure, axes = plots.figure_of(f"{name} over epochs", subject, "", *SMALL)
     if len(networks) == 1 and "" in networks:
         plots.draw_epochs(axes, networks[""], name)
         plots.legend_below(axes)
@@ -216,7 +216,7 @@ def layers(run: Run) -> Html:
     largest = max((layer_size(layer, run.config).total_bits for layer in run.layers), default=1) if sized else 1
     rows = [_layer_row(name, run.config, known[name] if sized else None, largest) for name in run.config.layers]
     columns = ["layer", "kernel", "bias", "activation", *(["output", "parameters", "MACs", "KiB", ""] if sized else [])]
-    figure, axes = plots.figure_of("bits per layer", run.network, "", 6.2, plots.height_of_bits(run.config), grid=False)
+    figure, axes = plots.figure_of("bits per layer", run.subject, "", 6.2, plots.height_of_bits(run.config), grid=False)
     plots.draw_bits(axes, run.config)
     content = [picture(data_address(figure), "widths of kernels, biases and activations by layer")]
     if sized:
@@ -248,7 +248,7 @@ def confusion(run: Run) -> Html:
     if not matrix:
         return Html()
     title = f"{score.get('metric', 'score')} {float(score.get('value', 0.0)):.4f}"
-    figure, axes = plots.figure_of(title, run.network, "", 5.4, 5.0, grid=False)
+    figure, axes = plots.figure_of(title, run.subject, "", 5.4, 5.0, grid=False)
     plots.draw_confusion(figure, axes, matrix)
     return section("Confusion matrix", f"{run.label}-confusion", picture(data_address(figure), "confusion matrix"))
 
@@ -272,16 +272,14 @@ def histograms(run: Run) -> Html:
     """Values before and after quantization, with the grid."""
     if not run.histograms:
         return Html()
-    kernels = [one for one in run.histograms if one.part == "kernel"]
-    activations = [one for one in run.histograms if one.part == "activation"]
-    biases = [one for one in run.histograms if one.part == "bias"]
     note = (
         "Grey: values before quantization. Blue: after it. Red: what lies beyond the grid and is clipped. Below them "
         "the grid: a tick for each level, or a band where there are many, with a tick at zero. The horizontal axis "
         "counts steps of the grid; the height is the square root of the count, over the largest one."
     )
     content = [element("p", note, class_="soft")]
-    for title, tensors in (("Kernels", kernels), ("Activations", activations), ("Biases", biases)):
+    for title, part in (("Kernels", KERNEL), ("Activations", ACTIVATION), ("Biases", BIAS)):
+        tensors = [one for one in run.histograms if one.part == part]
         shown, rest = tensors[:MOST_HISTOGRAMS], len(tensors) - MOST_HISTOGRAMS
         if shown:
             content += [element("h4", title), element("div", *map(histogram_picture, shown), class_="tensors")]

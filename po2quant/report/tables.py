@@ -13,6 +13,7 @@ from po2quant.cost import BITS_PER_KIB, SUMMARY_COLUMNS, LayerShape, summary_row
 from po2quant.deploy.check import Check
 from po2quant.report.results import RECONSTRUCTED
 from po2quant.search.repeats import Candidate
+from po2quant.tables import narrow_table
 from po2quant.training.finetune import Result
 
 CHECK_COLUMNS = ("layer", "class", "becomes")
@@ -22,8 +23,8 @@ RESULT_COLUMNS = (
     "config",
     "scales",
     "size KiB",
-    "bits/weight",
-    "bits/activation",
+    "weight bits",
+    "activation bits",
     "before training",
     RECONSTRUCTED,
     "fine-tuned",
@@ -84,7 +85,7 @@ def choice_table(candidates: Sequence[Candidate]) -> Table:
 def check_table(found: Check) -> Table:
     """Return what each layer of a network becomes."""
     refused = {obstacle.layer for obstacle in found.obstacles}
-    table = Table(header_style="bold")
+    table = narrow_table()
     for column in CHECK_COLUMNS:
         table.add_column(column, overflow="fold")
     for layer in found.layers:
@@ -99,9 +100,11 @@ def _table(
     last_is_total: bool = False,
     title: str | None = None,
 ) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = narrow_table(title)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
+        is_text = index < 2
+        heading = column if is_text else column.replace(" ", "\n")
+        table.add_column(heading, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for index, row in enumerate(rows):
         if last_is_total and index == len(rows) - 1:
             table.add_section()

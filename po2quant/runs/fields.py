@@ -14,7 +14,7 @@ from po2quant.files import one_line
 from po2quant.ranges import calibration_rules
 from po2quant.runs.costs import cost_name, max_milliseconds
 from po2quant.targets import target_of
-from po2quant.uniform import uniform_widths
+from po2quant.uniform import UNIFORM_BITS, uniform_widths
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
 MAX_KIB = 2**40
@@ -131,6 +131,13 @@ def widths(part: str) -> Check:
         return tuple(value)
 
     return check
+
+
+def bits(name: str, value: Any) -> int:
+    """Return the width of an activation, sign included."""
+    if isinstance(value, bool) or not isinstance(value, int) or value not in UNIFORM_BITS:
+        raise _wrong(name, f"a width in [{UNIFORM_BITS[0]}, {UNIFORM_BITS[-1]}]", value)
+    return value
 
 
 def cost(name: str, value: Any) -> str:

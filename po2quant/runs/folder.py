@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from po2quant.files import one_line, read_json, write_json
+from po2quant.log import LOG, SHOWN, kept_in
 from po2quant.runs.lock import FolderLock, check_free
-from po2quant.runs.names import ENVIRONMENT_FILE, LOCK_FILE, REQUEST_FILE
+from po2quant.runs.names import ENVIRONMENT_FILE, LOCK_FILE, REQUEST_FILE, RUN_LOG
 from po2quant.runs.request import CONTENT, RunRequest, read_request
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -50,21 +52,26 @@ class RunFolder:
         self.path = path
         check_usable(path, asked, resume)
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = FolderLock(path)
+        lock = FolderLock(path)
+        self._open = contextlib.ExitStack()
+        self._open.callback(lock.release)
         try:
             check_same(path, asked)
             write_json(path / REQUEST_FILE, _as_json(asked))
         except BaseException:
-            self._lock.release()
+            self._open.close()
             raise
 
     def __enter__(self) -> RunFolder:
-        """Return the folder itself."""
+        """Keep what is said from now on in ``run.log``, and return the folder itself."""
+        self._open.enter_context(kept_in(self.path / RUN_LOG))
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: Any) -> None:
         """Let other processes work in the folder."""
-        self._lock.release()
+        if error is not None:
+            LOG.debug("stopped by %s", kind.__name__ if kind else "", exc_info=error, extra=SHOWN)
+        self._open.close()
 
     def write_environment(self, **facts: Any) -> None:
         """Write ``env.json``: versions, commit, machine and ``facts`` such as seed and data."""

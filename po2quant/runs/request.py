@@ -20,14 +20,16 @@ from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.roles import WORKER
 from po2quant.runs.task import TaskRequest
 from po2quant.targets import GENERIC
+from po2quant.uniform import IO_BITS
 
 SCHEMA, VERSION = "po2quant.run", 1
 CONTENT = "what a run was asked for"
 INFORMED: Final = "informed"
 BAYESIAN: Final = "bayesian"
 RANDOM: Final = "random"
+GRADIENT: Final = "gradient"
 HYPERBAND: Final = "hyperband"
-STRATEGY_NAMES = (INFORMED, BAYESIAN, RANDOM, HYPERBAND)
+STRATEGY_NAMES = (INFORMED, BAYESIAN, RANDOM, GRADIENT, HYPERBAND)
 """Names of the ways to choose a search's trials; :data:`po2quant.search.STRATEGIES` has what they do."""
 
 
@@ -109,6 +111,7 @@ class NetworkRequest(RunRequest):
         config_name: what the configuration is called, where ``config`` does not say it.
         activation_alpha: kind of scales of activations, where it is not ``alpha``.
         epochs: epochs of fine-tuning; None: the recipe's.
+        reconstruct: steps for each layer that learn how to round its weights, without labels, before training; 0: none.
     """
 
     kind: ClassVar[str] = "finetune"
@@ -117,6 +120,7 @@ class NetworkRequest(RunRequest):
     config_name: str | None = asked(None, optional(fields.text), option=None)
     activation_alpha: str | None = asked(None, optional(fields.alpha))
     epochs: int | None = asked(None, optional(fields.count(0)), may_change=True)
+    reconstruct: int = asked(0, fields.count(0))
 
     @property
     def name(self) -> str:
@@ -170,6 +174,8 @@ class SearchRequest(RunRequest):
         max_ms: longest time, on a core at a clock, such as ``50@m4:120MHz``.
         packed: whether costs of the C are of packed weights.
         repeats: trainings that choose among the best trials.
+        input_bits: width of the activations at the network's inputs, which the sensor gives.
+        reconstruct: as of :class:`NetworkRequest`, before every trial's training.
     """
 
     kind: ClassVar[str] = "search"
@@ -188,6 +194,8 @@ class SearchRequest(RunRequest):
     max_ms: str | None = asked(None, optional(fields.time))
     packed: bool = asked(False, fields.yes_or_no)
     repeats: int = asked(0, fields.count(0), may_change=True)
+    input_bits: int = asked(IO_BITS, fields.bits)
+    reconstruct: int = asked(0, fields.count(0))
 
     @property
     def limits(self) -> list[MaxCost]:
@@ -215,6 +223,7 @@ class MatrixRequest(RunRequest):
         configs: names or files of bit widths.
         alphas: kinds of scales.
         epochs: epochs of fine-tuning; None: the recipe's.
+        reconstruct: as of :class:`NetworkRequest`.
     """
 
     kind: ClassVar[str] = "matrix"
@@ -226,6 +235,7 @@ class MatrixRequest(RunRequest):
     )
     alphas: tuple[str, ...] = asked((AUTO, AUTO_PO2), several(fields.alpha), shown=True, may_change=True)
     epochs: int | None = asked(None, optional(fields.count(0)))
+    reconstruct: int = asked(0, fields.count(0))
 
 
 REQUESTS: dict[str, type[RunRequest]] = {

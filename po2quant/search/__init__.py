@@ -1,5 +1,6 @@
 """Search of bit widths."""
 
+from po2quant.callable_package import make_callable
 from po2quant.search.problem import Goal, SearchProblem
 from po2quant.search.run import SearchResult, run_search
 from po2quant.search.settings import SearchSettings
@@ -21,3 +22,5 @@ __all__ = [
     "config_from_values",
     "run_search",
 ]
+
+make_callable(__name__)

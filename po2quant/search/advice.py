@@ -74,6 +74,7 @@ class Advisor:
 
     def __init__(self, problem: SearchProblem, sensitivities: Sequence[Sensitivity]) -> None:
         space, layers, self._goal = problem.space, problem.layers, problem.goal
+        self._extra = space.extra
         self._predicted: dict[tuple[int, ...], tuple[float, float]] = {}
         self._errors = {(row.slot, row.bits): row.output_error for row in sensitivities}
         self._choices = {choice.name: choice.values for choice in space.hyperparameters(layers).space}
@@ -117,7 +118,8 @@ class Advisor:
         The summed error grows by at most :data:`TOLERATED_ERROR` of itself.
         """
         limit = (1.0 + TOLERATED_ERROR) * self._error(values)
-        steps = [(name, bits) for name, widths in self._choices.items() for bits in widths if bits < values[name]]
+        choices = [(name, widths) for name, widths in self._choices.items() if name not in self._extra]
+        steps = [(name, bits) for name, widths in choices for bits in widths if bits < values[name]]
         trimmed = dict(values)
         for name, bits in sorted(steps, key=lambda step: self._error({**values, step[0]: step[1]})):
             narrower = {**trimmed, name: bits}
@@ -147,4 +149,4 @@ class Advisor:
 
     def _error(self, values: Values) -> float:
         slots = ((slot, bits) for name, bits in values.items() for slot in name.split(BETWEEN_SLOTS))
-        return sum(self._errors[slot, bits] for slot, bits in slots)
+        return sum(self._errors.get((slot, bits), 0.0) for slot, bits in slots)

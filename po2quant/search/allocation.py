@@ -145,12 +145,15 @@ class Allocator:
         """Return costs from the smallest possible one to the reference's or a limit, each larger by the same factor.
 
         AutoQKeras' score rises by the same amount with each factor. The largest cost that is of use takes the place of
-        a larger end.
+        a larger end. Where the narrowest widths are not the cheapest, as with packed weights that must be unpacked, the
+        end is no smaller than what they cost.
         """
         largest = self._cost(self._widths({choice.group: choice.bits for choice in self._choices}))
         reference = widths_of_config(reference_config(self._layers))
         wanted = self._cost(reference) if max_cost is None else max_cost
         top = max(min(largest, wanted), self._smallest)
+        if max_cost is None and self._least[0] > self._smallest:
+            top = max(top, self._least[0])
         return np.geomspace(self._smallest, top, count).round().astype(int).tolist()
 
     def pareto(self, budgets: Iterable[float] | None = None) -> list[Allocation]:

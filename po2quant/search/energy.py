@@ -9,6 +9,8 @@ from po2quant.export.cores.instructions import instructions, work_of
 from po2quant.integer.operations import Add, AveragePooling, Multiply, Operation, Weighted
 from po2quant.integer.program import Program
 
+FLOATING = {16: (1.1, 0.4), 32: (3.7, 0.9)}
+"""Picojoules of a product and of a sum of floating-point numbers at 45 nm."""
 SRAM, DRAM, FIXED = MEMORIES = ("sram", "dram", "fixed")
 
 
@@ -26,6 +28,7 @@ class EnergyModel:
         parameters: where kernels and biases lie: ``'sram'``, ``'dram'``, or ``'fixed'``, which costs nothing.
         activations: where tensors lie.
         min_sram_size: bits of the smallest SRAM.
+        floating: 16 or 32: all numbers are floating-point ones of so many bits, whatever the widths; 0: integers.
 
     Reference:
         Horowitz, "Computing's energy problem", ISSCC 2014; QKeras 0.9.0, ``qtools/qenergy`` and ``qtools/settings``.
@@ -34,34 +37,45 @@ class EnergyModel:
     parameters: str = SRAM
     activations: str = SRAM
     min_sram_size: float = 0.0
+    floating: int = 0
 
     def __post_init__(self) -> None:
         for name in ("parameters", "activations"):
             if getattr(self, name) not in MEMORIES:
                 raise ValueError(f"{name} must be one of {', '.join(MEMORIES)}. Received: {getattr(self, name)!r}")
+        if self.floating and self.floating not in FLOATING:
+            raise ValueError(f"floating must be 0, 16 or 32. Received: {self.floating}")
 
     def __call__(self, program: Program, operation: Operation) -> float:
         """Return the picojoules of one operation."""
         formats = program.formats_of(operation)
         read = sum(
-            self.read(self.activations, tensor.size * tensor.format.bit_width)
+            self.read(self.activations, tensor.size * (self.floating or tensor.format.bit_width))
             for tensor in program.inputs_of(operation)
         )
         outputs, widest = program.output_of(operation).size, max(format.bit_width for format in formats)
         if isinstance(operation, Weighted):
             kernel, bias = operation.kernel, operation.bias
-            stored = (part.integers.size * part.bit_width for part in (kernel, bias))
+            stored = (part.integers.size * (self.floating or part.bit_width) for part in (kernel, bias))
             read += sum(self.read(self.parameters, size) for size in stored)
             products = math.prod(kernel.integers.shape[:-1])
             accumulator = kernel.bit_width + widest + math.ceil(math.log2(products))
-            one = multiplication(max(kernel.bit_width, widest)) + addition(accumulator)
+            one = self.multiplication(max(kernel.bit_width, widest)) + self.addition(accumulator)
             return read + program.counts(operation).macs * one
         if isinstance(operation, Add | Multiply):
-            combined = addition(widest + 1) if isinstance(operation, Add) else multiplication(widest)
+            combined = self.addition(widest + 1) if isinstance(operation, Add) else self.multiplication(widest)
             return read + (len(operation.inputs) - 1) * outputs * combined
         if isinstance(operation, AveragePooling):
-            return read + program.inputs_of(operation)[0].size * addition(widest + 8)
+            return read + program.inputs_of(operation)[0].size * self.addition(widest + 8)
         return read
+
+    def multiplication(self, bits: int) -> float:
+        """Return the picojoules of a product."""
+        return FLOATING[self.floating][0] if self.floating else multiplication(bits)
+
+    def addition(self, bits: int) -> float:
+        """Return the picojoules of a sum."""
+        return FLOATING[self.floating][1] if self.floating else addition(bits)
 
     def read(self, memory: str, bits: float) -> float:
         """Return the picojoules of reading so many bits."""

@@ -72,7 +72,7 @@ class SeededOracle(TunerOracle, keras_tuner.oracles.BayesianOptimizationOracle):
         advised = self._advised()
         if advised:
             return {"status": TrialStatus.RUNNING, "values": advised}
-        if len(self._completed()) < self.num_initial_points:
+        if len(self._completed()) < max(self.num_initial_points, 1):
             values = self.random_values()
         elif not self.choices():
             values = None
@@ -106,7 +106,7 @@ class SeededOracle(TunerOracle, keras_tuner.oracles.BayesianOptimizationOracle):
         for number in range(_CANDIDATES):
             changed = rng.choice(choices, size=rng.integers(1, _CHANGED_CHOICES + 1))
             values = best[number % len(best)].hyperparameters.values
-            candidates.append({**values, **{choice.name: int(rng.choice(choice.values)) for choice in changed}})
+            candidates.append({**values, **{choice.name: rng.choice(choice.values).item() for choice in changed}})
         candidates = [values for values in candidates if self._fits(values)] or [best[0].hyperparameters.values]
         free = self.choices()
         vectors = np.array([[choice.value_to_prob(values[choice.name]) for choice in free] for values in candidates])
@@ -149,6 +149,8 @@ class SeededOracle(TunerOracle, keras_tuner.oracles.BayesianOptimizationOracle):
         narrowed = dict(values)
         while not self._fits(narrowed):
             wide = [choice for choice in choices if narrowed[choice.name] > choice.values[0]]
+            if not wide:
+                raise ValueError("limits must leave some widths together. Received: none that narrower widths lead to")
             choice = wide[rng.integers(len(wide))]
             narrowed[choice.name] = max(bits for bits in choice.values if bits < narrowed[choice.name])
         return narrowed

@@ -120,6 +120,7 @@ class SearchProblem:
         seed: of the choices, and of the trials.
         sensitivities: measures what each width of each slot costs, for strategies that ask for it.
         known: widths of configurations that are known to be good.
+        trained: trains widths by gradient, for strategies that ask for it.
         costs: what is told of each trial, by name; several make a front, whose trials keep their weights.
     """
 
@@ -131,6 +132,7 @@ class SearchProblem:
     seed: int = 0
     sensitivities: Callable[[], Sequence[Sensitivity]] = tuple
     known: Sequence[Values] = ()
+    trained: Callable[[], Sequence[Values]] = tuple
     costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
 
     def fits(self, values: Values) -> bool:

@@ -14,6 +14,7 @@ from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape
 from po2quant.progress import SILENT, progress_line
 from po2quant.runs.names import SENSITIVITY_CSV
+from po2quant.search.gradient import trained_widths
 from po2quant.search.problem import SearchProblem
 from po2quant.search.repeats import CANDIDATES, Candidate, Repeats, choose
 from po2quant.search.sensitivity import Sensitivity, load_sensitivities, save_sensitivities, sensitivity_sweep
@@ -66,12 +67,13 @@ def run_search(
     keras.utils.set_random_seed(experiment.seed)
     layers = experiment.network.layers
     settings.check_size(layers, experiment.network)
-    training = TrialTraining.of(experiment)
+    training = dataclasses.replace(TrialTraining.of(experiment), callbacks=settings.callbacks)
     costed = settings.costed(layers, experiment.network, training.calibration_inputs)
     problem = settings.problem(layers, experiment.seed, costed)
     problem = dataclasses.replace(
         problem,
         sensitivities=lambda: measured_sensitivities(problem, training, folder),
+        trained=lambda: trained_widths(problem, training, folder),
         known=known_values(experiment.spec, settings.space, layers),
     )
     oracle, interrupted, choice = STRATEGIES[settings.strategy](problem), False, list[Candidate]()
@@ -113,6 +115,13 @@ def measured_sensitivities(
 
 
 def known_values(spec: NetworkSpec, space: SearchSpace, layers: Sequence[LayerShape]) -> list[Mapping[str, int]]:
-    """Return the network's own mixed-precision configuration as hyperparameter values, if the space contains it."""
-    known = spec.mpq_config and space.values_of_config(BitConfig.load(spec.mpq_config), layers)
+    """Return the network's own mixed-precision configuration as hyperparameter values, if the space contains it.
+
+    Where the space leaves a slot no choice, its width stands for the configuration's.
+    """
+    if spec.mpq_config is None:
+        return []
+    config = BitConfig.load(spec.mpq_config)
+    given = {slot: widths[0] for slot, widths in space.slots.items() if len(widths) == 1}
+    known = space.values_of_config(config.with_widths(given), layers)
     return [known] if known else []

@@ -79,7 +79,7 @@ def sensitivity_sweep(
     """
     quantizers = slot_quantizers(model)
     _check_choices(choices, quantizers)
-    ranges = _calibrate_every_width(model, quantizers, choices, calibration_inputs)
+    ranges = calibrate_every_width(model, quantizers, choices, calibration_inputs)
     measure = _Measurement(model, samples, keras.losses.get(loss), batch_size)
     widest_loss, widest_outputs = measure()
     rows = []
@@ -87,12 +87,12 @@ def sensitivity_sweep(
         quantizer = quantizers[slot]
         *narrower, widest = sorted(set(widths))
         for bits in narrower:
-            _set_width(quantizer, bits, ranges.get((slot, bits)))
+            set_width(quantizer, bits, ranges.get((slot, bits)))
             mean_loss, outputs = measure()
             error = float(np.mean(np.square(outputs - widest_outputs)))
             rows.append(Sensitivity(slot, bits, mean_loss - widest_loss, error))
             line.advance()
-        _set_width(quantizer, widest, ranges.get((slot, widest)))
+        set_width(quantizer, widest, ranges.get((slot, widest)))
         rows.append(Sensitivity(slot, widest, 0.0, 0.0))
     return rows
 
@@ -136,7 +136,7 @@ class _Measurement:
         return loss_and_outputs(self._forward, self._batches)
 
 
-def _calibrate_every_width(
+def calibrate_every_width(
     model: keras.Model, quantizers: Mapping[str, Quantizer], choices: Mapping[str, Sequence[int]], x: np.ndarray
 ) -> Ranges:
     """Return the activation ranges of all widths, and leave the network calibrated at its widest."""
@@ -154,7 +154,8 @@ def _calibrate_every_width(
     return ranges
 
 
-def _set_width(quantizer: Quantizer, bits: int, static_range: tuple[float, float] | None) -> None:
+def set_width(quantizer: Quantizer, bits: int, static_range: tuple[float, float] | None) -> None:
+    """Give a quantizer a width and the range that was calibrated for it."""
     quantizer.bits = bits
     if static_range is not None:
         quantizer.set_range(*static_range)

@@ -15,6 +15,7 @@ from po2quant.search.space import SearchSpace, widths_of_config
 from po2quant.search.strategies import INFORMED, check_strategy
 
 if TYPE_CHECKING:
+    import keras
     import numpy as np
 
     from po2quant.integer.widths import WidthTemplate
@@ -39,6 +40,7 @@ class SearchSettings:
         limits: the most of further costs.
         packed: whether costs of the C are of packed weights.
         repeats: trainings that choose among the best trials afterwards, see :mod:`po2quant.search.repeats`.
+        callbacks: makes Keras callbacks for the training of a trial.
         make_template: given a network and inputs that calibrate it, returns its integer program; needed for costs
             other than bits.
 
@@ -57,6 +59,7 @@ class SearchSettings:
     packed: bool = False
     repeats: int = 0
     make_template: MakeTemplate | None = None
+    callbacks: Callable[[], list[keras.callbacks.Callback]] = list
 
     def __post_init__(self) -> None:
         maxima = [self.max_bits, *(limit.maximum for limit in self.limits)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras_tuner
 
@@ -27,6 +28,7 @@ class SearchSpace:
         activation: widths of activations.
         slots: widths of single slots, instead of their part's.
         groups: group of a slot, by any name; the slots of one group share a choice. Others choose alone.
+        extra: values of further choices, which are no widths, by name, the first being what first trials have.
 
     Raises:
         ValueError: for widths that are empty, do not ascend or lie outside [2, 32].
@@ -43,6 +45,7 @@ class SearchSpace:
     activation: tuple[int, ...] = (4, 8, 16)
     slots: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extra: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, widths in {**{part: getattr(self, part) for part in PARTS}, **self.slots}.items():
@@ -83,11 +86,16 @@ class SearchSpace:
                 hyperparameters.Fixed(name, widths[0])
             else:
                 hyperparameters.Choice(name, list(widths), ordered=True, default=widths[-1])
+        for name, values in self.extra.items():
+            hyperparameters.Choice(name, sorted(values), ordered=True, default=values[0])
         return hyperparameters
 
-    def values_of(self, widths: Mapping[str, int], layers: Sequence[LayerShape]) -> dict[str, int]:
+    def values_of(self, widths: Mapping[str, int], layers: Sequence[LayerShape]) -> dict[str, Any]:
         """Return widths by slot as hyperparameter values; a group takes the width of its first slot."""
-        return {BETWEEN_SLOTS.join(slots): widths[slots[0]] for slots in self._sharing(self.choices(layers))}
+        shared: dict[str, Any] = {
+            BETWEEN_SLOTS.join(slots): widths[slots[0]] for slots in self._sharing(self.choices(layers))
+        }
+        return shared | {name: values[0] for name, values in self.extra.items()}
 
     def values_of_config(self, config: BitConfig, layers: Sequence[LayerShape]) -> dict[str, int] | None:
         """Return a configuration as hyperparameter values, None where the space does not contain it."""

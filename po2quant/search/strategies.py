@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import keras_tuner
 
-from po2quant.runs.request import BAYESIAN, HYPERBAND, INFORMED, RANDOM
+from po2quant.runs.request import BAYESIAN, GRADIENT, HYPERBAND, INFORMED, RANDOM
 from po2quant.search.advice import Advisor
 from po2quant.search.allocation import Allocator
 from po2quant.search.oracle import OBJECTIVE, SeededOracle, first_seed
@@ -42,6 +42,11 @@ def random(problem: SearchProblem) -> SeededOracle:
     return SeededOracle(problem, random_trials=problem.max_trials)
 
 
+def gradient(problem: SearchProblem) -> SeededOracle:
+    """Return an oracle that tries the flat configurations, widths trained by gradient, then what a process chooses."""
+    return SeededOracle(problem, problem.trained(), random_trials=0)
+
+
 def hyperband(
     problem: SearchProblem, max_epochs: int | None = None, factor: int = 3, hyperband_iterations: int = 1
 ) -> keras_tuner.Oracle:
@@ -72,7 +77,13 @@ def hyperband(
     )
 
 
-STRATEGIES: dict[str, Strategy] = {INFORMED: informed, BAYESIAN: bayesian, RANDOM: random, HYPERBAND: hyperband}
+STRATEGIES: dict[str, Strategy] = {
+    INFORMED: informed,
+    BAYESIAN: bayesian,
+    RANDOM: random,
+    GRADIENT: gradient,
+    HYPERBAND: hyperband,
+}
 
 
 def check_strategy(name: str, limit: float | None = None) -> None:

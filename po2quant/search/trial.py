@@ -18,6 +18,7 @@ from po2quant.training.finetune import Experiment, require_training_data, reusab
 from po2quant.training.fit import DivergedError, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs
+from po2quant.training.reconstruct import Reconstruction, input_count, reconstruct_in_place
 from po2quant.training.reusable import ReusableNetwork
 
 CALIBRATION_VALUES = 2**27
@@ -34,6 +35,8 @@ class TrialTraining:
         calibration_inputs: network inputs that set the activation ranges of each trial.
         recipe: loss, rates, batch size.
         selection: value of the validation logs, in [0, 1], to maximise.
+        learn_rounding: is given the network of a trial before it is trained. None: nothing.
+        callbacks: makes Keras callbacks for one training, which are called as ``fit`` would.
     """
 
     network: ReusableNetwork
@@ -41,13 +44,17 @@ class TrialTraining:
     calibration_inputs: np.ndarray
     recipe: Recipe
     selection: Callable[[Mapping[str, float]], float]
+    learn_rounding: Callable[[keras.Model], None] | None = None
+    callbacks: Callable[[], list[keras.callbacks.Callback]] = list
 
     @classmethod
     def of(cls, experiment: Experiment) -> TrialTraining:
         """Return the training of the trials of an experiment, by its benchmark's selection."""
         network, dataset = reusable_network(experiment), experiment.dataset
         samples = trial_inputs(dataset, network.model, experiment.seed)
-        return cls(network, dataset, samples, experiment.recipe, experiment.benchmark.selection)
+        settings = experiment.reconstruction
+        rounding = None if settings is None else _rounding(experiment, settings)
+        return cls(network, dataset, samples, experiment.recipe, experiment.benchmark.selection, rounding)
 
     @functools.cached_property
     def _pipelines(self) -> tuple[Pipeline, Pipeline]:
@@ -65,26 +72,76 @@ class TrialTraining:
         _, validation = require_training_data(self.dataset)
         return math.sqrt(value * (1.0 - value) / len(validation))
 
-    def run(self, config: BitConfig, epochs: int, seed: int) -> Iterator[tuple[dict[str, float], float]]:
+    def run(
+        self, config: BitConfig, epochs: int, seed: int, learning_rate: float | None = None
+    ) -> Iterator[tuple[dict[str, float], float]]:
         """Train a configuration, and yield the logs of each epoch with the value to maximise.
 
         Args:
             config: widths.
             epochs: how many.
             seed: of the order of samples.
+            learning_rate: of the first epoch, where it is not the recipe's; those of others change in proportion.
 
         Raises:
             DivergedError: where the value is not finite.
         """
         model, (train, validation) = self.network.model, self._pipelines
+        recipe, callbacks = self._recipe(learning_rate), keras.callbacks.CallbackList(self.callbacks())
         self.network.reset(config, self.calibration_inputs)
+        if self.learn_rounding is not None:
+            self.learn_rounding(model)
+        callbacks.set_model(model)
+        callbacks.set_params({"epochs": epochs, "steps": -(-len(train) // recipe.batch_size), "verbose": 0})
+        model.stop_training = False
+        callbacks.on_train_begin()
         for epoch in range(epochs):
-            logs = train_epoch(model, train, self.recipe, epoch, seed, epochs=epochs)
-            validated = validation_logs(model, validation, self.recipe)
+            callbacks.on_epoch_begin(epoch)
+            logs = train_epoch(model, train, recipe, epoch, seed, epochs=epochs, callbacks=[Steps(callbacks)])
+            validated = validation_logs(model, validation, recipe)
             value = self.selection(validated)
             if not np.isfinite(value):
                 raise DivergedError(f"the validation value of epoch {epoch + 1} is {value}")
-            yield {"epoch": epoch + 1, **logs, **{f"val_{name}": log for name, log in validated.items()}}, value
+            logs |= {f"val_{name}": log for name, log in validated.items()}
+            callbacks.on_epoch_end(epoch, logs)
+            yield {"epoch": epoch + 1, **logs}, value
+            if model.stop_training:
+                break
+        callbacks.on_train_end()
+
+    def _recipe(self, learning_rate: float | None) -> Recipe:
+        if learning_rate is None:
+            return self.recipe
+        rates = self.recipe.learning_rate
+        return dataclasses.replace(self.recipe, learning_rate=lambda e: learning_rate * rates(e) / rates(0))
+
+
+class Steps(keras.callbacks.Callback):
+    """Tells callbacks of the steps of one epoch.
+
+    Args:
+        callbacks: the callbacks; without any, Keras need not look at the logs of a step.
+    """
+
+    def __init__(self, callbacks: keras.callbacks.CallbackList) -> None:
+        super().__init__()
+        self._callbacks = callbacks
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Tell that a step begins."""
+        self._callbacks.on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Tell that a step has ended."""
+        self._callbacks.on_train_batch_end(batch, logs)
+
+
+def _rounding(experiment: Experiment, settings: Reconstruction) -> Callable[[keras.Model], None]:
+    """Return what learns the rounding of a trial's weights, from inputs that all trials share."""
+    network = experiment.float_network
+    count = input_count(network, settings.samples)
+    x, _ = calibration_inputs(experiment.dataset, network.model, experiment.seed, count)
+    return lambda model: reconstruct_in_place(network, model, x, settings, experiment.seed)
 
 
 def trial_inputs(dataset: Dataset, model: keras.Model, seed: int) -> np.ndarray:

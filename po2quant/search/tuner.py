@@ -42,8 +42,8 @@ KEPT_TRIALS = 3
 LOGGED = ("score", "metric", "size_ratio", "seconds")
 """What TensorBoard's table of hyperparameters shows of a trial."""
 
-EPOCHS_VALUE = "tuner/epochs"
-"""Where Keras Tuner's hyperband says how long a trial is."""
+EPOCHS_VALUE, LEARNING_RATE = "tuner/epochs", "learning_rate"
+"""Where Keras Tuner's hyperband says how long a trial is, and a search of rates which it has."""
 
 
 class BitWidthTuner(keras_tuner.Tuner):
@@ -62,6 +62,8 @@ class BitWidthTuner(keras_tuner.Tuner):
         folder: run folder; an unfinished search in it goes on.
         line: shows progress, in trials.
         kept_trials: how many of the best trials keep their weights.
+        executions: trainings of a trial, of different seeds, whose metrics are averaged.
+        retries: how often a trial that fails runs again.
     """
 
     def __init__(
@@ -72,7 +74,10 @@ class BitWidthTuner(keras_tuner.Tuner):
         folder: Path,
         line: ProgressLine = SILENT,
         kept_trials: int = KEPT_TRIALS,
+        executions: int = 1,
+        retries: int = 0,
     ) -> None:
+        self._executions, self._retries = executions, retries
         self._problem, self.training, self._folder = problem, training, folder
         self._line, self._kept_trials = line, kept_trials
         with contextlib.redirect_stdout(io.StringIO()):  # Keras Tuner prints that it resumes
@@ -108,12 +113,14 @@ class BitWidthTuner(keras_tuner.Tuner):
         ratio, factor = cost / goal.reference, goal.factor(cost)
         self._show(f"trial {len(self.log.rows) + 1}/{self.oracle.max_trials or '?'}, {ratio:.0%} of reference")
         status, score, metric, error, deviation = FAILED, None, None, "", None
-        try:
-            metric, deviation = self._train(config, trial_id, values.get(EPOCHS_VALUE, self._problem.epochs), factor)
-            status, score = COMPLETED, metric * factor
-        except Exception as exception:
-            self._weights(trial_id).unlink(missing_ok=True)
-            error = f"{type(exception).__name__}: {' '.join(str(exception).split())}"
+        for _ in range(1 + self._retries):
+            try:
+                metric, deviation = self._train(config, trial_id, values, factor)
+                status, score, error = COMPLETED, metric * factor, ""
+                break
+            except Exception as exception:
+                self._weights(trial_id).unlink(missing_ok=True)
+                error = f"{type(exception).__name__}: {' '.join(str(exception).split())}"
         seconds = round(time.perf_counter() - start, 3)
         return TrialRow(trial_id, status, score, metric, size_bits, round(ratio, 6), seconds, error, deviation)
 
@@ -133,22 +140,29 @@ class BitWidthTuner(keras_tuner.Tuner):
         best = self.log.best()
         self._line.update(len(self.log.rows), message + (f", best score {best.score:.4f}" if best else ""))
 
-    def _train(self, config: BitConfig, trial_id: str, epochs: int, factor: float) -> tuple[float, float | None]:
+    def _train(
+        self, config: BitConfig, trial_id: str, values: Mapping[str, Any], factor: float
+    ) -> tuple[float, float | None]:
         """Return the best validation value of a trial, whose weights are saved if they may be kept, and its error."""
         folder = self.trial_folder(trial_id)
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / TRIAL_CONFIG)
         kept = self.log.ranked()[: self._kept_trials]
         keeps_all = len(kept) < self._kept_trials or self._has_front
-        least_score = -np.inf if keeps_all else kept[-1].rank
-        rows, metric = [], -np.inf
-        for row, value in self.training.run(config, epochs, self._problem.seed):
-            rows.append(row)
-            if value > metric:
-                metric = value
-                if metric * factor > least_score:
+        best, metrics = -np.inf if keeps_all else kept[-1].rank / factor, []
+        epochs, rate = values.get(EPOCHS_VALUE, self._problem.epochs), values.get(LEARNING_RATE)
+        for execution in range(self._executions):
+            rows, metric = [], -np.inf
+            for row, value in self.training.run(config, epochs, self._problem.seed + execution, rate):
+                rows.append(row)
+                metric = max(metric, value)
+                if value > best:
+                    best = value
                     save_weights(self.training.network.model, self._weights(trial_id))
-        write_csv(folder / EPOCHS_CSV, rows)
+            metrics.append(metric)
+            write_csv(folder / EPOCHS_CSV, rows)
+        if self._executions > 1:
+            return float(np.mean(metrics)), float(np.std(metrics, ddof=1) / np.sqrt(len(metrics)))
         return float(metric), self.training.standard_error(metric, rows)
 
     def trial_folder(self, trial_id: str) -> Path:

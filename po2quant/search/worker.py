@@ -52,6 +52,7 @@ def search_identity(experiment: Experiment, settings: SearchSettings) -> dict[st
         "preset": experiment.preset,
         "calibration": experiment.calibration,
         "epochs": settings.epochs,
+        "reconstruct": experiment.reconstruction and experiment.reconstruction.steps,
         "max_bits": settings.max_bits,
         "goal": str(settings.goal),
         "limits": {str(limit.cost): limit.maximum for limit in settings.limits},
@@ -82,7 +83,8 @@ def run_worker(experiment: Experiment, folder: Path, settings: SearchSettings, a
     _check_same_search(folder, search_identity(experiment, settings))
     token = read_token(folder / WORKERS_FOLDER)
     keras.utils.set_random_seed(experiment.seed)
-    training, layers = TrialTraining.of(experiment), experiment.network.layers
+    layers = experiment.network.layers
+    training = dataclasses.replace(TrialTraining.of(experiment), callbacks=settings.callbacks)
     costed = settings.costed(layers, experiment.network, training.calibration_inputs)
     problem = settings.problem(layers, experiment.seed, costed)
     own_id = uuid.uuid4().hex[:8]

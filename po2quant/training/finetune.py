@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 
-from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Score, Split
+from po2quant.benchmark import PUBLISHED, Benchmark, Dataset, NetworkSpec, Recipe, Split
 from po2quant.bit_config import BitConfig
-from po2quant.cost import AverageBits, average_bits
-from po2quant.files import replaced_whole, write_json
+from po2quant.cost import average_bits
+from po2quant.files import write_json
 from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.progress import progress_line
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.ranges import MSE
-from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, CHECKPOINT, MODEL_FILE, SCORES_FILE
-from po2quant.training.fit import FitState, Monitor, fit, save_weights
+from po2quant.runs.names import (
+    BEST_WEIGHTS,
+    LAYERS_FOLDER,
+    SCORES_FILE,
+    STAGES_FOLDER,
+)
+from po2quant.training.distill import distill
+from po2quant.training.fit import FitState, Monitor, compile_model, fit, save_weights
 from po2quant.training.prepare import (
     Prepared,
     calibration_inputs,
@@ -29,7 +35,11 @@ from po2quant.training.prepare import (
     prepare_network,
     seed_masks,
 )
+from po2quant.training.reconstruct import Reconstruction, input_count, reconstruct_in_place
+from po2quant.training.records import begin_in, save_network
+from po2quant.training.result import Result as Result
 from po2quant.training.reusable import ReusableNetwork
+from po2quant.training.stages import enter, stages_of
 from po2quant.weight_files import WeightFile, read_weight_file
 
 Observer = Callable[[keras.Model, Path], Callable[[int], None]]
@@ -53,6 +63,8 @@ class Experiment:
         stored: what the file ``weights`` holds; it is read where that is not given.
         calibration: how activation ranges follow from data where a configuration does not say it, see
             :func:`~po2quant.ranges.calibration_rules`.
+        reconstruction: how much is learned without labels before a quantized network is scored or trained. None:
+            nothing.
 
     Raises:
         ValueError: for an unknown model or alpha, or a weight file that is missing or damaged.
@@ -69,6 +81,7 @@ class Experiment:
     folded: FoldedNetwork | None = None
     stored: WeightFile | None = None
     calibration: str = MSE
+    reconstruction: Reconstruction | None = None
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
@@ -82,9 +95,14 @@ class Experiment:
         return self.stored if isinstance(self.weights, Path) else self.weights
 
     @property
+    def quantized_file(self) -> Path | None:
+        """The file of the quantized network that it starts from; None where it starts from a float network."""
+        return self.start.path if isinstance(self.start, WeightFile) and self.start.is_quantized else None
+
+    @property
     def is_quantized(self) -> bool:
         """Whether it starts from a quantized network's state."""
-        return isinstance(self.start, WeightFile) and self.start.is_quantized
+        return self.quantized_file is not None
 
     @property
     def spec(self) -> NetworkSpec:
@@ -96,6 +114,11 @@ class Experiment:
         """The network's description."""
         return self.folded or self.spec.fold()
 
+    @functools.cached_property
+    def float_network(self) -> FoldedNetwork:
+        """The network's description with the float weights to start from."""
+        return load_float_network(self.network, self.start)
+
     @property
     def recipe(self) -> Recipe:
         """How it is trained."""
@@ -103,6 +126,14 @@ class Experiment:
 
     def completed(self, config: BitConfig) -> BitConfig:
         """Return a configuration that says every kind of scales and of calibration."""
+        if self.recipe.activation_alpha is not None and self.alpha == AUTO_PO2:
+            config = config.with_alphas(
+                {
+                    name: self.recipe.activation_alpha
+                    for name, bits in config.layers.items()
+                    if bits.activation is not None and bits.alpha is None
+                }
+            )
         return config.with_alpha(self.alpha).with_calibration(self.calibration)
 
     def with_float_weights(self, folder: Path) -> Experiment:
@@ -113,15 +144,15 @@ class Experiment:
         return dataclasses.replace(self, weights=folder, folded=self.network)
 
 
-def _ignore(epoch: int) -> None:
-    """Observe nothing."""
-
-
 def require_training_data(dataset: Dataset) -> tuple[Split, Split]:
     """Return the training and validation split, or raise ValueError where there is nothing to train on."""
     if dataset.train is None or dataset.validation is None:
         raise ValueError(f"{dataset.describe()} has no training split, and there must be data to train on")
     return dataset.train, dataset.validation
+
+
+def _ignore(epoch: int) -> None:
+    """Observe nothing."""
 
 
 def train_float(experiment: Experiment, folder: Path) -> keras.Model:
@@ -152,6 +183,11 @@ def _fit(
     title: str,
     observe: Callable[[int], None] = _ignore,
 ) -> FitState:
+    if recipe.distillation and experiment.is_quantized:
+        raise ValueError(
+            f"preset {experiment.preset!r} learns from the float network: weights must be its. "
+            f"Received: {experiment.quantized_file}, of a quantized one"
+        )
     splits = require_training_data(experiment.dataset)
     keras.utils.set_random_seed(experiment.seed)
 
@@ -162,42 +198,6 @@ def _fit(
     with progress_line(title, epochs) as line:
         monitor = Monitor(experiment.benchmark.selection, test_score, observe, line)
         return fit(model, splits, recipe, monitor, folder, epochs, experiment.seed, experiment.resume)
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """One row of a comparison.
-
-    Args:
-        config: ``"float"``, ``"mpq"``, ``"flat8"`` or a file.
-        alpha: ``"float"``, the kind of scales, or ``"mixed"``.
-        size_bits: activations and parameters, by the bit accounting.
-        average: mean widths, None for float.
-        calibrated: test score before training.
-        finetuned: test score after training, None where none was done.
-        epochs: epochs trained.
-        seconds: wall time of the training.
-        calibration: where the activation ranges come from.
-        validation: best value of the validation split over the epochs, which chose the weights; None where no epoch
-            was trained.
-        reconstructed: test score after :func:`~po2quant.training.reconstruct.reconstruct`, None where it was not done.
-    """
-
-    config: str
-    alpha: str
-    size_bits: int
-    average: AverageBits | None
-    calibrated: Score
-    finetuned: Score | None
-    epochs: int
-    seconds: float
-    calibration: str
-    validation: float | None = None
-    reconstructed: Score | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row as JSON has it."""
-        return dataclasses.asdict(self)
 
 
 def finetune(
@@ -215,34 +215,40 @@ def finetune(
     has the same configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config, config_file = prepared.config, folder / BEST_CONFIG
+    config = prepared.config
     if config is not None:
-        is_same = config_file.exists() and _load_complete(config_file, experiment).layers == config.layers
-        if not is_same:
-            (folder / CHECKPOINT).unlink(missing_ok=True)  # that of another configuration
+        is_same = begin_in(folder, experiment, config)
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
-        save_config(config, experiment, folder)
-    state = _fit(experiment, experiment.recipe, prepared.model, folder, epochs, title, observe)
+    state = _train(experiment, prepared, folder, epochs, title, observe)
     if config is not None:
         freeze_scales(prepared.model, experiment.network.placement)
     save_network(prepared.model, folder)
     return state
 
 
-def save_network(model: keras.Model, folder: Path) -> None:
-    """Write the weights of a run's network, and the network with its architecture."""
-    save_weights(model, folder / BEST_WEIGHTS)
-    with replaced_whole(folder / MODEL_FILE) as temporary:
-        model.save(temporary)
-
-
-def save_config(config: BitConfig, experiment: Experiment, folder: Path) -> None:
-    """Write the configuration of a run's network, without what the run says of all layers."""
-    config.without_alpha(experiment.alpha).without_calibration(experiment.calibration).save(folder / BEST_CONFIG)
-
-
-def _load_complete(path: Path, experiment: Experiment) -> BitConfig:
-    return experiment.completed(BitConfig.load(path))
+def _train(
+    experiment: Experiment,
+    prepared: Prepared,
+    folder: Path,
+    epochs: int,
+    title: str,
+    observe: Callable[[int], None],
+) -> FitState:
+    """Train a prepared network through the stages of its recipe; return the last one's state, with the rows of all."""
+    recipe, model = experiment.recipe, prepared.model
+    if prepared.config is None or not recipe.staged_bits:
+        return _fit(experiment, recipe, model, folder, epochs, title, observe)
+    *earlier, last = stages_of(prepared.config, recipe, epochs)
+    inputs, rows = calibration_inputs(experiment.dataset, model, experiment.seed)[0], []
+    if not model.compiled:
+        compile_model(model, recipe)
+    for stage in earlier:
+        enter(model, stage, inputs)
+        where = folder / STAGES_FOLDER / str(stage.bits)
+        rows += _fit(experiment, recipe, model, where, stage.epochs, f"{title}, {stage.bits} bits").rows
+    enter(model, last, inputs)
+    state = _fit(experiment, recipe, model, folder, last.epochs, title, observe)
+    return dataclasses.replace(state, rows=[*rows, *state.rows])
 
 
 class Workbench:
@@ -296,13 +302,22 @@ class Workbench:
         """
         experiment, test = self.experiment, self.experiment.dataset.test
         prepared = self.prepare(config)
-        scales = "float" if prepared.config is None else prepared.config.scales
+        scales = "float" if config is None else config.with_alpha(experiment.alpha).scales
         calibrated = evaluate(experiment.benchmark, prepared.model, test)
-        finetuned, state = None, FitState()
+        reconstructed, finetuned, state = None, None, FitState()
+        seconds: float = 0
+        if experiment.reconstruction is not None and prepared.config is not None:
+            start = time.monotonic()
+            prepared = self._reconstruct(prepared, prepared.config, experiment.reconstruction, folder)
+            seconds = time.monotonic() - start
+            reconstructed = evaluate(experiment.benchmark, prepared.model, test)
         if epochs:
             observe = _ignore if self._observer is None or config is None else self._observer(prepared.model, folder)
             state = finetune(experiment, prepared, folder, epochs, f"{name} {scales}", observe)
             finetuned = evaluate(experiment.benchmark, prepared.model, test)
+        elif reconstructed is not None:
+            freeze_scales(prepared.model, experiment.network.placement)
+            save_network(prepared.model, folder)
         result = Result(
             name,
             scales,
@@ -311,13 +326,39 @@ class Workbench:
             calibrated,
             finetuned,
             state.epoch,
-            round(sum(row["seconds"] for row in state.rows), 1),
+            round(seconds + sum(row["seconds"] for row in state.rows), 1),
             prepared.calibration,
             state.best_value if state.rows else None,
+            reconstructed,
         )
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / SCORES_FILE, result.to_dict())
         return result
+
+    def _reconstruct(self, prepared: Prepared, config: BitConfig, settings: Reconstruction, folder: Path) -> Prepared:
+        """Learn how to round the weights of a prepared network, and say from which inputs.
+
+        What the folder has of it is not learned again.
+        """
+        experiment = self.experiment
+        if experiment.is_quantized:
+            raise ValueError(
+                f"a reconstruction begins at float weights. Received: {experiment.quantized_file}, of a quantized one"
+            )
+        if experiment.recipe.staged_bits:
+            raise ValueError(
+                "a reconstruction needs a recipe without staged_bits, whose wider stages would undo it. "
+                f"Received: preset {experiment.preset!r} with staged_bits={experiment.recipe.staged_bits}"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        begin_in(folder, experiment, config)
+        network = experiment.float_network
+        count = input_count(network, settings.samples)
+        x, source = calibration_inputs(experiment.dataset, network.model, experiment.seed, count)
+        with progress_line(f"reconstruct {config.name}", len(network.graph.weighted)) as line:
+            layers = folder / LAYERS_FOLDER
+            reconstruct_in_place(network, prepared.model, x, settings, experiment.seed, layers, line)
+        return dataclasses.replace(prepared, calibration=source)
 
 
 def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = None) -> ReusableNetwork:
@@ -327,12 +368,14 @@ def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = 
         experiment: network, weights and kind of scales.
         alphas: kind of scales by layer, where it is not the experiment's.
     """
-    network = load_float_network(experiment.network, experiment.start)
+    network = experiment.float_network
     check_fits(experiment.dataset, network.model)
     widths = experiment.completed(network.reference().with_alphas(alphas or {}))
-    model = network.quantize(widths)
+    model, recipe = network.quantize(widths), experiment.recipe
     seed_masks(model, experiment.seed)
-    return ReusableNetwork(model, experiment.recipe)
+    if recipe.distillation:
+        distill(model, network.model, recipe.loss, recipe.distillation)
+    return ReusableNetwork(model, recipe)
 
 
 def compare(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from po2quant.benchmark import Recipe, Split
 from po2quant.compat import build_loss_and_metrics
 from po2quant.files import one_line, replaced_whole, require_room, write_csv
 from po2quant.fixed_point import check_scales
+from po2quant.log import LOG
 from po2quant.network import slot_quantizers, weight_quantizers
 from po2quant.progress import SILENT, ProgressLine
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.runs.names import BEST_WEIGHTS, CHECKPOINT, EPOCHS_CSV, TENSORBOARD_FOLDER
+from po2quant.training.averaging import WeightAverage
 from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_exponents
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.schedules import rising_cosine
@@ -74,7 +76,7 @@ def compile_model(model: keras.Model, recipe: Recipe) -> None:
     if any(variable.name == LOG2_THRESHOLD for variable in model.trainable_variables):
         optimizer = ThresholdAdam(recipe.learning_rate(0), recipe.threshold_rate)
     else:
-        optimizer = keras.optimizers.Adam(recipe.learning_rate(0))
+        optimizer = (recipe.optimizer or keras.optimizers.Adam)(recipe.learning_rate(0))
     model.compile(optimizer, recipe.loss, metrics=list(recipe.metrics), jit_compile=False)
     optimizer.build(model.trainable_variables)
 
@@ -87,6 +89,7 @@ def train_epoch(
     seed: int,
     line: ProgressLine = SILENT,
     epochs: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, float]:
     """Train one epoch in the order that ``(seed, epoch)`` gives, and return its logs.
 
@@ -97,18 +100,20 @@ def train_epoch(
         epoch: which one, counted from 0.
         seed: of the order of samples.
         line: shows progress, in epochs.
-        epochs: epochs in all, which the schedules of learned scales span; the recipe's by default.
+        epochs: epochs in all, which the schedules span; the recipe's by default.
+        callbacks: called at the steps of the epoch.
 
     Raises:
         DivergedError: where the loss is not finite.
     """
-    model.optimizer.learning_rate = recipe.learning_rate(epoch)
+    epochs = epochs or recipe.epochs
+    model.optimizer.learning_rate = recipe.rate(epoch, epochs)
     if isinstance(model.optimizer, ThresholdAdam):
-        _schedule_learned_scales(model, recipe, len(train), epoch, epochs or recipe.epochs)
+        _schedule_learned_scales(model, recipe, len(train), epoch, epochs)
     batches = train.epoch(recipe.batch_size, seed, epoch)
-    callbacks = [ExponentSearch(recipe.exponent_interval)] if keeps_exponents(model) else []
+    searches = [ExponentSearch(recipe.exponent_interval)] if keeps_exponents(model) else []
     _build_before_tracing(model, batches)
-    history = model.fit(batches, shuffle=False, verbose=0, callbacks=[BatchProgress(line), *callbacks])
+    history = model.fit(batches, shuffle=False, verbose=0, callbacks=[BatchProgress(line), *searches, *callbacks])
     logs = {name: float(values[-1]) for name, values in history.history.items()}
     if not math.isfinite(logs["loss"]):
         raise DivergedError(
@@ -139,7 +144,7 @@ def validation_logs(model: keras.Model, validation: Pipeline, recipe: Recipe) ->
 
 
 def _build_before_tracing(model: keras.Model, batches: tf.data.Dataset) -> None:
-    _, targets = batches.element_spec
+    _, targets, *_ = batches.element_spec
     build_loss_and_metrics(model, tuple(targets.shape), targets.dtype.name)
 
 
@@ -193,38 +198,47 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     if not model.compiled:
         compile_model(model, recipe)
-    checkpoint = folder / CHECKPOINT
-    state = _load_checkpoint(model, checkpoint) if resume and checkpoint.exists() else FitState()
+    checkpoint, average = folder / CHECKPOINT, WeightAverage(model, recipe.averaging)
+    is_begun = resume and checkpoint.exists()
+    state = _load_checkpoint(model, checkpoint, average.variables) if is_begun else FitState()
     train, validation = map(Pipeline, splits)
     writer = tf.summary.create_file_writer(str(folder / TENSORBOARD_FOLDER))
     first_epoch = state.epoch
     for epoch in range(first_epoch, epochs):
         if state.should_stop(recipe.patience):
             break
-        monitor.line.update(epoch, f"epoch {epoch + 1}/{epochs}, best {max(state.best_value, 0):.4f}")
         if epoch == first_epoch:
             monitor.observe(epoch)
         start = time.perf_counter()
         logs = train_epoch(model, train, recipe, epoch, seed, monitor.line, epochs)
-        validation_values = validation_logs(model, validation, recipe)
-        value = monitor.selection(validation_values)
-        row = {"epoch": epoch + 1, "learning_rate": recipe.learning_rate(epoch), **logs}
-        row |= {f"val_{name}": result for name, result in validation_values.items()} | dict(monitor.watch())
-        state.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
-        monitor.observe(epoch + 1)
-        if value > state.best_value:
-            state.best_value, state.best_epoch = value, epoch
-            save_weights(model, folder / BEST_WEIGHTS)
+        average.update(epoch)
+        with average.in_place():
+            validation_values = validation_logs(model, validation, recipe)
+            value = monitor.selection(validation_values)
+            row = {"epoch": epoch + 1, "learning_rate": recipe.rate(epoch, epochs), **logs}
+            row |= {f"val_{name}": result for name, result in validation_values.items()} | dict(monitor.watch())
+            state.rows.append(row | {"seconds": round(time.perf_counter() - start, 3)})
+            monitor.observe(epoch + 1)
+            if value > state.best_value:
+                state.best_value, state.best_epoch = value, epoch
+                save_weights(model, folder / BEST_WEIGHTS)
         write_csv(folder / EPOCHS_CSV, state.rows)
-        _save_checkpoint(model, state, checkpoint)
+        _save_checkpoint(model, state, checkpoint, average.variables)
+        monitor.line.update(epoch + 1, _told(logs, validation_values, state))
+        LOG.debug("epoch %d: %s", epoch + 1, row)
         with writer.as_default(step=epoch + 1):
             for name, scalar in row.items():
                 tf.summary.scalar(name, scalar)
         writer.flush()
-    monitor.line.update(epochs)
     if (folder / BEST_WEIGHTS).exists():
         load_weights(model, folder / BEST_WEIGHTS)
     return state
+
+
+def _told(logs: Mapping[str, float], validation: Mapping[str, float], state: FitState) -> str:
+    """Return an epoch in words."""
+    values = ", ".join(f"{name} {value:.4f}" for name, value in validation.items())
+    return f"loss {logs['loss']:.4f}; validation: {values}; best epoch {state.best_epoch + 1}"
 
 
 HEADER_BYTES = 2**13
@@ -242,17 +256,17 @@ def save_weights(model: keras.Model, path: Path) -> None:
         model.save_weights(temporary)
 
 
-def _save_checkpoint(model: keras.Model, state: FitState, path: Path) -> None:
-    arrays: dict[str, Any] = {f"variable_{index}": variable.numpy() for index, variable in enumerate(_variables(model))}
+def _save_checkpoint(model: keras.Model, state: FitState, path: Path, averages: Sequence[keras.Variable] = ()) -> None:
+    arrays: dict[str, Any] = {name: variable.numpy() for name, variable in _variables(model, averages).items()}
     arrays[STATE] = np.array(json.dumps(dataclasses.asdict(state)))
     with replaced_whole(path) as temporary:
         np.savez(temporary, **arrays)
 
 
-def _load_checkpoint(model: keras.Model, path: Path) -> FitState:
-    """Return the state in a checkpoint, and give the model its values once all of them are known to fit."""
+def _load_checkpoint(model: keras.Model, path: Path, averages: Sequence[keras.Variable] = ()) -> FitState:
+    """Return the state in a checkpoint, and give the variables its values once all of them are known to fit."""
     what = f"checkpoint {path} is damaged or of another network"
-    variables = {f"variable_{index}": variable for index, variable in enumerate(_variables(model))}
+    variables = _variables(model, averages)
     declared = {name: (tuple(variable.shape), np.dtype(variable.dtype)) for name, variable in variables.items()}
 
     def check(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -303,5 +317,6 @@ def _check_value(variable: keras.Variable, value: np.ndarray) -> None:
         raise ValueError(f"{variable.path}: {error}") from None
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    return [*model.variables, *model.optimizer.variables]
+def _variables(model: keras.Model, averages: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    variables = [*model.variables, *model.optimizer.variables, *averages]
+    return {f"variable_{index}": variable for index, variable in enumerate(variables)}

@@ -35,8 +35,12 @@ class Pipeline:
     def _y(self) -> tf.Tensor | None:
         return None if self._split.y is None else _in_memory(self._split.y)
 
+    @functools.cached_property
+    def _weights(self) -> tf.Tensor | None:
+        return None if self._split.weights is None else _in_memory(self._split.weights)
+
     def in_order(self, batch_size: int) -> tf.data.Dataset:
-        """Return batches of inputs and targets in stored order, unchanged."""
+        """Return batches of inputs, targets and perhaps weights in stored order, unchanged."""
         samples = tf.data.Dataset.range(len(self._split)).batch(batch_size)
         return samples.map(self._plain, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
@@ -55,8 +59,9 @@ class Pipeline:
     def _inputs(self, samples: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.gather(self._x, samples), tf.float32) * np.float32(self._split.scale)
 
-    def _with_targets(self, inputs: tf.Tensor, samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return inputs, inputs if self._y is None else tf.gather(self._y, samples)
+    def _with_targets(self, inputs: tf.Tensor, samples: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        targets = inputs if self._y is None else tf.gather(self._y, samples)
+        return (inputs, targets) if self._weights is None else (inputs, targets, tf.gather(self._weights, samples))
 
 
 def _in_memory(array: np.ndarray) -> tf.Tensor:

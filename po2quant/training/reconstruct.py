@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,16 +27,13 @@ import qkeras
 import tensorflow as tf
 
 from po2quant.archives import read_npz
-from po2quant.bit_config import FLOAT, POWERS_OF_TWO, BitConfig
-from po2quant.files import replaced_whole, write_json
-from po2quant.network import FoldedNetwork, calibrate, freeze_scales
+from po2quant.bit_config import POWERS_OF_TWO, BitConfig
+from po2quant.files import replaced_whole
+from po2quant.network import FoldedNetwork, calibrate, calibrate_one, freeze_scales
 from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.quantized import WEIGHT_QUANTIZERS, QuantizedWeight, weight_quantizers
 from po2quant.network.walk import Arrays, input_arrays
-from po2quant.progress import SILENT, ProgressLine, progress_line
-from po2quant.runs.names import FLOAT_FOLDER, LAYERS_FOLDER, SCORES_FILE
-from po2quant.training.finetune import Experiment, Result, Workbench, save_config, save_network
-from po2quant.training.prepare import calibration_inputs, evaluate, load_float_network
+from po2quant.progress import SILENT, ProgressLine
 from po2quant.training.rounding import LearnedRounding
 
 MOST_VALUES = 2**27
@@ -121,6 +116,33 @@ def reconstruct(
         output's error as in HPTQ, arXiv 2109.09113.
     """
     model = network.quantize(config)
+    reconstruct_in_place(network, model, x, settings, seed, folder, line)
+    freeze_scales(model, network.placement)
+    return model
+
+
+def reconstruct_in_place(
+    network: FoldedNetwork,
+    model: keras.Model,
+    x: Arrays,
+    settings: Reconstruction = Reconstruction(),
+    seed: int = 0,
+    folder: Path | None = None,
+    line: ProgressLine = SILENT,
+) -> None:
+    """Round the weights of a quantized network for the sake of its outputs, as :func:`reconstruct` does.
+
+    The scales of kernels are frozen then, and the ranges of activations but for learned ones: it can be trained on.
+
+    Args:
+        network: the float network.
+        model: its quantized form, with its weights.
+        x: as of :func:`reconstruct`, and so are the others.
+        settings: how much is learned.
+        seed: of the batches.
+        folder: keeps what each layer has learned.
+        line: is moved on by one for each layer.
+    """
     expected, found = _Outputs(network.graph, x), _Outputs(read_graph(model), x)
     if found.graph.every_node != found.graph.nodes:
         calibrate(model, x)  # for the quantizers in the cells
@@ -142,50 +164,14 @@ def reconstruct(
                 if state is not None:
                     unit.save(state)
         elif isinstance(node.layer, qkeras.QActivation):
-            _calibrate(node.layer.activation, found.of(node.inputs[0]))
+            calibrate_one(node.layer.activation, found.of(node.inputs[0]))
         found.of(node)
     line.update(len(order))
-    freeze_scales(model, network.placement)
-    return model
 
 
-def reconstruct_and_score(
-    experiment: Experiment, name: str, config: BitConfig, folder: Path, settings: Reconstruction = Reconstruction()
-) -> list[Result]:
-    """Reconstruct a network in a run folder, and score it on the test split beside the float and the calibrated one.
-
-    Args:
-        experiment: network, float weights and data, of which inputs alone are used.
-        name: what the result calls the configuration.
-        config: widths.
-        folder: run folder; what an interrupted call left there is taken up.
-        settings: how much is learned; fewer samples are taken of a network with large activations.
-
-    Returns:
-        results of the float and of the quantized network, whose files are then in ``folder``.
-    """
-    bench, test = Workbench(experiment), experiment.dataset.test
-    float_result = bench.finetune_and_score(FLOAT, None, folder / FLOAT_FOLDER, 0)
-    result = bench.finetune_and_score(name, config, folder, 0)
-    config = experiment.completed(config)
-    network = load_float_network(experiment.network, experiment.start)
-    largest = max(math.prod(layer.shape) for layer in network.layers)
-    samples = min(settings.samples, max(1, MOST_VALUES // largest))
-    x, source = calibration_inputs(experiment.dataset, network.model, experiment.seed, samples)
-    start = time.monotonic()
-    with progress_line(f"reconstruct {name}", len(network.graph.weighted)) as line:
-        model = reconstruct(network, config, x, settings, experiment.seed, folder / LAYERS_FOLDER, line)
-    save_config(config, experiment, folder)
-    save_network(model, folder)
-    result = dataclasses.replace(
-        result,
-        reconstructed=evaluate(experiment.benchmark, model, test),
-        seconds=round(time.monotonic() - start, 1),
-        calibration=source,
-    )
-    write_json(folder / SCORES_FILE, result.to_dict())
-    shutil.rmtree(folder / LAYERS_FOLDER)
-    return [float_result, result]
+def input_count(network: FoldedNetwork, samples: int) -> int:
+    """Return how many inputs a reconstruction takes: fewer of a network with large activations."""
+    return min(samples, max(1, MOST_VALUES // max(math.prod(layer.shape) for layer in network.layers)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,11 +209,6 @@ class _Outputs:
                 if not self._unread[parent]:
                     del self._values[parent]
         return self._values[node]
-
-
-def _calibrate(quantizer: Any, x: tf.Tensor) -> None:
-    quantizer.calibrate(x)
-    quantizer.frozen = not quantizer.is_learned
 
 
 def _in_batches(call: Any, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -283,7 +264,7 @@ class _Unit:
             self._choose_exponents(weights, x, target)
         kernel.assign(quantizer(tf.convert_to_tensor(weights)))
         self._correct_bias(x, target)
-        _calibrate(self.slot.layer.activation, _in_batches(lambda batch: self.unquantized(*batch), [x]))
+        calibrate_one(self.slot.layer.activation, _in_batches(lambda batch: self.unquantized(*batch), [x]))
         if settings.steps:
             rounding = LearnedRounding(weights, quantizer.frozen_scale, quantizer.bits)
             with _in_place(self.weight, rounding):

@@ -36,3 +36,28 @@ def piecewise(stages: Sequence[tuple[int, float]]) -> Callable[[int], float]:
 def rising_cosine(share_done: float) -> float:
     """Return ``(1 - cos(pi * share_done)) / 2``, which rises from 0 to 1, slowly at both ends."""
     return (1.0 - math.cos(math.pi * share_done)) / 2.0
+
+
+def cosine(warm_up: float = 0.0) -> Callable[[float], float]:
+    """Return the factor of a rate that rises linearly from 0 to 1 and then falls to 0 along half a cosine.
+
+    Args:
+        warm_up: share of the training in which it rises, in [0, 1).
+
+    Raises:
+        ValueError: for a share out of range.
+
+    Example:
+        >>> factor = cosine(warm_up=0.2)
+        >>> factor(0.1), factor(0.2), round(factor(0.6), 6)
+        (0.5, 1.0, 0.5)
+    """
+    if not 0.0 <= warm_up < 1.0:
+        raise ValueError(f"warm_up must be in [0, 1). Received: warm_up={warm_up}")
+
+    def factor(share_done: float) -> float:
+        if share_done < warm_up:
+            return share_done / warm_up
+        return 1.0 - rising_cosine((share_done - warm_up) / (1.0 - warm_up))
+
+    return factor

@@ -59,32 +59,44 @@ def test_the_default_is_the_published_space_with_power_of_two_scales():
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "binary",
-        "ternary()",
-        "stochastic_ternary",
-        "stochastic_binary",
-        "quantized_po2(4,1)",
-        "quantized_relu_po2(4,4)",
-        "__import__('os').system('true')",
-    ],
+    ["binary", "stochastic_binary", "quantized_po2(4,1)", "quantized_relu_po2(4,4)", "bernoulli", "quantized_bits(1)"],
 )
-def test_quantizers_that_one_graph_cannot_hold_are_refused(text):
+def test_quantizers_that_no_program_holds_are_left_out_or_refused_where_nothing_is_left(text):
+    with pytest.raises(ValueError, match=r"section 'kernel' must have a quantizer that a program holds\. Received: "):
+        QuantizationConfig.from_dict(changed(kernel={text: 4}))
+    config = QuantizationConfig.from_dict(changed(kernel={text: 1, "quantized_bits(4,0,1)": 4}))
+    assert config.widths("kernel") == (4,) and list(config.left_out) == [text]
+    assert config.widths("kernel", [text, "quantized_bits(4, 0, 1)"]) == (4,)
+
+
+@pytest.mark.parametrize("text", ["tanh(4)", "__import__('os').system('true')"])
+def test_other_quantizers_are_refused(text):
     with pytest.raises(ValueError, match=r"quantized_bits.*Received:"):
         QuantizationConfig.from_dict(changed(kernel={text: 4}))
+
+
+@pytest.mark.parametrize("text", ["ternary", "ternary(alpha='auto')", "stochastic_ternary()"])
+def test_ternary_is_two_bits(text):
+    assert QuantizationConfig.from_dict(changed(kernel={text: 2})).widths("kernel") == (2,)
+
+
+@pytest.mark.parametrize("alpha", ["", ",alpha=1.0", ",alpha=None"])
+def test_an_alpha_that_is_no_text_goes_with_any_and_means_powers_of_two(alpha):
+    plain = {"quantized_bits(4,0,1" + alpha + ")": 4}
+    assert QuantizationConfig.from_dict(dict.fromkeys(("kernel", "bias", "activation"), plain)).alpha == "auto_po2"
+    of_others = QuantizationConfig.from_dict(changed(kernel=plain))
+    assert of_others.alpha == CONFIG.alpha and of_others.widths("kernel") == (4,)
 
 
 @pytest.mark.parametrize(
     ("text", "bits", "message"),
     [
-        ("quantized_bits(4,0,1)", 4, r"alpha must be one of auto, auto_po2.*Received: quantized_bits\(4,0,1\)"),
         ("quantized_bits(4,0,1,alpha='auto')", 4, "the same in every quantizer"),
-        ("quantized_bits(4,0,1,alpha=1.0)", 4, "alpha must be one of"),
         ("quantized_bits(4,0,1,alpha='auto_po2')", 8, "must be listed with its 4 bits. Received: 8"),
         ("quantized_bits(99,0,1,alpha='auto_po2')", 99, "bits=99"),
         ("quantized_bits(4,0,1,alpha='auto_po2',use_stochastic_rounding=True)", 4, "no arguments but bits"),
         ("quantized_bits(4,0,1,alpha='auto_po2',colour=1)", 4, "must be among .* Received: 'colour'"),
-        ("quantized_relu(4,0,1)", 4, "no arguments but bits and integer"),
+        ("ternary", 4, "must be listed with its 2 bits. Received: 4"),
     ],
 )
 def test_quantizers_that_the_search_would_misread_are_refused(text, bits, message):

@@ -14,10 +14,13 @@ from sample_files import sound_file, write_folder, write_zip
 
 from benchmarks.anomaly_detection import BENCHMARK, features, recordings, score
 from benchmarks.anomaly_detection import data as anomaly
+from benchmarks.anomaly_detection.fixed import fixed_log_mel
 from benchmarks.anomaly_detection.synthetic import FAULTS, machine_sound
 from benchmarks.shared.cache import CACHE_FOLDER
 from benchmarks.shared.download import Source
 from po2quant.benchmark import Split
+from po2quant.export.features.fixed import run_features
+from po2quant.fixed_point import FixedPointFormat
 
 LEAST_SAMPLES = features.LEAST_SAMPLES
 FLOAT16_STEPS = 1  # librosa returns the official features to 6e-6, which can round to the neighbour
@@ -401,3 +404,11 @@ def test_machine_sound(fault):
     sound = machine_sound(0, 1, 2, fault)
     assert sound.shape == (128000,) and sound.dtype == np.float32 and 0.05 < np.abs(sound).max() <= 1
     assert (fault is None) == np.array_equal(sound, machine_sound(0, 1, 2, None))
+
+
+def test_log_mel_in_integers():
+    """They are near those in floating point, in the last frame too, which ends behind the sound."""
+    sound = np.rint(np.random.default_rng(0).normal(0, 1000, LEAST_SAMPLES)).astype(np.int16)
+    found = run_features(fixed_log_mel(FixedPointFormat(16, -7)), sound)
+    expected = features.log_mel_db(sound / np.float32(2**15))
+    np.testing.assert_allclose(np.ldexp(found.astype(float), -7), expected, atol=0.02)

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from benchmarks.anomaly_detection import data as anomaly
 from benchmarks.digits import data as digits
+from benchmarks.digits_few import data as few
 from benchmarks.image_classification import data as images
 from benchmarks.keyword_spotting import data as keywords
 from benchmarks.visual_wake_words import data as persons
@@ -26,6 +27,7 @@ ARCHIVES = (  # loader, file, shape of an input, classes, name, kind and counts
     (persons, "person_96.zip", (96, 96, 3), 2, "INRIA person crops (subset: 3896 train, 430 validation, 1255 test)"),
     (persons, "coco_person_96.zip", (96, 96, 3), 2, "COCO person pictures (subset: 80 train, 9 validation, 96 test)"),
     (digits, "", (8, 8, 1), 10, "scikit-learn digits (embedded: 1293 train, 144 validation, 360 test)"),
+    (few, "", (8, 8, 1), 10, "scikit-learn digits (embedded: 502 train, 215 validation, 1080 test)"),
 )
 
 

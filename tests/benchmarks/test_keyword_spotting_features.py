@@ -5,6 +5,9 @@ import pytest
 import scipy.fft
 
 from benchmarks.keyword_spotting.features import mfcc
+from benchmarks.keyword_spotting.fixed import fixed_mfcc
+from po2quant.export.features.fixed import run_features
+from po2quant.fixed_point import FixedPointFormat
 
 
 def test_mfcc_formula():
@@ -20,6 +23,15 @@ def test_mfcc_formula():
     expected = scipy.fft.dct(log_mel, axis=-1)[:, :10] / np.sqrt(80)
     np.testing.assert_allclose(mfcc(audio), expected, atol=2e-3)
     np.testing.assert_allclose(mfcc(np.stack([audio * 7, audio]))[0], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("loudness", [32767, 500])
+def test_mfcc_in_integers(loudness):
+    """They are near those in floating point, whatever the volume."""
+    rng = np.random.default_rng(0)
+    audio = np.rint(loudness * rng.uniform(-1, 1, 16000) * np.linspace(0.1, 1, 16000)).astype(np.int16)
+    found = run_features(fixed_mfcc(FixedPointFormat(16, -8)), audio)
+    np.testing.assert_allclose(np.ldexp(found.astype(float), -8), mfcc(audio), atol=0.02)
 
 
 @pytest.mark.parametrize("audio", [np.zeros(16000), np.full(16000, -0.5), np.ones(10), np.ones(40000)])

@@ -30,7 +30,7 @@ PUBLISHED = {
     "vww_mobilenet_v2": ("visual_wake_words", "mobilenet_v2", 2_278_786),
     "vww_efficientnet_b0": ("visual_wake_words", "efficientnet_b0", 4_073_134),
 }
-MODELS = {**PUBLISHED, "digits": ("digits", "ds_cnn", 3_082)}
+MODELS = {**PUBLISHED, "digits": ("shared.digits", "ds_cnn", 3_082)}
 WEIGHT_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 
 

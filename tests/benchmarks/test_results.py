@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from benchmarks.studies.document import END, begin_mark
+from benchmarks.studies.tables import COMMAND, TABLES
 from po2quant.benchmark import load_benchmark
 from po2quant.cli import app
 from po2quant.report.results import markdown_tables, read_records
@@ -23,6 +25,11 @@ MODELS = {
     ("visual_wake_words", "efficientnet_b0"): (0,),
 }
 CONFIGS, ALPHAS, STAGES = ("mpq", "flat16", "flat8", "flat4"), ("auto", "auto_po2"), ("calibrated", "finetuned")
+LOW_BITS = ("w8a8", "w4a8", "w4a4", "w3a4", "w2a8")
+LOW_BITS_OF = {"ds_cnn": LOW_BITS, "resnet8": LOW_BITS, "autoencoder": LOW_BITS, "mobilenet_v1": LOW_BITS[:3]}
+"""Configurations of few bits of each network, of seed 0, which were reconstructed."""
+STRONG = {("resnet8", "0", "w4a4"), ("ds_cnn", "0", "w4a8"), *(("ds_cnn", seed, "w4a4") for seed in ("0", "1", "2"))}
+"""Model, seed and configuration of cells of few bits that were trained."""
 FIRST_COLUMNS = ["benchmark", "model", "config", "alpha", "stage", "metric", "score"]
 
 
@@ -32,14 +39,26 @@ def rows():
 
 
 def test_every_cell_is_there_once(rows):
-    cells = [tuple(row[name] for name in ("benchmark", "model", "seed", "config", "alpha", "stage")) for row in rows]
+    names = ("model", "seed", "config", "alpha", "stage", "recipe")
+    cells = [tuple(row[name] for name in names) for row in rows if row["config"] != "float"]
+    recipes = {"calibrated": "", "finetuned": "small"}
     expected = [
-        (*network, str(seed), *cell)
-        for network, seeds in MODELS.items()
+        (model, str(seed), *cell, recipes[cell[-1]])
+        for (_, model), seeds in MODELS.items()
         for seed in seeds
-        for cell in [("float", "float", "calibrated"), *itertools.product(CONFIGS, ALPHAS, STAGES)]
+        for cell in itertools.product(CONFIGS, ALPHAS, STAGES)
     ]
+    reconstructed = {(model, "0", config) for model, configs in LOW_BITS_OF.items() for config in configs}
+    expected += [(*cell, "auto_po2", "calibrated", "") for cell in reconstructed | STRONG]
+    expected += [(*cell, "auto_po2", "reconstructed", "") for cell in reconstructed]
+    expected += [(*cell, "auto_po2", "finetuned", "strong") for cell in STRONG]
     assert sorted(cells) == sorted(expected)
+    of_float = [
+        (*(row[name] for name in ("benchmark", "model", "seed", "stage")),) for row in rows if row["alpha"] == "float"
+    ]
+    assert sorted(of_float) == sorted(
+        (*network, str(seed), "calibrated") for network in MODELS for seed in MODELS[network]
+    )
 
 
 def test_each_row_says_what_it_was_measured_on(rows):
@@ -62,7 +81,7 @@ def test_scores_stand_beside_the_float_score_of_their_seed(rows):
 def test_sizes_are_those_of_the_configurations(rows, benchmark, model):
     spec = load_benchmark(benchmark).network(model)[1]
     network = spec.fold()
-    for config in ("float", *CONFIGS):
+    for config in ("float", *CONFIGS, *LOW_BITS_OF.get(model, ())):
         sizes = {row["size_bits"] for row in rows if (row["model"], row["config"]) == (model, config)}
         assert sizes == {str(network.size(resolve_config(config, spec, network)).total_bits)}
 
@@ -74,11 +93,16 @@ def test_commands_are_commands_of_today(rows):
         context = commands[name].make_context(name, arguments)
         row = next(row for row in rows if row["command"] == line)
         assert program == "po2quant"
-        load_benchmark(context.params["benchmark"]).recipe_of(context.params["model"], context.params["preset"])
+        preset = context.params.get("preset", "published")  # what needs no labels has none
+        load_benchmark(context.params["benchmark"]).recipe_of(context.params["model"], preset)
         assert (context.params["config"], str(context.params["seed"])) == (row["config"], row["seed"])
 
 
-def test_the_markdown_form_is_that_of_the_csv_and_stands_in_the_readme(rows):
-    table = markdown_tables(rows)
-    assert TABLE.with_suffix(".md").read_text(encoding="utf-8") == table
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_markdown_form_is_that_of_the_csv(rows):
+    assert TABLE.with_suffix(".md").read_text(encoding="utf-8") == markdown_tables(rows)
+
+
+@pytest.mark.parametrize(("document", "name"), TABLES)
+def test_the_tables_of_documents_are_made_of_the_results(document, name):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert begin_mark(f"{COMMAND}, {name}") + "\n\n" + TABLES[document, name]() + "\n\n" + END in text

@@ -8,6 +8,7 @@ from random_programs import assert_same, random_program, samples, wide_program, 
 from refusals import complaint
 from typed_layers import typed_layers
 
+from po2quant.export.c.run import call
 from po2quant.export.c.source import write_c
 from po2quant.export.c.types import tensor_dtype
 from po2quant.export.cores.emulator import CORES, checked_core, code_bytes, compile_for, count
@@ -58,6 +59,10 @@ LAYERS = (
 """A core, the exponent of the outputs, whether weights are packed, and whether the test is slow."""
 
 
+LIBRARY = {"memcpy", "memmove", "memset"}
+"""What the banner of a network says that it calls, beside what the compiler brings, whose names begin with __."""
+
+
 @pytest.mark.parametrize(
     ("name", "exponent", "pack"),
     [pytest.param(*rest, marks=(*emulated(rest[0]).marks, *[pytest.mark.slow] * slow)) for *rest, slow in LAYERS],
@@ -68,6 +73,9 @@ def test_every_kernel_on_every_type(name, exponent, pack, tmp_path):
     inputs, source = samples(program, 2), write_c(program, tmp_path, "layers", pack)
     executable = compile_for(CORES[name], source, tmp_path, trace=True, flags=("-O2",))
     assert_same(executable.run(inputs), run(program, inputs))
+    lines = call([f"{CORES[name].compiler.removesuffix('gcc')}nm", "-u", tmp_path / "layers.o"]).splitlines()
+    called = {line.split()[-1] for line in lines}
+    assert {symbol for symbol in called if not symbol.startswith("__")} - LIBRARY == {"layers_trace"}
 
 
 @pytest.mark.parametrize("name", [emulated("m0"), emulated("m4")])

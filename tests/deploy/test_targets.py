@@ -18,6 +18,7 @@ from po2quant.integer.operations import Weighted
 from po2quant.network import calibrate, fold, freeze_scales
 from po2quant.placement import Placement
 from po2quant.targets import TARGETS, misfits, target_of
+from po2quant.uniform import UniformWidths
 
 X = np.random.default_rng(0).normal(size=(24, 8, 8, 4)).astype("float32")
 
@@ -34,10 +35,11 @@ def network() -> keras.Model:
     return keras.Model(x, layers.Dense(5, name="dense", bias_initializer="normal")(layers.Flatten(name="flat")(z)))
 
 
-def quantized(network: keras.Model, name: str, bits: int | None = None) -> keras.Model:
+def quantized(network: keras.Model, name: str) -> keras.Model:
     placement = Placement(target=target_of(name))
     folded = fold(network, placement)
-    model = folded.quantize(folded.flat(bits or placement.target.nearest("activation", 8)))
+    kernel, activation = (placement.target.nearest(part, 8) for part in ("kernel", "activation"))
+    model = folded.quantize(folded.uniform(UniformWidths(kernel, activation, activation), "flat"))
     calibrate(model, X)
     freeze_scales(model, placement)
     return model
@@ -102,3 +104,19 @@ def test_check_says_what_does_not_fit(network):
     assert not found.obstacles and not found.is_supported
     assert found.misfits == ("operation 'gate' is LookUpTable, which max78000 has not",)
     assert check(network, Placement(target=target_of("max78000"))).is_supported
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["esp32-s3", "tinpu"])
+def test_what_is_trained_for_a_target_is_what_it_computes(network, name):
+    placement = Placement(target=target_of(name))
+    folded = fold(network, placement)
+    model = folded.quantize(folded.flat(8).with_alpha("learned_po2"))
+    calibrate(model, X)
+    model.compile("adam", "mse")
+    losses = model.fit(X, np.ones((len(X), 5)), epochs=3, verbose=0).history["loss"]
+    freeze_scales(model, placement)
+    program = integer_program(model)
+    assert losses[-1] < losses[0]
+    assert compare(program, model, X).mismatches == 0
+    assert misfits(program, placement.target) == []

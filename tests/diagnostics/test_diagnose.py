@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import zipfile
 import pytest
 from networks import noise
 from refusals import refusal
+from rich.console import Console
 
 from po2quant.diagnostics.diagnose import diagnose
 from po2quant.diagnostics.measurement import Measurement, save_measurements
@@ -132,7 +134,16 @@ def test_a_table_has_a_row_for_each_tensor_and_no_empty_columns(finished_run, tm
     table = diagnose(folder, tmp_path).table()
     titles = [column.header for column in table.columns]
     assert table.row_count == 6
-    assert "zero ratio" in titles and "flip ratio" not in titles
+    assert "zeros" in titles and "changed" not in titles
+
+
+def test_tables_fit_eighty_columns(finished_run):
+    folder, _ = finished_run
+    for source in (folder, folder / "float" / "best.weights.h5"):
+        if source.exists():
+            text = io.StringIO()
+            Console(file=text, width=200).print(diagnose(source).table())
+            assert max(map(len, text.getvalue().splitlines())) <= 80
 
 
 def test_an_empty_folder_says_what_a_run_has(tmp_path):

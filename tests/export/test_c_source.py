@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from random_programs import assert_same, integers, random_program, samples, wide_program, with_rounding
 from refusals import complaint
 from selections import slow_but
+from typed_layers import typed_layers
 
 from po2quant.export.c.operations import merged_axes, packed
 from po2quant.export.c.run import COMPILER, FLAGS, SANITIZERS, run_c
@@ -55,6 +56,24 @@ def test_every_tensor_is_the_interpreters(seed, pack, flags, tmp_path):
     assert found.keys() == expected.keys()
     assert_same(found, expected)
     assert sum(np.unique(values).size > 2 for values in found.values()) > len(found) / 2
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("exponent", "sizes", "pack", "flags"),
+    [
+        (-3, (20, 37), False, ("-march=native",)),
+        pytest.param(-16, (13, 7), False, ("-march=native",), marks=pytest.mark.slow),
+        pytest.param(-3, (20, 37), True, ("-march=native", *SANITIZERS), marks=pytest.mark.slow),
+        pytest.param(-3, (13, 7), True, (), marks=pytest.mark.slow),
+    ],
+)
+def test_every_kernel_on_every_type(exponent, sizes, pack, flags, tmp_path):
+    """With this machine's own instructions too: inputs of 8 and 16 bits, signed or not, weights of 4 to 16."""
+    program = typed_layers(exponent, *sizes)
+    source, inputs = write_c(program, tmp_path, "layers", pack), samples(program, 2)
+    found = run_c(source, inputs, tmp_path, trace=True, flags=(*STRICT, "-O1", *flags))
+    assert_same(found, run(program, inputs))
 
 
 @needs_gcc

@@ -10,12 +10,12 @@ import pytest
 from random_programs import random_program
 from refusals import complaint
 
-from po2quant.export.c.firmware import PROJECTS, write_firmware
+from po2quant.export.c.firmware import MLPERF_TINY, MODELS, PROJECTS, write_firmware
 from po2quant.export.c.run import COMPILER, FLAGS
 from po2quant.export.c.source import write_c
 from po2quant.fixed_point import FixedPointFormat
-from po2quant.integer.interpreter import quantize_inputs
-from po2quant.integer.operations import Dense, Tensor, Weights
+from po2quant.integer.interpreter import quantize_inputs, run
+from po2quant.integer.operations import Dense, Requantize, Tensor, Weights
 from po2quant.integer.program import Output, Program
 
 needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
@@ -104,9 +104,78 @@ def test_the_cmake_project_tests_itself(tmp_path):
     assert "100% tests passed" in run_command("ctest", "--test-dir", "build", folder=tmp_path).stdout
 
 
+def network_of_sizes(inputs: int, outputs: int) -> Program:
+    """Return a network that sends its inputs on, or a layer where there are fewer outputs."""
+    rng = np.random.default_rng(0)
+    tensors = (
+        Tensor("x", (inputs,), FixedPointFormat(8, -1 if inputs == outputs else 0)),
+        Tensor("y", (outputs,), FixedPointFormat(8, -3)),
+    )
+    if inputs == outputs:
+        return Program("net", tensors, ("x",), (Requantize("r", ("x",), "y"),), (Output("y"),))
+    kernel = Weights(rng.integers(-8, 8, (inputs, outputs)), np.full(outputs, -10), 4)
+    layer = Dense("layer", ("x",), "y", kernel, Weights(np.zeros(outputs, int), np.full(outputs, -9), 2))
+    return Program("net", tensors, ("x",), (layer,), (Output("y"),))
+
+
+def sent_and_real(model: str, inputs: int) -> tuple[bytes, np.ndarray]:
+    """Return random bytes as the runner sends them, and the inputs that they stand for."""
+    rng = np.random.default_rng(1)
+    if model == "ad01":
+        real = rng.uniform(-20, 20, inputs).astype(np.float32)
+        return real.tobytes(), real
+    integers = rng.integers(0, 256, inputs).astype(np.uint8)
+    if model == "kws01":
+        return integers.tobytes(), (integers.view(np.int8).astype(np.float32) - 83) * np.float32(0.5847029)
+    return integers.tobytes(), integers.astype(np.float32) / np.float32(255 if model == "vww01" else 1)
+
+
+@needs_gcc
+@pytest.mark.parametrize(("sizes", "model"), [(sizes, model) for sizes, (model, *_) in MODELS.items()])
+def test_the_harness_answers_the_runner_of_mlperf_tiny(sizes, model, tmp_path):
+    """Inputs in hexadecimal, any number of bytes a command; probabilities, or the error of an auto-encoder."""
+    program = network_of_sizes(*sizes)
+    write_firmware(program, tmp_path, "net", project=MLPERF_TINY)
+    flags = [*FLAGS, "-Werror", "-O1"]
+    run_command(COMPILER, *flags, "harness/harness.c", "harness/board.c", "net.c", "-lm", "-o", "h", folder=tmp_path)
+    sent, real = sent_and_real(model, sizes[0])
+    digits = sent.hex()
+    parts = [f"db {digits[i : i + 62]}" for i in range(0, len(digits), 62)]
+    commands = ["name", "profile", f"db load {len(sent)}", *parts, "infer 2 1", "db 1", "db load 99999999", "dance"]
+    told = subprocess.run(
+        [tmp_path / "h"], input="%\n".join(commands) + "%", capture_output=True, text=True, check=True
+    )
+    lines = [line for line in told.stdout.splitlines() if line != "m-ready"]
+    assert told.stdout.count("m-ready") == 1 + len(commands)
+    assert lines[:5] == [
+        "m-init-done",
+        "m-name-dut-[net]",
+        "m-profile-[ULPMark for tinyML Firmware V0.0.1]",
+        f"m-model-[{model}]",
+        f"m-[Expecting {len(sent)} bytes]",
+    ]
+    assert lines[5:9] == ["m-load-done", "m-warmup-start-1", "m-warmup-done", "m-infer-start-2"]
+    assert all(line.removeprefix("m-lap-us-").isdigit() for line in lines[9:11]) and lines[11] == "m-infer-done"
+    assert [line[:3] for line in lines[13:]] == ["e-["] * 3 and "dance" in lines[-1]
+    integers = run(program, quantize_inputs(program, real[None]))["y"][0]
+    values = np.ldexp(integers.astype(float), -3)
+    weights = np.exp(values - values.max())
+    expected = [np.mean((values - real) ** 2)] if model == "ad01" else weights / weights.sum()
+    found = lines[12].removeprefix("m-results-[").removesuffix("]").split(",")
+    np.testing.assert_allclose(
+        np.array(found, float), expected, rtol=1e-4, atol=0.0006
+    )  # three places behind the point
+
+
+def test_a_harness_is_for_the_networks_of_mlperf_tiny_alone(tmp_path):
+    assert "Received: 4 to 3" in complaint(write_firmware, small(), tmp_path / "new", "net", project=MLPERF_TINY)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("project", PROJECTS)
 def test_a_project_has_every_file_that_its_texts_name(project, tmp_path):
-    files = write_firmware(small(), tmp_path, "net", project=project)
+    program = network_of_sizes(490, 12) if project == MLPERF_TINY else small()
+    files = write_firmware(program, tmp_path, "net", project=project)
     assert all(file.is_file() for file in files)
     names = {file.name for file in files}
     assert {"net.c", "net.h", "net_io.h", "net_test.c"} <= names and "net_main.c" not in names

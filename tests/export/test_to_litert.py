@@ -13,12 +13,22 @@ from hypothesis import strategies as st
 from refusals import complaint
 
 from po2quant.deploy.from_keras import integer_program
-from po2quant.export.executors import LITERT_KERNELS, REFERENCE, XNNPACK, run_litert, single_operations
+from po2quant.export.environments import TFLITE_MICRO
+from po2quant.export.executors import (
+    LITERT_KERNELS,
+    REFERENCE,
+    XNNPACK,
+    run_litert,
+    run_tflite_micro,
+    single_operations,
+)
 from po2quant.export.litert.to_litert import deviations, to_litert
-from po2quant.fixed_point import FixedPointFormat
+from po2quant.fixed_point import HALF_UP, FixedPointFormat
 from po2quant.integer.interpreter import run
 from po2quant.integer.operations import (
     Add,
+    AveragePooling,
+    Conv2D,
     Dense,
     LookUpTable,
     Rearrange,
@@ -96,10 +106,72 @@ def test_a_file_has_the_scales_of_the_program(tmp_path):
     np.testing.assert_array_equal(scales["scales"], 2.0**layer.kernel.exponents)
 
 
-def test_more_than_8_bits_are_refused_by_name(tmp_path):
-    wide = integer_program(frozen_every_operation(9))
-    assert "tensor 'activation'" in complaint(to_litert, wide, tmp_path / "network.tflite")
+def test_what_neither_8_nor_16_bits_hold_is_refused_by_name(tmp_path):
+    for program, words in (
+        (integer_program(frozen_every_operation(9)), "kernel of 'first' must have at most 8 bits"),
+        (integer_program(frozen_every_operation(16)), "tensor 'activation_1' must have at most 16 bits, sign included"),
+    ):
+        assert words in complaint(to_litert, program, tmp_path / "network.tflite")
     assert not list(tmp_path.iterdir())
+
+
+def wide_program() -> tuple[Program, dict[str, np.ndarray]]:
+    """Return convolutions, a residual, an average and a matrix product of 16 bits, half up, and all tensors."""
+    rng = np.random.default_rng(0)
+
+    def weights(*shape: int) -> list[Weights]:
+        bias = Weights(rng.integers(-(2**20), 2**20, shape[-1]), np.full(shape[-1], -18), 22)
+        return [Weights(rng.integers(-127, 128, shape), np.full(shape[-1], -8), 8), bias]
+
+    def tensor(name: str, *shape: int, exponent: int = -10) -> Tensor:
+        return Tensor(name, shape, FixedPointFormat(16, exponent, rounding=HALF_UP))
+
+    tensors = (tensor("x", 6, 6, 4), tensor("c", 6, 6, 4), tensor("d", 6, 6, 4), tensor("s", 6, 6, 4))
+    tensors += (tensor("m", 1, 1, 4, exponent=-12), tensor("f", 4, exponent=-12), tensor("y", 3))
+    around = ((1, 1), (1, 1))
+    steps = (
+        Conv2D("conv", ("x",), "c", *weights(3, 3, 4, 4), padding=around, activation="relu"),
+        Conv2D("depthwise", ("c",), "d", *weights(3, 3, 1, 4), padding=around, groups=4),
+        Add("add", ("c", "d"), "s"),
+        AveragePooling("mean", ("s",), "m", (6, 6), (1, 1)),
+        Reshape("flat", ("m",), "f"),
+        Dense("dense", ("f",), "y", *weights(4, 3)),
+    )
+    program = Program("wide", tensors, ("x",), steps, (Output("y"),))
+    return program, run(program, [rng.integers(-(2**15), 2**15, (4, 6, 6, 4))])
+
+
+@pytest.mark.parametrize("kernels", LITERT_KERNELS)
+def test_tensors_of_16_bits_with_kernels_of_8(kernels, tmp_path):
+    """Products are rounded half up, to the bit; a sum and a mean are off by what the writer says."""
+    program, expected = wide_program()
+    differences = worst(program, expected, tmp_path, kernels)
+    assert {name for name, difference in differences.items() if difference} <= {"s", "m"}
+    assert max(differences.values()) == OPERATION_TOLERANCE
+    assert deviations(program) == {"add": 2, "mean": 3}
+
+
+@pytest.mark.skipif(bool(TFLITE_MICRO.refusal()), reason=str(TFLITE_MICRO.refusal()))
+@pytest.mark.parametrize("bits", [8, 16])
+def test_kernels_for_microcontrollers_compute_what_the_reference_kernels_do(bits, tmp_path):
+    """Every operation alone; a matrix product of 8 bits rounds some ties another way, a unit off as everywhere."""
+    if bits == 16:
+        program, expected = wide_program()
+    else:
+        program, _, expected = computed(frozen_every_operation(8), 8)
+    files = []
+    for number, part in enumerate(single_operations(program)):
+        to_litert(part, tmp_path / f"{number}.tflite")
+        files.append((part, tmp_path / f"{number}.tflite"))
+    for (part, file), (found,) in zip(files, run_tflite_micro(files, expected), strict=True):
+        (reference,), (operation,) = run_litert(part, file, expected, REFERENCE), part.operations
+        tolerance = OPERATION_TOLERANCE if bits == 8 and isinstance(operation, Dense) else 0
+        np.testing.assert_allclose(found, reference, rtol=0, atol=tolerance, err_msg=operation.name)
+
+
+def test_a_missing_environment_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PO2QUANT_TFLITE_MICRO_PYTHON", str(tmp_path / "python"))
+    assert "scripts/tflite_micro_environment.sh" in complaint(run_tflite_micro, [], {})
 
 
 def layer(bias: int, bias_exponent: int, products: int, output: int) -> Program:

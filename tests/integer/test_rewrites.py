@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from refusals import complaint
 
-from po2quant.fixed_point import FixedPointFormat, integer_range
+from po2quant.fixed_point import ROUNDING_MODES, FixedPointFormat, integer_range
 from po2quant.integer.interpreter import run
-from po2quant.integer.operations import ACTIVATIONS, Dense, Tensor, Weights
+from po2quant.integer.operations import ACTIVATIONS, AveragePooling, Conv2D, Dense, Tensor, Weights
 from po2quant.integer.program import Output, Program
-from po2quant.integer.rewrites import jammed_bias, on_one_grid, settle_constant_channels
+from po2quant.integer.rewrites import averages_as_products, jammed_bias, on_one_grid, settle_constant_channels
 
 CHANNELS, INPUTS, SAMPLES = 6, 3, 200
 
@@ -106,3 +107,38 @@ def test_one_grid_holds_the_same_values_in_the_fewest_bits(seed):
 def test_channels_too_far_apart_for_one_grid_are_refused():
     weights = Weights(np.array([[1, 1]]), np.array([0, -40]), 4)
     assert "kernel of 'x'" in complaint(on_one_grid, "kernel of 'x'", weights)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    st.integers(2, 8),
+    st.booleans(),
+    st.integers(-4, 2),
+    st.sampled_from(ROUNDING_MODES),
+)
+def test_an_average_becomes_a_product_of_the_same_integers(window, bits, signed, places, rounding):
+    """Of every window's count, or a sentence says that no weight is exact: a tie that another rounding breaks."""
+    x = Tensor("x", (6, 6, 2), FixedPointFormat(bits, -3, signed))
+    y = FixedPointFormat(8, -3 + places, signed, rounding=rounding)
+    average = AveragePooling("mean", ("x",), "y", window, (1, 1))
+    shape = average.output_shape((x.shape,))
+    program = Program("net", (x, Tensor("y", shape, y)), ("x",), (average,), (Output("y"),))
+    try:
+        product = averages_as_products(program)
+    except ValueError as error:
+        assert "must be, to the bit, its sum times a number" in str(error)
+        assert math.prod(window) & (math.prod(window) - 1)  # a power of two always has one
+        return
+    (operation,) = product.operations
+    assert isinstance(operation, Conv2D) and operation.is_depthwise
+    values = np.random.default_rng(0).integers(x.format.min_int, x.format.max_int + 1, (20, *x.shape))
+    np.testing.assert_array_equal(run(product, values)["y"], run(program, values)["y"])
+
+
+def test_an_average_that_counts_the_border_is_refused():
+    x = Tensor("x", (4, 4, 1), FixedPointFormat(8, 0))
+    average = AveragePooling("mean", ("x",), "y", (2, 2), (1, 1), ((1, 0), (0, 0)))
+    y = Tensor("y", average.output_shape((x.shape,)), x.format)
+    program = Program("net", (x, y), ("x",), (average,), (Output("y"),))
+    assert "windows of average 'mean' must lie inside" in complaint(averages_as_products, program)

@@ -176,6 +176,8 @@ ARGUMENTS = {
         "frozen": (True, {"alpha": "auto", "static_range": [-1.5, 2.0]}),
         "log2_threshold": (-1.5, {"alpha": "learned_po2"}),
         "calibration": ("entropy", {}),
+        "rounding": ("floor", {"alpha": "auto_po2"}),
+        "full_range": (True, {"alpha": "auto_po2", "static_range": [-0.25, 0.25]}),
     },
 }
 NO_KEY = ("post_training_scale",)

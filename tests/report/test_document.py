@@ -10,9 +10,10 @@ import pytest
 from written_runs import LAYERS, write_run, write_search
 
 from po2quant.diagnostics.measurement import QuantizedTensor
+from po2quant.files import write_csv
 from po2quant.report.document import write_report
-from po2quant.report.record import histogram_of, load_histograms, load_layers, save_histograms
-from po2quant.report.run import points_of
+from po2quant.report.record import histogram_of, load_histograms, load_layers, save_exports, save_histograms
+from po2quant.report.run import points_of, read_run
 from po2quant.report.sections import standard_error
 
 EVIL = '"><script>alert(1)</script><img src="http://example.com/x">'
@@ -80,6 +81,12 @@ def test_what_a_run_records_is_read_as_it_was_written(tmp_path):
     assert load_histograms(folder) == found
 
 
+def test_a_size_takes_the_place_of_the_one_of_the_same_form(tmp_path):
+    folder = write_run(tmp_path)
+    save_exports(folder, {"C, constants": 99, "onnx, net.onnx": 5})
+    assert read_run(folder, "run").exports == {"C, constants": 99, "onnx, net.onnx": 5}
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])
 def test_a_histogram_counts_every_value_and_tells_what_is_clipped(bits):
     rng = np.random.default_rng(bits)
@@ -107,24 +114,53 @@ def test_damaged_histograms_are_refused_in_one_sentence(tmp_path, text):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        (
+            "results.csv",
+            "config,alpha,stage,score,size_bits\nw4a8,auto_po2,calibrated,nan,5\n",
+            "score must be a finite",
+        ),
+        ("results.csv", "config,alpha\nw4a8,auto_po2\n", "stage must be text"),
+        ("trials.csv", "status,trial_id,score,metric,size_bits\ncompleted,1,1,1,many\n", "size_bits must be a whole"),
+        ("epochs.csv", "epoch,val_loss\n1,<b>\n", "val_loss must be a number"),
+        ("exports.csv", "form,bytes\nc,x\n", "bytes must be a whole"),
+        ("scores.json", '{"calibrated": {"confusion": [[1, 2], [3]]}}', "square confusion"),
+        ("scores.json", '{"calibrated": {"confusion": [["a"]]}}', "square confusion"),
+        ("layers.csv", "name\nconv2d\n", "layers of a network"),
+    ],
+)
+def test_damaged_tables_are_refused_in_one_sentence_that_names_the_file(tmp_path, name, text, reason):
+    folder = write_run(tmp_path / "run")
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=reason) as error:
+        write_report([folder], tmp_path / "report.html")
+    assert name in str(error.value)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="RUN must be a run folder"):
         write_report([tmp_path], tmp_path / "report.html")
 
 
-@pytest.mark.parametrize(
-    "costs",
-    [
-        {"costs": '{"size_bits": 16384, "macs": 5}'},
-        {"costs": "size_bits=16384 macs=5"},
-        {"size_bits": "16384", "macs": "5"},
-    ],
-)
-def test_the_points_of_a_front_are_read_in_each_form(costs):
-    row = {"point": "a", "metric": "0.9", "standard_error": "0.01", "config": "front/a.json", **costs}
-    (point,) = points_of([row, {**row, "metric": ""}])
-    assert (point.name, point.metric, point.error, point.kib) == ("a", 0.9, 0.01, 2.0)
-    assert point.costs == {"size_bits": 16384.0, "macs": 5.0}
+def test_the_points_of_a_front_are_those_of_its_file_by_size(tmp_path):
+    folder = write_search(tmp_path)
+    same = {"standard_error": "0.01", "score": "1", "config": "c.json", "weights": ""}
+    rows = [{"point": "1", "metric": "0.9", **same, "bits": "12000", "macs": "7"}]
+    rows += [{"point": "0", "metric": "0.8", **same, "bits": "9000", "macs": "9"}]
+    write_csv(folder / "front.csv", rows)
+    first, second = points_of(read_run(folder, "run"))
+    assert (first.trial, first.metric, first.error, first.kib) == ("0", 0.8, 0.01, 9000 / 8192)
+    assert second.costs == {"bits": 12000.0, "macs": 7.0}
+    assert "0.9000 ± 0.0100" in Page(write_report([folder], tmp_path / "report.html")).text
+
+
+def test_a_front_of_unknown_trials_is_refused(tmp_path):
+    folder = write_search(tmp_path)
+    write_csv(folder / "front.csv", [{"point": "99", "metric": "0.9", "standard_error": "", "bits": "5"}])
+    with pytest.raises(ValueError, match="front of a search"):
+        write_report([folder], tmp_path / "report.html")
 
 
 def test_the_standard_error_is_that_of_a_share_and_of_nothing_else():

@@ -39,7 +39,9 @@ SHARED |= {
 }
 WIDTHS = {"kernel_bits": (3, 4), "bias_bits": (8,), "activation_bits": (6, 9)}
 FULL = {
-    "finetune": NetworkRequest(**SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3),
+    "finetune": NetworkRequest(
+        **SHARED, config="a/mine.json", config_name="b", activation_alpha="auto", epochs=3, reconstruct=9
+    ),
     "search": SearchRequest(
         **SHARED,
         **WIDTHS,
@@ -54,8 +56,12 @@ FULL = {
         max_ms="50@m4:120MHz",
         packed=True,
         repeats=3,
+        input_bits=10,
+        reconstruct=9,
     ),
-    "matrix": MatrixRequest(**SHARED | {"alpha": "auto_po2"}, configs=("mpq", "flat5"), alphas=("auto",), epochs=1),
+    "matrix": MatrixRequest(
+        **SHARED | {"alpha": "auto_po2"}, configs=("mpq", "flat5"), alphas=("auto",), epochs=1, reconstruct=9
+    ),
 }
 """Every field that a benchmark has is another than its default."""
 OWN = {"network": Path("a net.keras"), "data": None, "loss": "huber", "metric": "r2", "input_scale": 0.5}
@@ -85,7 +91,7 @@ def test_its_command_asks_for_the_same(command, monkeypatch):
         seen.append(request)
         raise ValueError("seen")
 
-    monkeypatch.setattr(cli.networks, "begin", check)
+    monkeypatch.setattr(cli.networks, "begin_with_widths", check)
     monkeypatch.setattr(cli.search, "begin", check)
     monkeypatch.setattr(cli.matrix, "check", check)
     for request in (asked, type(asked)()):
@@ -120,6 +126,8 @@ OTHER_TYPES = [3, 1.5, True, [], ["a"], {}, {"a": 1}, "", "\u0000", "\ud800", "x
 RIGHT = {
     "seed": [3],
     "epochs": [3],
+    "reconstruct": [3],
+    "input_bits": [3],
     "max_trials": [3],
     "retrain_epochs": [3],
     "max_kib": [3, 1.5],
@@ -156,6 +164,8 @@ OUT_OF_RANGE = {
     "config": "flat99",
     "activation_alpha": "float",
     "epochs": -1,
+    "reconstruct": -1,
+    "input_bits": 17,
     "max_trials": 0,
     "strategy": "greedy",
     "retrain_epochs": 2**31,

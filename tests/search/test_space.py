@@ -6,6 +6,7 @@ from networks import DENSE_NETWORK
 from po2quant.bit_config import BitConfig, LayerBits
 from po2quant.cost import LayerShape
 from po2quant.search import SearchSpace, config_from_values
+from po2quant.search.run import known_values
 
 
 def test_the_default_space_is_the_published_one():
@@ -95,3 +96,16 @@ def test_a_group_needs_equal_widths_and_slots_must_exist():
         SearchSpace(slots={"conv.kernel": (4,)}).choices(DENSE_NETWORK)
     with pytest.raises(ValueError, match=r"widths of dense\.kernel must be ascending"):
         SearchSpace(slots={"dense.kernel": (8, 4)})
+
+
+def test_the_width_of_a_slot_without_choice_stands_in_the_known_configuration(digits):
+    spec = digits.network()[1]
+    network = spec.fold()
+    (name,) = network.input_slots
+    space = SearchSpace(slots={f"{name}.activation": (10,)})
+    (known,) = known_values(spec, space, network.layers)
+    config = BitConfig.load(spec.mpq_config)
+    assert config_from_values(known, network.layers).layers == config.with_widths({f"{name}.activation": 10}).layers
+    assert (
+        config.activation_bits(name) != 10 and space.hyperparameters(network.layers).values[f"{name}.activation"] == 10
+    )

@@ -96,5 +96,7 @@ def test_the_strategy_of_the_documentation_searches(tmp_path, monkeypatch):
 
 
 def test_an_unknown_strategy_is_refused():
-    with pytest.raises(ValueError, match=r"one of informed, bayesian, random, hyperband\. Received: strategy='grid'"):
+    with pytest.raises(
+        ValueError, match=r"one of informed, bayesian, random, gradient, hyperband\. Received: strategy='grid'"
+    ):
         SearchSettings(3, 1, "grid")

@@ -91,6 +91,24 @@ def _c_type(tensor: Tensor) -> str:
     return f"{tensor_dtype(tensor).name}_t"
 
 
+MLPERF_TINY = "mlperf-tiny"
+_FLOAT = """    float value;
+    memcpy(&value, buffer + 4 * i, sizeof value);
+    return value;"""
+MODELS = {
+    (490, 12): ("kws01", 1, "features of 8 bits", "    return (float)((int8_t)buffer[i] - 83) * 0.5847029f;"),
+    (3072, 10): ("ic01", 1, "pixels of 8 bits", "    return (float)buffer[i];"),
+    (27648, 2): (
+        "vww01",
+        1,
+        "pixels of 8 bits, of which the network sees 1 / 255",
+        "    return (float)buffer[i] / 255.0f;",
+    ),
+    (640, 640): ("ad01", 4, "features as float", _FLOAT),
+}
+"""The networks of MLPerf Tiny by their numbers of inputs and outputs: the model's name, the bytes of an input that the
+runner sends, what they are, and the statements that return their value."""
+
 PROJECTS: dict[str, tuple[str, dict[str, str]]] = {
     "cmake": ("", {"CMakeLists.txt": "CMakeLists.txt"}),
     "zephyr": (
@@ -104,6 +122,16 @@ PROJECTS: dict[str, tuple[str, dict[str, str]]] = {
     "arduino": (
         "src",
         {"library.properties": "library.properties", "examples/self_test/self_test.ino": "self_test.ino"},
+    ),
+    MLPERF_TINY: (
+        "",
+        {
+            "CMakeLists.txt": "CMakeLists.txt",
+            "harness/CMakeLists.txt": "harness_CMakeLists.txt",
+            "harness/harness.c": "harness.c",
+            "harness/board.h": "board.h",
+            "harness/board.c": "board.c",
+        },
     ),
 }
 """Where a build looks for sources, and its own files with the templates that they are made of."""
@@ -119,16 +147,18 @@ def write_firmware(
         folder: where the project goes; it is made if there is none.
         name: as :func:`po2quant.export.c.source.write_c` takes it.
         pack: as there.
-        project: ``'cmake'``, ``'zephyr'`` (a module) or ``'arduino'`` (a library).
+        project: ``'cmake'``, ``'zephyr'`` (a module), ``'arduino'`` (a library), or ``'mlperf-tiny'``: cmake's, and a
+            harness for one of its four networks that answers the runner's commands over a serial line.
 
     Returns:
         The files.
 
     Raises:
-        ValueError: for another project or name.
+        ValueError: for another project or name, or for a harness of a network that is not MLPerf Tiny's.
     """
     if project not in PROJECTS:
         raise ValueError(f"project must be one of {', '.join(PROJECTS)}. Received: {project!r}")
+    fields = _harness_fields(program) if project == MLPERF_TINY else {}
     folder, (sources, files) = Path(folder), PROJECTS[project]
     source = write_c(program, folder / sources, name, pack)
     source.main.unlink()
@@ -137,7 +167,7 @@ def write_firmware(
     for file, make in texts.items():
         written.append(_write(folder / sources / file, make(source)))
     for file, template in files.items():
-        written.append(_write(folder / file, filled(template, name=name, prefix=name.upper())))
+        written.append(_write(folder / file, filled(template, name=name, prefix=name.upper(), **fields)))
     return written
 
 
@@ -146,3 +176,22 @@ def _write(path: Path, text: str) -> Path:
     with replaced_whole(path) as temporary:
         temporary.write_text(text, encoding="ascii")
     return path
+
+
+def _harness_fields(program: Program) -> dict[str, object]:
+    """Return what the harness of MLPerf Tiny says of a network."""
+    tensors = [program.tensor[name] for name in (*program.inputs, *(output.tensor for output in program.outputs))]
+    sizes = tuple(tensor.size for tensor in tensors)
+    if sizes not in MODELS:
+        known = ", ".join(f"{model} ({x} to {y})" for (x, y), (model, *_) in MODELS.items())
+        raise ValueError(f"a network of MLPerf Tiny must be one of {known}. Received: {' to '.join(map(str, sizes))}")
+    model, input_bytes, words, statements = MODELS[sizes]
+    return {
+        "model": model,
+        "input_bytes": input_bytes * sizes[0],
+        "input_type": _c_type(tensors[0]),
+        "output_type": _c_type(tensors[1]),
+        "is_anomaly": int(model == "ad01"),
+        "input_words": words,
+        "real_input": statements,
+    }

@@ -80,6 +80,9 @@ KERNELS = {
     "convolution": Kernel((*_WEIGHTED, "patch", "pair_bytes"), ("gather", "taken", "channels")),
     "pixels": Kernel((*_WEIGHTED, "patch", "offset", "pair_bytes"), ("taken", "channels")),
     "layer": Kernel(_WEIGHTED, ("kernel", "channels")),
+    "interleave": Kernel(),
+    "finish_sixteen": Kernel(("y", "low", "high", "shift_step", "ties", "output_bits"), ("interleave", "channels")),
+    "interleaved_layer": Kernel((*_WEIGHTED, "copied", "flip_bytes"), ("layer", "finish_sixteen", "channels")),
     "packed_layer": Kernel((*_WEIGHTED, "block"), ("kernel", "unpack", "channels")),
     "packed_pixel": Kernel(("x", "y", "patch", "offset"), ("packed", "spread", "begin", "finish", "channels")),
     "unpack_bits": Kernel(("w", "bits", "word", "signed")),
@@ -89,7 +92,11 @@ KERNELS = {
     "quads_none": Kernel(_WEIGHTED, ("taps", "channels")),
     "quads_by_words": Kernel(_WEIGHTED, ("taps", "tap_quad", "begin", "finish", "channels")),
     "quads_by_vectors": Kernel((*_WEIGHTED, "widened", "widened_tap"), ("taps", "four", "quads_otherwise", "channels")),
-    "depthwise": Kernel((*_WEIGHTED, "acc", "multiplier"), ("taps", "quads", "begin", "finish", "channels")),
+    "sixteens_none": Kernel(_WEIGHTED, ("channels",)),
+    "depthwise_sixteen": Kernel((*_WEIGHTED, "kind", "tap_count"), ("taps", "finish_sixteen", "channels")),
+    "depthwise": Kernel(
+        (*_WEIGHTED, "acc", "multiplier"), ("taps", "quads", "sixteens", "begin", "finish", "channels")
+    ),
     "packed_depthwise": Kernel(_WEIGHTED, ("depthwise", "unpack", "channels")),
     "mean": Kernel(("x", "acc", "wide", "mode"), ("arithmetic", "rounds")),
     "largest": Kernel(("x", "wide", "mode"), ("arithmetic", "rounds")),

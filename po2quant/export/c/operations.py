@@ -134,10 +134,17 @@ class Calls:
         name, (x,) = self.identifiers[operation.output], self.program.inputs_of(operation)
         types = layer.types | {"x": self.type_of(x.name), "y": self.type_of(operation.output)}
         types |= {"low": c_integer(layer.low), "high": c_integer(layer.high)}
-        types |= _vector_store(types["y"]) | {"ties": str(int("tie" in layer.channels))}
+        types |= _vector_store(types["y"]) | {"ties": str(int("tie" in layer.channels)), "output_bits": types["y"][1:]}
+        is_interleaved = layer.kernel == "interleaved_layer"
+        if is_interleaved:
+            types["copied"] = self.functions.name("gather", {"x": types["x"], "patch": types["x"], "offset": "0"})
         weights = self._weights(f"{name}_weights", layer)
         function = self.functions.name(layer.kernel, types)
         channels = self._channels(name, layer, self.functions.name("channels", types))
+        if is_interleaved:
+            sizes = f"{types['offset_bytes']}, {self.program.shape_of(operation)[-1]}, {layer.row_width}"
+            self.constants.append(f"INTERLEAVED({name}, {sizes})\n")
+            weights = f"WEIGHTS_OF({name})"
         window = self._window(operation, layer.window, layer.row_width)
         return self._invoke(function, operation, *[scratch] * bool(scratch), weights, channels, window)
 

@@ -38,8 +38,8 @@ C_HEADERS = (
 
 BANNER = Template("""\
 $name: an integer network, written by po2quant $version. SHA-256 of its functions and constants begins with $hash.
- * This file is yours, without conditions or warranty. Of libraries it calls memcpy and memset at most, and what the
- * compiler itself brings for divisions and for integers of 64 bits.""")
+ * This file is yours, without conditions or warranty. Of libraries it calls memcpy, memmove and memset at most, and
+ * what the compiler itself brings for divisions and for integers of 64 bits.""")
 
 ATTRIBUTES = Template("""\
 /* Yours to define, e.g. as __attribute__((section(".itcm"))): of all constants, and of the static arena. */

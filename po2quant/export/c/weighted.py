@@ -15,7 +15,8 @@ from po2quant.integer.plan import Plan, signed_bits
 ROW_MULTIPLE = 4
 """Zeros follow the weights of an output channel up to a multiple of this, so that kernels read whole words."""
 
-NIBBLES_OF_WORD = 8
+NIBBLES_OF_WORD, MOST_TAPS = 8, 25
+NO_FLIP = {"flip_bytes": "0", "offset_bytes": "0"}
 
 BYTES = ("patch_i8", "patch_u8")
 PAIRED, PAIRED_WEIGHTS = ("patch_i8", "patch_u8", "i16"), ("i8", "i16")
@@ -34,6 +35,9 @@ LANES = {
 
 HALF_LANES = {"i8": ("vldrb.s16", "8"), "u8": ("vldrb.u16", "8"), "i16": ("vldrh.u16", "16")}
 """How eight integers are loaded into a vector of 16 bits each, by their type, and the bytes that they take."""
+
+VECTOR_FINISHES = ("finish_floor", "finish_even")
+"""Kernels that finish one sum, whose form for a vector of sums there is."""
 
 UNPACKED = (8, 16, 32)
 """Bits of weights for which packing saves nothing."""
@@ -168,13 +172,16 @@ Parts = tuple[str, np.ndarray, int, int]
 def _depthwise(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: int) -> Parts:
     kernel = operation.kernel.integers
     multiplier = kernel.shape[-1] // x.shape[-1]
-    types |= {"multiplier": str(multiplier), "quads": "quads_none"}
+    types |= {"multiplier": str(multiplier), "quads": "quads_none", "sixteens": "sixteens_none"}
     if multiplier == 1 and types["acc"] == "i32" and types["w"] in PAIRED_WEIGHTS:
         if types["kind"] in HALVES:
             types |= {"quads": "quads_by_words"} | _halves("x", types["kind"]) | _halves("w", types["w"])
         if types["kind"] in LANES:
             types |= {"quads_otherwise": types["quads"], "quads": "quads_by_vectors"} | _finish_of_vectors(types)
             types |= {"widened": LANES[types["kind"]].format("pixel"), "widened_tap": LANES[types["w"]].format("tap")}
+        taps = math.prod(kernel.shape[:2])
+        if _ends_by_sixteen(types) and taps <= MOST_TAPS:
+            types |= {"sixteens": "depthwise_sixteen", "tap_count": str(taps)}
     if packed_bits:
         return "packed_depthwise", kernel.ravel(), 0, kernel.size * _bytes(types["w"])
     return "depthwise", kernel.ravel(), 0, 0
@@ -189,6 +196,7 @@ def _halves(operand: str, kind: str) -> dict[str, str]:
 def _matrix(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: int) -> Parts:
     kernel = operation.kernel.integers
     one_pixel = operation.is_matrix_product and math.prod(x.shape[:-1]) == 1
+    groups = getattr(operation, "groups", 1)
     types["kernel"] = "pixels" if operation.is_matrix_product else "convolution"
     types["row_sums"] = "row_sums_bytes" if _operands(types) == ("patch_u8", "i8", "i32") else "plain_row_sums"
     types["taken"] = "take_wide" if _operands(types) == ("i16", "i16", "i64") else "take"
@@ -201,6 +209,9 @@ def _matrix(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: 
                 name, multiple, types["packed"] = "packed_pixel", NIBBLES_OF_WORD, name
         if types["kind"] in LANES:
             types |= {"otherwise": types["taken"], "taken": "take_vectors"} | _vectors(types)
+    if name == "layer" and not one_pixel and _ends_by_sixteen(types) and groups == 1:
+        name = "interleaved_layer"
+        types |= {"flip_bytes": "-128", "offset_bytes": "128"} if types["kind"] == "i8" else NO_FLIP
     inputs, channels = math.prod(kernel.shape[:-1]), kernel.shape[-1]
     width = -(-inputs // multiple) * multiple
     rows = np.zeros((channels, width), np.int64)
@@ -211,6 +222,12 @@ def _matrix(x: Tensor, operation: Weighted, types: dict[str, str], packed_bits: 
     widened_bytes = 2 if types["patch"] in BYTES else 0
     scratch = width * max(pair_bytes + patch_bytes, widened_bytes) + block_bytes
     return name, rows.ravel(), width, scratch
+
+
+def _ends_by_sixteen(types: dict[str, str]) -> bool:
+    """Return whether bytes alone are multiplied, and sixteen sums are finished in one vector."""
+    are_bytes = types["kind"] in ("i8", "u8") and (types["w"], types["acc"]) == ("i8", "i32")
+    return are_bytes and types["finish"] in VECTOR_FINISHES
 
 
 def _operands(types: dict[str, str]) -> tuple[str, str, str]:
@@ -232,8 +249,8 @@ def _pairs(types: dict[str, str], one_pixel: bool) -> dict[str, str]:
 
 def _vectors(types: dict[str, str]) -> dict[str, str]:
     """Return the kernels whose instructions multiply vectors; unsigned bytes less 128 where a start makes up for it."""
-    kind, is_wide, is_folded = types["kind"], types["acc"] == "i64", types["finish"] != "finish_aligned"
-    if not is_wide and types["w"] == "i8" and (kind == "i8" or (kind == "u8" and is_folded)):
+    kind, is_wide, has_start = types["kind"], types["acc"] == "i64", types["begin"] == "begin_given"
+    if not is_wide and types["w"] == "i8" and (kind == "i8" or (kind == "u8" and has_start)):
         rows = {"vector_rows": "vector_rows_i8", "flip": "128" if kind == "u8" else "0"}
     else:
         rows = {"vector_rows": "vector_rows_i16", "sum_of_products": "vmlaldava" if is_wide else "vmladava"}
@@ -246,7 +263,7 @@ def _vectors(types: dict[str, str]) -> dict[str, str]:
 
 def _finish_of_vectors(types: dict[str, str]) -> dict[str, str]:
     """Return how four sums in a vector are finished."""
-    return {"four": "finish_lanes" if types["finish"] == "finish_aligned" else "finish_four", "apart": "sums_apart"}
+    return {"four": "finish_four" if types["finish"] in VECTOR_FINISHES else "finish_lanes", "apart": "sums_apart"}
 
 
 def _bytes(kind: str) -> int:

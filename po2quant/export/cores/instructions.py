@@ -44,8 +44,8 @@ from po2quant.integer.operations import (
 )
 
 RATES_FILE = "instructions.csv"
-LAYER = "layer"
-"""The part that every operation has once: its call."""
+LAYER, PACKED_PIXEL = "layer", "packed_pixel"
+"""The part that every operation has once, its call; and the kernel that multiplies packed weights as they lie."""
 
 Work = Counter[str]
 
@@ -111,7 +111,8 @@ def _weighted(program: Block, operation: Weighted, pack: bool) -> Work:
     types, channels, outputs = layer.types, y.shape[-1], y.size
     pixels, kind = outputs // channels, short_name(tensor_dtype(x))
     work: Work = Counter({f"finish {types['finish']} {types['acc']} {types['wide']}": outputs})
-    if layer.packed_bits:
+    reads_packed = layer.kernel == PACKED_PIXEL
+    if layer.packed_bits and not reads_packed:
         work[f"unpack {types['unpack']} {types['w']}"] += layer.weights.size
     if operation.is_depthwise:
         rows, taps = _taps(program, cast(Conv2D, operation))
@@ -126,8 +127,9 @@ def _weighted(program: Block, operation: Weighted, pack: bool) -> Work:
         layer.row_width,
     )
     own = channels // groups
-    blocks = groups * (-(-own // PACKED_BLOCK) if layer.packed_bits else 1)
+    blocks = groups * (-(-own // PACKED_BLOCK) if layer.packed_bits and not reads_packed else 1)
     taken = f"{types['taken']}/{types['otherwise']}" if "otherwise" in types else types["taken"]
+    taken = PACKED_PIXEL if reads_packed else taken
     form = f"{taken} {types['patch']} {types['w']} {types['acc']}"
     even = groups * (own + own % 2)
     work[f"products {form}"] += pixels * even * width

@@ -1,7 +1,7 @@
 """Runs in an environment with esp-ppq, without po2quant: gives a graph its exponents, runs it and writes ESP-DL.
 
-``python convert.py FOLDER`` reads ``graph.onnx``, ``quantization.json`` and ``inputs.npz`` there, and writes
-``network.espdl``, ``network.info`` and ``integers.npz``: every tensor as esp-ppq's executor computes it.
+``python convert.py FOLDER`` reads ``graph.onnx``, ``quantization.json``, ``biases.npz`` and ``inputs.npz`` there. It
+writes ``network.espdl``, ``network.info`` and ``integers.npz``: every tensor as esp-ppq's executor computes it.
 """
 
 import json
@@ -35,6 +35,9 @@ def quantized_graph(folder, spec):
             config.scale = scales if len(exponents) > 1 or variable.name in spec["by_channel"] else scales[0]
             config.offset = torch.zeros_like(config.scale)
             config.state = QuantizationStates.ACTIVATED
+    with np.load(folder / "biases.npz") as biases:
+        for name in biases.files:  # those of the graph are float32, which holds 24 bits
+            graph.variables[name].value = torch.tensor(np.ldexp(biases[name].astype(float), spec["exponents"][name]))
     followed_by_relu(graph)
     return graph
 

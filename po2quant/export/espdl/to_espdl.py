@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from po2quant.export.environments import ESP_PPQ
 from po2quant.export.onnx.graph import OnnxGraph, channels_first, ends_of, first, write_onnx
-from po2quant.files import one_line
 from po2quant.integer import operations as ops
 from po2quant.integer.checks import shown
 from po2quant.integer.operations import Shape, Tensor
@@ -28,26 +27,6 @@ from po2quant.targets import TARGETS, TENSOR, Target, misfits
 
 CHIPS = {"esp32-p4": "esp32p4", "esp32-s3": "esp32s3"}
 """What esp-ppq calls the targets."""
-INTERPRETER = "PO2QUANT_ESPDL_PYTHON"
-"""Environment variable with the interpreter of the environment of esp-ppq."""
-DEFAULT_INTERPRETER = Path(".venv-espdl/bin/python")
-LONGEST_REASON = 400
-
-
-def interpreter() -> Path | None:
-    """Return the interpreter of the environment with esp-ppq, None where there is none."""
-    path = Path(os.environ.get(INTERPRETER, DEFAULT_INTERPRETER))
-    return path.absolute() if path.exists() else None
-
-
-def refusal() -> str | None:
-    """Return a sentence where esp-ppq is missing, else None."""
-    if interpreter() is not None:
-        return None
-    return (
-        "format espdl needs esp-ppq in an environment of its own: scripts/espdl_environment.sh makes it, and "
-        f"{INTERPRETER} names its Python. Received: none"
-    )
 
 
 def target_of_program(program: Program) -> Target:
@@ -86,9 +65,9 @@ def to_espdl(
     Example:
         >>> to_espdl(integer_program(model), "network.espdl")  # doctest: +SKIP
     """
-    target, python = target_of_program(program), interpreter()
-    if python is None:
-        raise ValueError(refusal())
+    target = target_of_program(program)
+    if reason := ESP_PPQ.refusal():
+        raise ValueError(reason)
     graph = EspdlGraph(program)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -98,22 +77,14 @@ def to_espdl(
         named = zip(program.inputs, integers, strict=True)
         formats = {name: program.tensor[name].format for name in program.inputs}
         values = {name: _channels_first(formats[name].to_float(array)).astype(np.float32) for name, array in named}
-        np.savez(place / "inputs.npz", **values)  # type: ignore[arg-type]
-        _convert(python, place)
+        for file, arrays in {"inputs": values, "biases": graph.biases}.items():
+            np.savez(place / f"{file}.npz", **arrays)  # type: ignore[arg-type]
+        ESP_PPQ.run(Path(__file__).with_name("convert.py"), place)
         for suffix in (".espdl", ".info"):
             shutil.copyfile(place / f"network{suffix}", Path(path).with_suffix(suffix))
         with np.load(place / "integers.npz") as found:
             computed = {name: _channels_last(found[name].astype(np.int64)) for name in found.files}
     return {name: array for name, array in computed.items() if name in program.tensor}
-
-
-def _convert(python: Path, folder: Path) -> None:
-    """Run esp-ppq on what is in a folder."""
-    command = [str(python), "-I", str(Path(__file__).with_name("convert.py")), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["nothing"]
-        raise ValueError(f"esp-ppq must convert the network. Received: {one_line(lines[-1], LONGEST_REASON)}")
 
 
 def _random(tensor: Tensor) -> np.ndarray:
@@ -156,6 +127,7 @@ class EspdlGraph(OnnxGraph):
         super().__init__(program, _Floats(), samples=1)
         self.program = program  # as it is: constant channels would get scales of their own
         self.exponents: dict[str, list[int]] = {}
+        self.biases: dict[str, np.ndarray] = {}
         self._by_channel: list[str] = []
 
     def quantization(self, target: Target) -> dict[str, Any]:
@@ -174,7 +146,7 @@ class EspdlGraph(OnnxGraph):
     def node(self, kind: str, inputs: Sequence[str], output: str, shape: Shape, *rest: Any, **options: Any) -> str:
         """Add a node; one that moves integers has the exponent of what it moves."""
         name = super().node(kind, inputs, output, shape, *rest, **options)
-        if kind in MOVING:
+        if kind in MOVING and inputs[0] in self.exponents:
             self.exponents[name] = self.exponents[inputs[0]]
         return name
 
@@ -222,6 +194,7 @@ class EspdlGraph(OnnxGraph):
         for part, exponents in zip(names, (kernel.exponents, products), strict=True):
             self.exponents[part] = exponents.tolist()
             self._by_channel.append(part)
+        self.biases[names[1]] = bias.integers
         values = self._style.weights(self, names[0], kernel)
         if is_vector:
             self._constants[values] = self._constants[values][:, :, 0, 0]

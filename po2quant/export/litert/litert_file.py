@@ -14,7 +14,7 @@ from po2quant.files import replaced_whole
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
-TYPES: dict[Any, str] = {np.int8: "INT8", np.int16: "INT16", np.int32: "INT32"}
+TYPES: dict[Any, str] = {np.int8: "INT8", np.int16: "INT16", np.int32: "INT32", np.int64: "INT64"}
 
 VERSIONS = {
     "CONV_2D": 6,

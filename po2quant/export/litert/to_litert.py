@@ -1,4 +1,4 @@
-"""Writes an integer program of 8 bits as a LiteRT (TensorFlow Lite) file that keeps its powers of two."""
+"""Writes an integer program as a LiteRT (TensorFlow Lite) file that keeps its powers of two."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from po2quant.export.exchange import check_8_bits, check_rounding
+from po2quant.export.exchange import check_rounding
 from po2quant.export.litert.litert_file import LiteRTFile, Scale
-from po2quant.export.litert.rounding import INT8, INT32, filled, rounded_bias, sum_format
+from po2quant.export.litert.rounding import INT8, Storage, filled, rounded_bias, sum_format
 from po2quant.fixed_point import HALF_AWAY, HALF_EVEN, HALF_UP, FixedPointFormat, magnitude_bits
 from po2quant.integer import operations as ops
 from po2quant.integer.checks import shown
@@ -29,11 +29,12 @@ NO_ACTIVATION, RELU_ACTIVATION, RELU6_ACTIVATION = 0, 1, 3
 
 
 def to_litert(program: Program, path: str | os.PathLike) -> dict[str, int]:
-    """Write a program as a LiteRT int8 file.
+    """Write a program as a LiteRT int8 file, or where a tensor has more than 8 bits, int16 with int8 kernels.
 
     Every tensor keeps its exponent: a scale in the file is the power of two of the program. An unsigned tensor has zero
     point -128, a signed one 0. Kernels are int8 with one power of two an output channel. The first size of every tensor
     is the number of samples, which the host may change. A softmax at the end is left to the host, as in the program.
+    With int16 every zero point is 0 and biases are int64.
 
     One operation on equal inputs gives the program's integers, or at most one unit beside them, because LiteRT
 
@@ -42,7 +43,7 @@ def to_litert(program: Program, path: str | os.PathLike) -> dict[str, int]:
     - has no narrow range: -128 is where the program stops at -127.
 
     Args:
-        program: the integer program, with activations and kernels of at most 8 bits.
+        program: the integer program, with kernels of at most 8 bits and activations of at most 8, or 16 with a sign.
         path: of the file.
 
     Returns:
@@ -50,7 +51,7 @@ def to_litert(program: Program, path: str | os.PathLike) -> dict[str, int]:
         output, so that rounding a finer bias to them counts, and where a sum of many tensors does not fit 16 bits.
 
     Raises:
-        ValueError: for more than 8 bits, tensors that are rounded down, what LiteRT's operators cannot do, or where
+        ValueError: for more bits, tensors that are rounded down, what LiteRT's operators cannot do, or where
             ai-edge-litert is not installed.
 
     Example:
@@ -70,11 +71,6 @@ def deviations(program: Program) -> dict[str, int]:
     return _Writer(program).deviations
 
 
-def zero_point(format: FixedPointFormat) -> int:
-    """Return the int8 that stands for 0: LiteRT's integer = the program's integer + zero point."""
-    return 0 if format.signed else INT8.min
-
-
 class _Step(NamedTuple):
     """An operation, the tensors that it reads with their places in the file, its output's format, and its own shape."""
 
@@ -90,11 +86,10 @@ class _Writer:
 
     def __init__(self, program: Program) -> None:
         self._program = program = unrolled(settle_constant_channels(program))
-        self._file = LiteRTFile()
+        self._file, self._storage = LiteRTFile(), Storage.of(program)
         self._places: dict[str, int] = {}
         self.deviations: dict[str, int] = {}
         for tensor in program.tensors:
-            check_8_bits(f"tensor {shown(tensor.name)}", tensor.format.bit_width)
             check_rounding(tensor.format, tensor.name, "LiteRT", (HALF_EVEN, HALF_UP, HALF_AWAY))
         for name in program.inputs:
             tensor = program.tensor[name]
@@ -121,15 +116,15 @@ class _Writer:
         self._places[output.name] = place
 
     def _new(
-        self, name: str, shape: Shape, format: FixedPointFormat, kind: type = np.int8, zero: int | None = None
+        self, name: str, shape: Shape, format: FixedPointFormat, kind: type | None = None, zero: int | None = None
     ) -> int:
-        scale = Scale(np.array(format.exponent), zero_point(format) if zero is None else zero)
-        return self._file.tensor(name, shape, kind, scale)
+        scale = Scale(np.array(format.exponent), self._storage.zero_point(format) if zero is None else zero)
+        return self._file.tensor(name, shape, kind or self._storage.kind, scale)
 
     def _operator(
         self, kind: str, name: str, inputs: Sequence[int], shape: Shape, format: FixedPointFormat, **options: Any
     ) -> int:
-        """Add an operator and return the place of its int8 output."""
+        """Add an operator and return the place of its output."""
         place = self._new(f"{name}/{kind.lower()}", shape, format)
         self._file.operator(kind, inputs, place, **options)
         return place
@@ -161,19 +156,22 @@ class _Writer:
         """Add a kernel and the bias in units of its products."""
         name, kernel = operation.name, filled(operation)
         exponents = kernel.exponents + x.exponent
-        bias, error = rounded_bias(operation, exponents, self._program.output_of(operation).format.exponent)
+        output, bias_bits = self._program.output_of(operation).format, 64 if self._storage.is_wide else 32
+        bias, error = rounded_bias(operation, exponents, output.exponent, bias_bits)
         self._note(name, error)
         terms = list(zip(ops.weighted_limits(kernel, x), bias.tolist(), strict=True))
         lowest, highest = (
             min(low + min(term, 0) for (low, _), term in terms),
             max(high + max(term, 0) for (_, high), term in terms),
         )
-        if lowest < INT32.min or highest > INT32.max:
-            raise ValueError(f"sums of {shown(name)} must fit 32 bits for LiteRT. Received: {lowest} to {highest}")
+        if lowest < -(2 ** (bias_bits - 1)) or highest >= 2 ** (bias_bits - 1):
+            raise ValueError(
+                f"sums of {shown(name)} must fit {bias_bits} bits for LiteRT. Received: {lowest} to {highest}"
+            )
         integers = np.ascontiguousarray(kernel.integers.transpose(order).astype(np.int8))
         return (
             self._file.constant(f"{name}/kernel", integers, Scale(kernel.exponents, axis=axis)),
-            self._file.constant(f"{name}/bias", bias.astype(np.int32), Scale(exponents)),
+            self._file.constant(f"{name}/bias", bias.astype(f"int{bias_bits}"), Scale(exponents)),
         )
 
     def _note(self, name: str, error: Fraction) -> None:
@@ -189,7 +187,9 @@ class _Writer:
             return self._operator(kind, name, [place], shape, format, **options)
         spare_bits = magnitude_bits(16) - magnitude_bits(x.format.bit_width, x.format.signed)
         finer = dataclasses.replace(x.format, exponent=x.format.exponent - spare_bits)
-        if format.exponent < finer.exponent:
+        if self._storage.is_wide:
+            self._note(name, Fraction(2) ** (finer.exponent - 1 - format.exponent) + Fraction(1, 2))
+        elif format.exponent < finer.exponent:
             raise ValueError(
                 f"output of average {shown(name)} must have an exponent of at least {finer.exponent} for LiteRT, "
                 f"{spare_bits} below its input's. Received: {format.exponent}"
@@ -210,7 +210,7 @@ class _Writer:
     def elementwise(self, step: _Step) -> int:
         """Add a sum, or a product of two tensors."""
         operation, _, places, format, shape = step
-        if isinstance(operation, ops.Add) and len(places) > 2:
+        if isinstance(operation, ops.Add) and (len(places) > 2 or self._storage.is_wide):
             return self._long_sum(step)
         if len(places) != 2:
             raise ValueError(
@@ -270,13 +270,18 @@ class _Writer:
     def look_up(self, step: _Step) -> int:
         """Add a table of 256 integers and the sum that makes a place in it of an int8."""
         operation, (x,), (place,), format, shape = step
-        name, file, lowest = operation.name, self._file, x.format.min_int
-        integers = np.clip(np.arange(INT8.min, INT8.max + 1) - zero_point(x.format), lowest, x.format.max_int)
-        table = (operation.table[integers - lowest] + zero_point(format)).astype(np.int8)
+        name, file, lowest, storage = operation.name, self._file, x.format.min_int, self._storage
+        if storage.is_wide:
+            raise ValueError(
+                f"function {shown(name)} must have tensors of 8 bits around it for LiteRT: tables of 16 bits are left "
+                f"out. Received: {x.format.bit_width} and {format.bit_width} bits"
+            )
+        integers = np.clip(np.arange(INT8.min, INT8.max + 1) - storage.zero_point(x.format), lowest, x.format.max_int)
+        table = (operation.table[integers - lowest] + storage.zero_point(format)).astype(np.int8)
         wide, index = (file.tensor(f"{name}/{part}", shape, np.int32) for part in ("wide", "index"))
         file.operator("CAST", [place], wide)
         file.operator("ADD", [wide, file.constant(f"{name}/offset", np.array([-INT8.min], np.int32))], index)
-        scale = Scale(np.array(format.exponent), zero_point(format))
+        scale = Scale(np.array(format.exponent), storage.zero_point(format))
         tables = file.constant(f"{name}/table", table, scale)
         return self._operator("GATHER", name, [tables, index], shape, format)
 
@@ -310,14 +315,17 @@ class _Writer:
             return place
         has_activation_inside = isinstance(operation, (ops.Weighted, ops.Add, ops.Multiply))
         low, high = (format.min_int, format.max_int) if has_activation_inside else (plan.low, plan.high)
-        zero = zero_point(format)
+        storage = self._storage
+        zero, limits = storage.zero_point(format), storage.limits
         for kind, limit, is_needed in (
-            ("MAXIMUM", low + zero, low + zero > INT8.min + format.narrow_range),
-            ("MINIMUM", high + zero, high + zero < INT8.max),
+            ("MAXIMUM", low + zero, low + zero > limits.min + format.narrow_range),
+            ("MINIMUM", high + zero, high + zero < limits.max),
         ):
             if is_needed:
                 scale = Scale(np.array(format.exponent), zero)
-                end = self._file.constant(f"{operation.name}/{kind.lower()}_end", np.array([limit], np.int8), scale)
+                end = self._file.constant(
+                    f"{operation.name}/{kind.lower()}_end", np.array([limit], storage.kind), scale
+                )
                 place = self._operator(kind, operation.name, [place, end], shape, format)
         return place
 

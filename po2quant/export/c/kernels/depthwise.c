@@ -2,6 +2,8 @@
 FUNCTION void $function(const $x *restrict x, $y *restrict y, const $w *restrict weights, const $channels *r,
                         const window *v)
 {
+    if ($sixteens(x, y, weights, r, v))
+        return;
     for (int32_t row = 0; row < v->output_height; ++row) {
         const taps of_row = taps_of_row(v, row);
         for (int32_t column = 0; column < v->output_width; ++column, y += v->output_channels) {

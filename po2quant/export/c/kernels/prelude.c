@@ -10,7 +10,7 @@ typedef char unsigned_must_wrap_to_signed[(int32_t)UINT32_MAX == -1 && (int64_t)
 #endif
 #elif defined(__SSE2__) || defined(__ARM_NEON) || defined(__riscv_vector)
 #define VECTOR_KERNELS 1
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define VNNI_KERNELS 1
 #endif
 #endif
@@ -67,6 +67,13 @@ typedef u8 patch_u8;
 #define CONSTANT __attribute__((aligned(4))) WEIGHT_ATTRIBUTES
 #else
 #define CONSTANT WEIGHT_ATTRIBUTES
+#endif
+
+#if defined(__GNUC__)
+#define COPY(to, from, bytes) __builtin_memcpy(to, from, bytes)
+#else
+#include <string.h>
+#define COPY(to, from, bytes) memcpy(to, from, bytes)
 #endif
 
 enum { TILE = 32 }; /* channels that are summed side by side, a multiple of 4 */

@@ -1,0 +1,1 @@
+"""What the tasks of handwritten digits have in common."""

@@ -1,0 +1,173 @@
+"""Draw the pictures of README and documentation: ``python -m benchmarks.studies.pictures``.
+
+The front is that of a real search, from the trials in ``benchmarks/results/``; the others explain concepts.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from po2quant.cost import BITS_PER_KIB, ForgivingFactor
+from po2quant.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
+from po2quant.report.plots import draw_front, unbeaten
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "docs" / "images"
+TRIALS = ROOT / "benchmarks" / "results" / "keyword_spotting-search" / "widths-trials.csv"
+RETRAINED = TRIALS.with_name("retrained.csv")
+LOWEST = 0.86
+"""Accuracy from which trials are shown."""
+SEARCHED = "Speech Commands V2 (subset: 2534 train, 210 validation clips), 40 trials of 5 epochs, 3 to 16 bits"
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def front() -> Figure:
+    """Return the front of a search of keyword spotting, beside the published configuration."""
+    trials = [row for row in read(TRIALS) if row["status"] == "completed"]
+    places = [(int(row["size_bits"]) / BITS_PER_KIB, float(row["metric"])) for row in trials]
+    best = places[max(range(len(trials)), key=lambda index: float(trials[index]["score"]))]
+    below = sum(metric < LOWEST for _, metric in places)
+    figure = new_figure(f"{SEARCHED}; {below} trials below {LOWEST} are not shown", 7.2, 4.4)
+    axes = figure.add_subplot(title="keyword spotting, DS-CNN: accuracy against size, all scales powers of two")
+    published = [row for row in read(RETRAINED) if row["config"] == "mpq" and row["validation"]]
+    size = int(published[0]["size_bits"]) / BITS_PER_KIB
+    axes.plot(
+        size,
+        statistics.fmean(float(row["validation"]) for row in published),
+        "s",
+        color=GREEN,
+        markersize=9,
+        label="published configuration, retrained",
+        zorder=1,
+    )
+    draw_front(axes, places, [places[index] for index in unbeaten(places)], best, "accuracy (validation)")
+    axes.set_ylim(LOWEST, 0.96)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def grid() -> Figure:
+    """Return the levels of a quantizer with a real scale, and with a power of two."""
+    figure = new_figure("", 7.2, 2.6)
+    axes = figure.add_subplot(title="4 bits: the 15 levels that a weight can have")
+    values = np.random.default_rng(0).normal(0.0, 0.33, 200)
+    for row, (name, step, color) in enumerate(
+        (("real scale 0.1347", 0.1347, ORANGE), ("power of two, 2^-3", 0.125, BLUE))
+    ):
+        levels = step * np.arange(-7, 8)
+        axes.plot(levels, np.full(15, -row), "|", color=color, markersize=22, markeredgewidth=2)
+        axes.text(-1.25, -row, name, ha="right", va="center", color=color)
+    axes.plot(values, np.full(200, 0.62), "|", color=BLACK, alpha=0.3, markersize=9)
+    axes.text(-1.25, 0.62, "float weights", ha="right", va="center")
+    axes.set(xlim=(-1.2, 1.2), ylim=(-1.5, 1.0), xlabel="value", yticks=[])
+    return figure
+
+
+def factor() -> Figure:
+    """Return how the forgiving factor rewards a smaller network."""
+    figure = new_figure("", 6.4, 3.4)
+    axes = figure.add_subplot(title="forgiving factor: 5 % for each halving")
+    ratios = np.geomspace(0.05, 2.0, 200)
+    axes.plot(ratios, [ForgivingFactor()(ratio, 1.0) for ratio in ratios], color=BLUE)
+    for ratio, name in ((0.25, "4 bits for 16"), (0.5, "8 bits for 16"), (1.0, "the reference")):
+        value = ForgivingFactor()(ratio, 1.0)
+        axes.plot(ratio, value, "o", color=VERMILLION)
+        axes.annotate(f"{name}: x {value:.2f}", (ratio, value), (8, 6), textcoords="offset points")
+    axes.set(
+        xscale="log",
+        xlim=(0.05, 5.0),
+        xlabel="size of the trial / size of the reference",
+        ylabel="factor of the metric",
+    )
+    axes.set_xticks([0.1, 0.25, 0.5, 1, 2], ["0.1", "0.25", "0.5", "1", "2"])
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _boxes(axes: Axes, names: Sequence[tuple[str, str]], y: float, width: float = 1.7) -> None:
+    """Draw boxes in a row, with arrows between them; a name in a circle is a slot."""
+    for index, (name, color) in enumerate(names):
+        x = index * (width + 0.5)
+        style: dict[str, Any] = {"boxstyle": "round,pad=0.35", "facecolor": color, "edgecolor": BLACK}
+        axes.text(x, y, name, ha="center", va="center", fontsize=8.5, bbox=style)
+        if index:
+            arrow = {"arrowstyle": "->", "shrinkA": 40, "shrinkB": 40}
+            axes.annotate("", (x, y), (x - width - 0.5, y), arrowprops=arrow)
+
+
+def _canvas(title: str, columns: int, height: float) -> tuple[Figure, Axes]:
+    figure = new_figure("", 9.0, height)
+    axes = figure.add_subplot(title=title)
+    axes.set(xlim=(-1.2, (columns - 1) * 2.2 + 1.2))
+    axes.axis("off")
+    return figure, axes
+
+
+def fold() -> Figure:
+    """Return a network before and after folding, and where its quantizers go."""
+    figure, axes = _canvas(
+        "fold: BatchNormalization goes into kernel and bias; place: a quantizer in every slot", 5, 3.2
+    )
+    layer, slot = "#ffffff", "#fde6bf"
+    _boxes(axes, [("input", layer), ("Conv2D", layer), ("Batch-\nNormalization", layer), ("ReLU", layer)], 2.0)
+    _boxes(
+        axes,
+        [
+            ("input", layer),
+            ("slot\nactivation", slot),
+            ("Conv2D\nkernel, bias", layer),
+            ("ReLU", layer),
+            ("slot\nactivation_1", slot),
+        ],
+        0.8,
+    )
+    axes.text(4.4, 0.12, "two more slots: kernel and bias", ha="center", fontsize=8)
+    axes.set_ylim(-0.2, 2.6)
+    return figure
+
+
+def integers() -> Figure:
+    """Return what the integer program computes for one output."""
+    figure, axes = _canvas("one output of the integer program", 5, 1.9)
+    steps = [
+        ("integers in\nvalue = q x 2^-4", SKY),
+        ("sum of products\n+ bias", "#ffffff"),
+        ("shift right\nby 6 bits", "#ffffff"),
+        ("clip to\n0 .. 255", "#ffffff"),
+        ("integers out\nvalue = q x 2^-3", SKY),
+    ]
+    _boxes(axes, steps, 0.5)
+    axes.set_ylim(0.0, 1.0)
+    return figure
+
+
+PICTURES: dict[str, Callable[[], Figure]] = {
+    "front.png": front,
+    "grid.png": grid,
+    "factor.png": factor,
+    "fold.png": fold,
+    "integers.png": integers,
+}
+
+
+def main() -> None:
+    """Draw all pictures."""
+    for name, draw in PICTURES.items():
+        save_figure(draw(), IMAGES / name)
+
+
+if __name__ == "__main__":
+    main()

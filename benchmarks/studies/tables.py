@@ -1,0 +1,149 @@
+"""Write tables of README and documentation from result files: ``python -m benchmarks.studies.tables``."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.studies.document import table, write_results
+from po2quant.cost import BITS_PER_KIB
+from po2quant.report.results import markdown_tables, read_records
+
+ROOT = Path(__file__).parents[2]
+RESULTS, NETWORKS = ROOT / "benchmarks" / "results", ROOT / "best_configs" / "RESULTS.csv"
+COMMAND = "python -m benchmarks.studies.tables"
+Row = dict[str, str]
+
+COLUMNS = ("network", "float", "8 bits", "4 bits", "mixed", "KiB: float", "8 bits", "4 bits", "mixed")
+CONFIGS = ("float", "flat8", "flat4", "mpq")
+RETRAINED = {
+    "mpq": "published",
+    "widths-found-571440": "best of 15 trials within 70.07 KiB, 3 to 16 bits",
+    "widths-allocated-574000": "integer program at that limit, 3 to 16 bits",
+    "allocated-573796": "integer program, the study's widths",
+    "widths-found-394064": "best of 30 trials, 3 to 16 bits",
+    "widths-found-452196": "best of 40 trials, 3 to 16 bits, as the search was before",
+    "widths-found-503344": "best of 30 trials within 64 KiB, likewise",
+}
+STRATEGIES = {"informed": "informed (ours)", "bayesian": "Bayesian (Keras Tuner's, as AutoQKeras)", "random": "random"}
+RULES = {
+    ("auto", ""): "`auto`, real scales",
+    ("auto_po2", "mse"): "`auto_po2`, exact exponents",
+    ("auto_po2", "stock"): "`auto_po2`, QKeras' rule (`--scale-rule stock`)",
+}
+UNTRAINED_CONFIGS = {"flat16": "flat16", "flat8": "flat8", "flat6": "flat6", "flat4": "flat4", "mpq": "published mixed"}
+
+
+def read(name: str) -> list[Row]:
+    """Return the rows of a result file."""
+    with open(RESULTS / name, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def summary() -> str:
+    """Return scores after fine-tuning under powers of two, means over the seeds, and sizes, a network a line."""
+    records = read_records(NETWORKS)
+    networks = dict.fromkeys((row["benchmark"], row["model"], row["metric"]) for row in records)
+    return table(COLUMNS, [_network(records, *network) for network in networks])
+
+
+def _network(records: Sequence[Row], benchmark: str, model: str, metric: str) -> list[str]:
+    scores, sizes = [], []
+    for config in CONFIGS:
+        kind = ("float", "calibrated") if config == "float" else ("auto_po2", "finetuned")
+        rows = [row for row in records if (row["benchmark"], row["model"], row["config"]) == (benchmark, model, config)]
+        rows = [row for row in rows if (row["alpha"], row["stage"]) == kind]
+        scores.append(f"{statistics.fmean(float(row['score']) for row in rows):.3f}")
+        sizes.append(f"{int(rows[0]['size_bits']) / BITS_PER_KIB:.0f}")
+    return [f"{model} ({benchmark.replace('_', ' ')}, {metric})", *scores, *sizes]
+
+
+def networks() -> str:
+    """Return the table of every network, with all configurations and kinds of scales."""
+    return markdown_tables(read_records(NETWORKS)).rstrip()
+
+
+def speed() -> str:
+    """Return how long a quantized training step takes beside a float one."""
+    known = {(row["model"], row["measure"], row["variant"]): row for row in read("performance.csv")}
+    columns = ["", "to float with BatchNorm", "to float, BatchNorm folded", "exponents of every 8th step, to folded"]
+    columns += ["learned scales, to folded", "qkeras-v3's `auto_po2`, to folded", "set-up of a trial"]
+    rows = []
+    for model in dict.fromkeys(model for model, *_ in known):
+        step = {variant: known[model, "training_step", variant] for variant in ("auto_po2", "learned_po2")}
+        kept, stock = (known[model, "training_step", name] for name in ("auto_po2_kept", "stock_auto_po2"))
+        ratios = [step["auto_po2"]["ratio_to_float"]]
+        ratios += [row["ratio_to_folded_float"] for row in (step["auto_po2"], kept, step["learned_po2"], stock)]
+        seconds = float(known[model, "later_setup", "auto_po2"]["milliseconds"]) / 1000
+        rows.append([model, *(f"{float(ratio):.2f}" for ratio in ratios), f"{seconds:.2f} s"])
+    return table(columns, rows)
+
+
+def untrained() -> str:
+    """Return scores of the keyword spotter before any training."""
+    rows = read("keyword_spotting-untrained.csv")
+    scores = {(row["alpha"], row["scale_rule"], row["config"]): row["score"] for row in rows}
+    lines = []
+    for (alpha, rule), name in RULES.items():
+        found = [scores.get((alpha, rule, config)) for config in UNTRAINED_CONFIGS]
+        lines.append([name, *("" if score is None else f"{100 * float(score):.1f} %" for score in found)])
+    return table(["rule", *UNTRAINED_CONFIGS.values()], lines)
+
+
+def efficiency() -> str:
+    """Return how many trials the strategies need."""
+    lines = []
+    for task in ("digits", "keyword_spotting"):
+        curves: dict[str, dict[str, list[float]]] = {}
+        for row in read(f"search_efficiency-{task}.csv"):
+            curves.setdefault(row["strategy"], {}).setdefault(row["seed"], []).append(float(row["best_score"]))
+        targets = {seed: curve[-1] for seed, curve in curves["bayesian"].items()}
+        for strategy, name in STRATEGIES.items():
+            by_seed = curves[strategy]
+            best = statistics.fmean(curve[-1] for curve in by_seed.values())
+            needed = [_first(curve, targets[seed]) for seed, curve in sorted(by_seed.items()) if seed in targets]
+            trials = max(map(len, by_seed.values()))
+            lines.append([task, name, str(len(by_seed)), str(trials), f"{best:.4f}", ", ".join(needed)])
+    last = "trials to the plain Bayesian search's last score, by seed"
+    return table(["", "strategy", "seeds", "trials", "best score, mean", last], lines)
+
+
+def _first(curve: Sequence[float], score: float) -> str:
+    return next((str(number) for number, value in enumerate(curve, 1) if value >= score), "—")
+
+
+def retrained() -> str:
+    """Return what the configurations that searches found come to with several seeds."""
+    rows = read("keyword_spotting-search/retrained.csv")
+    lines = []
+    for config, name in RETRAINED.items():
+        found = [row for row in rows if Path(row["config"]).stem == config and row["stage"] == "finetuned"]
+        scores, checks = ([float(row[column]) for row in found] for column in ("score", "validation"))
+        error = statistics.stdev(scores) / math.sqrt(len(scores))
+        validation, size = f"{statistics.fmean(checks):.3f}", f"{int(found[0]['size_bits']):,}"
+        lines.append([name, size, str(len(found)), validation, f"{statistics.fmean(scores):.3f} ± {error:.3f}"])
+    return table(["configuration", "bits", "seeds", "validation", "test"], lines)
+
+
+TABLES: dict[tuple[str, str], Callable[[], str]] = {
+    ("README.md", "summary"): summary,
+    ("docs/results.md", "networks"): networks,
+    ("docs/speed.md", "speed"): speed,
+    ("docs/four-bits.md", "untrained"): untrained,
+    ("docs/search-results.md", "efficiency"): efficiency,
+    ("docs/search-results.md", "retrained"): retrained,
+}
+"""What stands where, by document and name."""
+
+
+def main() -> None:
+    """Write all tables."""
+    for (document, name), made in TABLES.items():
+        write_results(ROOT / document, f"{COMMAND}, {name}", [made()])
+
+
+if __name__ == "__main__":
+    main()
