@@ -14,6 +14,11 @@ MSE, MAX, PERCENTILE, ENTROPY = CALIBRATIONS = ("mse", "max", "percentile", "ent
 distribution."""
 DEFAULT_PERCENTAGE = 99.99
 
+SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
+"""Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
+CALIBRATION_CANDIDATES = 16
+"""Exponents that calibration tries for powers of two; activations have farther outliers than weights."""
+
 Range = tuple[float, float]
 BINS, BULK = 2048, 0.999
 """Bins of the histogram up to the magnitude that this share of the values that are not zero stays below."""

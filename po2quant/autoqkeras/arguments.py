@@ -149,8 +149,9 @@ def check_filters(tune_filters: str, exceptions: str | None) -> re.Pattern[str] 
 
 
 def check_names(option: str, names: Iterable[str] | None, model: keras.Model) -> frozenset[str]:
-    """Return the names of layers of a model, none for None."""
-    given, known = list(names or ()), [layer.name for layer in model.layers]
+    """Return the names of layers of a model, none for None; what is no model, :func:`check_model` refuses."""
+    given = list(names or ())
+    known = [layer.name for layer in model.layers] if isinstance(model, keras.Model) else given
     if unknown := [name for name in given if name not in known]:
         raise ValueError(f"{option} must be names of layers: {', '.join(known)}. Received: {unknown[0]!r}")
     return frozenset(given)

@@ -27,25 +27,24 @@ from po2quant.autoqkeras.arguments import (
 )
 from po2quant.autoqkeras.energy_goal import goal_from
 from po2quant.autoqkeras.filters import factors_of, filter_choices, tuned_layers, with_filters
-from po2quant.autoqkeras.objective import SCORE, MetricObjective, qkeras_reference_bits
+from po2quant.autoqkeras.objective import SCORE, MetricObjective
 from po2quant.autoqkeras.quantization_config import QuantizationConfig, search_space, searched_layers
+from po2quant.autoqkeras.results import SearchResults
 from po2quant.autoqkeras.tuner import AutoQKerasTuner
 from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ForgivingFactor, LayerShape, reference_config
 from po2quant.deploy.template import width_template
-from po2quant.files import read_csv
 from po2quant.network import Placement, fold, fold_batch_norm, network_layers, quantize_model
 from po2quant.network.quantize import STATIC
 from po2quant.progress import SILENT, progress_line
 from po2quant.runs.folder import RunFolder
-from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, EPOCHS_CSV, TRIALS_FOLDER
+from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS
 from po2quant.search.problem import Goal, SearchProblem
 from po2quant.search.run import measured_sensitivities
 from po2quant.search.space import config_from_values
 from po2quant.search.strategies import BAYESIAN, HYPERBAND, INFORMED, STRATEGIES
 from po2quant.search.trial import TrialTraining, trial_inputs
-from po2quant.search.trial_log import TrialRow
 from po2quant.search.tuner import LEARNING_RATE
 from po2quant.training.finetune import require_training_data
 from po2quant.training.fit import compile_model, validation_logs
@@ -61,7 +60,7 @@ CHECKED_SAMPLES = 32
 """Validation samples that show before the search which logs there are."""
 
 
-class AutoQKeras:
+class AutoQKeras(SearchResults):
     """Searches the width of every kernel, bias and activation of a Keras model.
 
     Equation:
@@ -325,40 +324,6 @@ class AutoQKeras:
         with self._scope():
             return quantize_model(model, config, self._quantizers.alpha, self._placement, self._activation_scale)
 
-    def _finished(self) -> AutoQKerasTuner:
-        if self.tuner is None:
-            raise ValueError("fit must be called first: there is no trial yet")
-        return self.tuner
-
-    def history(self, number_of_trials: int = -1) -> dict[str, list]:
-        """Return the completed trials, best first, as lists of equal length.
-
-        Args:
-            number_of_trials: how many; -1 means all.
-
-        Returns:
-            ``trial_id``, ``score``, ``trial_size`` in bits, and of the best epoch its number ``epoch``, ``loss``,
-            ``val_loss``, every metric and its ``val_`` value.
-        """
-        ranked = self._finished().log.ranked()
-        history: dict[str, list] = {}
-        for row in ranked if number_of_trials < 0 else ranked[:number_of_trials]:
-            size = row.size_bits + self._goal.extra_bits(self.layers)
-            best_epoch = max(self._epochs(row), key=self._validation_value)
-            values = {"trial_id": row.trial_id, "score": row.score, "trial_size": size} | best_epoch
-            for name, value in values.items():
-                history.setdefault(name, []).append(value)
-        return history
-
-    def _epochs(self, row: TrialRow) -> list[dict[str, float]]:
-        rows = read_csv(self.output_dir / TRIALS_FOLDER / row.trial_id / EPOCHS_CSV)
-        return [{name: float(value) for name, value in epoch.items()} for epoch in rows]
-
-    def _validation_value(self, epoch: Mapping[str, float]) -> float:
-        return self._objective.read(
-            {name.removeprefix("val_"): value for name, value in epoch.items() if name.startswith("val_")}
-        )
-
     def get_best_config(self) -> BitConfig:
         """Return the widths of the trial of highest score."""
         tuner = self._finished()
@@ -406,34 +371,3 @@ class AutoQKeras:
         optimizer = fresh_optimizer(self.model)(recipe.learning_rate(0))
         model.compile(optimizer, self.model.loss, metrics=list(recipe.metrics))
         return model
-
-    def history_frame(self, number_of_trials: int = -1) -> Any:
-        """Return :meth:`history` as a ``pandas.DataFrame``, which needs pandas."""
-        import pandas
-
-        return pandas.DataFrame(self.history(number_of_trials))
-
-    @staticmethod
-    def get_best_lr(qmodel: keras.Model) -> float:
-        """Return the learning rate that a network is compiled with."""
-        return float(qmodel.optimizer.learning_rate)
-
-    def get_learning_rate(self) -> float:
-        """Return the learning rate of the trial of highest score."""
-        values = self._finished().oracle.get_trial(self._finished().log.ranked()[0].trial_id).hyperparameters.values
-        return float(values.get(LEARNING_RATE, self._learning_rate(0)))
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of the trial of highest score."""
-        return self.get_learning_rate()
-
-    def sizes(self) -> dict[str, int]:
-        """Return the reference's size in bits twice: as this search counts it, and as QKeras does.
-
-        QKeras counts no quantizers on the input, after pooling and on linear outputs, but BatchNormalization.
-        """
-        return {
-            "reference": round(self._network_goal.reference),
-            "qkeras": qkeras_reference_bits(self.model, self._goal),
-        }

@@ -22,14 +22,7 @@ from po2quant.quantizers.computations import (
 )
 from po2quant.quantizers.formats import Format
 from po2quant.quantizers.functional import before_relu
-from po2quant.ranges import MSE, check_calibration, range_by
-
-SEARCHED_FRACTIONS = tuple(2.0 ** (-step / 4) for step in range(13))
-"""Fractions of the observed range that calibration tries for ``alpha='auto'``: 1 down to 1/8."""
-
-
-CALIBRATION_CANDIDATES = 16
-"""Exponents that calibration tries for powers of two; activations have farther outliers than weights."""
+from po2quant.ranges import CALIBRATION_CANDIDATES, MSE, SEARCHED_FRACTIONS, check_calibration, range_by
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -230,7 +223,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         """Set the static range to the one that a rule chooses for ``x``: by default that of least squared error.
 
         For least squared error, power-of-two scales try the exponents of the ``mse`` rule, others the
-        :data:`SEARCHED_FRACTIONS` of the observed range.
+        :data:`~po2quant.ranges.SEARCHED_FRACTIONS` of the observed range.
 
         Args:
             x: values.

@@ -14,30 +14,7 @@ from po2quant.export.c.block import BlockSource
 from po2quant.export.c.functions import Functions, packed_reach_bytes, rounding_types
 from po2quant.export.c.types import c_integer, short_name, tensor_dtype
 from po2quant.export.c.weighted import Layer, layer_of
-from po2quant.integer.operations import (
-    NO_PADDING,
-    Add,
-    AveragePooling,
-    Block,
-    Concatenate,
-    Conv2D,
-    Dense,
-    Handlers,
-    LookUpTable,
-    Maximum,
-    MaxPooling,
-    Minimum,
-    Multiply,
-    Operation,
-    Pooling,
-    Rearrange,
-    Recurrent,
-    Requantize,
-    Reshape,
-    Tensor,
-    Weighted,
-    ZeroPadding,
-)
+from po2quant.integer import operations as ops
 from po2quant.integer.plan import Plan
 
 LINE_LENGTH = 120
@@ -58,7 +35,7 @@ class Calls:
         pack: store weights in their own number of bits.
     """
 
-    def __init__(self, program: Block, identifiers: dict[str, str], pack: bool) -> None:
+    def __init__(self, program: ops.Block, identifiers: dict[str, str], pack: bool) -> None:
         self.program, self.identifiers, self.pack = program, identifiers, pack
         self.functions = Functions()
         self.constants: list[str] = []
@@ -76,7 +53,7 @@ class Calls:
         """Return the C type of a tensor's integers."""
         return short_name(tensor_dtype(self.program.tensor[tensor]))
 
-    def call(self, operation: Operation, scratch: str) -> str:
+    def call(self, operation: ops.Operation, scratch: str) -> str:
         """Return the statement that computes an operation; none for one that moves nothing.
 
         Args:
@@ -85,20 +62,22 @@ class Calls:
         """
         return CALLS.of(operation)(self, operation, self.program.plan(operation), scratch)
 
-    def scratch_bytes(self, operation: Operation) -> int:
+    def scratch_bytes(self, operation: ops.Operation) -> int:
         """Return the memory that an operation needs beside its tensors."""
-        if isinstance(operation, Recurrent):
+        if isinstance(operation, ops.Recurrent):
             return self._cell(operation).arena.size_bytes
         plan = self.program.plan(operation)
-        return 0 if plan is None or not isinstance(operation, Weighted) else self._layer(operation, plan).scratch_bytes
+        return (
+            0 if plan is None or not isinstance(operation, ops.Weighted) else self._layer(operation, plan).scratch_bytes
+        )
 
-    def _layer(self, operation: Weighted, plan: Plan) -> Layer:
+    def _layer(self, operation: ops.Weighted, plan: Plan) -> Layer:
         if operation.output not in self._layers:
             (x,) = self.program.inputs_of(operation)
             self._layers[operation.output] = layer_of(x, operation, plan, self.pack)
         return self._layers[operation.output]
 
-    def _cell(self, operation: Recurrent) -> BlockSource:
+    def _cell(self, operation: ops.Recurrent) -> BlockSource:
         """Return the cell of an operation, whose sequence is ``x``, the step ``step`` and the memory ``memory``."""
         if operation.output not in self._cells:
             cell, calls = operation.cell, copy.copy(self)
@@ -108,27 +87,27 @@ class Calls:
             self._cells[operation.output] = BlockSource(calls, held, "memory", (*states, *cell.outputs))
         return self._cells[operation.output]
 
-    def padding(self, operation: ZeroPadding, plan: None, scratch: str) -> str:
+    def padding(self, operation: ops.ZeroPadding, plan: None, scratch: str) -> str:
         """Return the gathering of a window as large as the output."""
         kind, ((top, _), (left, _)) = self.type_of(operation.output), operation.padding
         function = self.functions.name("gather", {"x": kind, "patch": kind, "offset": "0"})
         rows, columns, depth = self.program.shape_of(operation)
         return self._invoke(function, operation, self._window(operation, (rows, columns)), -top, -left, depth)
 
-    def _invoke(self, function: str, operation: Operation, *arguments: object) -> str:
+    def _invoke(self, function: str, operation: ops.Operation, *arguments: object) -> str:
         tensors = [self.identifiers[name] for name in (*operation.inputs, operation.output)]
         return f"{function}({', '.join(map(str, (*tensors, *arguments)))});"
 
-    def _input_shapes(self, operation: Operation) -> tuple[tuple[int, ...], ...]:
+    def _input_shapes(self, operation: ops.Operation) -> tuple[tuple[int, ...], ...]:
         return tuple(tensor.shape for tensor in self.program.inputs_of(operation))
 
-    def _registers(self, operation: Operation, plan: Plan) -> dict[str, str]:
+    def _registers(self, operation: ops.Operation, plan: Plan) -> dict[str, str]:
         """Return the types that accumulate, and that align and round."""
         is_wide = any(self.type_of(name) == "u32" for name in operation.inputs)
         accumulator = 64 if is_wide else plan.accumulator_register
         return {"acc": f"i{accumulator}", "wide": f"i{max(accumulator, plan.sum_register)}"}
 
-    def weighted(self, operation: Weighted, plan: Plan, scratch: str) -> str:
+    def weighted(self, operation: ops.Weighted, plan: Plan, scratch: str) -> str:
         """Return the products of a kernel with windows of the input."""
         layer = self._layer(operation, plan)
         name, (x,) = self.identifiers[operation.output], self.program.inputs_of(operation)
@@ -148,7 +127,7 @@ class Calls:
         window = self._window(operation, layer.window, layer.row_width)
         return self._invoke(function, operation, *[scratch] * bool(scratch), weights, channels, window)
 
-    def pooling(self, operation: Pooling, plan: Plan, scratch: str) -> str:
+    def pooling(self, operation: ops.Pooling, plan: Plan, scratch: str) -> str:
         """Return the mean or the largest integer of windows."""
         types = {"x": self.type_of(operation.inputs[0]), "y": self.type_of(operation.output)}
         types |= self._registers(operation, plan)
@@ -159,21 +138,21 @@ class Calls:
         function = self.functions.name("pooling", types)
         return self._invoke(function, operation, int(plan.output_shifts[0]), self._window(operation, operation.window))
 
-    def _loop(self, operation: Operation, body: str) -> str:
+    def _loop(self, operation: ops.Operation, body: str) -> str:
         """Write a function of loops that see one integer of each input at a time, and return its call."""
         output, name = self.type_of(operation.output), f"{self.identifiers[operation.output]}_loop"
         inputs = [f"const {self.type_of(x)} *restrict x{i}" for i, x in enumerate(operation.inputs)]
         self.loops.append(f"static void {name}({', '.join(inputs)}, {output} *restrict y)\n{{\n{body}}}\n")
         return self._invoke(name, operation)
 
-    def look_up(self, operation: LookUpTable, plan: None, scratch: str) -> str:
+    def look_up(self, operation: ops.LookUpTable, plan: None, scratch: str) -> str:
         """Return the loop over a table."""
         x, table = self.program.inputs_of(operation)[0], f"{self.identifiers[operation.output]}_table"
         self._array(table, operation.table, tensor_dtype(self.program.output_of(operation)))
         place = f"(int32_t)x0[i0] - {_parenthesized(x.format.min_int)}"
         return self._loop(operation, _loops([x.size], f"y[i0] = {table}[{place}];"))
 
-    def elementwise(self, operation: Operation, plan: Plan, scratch: str) -> str:
+    def elementwise(self, operation: ops.Operation, plan: Plan, scratch: str) -> str:
         """Return the loops over a sum, a product, an extreme or one input."""
         sizes, strides = merged_axes(self._input_shapes(operation))
         wide = self._registers(operation, plan)["wide"]
@@ -185,7 +164,7 @@ class Calls:
         rounded = self._rounded(operation, plan, value, int(plan.output_shifts[0]))
         return self._loop(operation, _loops(sizes, f"y[{_index(_contiguous(sizes))}] = {rounded};"))
 
-    def rearranging(self, operation: Rearrange, plan: None, scratch: str) -> str:
+    def rearranging(self, operation: ops.Rearrange, plan: None, scratch: str) -> str:
         """Return the loops of a walk over the input."""
         axes = [axis for axis in zip(operation.sizes, operation.strides, strict=True) if axis[0] > 1]
         sizes, strides = [size for size, _ in axes], [stride for _, stride in axes]
@@ -193,7 +172,7 @@ class Calls:
         place = " + ".join([str(operation.offset), *steps])
         return self._loop(operation, _loops(sizes, f"y[{_index(_contiguous(sizes))}] = x0[{place}];"))
 
-    def recurrent(self, operation: Recurrent, plan: None, scratch: str) -> str:
+    def recurrent(self, operation: ops.Recurrent, plan: None, scratch: str) -> str:
         """Return the loop over the steps of a cell, whose tensors lie in a memory of their own."""
         cell, names, source = operation.cell, self.identifiers, self._cell(operation)
         states, result = cell.inputs[1:], cell.result
@@ -218,7 +197,7 @@ class Calls:
         self.loops.append(f"static void {name}(const {x} *x, {y} *y, u8 *memory)\n{{\n{body}}}\n")
         return self._invoke(name, operation, scratch)
 
-    def concatenation(self, operation: Concatenate, plan: Plan, scratch: str) -> str:
+    def concatenation(self, operation: ops.Concatenate, plan: Plan, scratch: str) -> str:
         """Return the loops that lay inputs side by side."""
         shapes = self._input_shapes(operation)
         outer = math.prod(shapes[0][: operation.axis])
@@ -230,7 +209,7 @@ class Calls:
             body += _loops([outer, size], f"y[i0 * {sum(inner)} + {sum(inner[:i])} + i1] = {value};")
         return self._loop(operation, body)
 
-    def _rounded(self, operation: Operation, plan: Plan, value: str, shift: int) -> str:
+    def _rounded(self, operation: ops.Operation, plan: Plan, value: str, shift: int) -> str:
         wide, output = self._registers(operation, plan)["wide"], self.type_of(operation.output)
         low, high = map(c_integer, _limits(plan, wide))
         self.functions.arithmetic(wide, plan.rounding)
@@ -240,7 +219,7 @@ class Calls:
     def _window(self, operation: Any, window: Sequence[int], row_width: int = 0) -> str:
         """Write the sizes of an operation on images, and return their address."""
         name = f"{self.identifiers[operation.output]}_window"
-        (top, _), (left, _) = getattr(operation, "padding", NO_PADDING)
+        (top, _), (left, _) = getattr(operation, "padding", ops.NO_PADDING)
         sizes = {
             ("height", "width", "channels"): image_shape(self._input_shapes(operation)[0]),
             ("output_height", "output_width", "output_channels"): image_shape(self.program.shape_of(operation)),
@@ -291,32 +270,32 @@ def _vector_store(kind: str) -> dict[str, str]:
     return {"store": f"vstr{letter}q_{bits}", "vector_cast": "" if signed else "vreinterpretq_u32_s32"}
 
 
-COMBINED: dict[type[Operation], str] = {
-    Add: "{x} + {y}",
-    Multiply: "{x} * {y}",
-    Maximum: "clamp_i{bits}({x}, {y}, INT{bits}_MAX)",
-    Minimum: "clamp_i{bits}({x}, INT{bits}_MIN, {y})",
+COMBINED: dict[type[ops.Operation], str] = {
+    ops.Add: "{x} + {y}",
+    ops.Multiply: "{x} * {y}",
+    ops.Maximum: "clamp_i{bits}({x}, {y}, INT{bits}_MAX)",
+    ops.Minimum: "clamp_i{bits}({x}, INT{bits}_MIN, {y})",
 }
 """How two values of an operation on single integers are combined."""
 
-CALLS: Handlers[Callable[[Calls, Any, Any, str], str]] = Handlers(
+CALLS: ops.Handlers[Callable[[Calls, Any, Any, str], str]] = ops.Handlers(
     "the C writer",
     {
-        Conv2D: Calls.weighted,
-        Dense: Calls.weighted,
-        AveragePooling: Calls.pooling,
-        MaxPooling: Calls.pooling,
-        Add: Calls.elementwise,
-        Multiply: Calls.elementwise,
-        Maximum: Calls.elementwise,
-        Minimum: Calls.elementwise,
-        Requantize: Calls.elementwise,
-        Concatenate: Calls.concatenation,
-        LookUpTable: Calls.look_up,
-        Rearrange: Calls.rearranging,
-        Recurrent: Calls.recurrent,
-        ZeroPadding: Calls.padding,
-        Reshape: lambda calls, operation, plan, patch: "",
+        ops.Conv2D: Calls.weighted,
+        ops.Dense: Calls.weighted,
+        ops.AveragePooling: Calls.pooling,
+        ops.MaxPooling: Calls.pooling,
+        ops.Add: Calls.elementwise,
+        ops.Multiply: Calls.elementwise,
+        ops.Maximum: Calls.elementwise,
+        ops.Minimum: Calls.elementwise,
+        ops.Requantize: Calls.elementwise,
+        ops.Concatenate: Calls.concatenation,
+        ops.LookUpTable: Calls.look_up,
+        ops.Rearrange: Calls.rearranging,
+        ops.Recurrent: Calls.recurrent,
+        ops.ZeroPadding: Calls.padding,
+        ops.Reshape: lambda calls, operation, plan, patch: "",
     },
 )
 
@@ -354,7 +333,7 @@ def merged_axes(shapes: Sequence[tuple[int, ...]]) -> tuple[list[int], list[list
     return sizes, strides
 
 
-def _copy(tensor: Tensor, to: str, value: str) -> str:
+def _copy(tensor: ops.Tensor, to: str, value: str) -> str:
     """Return the loop that sets every integer of a tensor."""
     return f"for (int32_t i = 0; i < {tensor.size}; ++i) {to}[i] = {value};"
 

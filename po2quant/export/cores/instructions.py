@@ -21,27 +21,7 @@ from typing import Any, cast
 from po2quant.export.c.footprint import layer_in_c
 from po2quant.export.c.functions import PACKED_BLOCK
 from po2quant.export.c.types import short_name, tensor_dtype
-from po2quant.integer.operations import (
-    Add,
-    AveragePooling,
-    Block,
-    Concatenate,
-    Conv2D,
-    Dense,
-    Handlers,
-    LookUpTable,
-    Maximum,
-    MaxPooling,
-    Minimum,
-    Multiply,
-    Operation,
-    Pooling,
-    Rearrange,
-    Requantize,
-    Reshape,
-    Weighted,
-    ZeroPadding,
-)
+from po2quant.integer import operations as ops
 
 RATES_FILE = "instructions.csv"
 LAYER, PACKED_PIXEL = "layer", "packed_pixel"
@@ -50,7 +30,7 @@ LAYER, PACKED_PIXEL = "layer", "packed_pixel"
 Work = Counter[str]
 
 
-def work_of(program: Block, operation: Operation, pack: bool = False) -> Work:
+def work_of(program: ops.Block, operation: ops.Operation, pack: bool = False) -> Work:
     """Return how much of each part an operation does on one sample.
 
     Args:
@@ -61,7 +41,7 @@ def work_of(program: Block, operation: Operation, pack: bool = False) -> Work:
     return Counter({LAYER: 1}) + WORK.of(operation)(program, operation, pack)
 
 
-def work_of_program(program: Block, pack: bool = False) -> Work:
+def work_of_program(program: ops.Block, pack: bool = False) -> Work:
     """Return how much of each part a whole program does on one sample."""
     total: Work = Counter()
     for operation in program.operations:
@@ -105,7 +85,7 @@ def rate_of(core: str, part: str) -> float:
     return 0.0
 
 
-def _weighted(program: Block, operation: Weighted, pack: bool) -> Work:
+def _weighted(program: ops.Block, operation: ops.Weighted, pack: bool) -> Work:
     (x,), y = program.inputs_of(operation), program.output_of(operation)
     layer = layer_in_c(program, operation, pack)
     types, channels, outputs = layer.types, y.shape[-1], y.size
@@ -115,7 +95,7 @@ def _weighted(program: Block, operation: Weighted, pack: bool) -> Work:
     if layer.packed_bits and not reads_packed:
         work[f"unpack {types['unpack']} {types['w']}"] += layer.weights.size
     if operation.is_depthwise:
-        rows, taps = _taps(program, cast(Conv2D, operation))
+        rows, taps = _taps(program, cast(ops.Conv2D, operation))
         form = f"{types['quads']} {kind} {types['w']} {types['acc']}"
         work[f"products {form}"] += taps * channels
         work[f"window rows {types['quads']}"] += rows * channels
@@ -145,12 +125,12 @@ def _weighted(program: Block, operation: Weighted, pack: bool) -> Work:
     return work
 
 
-def _taps(program: Block, operation: Conv2D | Pooling) -> tuple[int, int]:
+def _taps(program: ops.Block, operation: ops.Conv2D | ops.Pooling) -> tuple[int, int]:
     """Return the rows of all windows that lie in the image, and the pixels in them."""
     (x,), y = program.inputs_of(operation), program.output_of(operation)
     (height, width), shape = x.shape[-3:-1], operation.output_shape((x.shape,))
     dilation = getattr(operation, "dilation", (1, 1))
-    window = operation.window if isinstance(operation, Pooling) else operation.kernel.integers.shape[:2]
+    window = operation.window if isinstance(operation, ops.Pooling) else operation.kernel.integers.shape[:2]
     inside = [
         [sum(0 <= place * stride - before + tap * step < size for tap in range(taps)) for place in range(places)]
         for places, stride, (before, _), step, size, taps in zip(
@@ -161,30 +141,40 @@ def _taps(program: Block, operation: Conv2D | Pooling) -> tuple[int, int]:
     return rows * y.shape[-2] if len(y.shape) > 1 else rows * shape[1], rows * columns
 
 
-def _pooling(program: Block, operation: Pooling, pack: bool) -> Work:
+def _pooling(program: ops.Block, operation: ops.Pooling, pack: bool) -> Work:
     (x,), y = program.inputs_of(operation), program.output_of(operation)
     _, taps = _taps(program, operation)
     kind, channels = short_name(tensor_dtype(x)), y.shape[-1]
-    name = "average" if isinstance(operation, AveragePooling) else "maximum"
+    name = "average" if isinstance(operation, ops.AveragePooling) else "maximum"
     return Counter({f"{name} {kind}": taps * channels, f"{name} outputs": y.size, f"pixel {name}": y.size // channels})
 
 
-def _elementwise(program: Block, operation: Operation, pack: bool) -> Work:
+def _elementwise(program: ops.Block, operation: ops.Operation, pack: bool) -> Work:
     y = program.output_of(operation)
     kinds = " ".join(short_name(tensor_dtype(tensor)) for tensor in (*program.inputs_of(operation), y))
     return Counter({f"{type(operation).__name__} {kinds}": y.size})
 
 
-ELEMENTWISE = (Add, Multiply, Maximum, Minimum, Requantize, Concatenate, LookUpTable, Rearrange, ZeroPadding)
+ELEMENTWISE = (
+    ops.Add,
+    ops.Multiply,
+    ops.Maximum,
+    ops.Minimum,
+    ops.Requantize,
+    ops.Concatenate,
+    ops.LookUpTable,
+    ops.Rearrange,
+    ops.ZeroPadding,
+)
 
-WORK: Handlers[Callable[[Any, Any, bool], Work]] = Handlers(
+WORK: ops.Handlers[Callable[[Any, Any, bool], Work]] = ops.Handlers(
     "the count of instructions",
     {
-        Conv2D: _weighted,
-        Dense: _weighted,
-        AveragePooling: _pooling,
-        MaxPooling: _pooling,
+        ops.Conv2D: _weighted,
+        ops.Dense: _weighted,
+        ops.AveragePooling: _pooling,
+        ops.MaxPooling: _pooling,
         **dict.fromkeys(ELEMENTWISE, _elementwise),
-        Reshape: lambda program, operation, pack: Counter(),
+        ops.Reshape: lambda program, operation, pack: Counter(),
     },
 )
