@@ -113,7 +113,6 @@ def draw_front(
     chosen: tuple[float, float] | None,
     label: str,
     errors: Sequence[float] = (),
-    reference: float | None = None,
 ) -> None:
     """Draw a metric against size: every trial, those that none beats, and the one that was chosen.
 
@@ -124,10 +123,7 @@ def draw_front(
         chosen: of the best score; None: there is none.
         label: name of the metric.
         errors: standard errors of the front's metrics; empty: not known.
-        reference: what the float network reaches on the same data; None: not known.
     """
-    if reference is not None:
-        axes.axhline(reference, color=BLACK, linestyle="--", linewidth=1, label="float")
     if places:
         axes.plot(*zip(*places, strict=True), "o", color=BLUE, alpha=0.6, markersize=5, label="trial")
     if front:
