@@ -33,6 +33,7 @@ from po2quant.data.splits import validation_indices
 from po2quant.deploy.formats import check_format
 from po2quant.deploy.formats import write as write_format
 from po2quant.deploy.from_keras import integer_program
+from po2quant.deploy.template import width_template
 from po2quant.deploy.verify import Verification
 from po2quant.deploy.verify import verify as verify_program
 from po2quant.export.c.run import compile_c
@@ -202,6 +203,7 @@ def search(
     target: str = GENERIC.name,
     folder: str | Path | None = None,
     seed: int = 0,
+    **options: Any,
 ) -> Found:
     """Search a bit width for every kernel, bias and activation of a float network.
 
@@ -215,6 +217,8 @@ def search(
         target: what shall compute the network, a row of :data:`po2quant.targets.TARGETS`.
         folder: run folder, in which an unfinished search goes on; None: a new one under ``runs/``.
         seed: of everything that is random.
+        options: further fields of :class:`~po2quant.runs.request.SearchRequest`, such as ``strategy``, ``goal``,
+            ``max_flash_kib``, ``max_ms`` or ``kernel_bits``, as the options of ``po2quant search``.
 
     Returns:
         The best configuration, which :func:`quantize` takes, and the trials.
@@ -228,15 +232,14 @@ def search(
     ((name, _),) = task.networks.items()
     place = Path(folder or f"runs/search-{name}-{datetime.now():%Y%m%d-%H%M%S}")
     file = place / f"{name}.keras"
-    request = SearchRequest(
-        network=file, max_trials=max_trials, epochs=epochs, max_kib=max_kib, target=target, seed=seed
-    )
+    options |= {"max_trials": max_trials, "epochs": epochs, "max_kib": max_kib, "target": target, "seed": seed}
+    request = SearchRequest(network=file, **options)
     with RunFolder(place, request, resume=True) as run:
         if not file.exists():
             model.save(file)
         run.write_environment(seed=seed, data=dataset.describe(), data_kind=dataset.kind)
         experiment = Experiment(task, name, dataset, request.alpha, seed=seed).with_float_weights(place / FLOAT_FOLDER)
-        settings = SearchSettings(max_trials, epochs, request.strategy, max_bits=request.max_bits)
+        settings = SearchSettings.of_request(request, experiment.network, width_template)
         found = run_search(experiment, place, settings)
         best = found.best_config(name)
         best.save(place / BEST_CONFIG)

@@ -7,10 +7,11 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from refusals import refusal
+from refusals import complaint, refusal
 
 import po2quant as pq
 from po2quant.benchmark import Dataset, Split
+from po2quant.files import read_csv
 from po2quant.report.model import config_of
 from po2quant.training.reconstruct import Reconstruction
 
@@ -110,6 +111,20 @@ def test_the_summary_has_bits_sizes_operations_and_scales(quantized, network):
 def test_a_model_that_learned_how_to_round_is_frozen(network, arrays):
     model = pq.quantize(network, arrays[0][:32], reconstruct=Reconstruction(samples=32, steps=2))
     assert pq.integer_program(model).operations
+
+
+@pytest.mark.slow
+def test_a_search_keeps_to_a_target_and_to_limits(network, arrays, tmp_path):
+    options = {"goal": "instructions:m4", "max_flash_kib": 64, "kernel_bits": (2, 4, 8, 16)}
+    found = pq.search(network, arrays, max_trials=2, epochs=1, target="tinpu", folder=tmp_path, **options)
+    layers = found.config.layers.values()
+    assert {bits.kernel for bits in layers} <= {None, 2, 4, 8} and {bits.activation for bits in layers} <= {None, 8}
+    assert {"instructions:m4", "flash"} <= set(read_csv(tmp_path / "front.csv")[0])
+
+
+def test_a_search_refuses_a_target_of_one_width_and_unknown_goals(network, arrays, tmp_path):
+    assert "differ in their widths" in complaint(pq.search, network, arrays, target="esp32-p4", folder=tmp_path)
+    assert "a cost must be one of" in complaint(pq.search, network, arrays, goal="joy", folder=tmp_path)
 
 
 @pytest.mark.slow

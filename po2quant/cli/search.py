@@ -48,7 +48,7 @@ from po2quant.cli.session import (
     write_results,
 )
 from po2quant.ranges import MSE
-from po2quant.runs.costs import COST_KINDS, cost_name
+from po2quant.runs.costs import COST_KINDS
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
 from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
@@ -171,10 +171,6 @@ def search(
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle, callback)
         return None
-    if target_of(target).one_width:
-        raise ValueError(
-            f"a search needs a target whose layers differ in their widths. Received: {target}, which has one for all"
-        )
     benchmark, request = begin(request, output_dir, resume)
     network = benchmark.network(request.model)[1].fold()
     settings = _settings(request, network, callback)
@@ -275,28 +271,9 @@ def _work(request: SearchRequest, folder: Path, oracle: str, callback: str | Non
 
 def _settings(request: SearchRequest, network: FoldedNetwork, callback: str | None) -> SearchSettings:
     from po2quant.deploy.template import width_template
-    from po2quant.search import SearchSettings, SearchSpace
+    from po2quant.search import SearchSettings
 
-    target = target_of(request.target)
-    parts = {"kernel": request.kernel_bits, "bias": request.bias_bits, "activation": request.activation_bits}
-    given = target.widths("activation", (request.input_bits,))
-    space = SearchSpace(
-        **{part: target.widths(part, widths) for part, widths in parts.items()},
-        slots={f"{slot}.activation": given for slot in network.input_slots},
-    )
-    return SearchSettings(
-        request.max_trials,
-        request.epochs,
-        request.strategy,
-        space,
-        request.max_bits,
-        request.goal and cost_name(request.goal),
-        request.limits,
-        request.packed,
-        request.repeats,
-        width_template,
-        functools.partial(made_callbacks, callback),
-    )
+    return SearchSettings.of_request(request, network, width_template, functools.partial(made_callbacks, callback))
 
 
 def _find(

@@ -13,7 +13,7 @@ RANDOM_INPUTS = 8
 
 
 def width_template(network: FoldedNetwork, inputs: np.ndarray | None = None) -> WidthTemplate:
-    """Return the program of a float network at the reference's widths, with scales that are powers of two.
+    """Return the program of a float network at its widest widths, with scales that are powers of two.
 
     Args:
         network: the network, with the weights that it has.
@@ -22,7 +22,7 @@ def width_template(network: FoldedNetwork, inputs: np.ndarray | None = None) -> 
     Raises:
         ValueError: for a network that no integer program computes.
     """
-    model = network.quantize(network.reference().with_alpha(AUTO_PO2))
+    model = network.quantize(network.widest().with_alpha(AUTO_PO2))
     if inputs is None:
         shape = (RANDOM_INPUTS, *model.input_shape[1:])
         inputs = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)

@@ -9,7 +9,14 @@ from collections.abc import Callable
 import keras
 
 from po2quant.bit_config import FLAT_BIAS_BITS, BitConfig, LayerBits
-from po2quant.cost import LayerShape, Size, network_size, reference_config
+from po2quant.cost import (
+    REFERENCE_ACTIVATION_BITS,
+    REFERENCE_KERNEL_BITS,
+    LayerShape,
+    Size,
+    network_size,
+    reference_config,
+)
 from po2quant.layers import Recurrent
 from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.lowering import lower
@@ -94,6 +101,12 @@ class FoldedNetwork:
     def reference(self) -> BitConfig:
         """Return the reference of the score: 16-bit kernels and activations, 31-bit biases."""
         return reference_config(self.layers)
+
+    def widest(self) -> BitConfig:
+        """Return the reference, narrowed to the widest widths that the target has."""
+        nearest = self.placement.target.nearest
+        activation = nearest("activation", REFERENCE_ACTIVATION_BITS)
+        return self.uniform(UniformWidths(nearest("kernel", REFERENCE_KERNEL_BITS), activation, activation), "widest")
 
     def size(self, config: BitConfig | None) -> Size:
         """Return the bits of the network under a configuration; None: float, 32 bits everywhere."""

@@ -19,7 +19,7 @@ from po2quant.runs.fields import asked, optional, several
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.roles import WORKER
 from po2quant.runs.task import TaskRequest
-from po2quant.targets import GENERIC
+from po2quant.targets import GENERIC, target_of
 from po2quant.uniform import IO_BITS
 
 SCHEMA, VERSION = "po2quant.run", 1
@@ -196,6 +196,14 @@ class SearchRequest(RunRequest):
     repeats: int = asked(0, fields.count(0), may_change=True)
     input_bits: int = asked(IO_BITS, fields.bits)
     reconstruct: int = asked(0, fields.count(0))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if target_of(self.target).one_width:
+            raise ValueError(
+                "target of a search must be one whose layers differ in their widths. "
+                f"Received: {self.target}, which has one for all"
+            )
 
     @property
     def limits(self) -> list[MaxCost]:

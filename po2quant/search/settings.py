@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from po2quant.cost import BITS_PER_KIB, ForgivingFactor, LayerShape, reference_config
-from po2quant.runs.costs import BITS, UNITS, CostName, MaxCost
+from po2quant.runs.costs import BITS, UNITS, CostName, MaxCost, cost_name
+from po2quant.runs.request import SearchRequest
 from po2quant.search.costs import CostedNetwork
 from po2quant.search.problem import Goal, Limit, SearchProblem
 from po2quant.search.space import SearchSpace, widths_of_config
 from po2quant.search.strategies import INFORMED, check_strategy
+from po2quant.targets import target_of
 
 if TYPE_CHECKING:
     import keras
@@ -69,6 +71,41 @@ class SearchSettings:
                 raise ValueError(f"{name} must be 1 or more. Received: {name}={getattr(self, name)}")
         if self.needs_template and self.make_template is None:
             raise ValueError("costs other than bits must have make_template. Received: make_template=None")
+
+    @classmethod
+    def of_request(
+        cls,
+        request: SearchRequest,
+        network: FoldedNetwork,
+        make_template: MakeTemplate,
+        callbacks: Callable[[], list[keras.callbacks.Callback]] = list,
+    ) -> SearchSettings:
+        """Return what a request asks of a network: the widths that its target has, inputs as the sensor gives them.
+
+        Raises:
+            ValueError: for a target that has none of the widths.
+        """
+        target = target_of(request.target)
+        given = target.widths("activation", (request.input_bits,))
+        space = SearchSpace(
+            target.widths("kernel", request.kernel_bits),
+            target.widths("bias", request.bias_bits),
+            target.widths("activation", request.activation_bits),
+            {f"{slot}.activation": given for slot in network.input_slots},
+        )
+        return cls(
+            request.max_trials,
+            request.epochs,
+            request.strategy,
+            space,
+            request.max_bits,
+            cost_name(request.goal) if request.goal else None,
+            request.limits,
+            request.packed,
+            request.repeats,
+            make_template,
+            callbacks,
+        )
 
     @property
     def costs(self) -> list[CostName]:

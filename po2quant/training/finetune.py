@@ -370,7 +370,7 @@ def reusable_network(experiment: Experiment, alphas: Mapping[str, str] | None = 
     """
     network = experiment.float_network
     check_fits(experiment.dataset, network.model)
-    widths = experiment.completed(network.reference().with_alphas(alphas or {}))
+    widths = experiment.completed(network.widest().with_alphas(alphas or {}))
     model, recipe = network.quantize(widths), experiment.recipe
     seed_masks(model, experiment.seed)
     if recipe.distillation:
