@@ -134,7 +134,12 @@ def test_a_missing_cell_alone_is_made(matrix, experiment):
 
 def test_results_go_beside_the_run_folders_unless_another_file_is_named(digits_weights, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(matrix_module, "run_matrix", lambda *arguments: seen.append(arguments[3]))
+
+    def run_matrix(experiment, request, folder, results, report):
+        seen.append(results)
+        merge_records(results, [record(seed=str(request.seed))])
+
+    monkeypatch.setattr(matrix_module, "run_matrix", run_matrix)
     monkeypatch.chdir(tmp_path)
     arguments = ["matrix", "--weights", str(digits_weights), "--seeds", "0,1"]
     for options in ([], ["--output-dir", "out"], ["--results", "published.csv"]):

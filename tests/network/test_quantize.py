@@ -834,7 +834,12 @@ def test_a_network_that_was_not_calibrated_cannot_be_frozen():
 
 # The networks of the benchmarks.
 
-NETWORKS = [(name, model) for name in benchmark_names() for model in load_benchmark(name).networks]
+NETWORKS = [
+    (name, model)
+    for name in benchmark_names()
+    for model, spec in load_benchmark(name).networks.items()
+    if spec.mpq_config is not None
+]
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids="-".join)

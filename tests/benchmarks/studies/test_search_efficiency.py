@@ -31,9 +31,9 @@ def test_a_search_is_run_once_and_the_best_score_never_falls(
     digits, digits_data, digits_weights, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(search_efficiency, "RESULTS", tmp_path)
-    monkeypatch.setattr(search_efficiency, "TRIALS", {"informed": 4, "random": 3})
     experiment = Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)
-    search_efficiency.run(experiment, ["informed", "random"], [0], 1, "command")
+    strategies = {"informed": 4, "random": 3}
+    search_efficiency.run(experiment, strategies, [0], 1, "command", "search_efficiency")
     path = tmp_path / "search_efficiency-digits.csv"
     first = path.read_text(encoding="utf-8")
     trials = read_rows(path)
@@ -44,7 +44,7 @@ def test_a_search_is_run_once_and_the_best_score_never_falls(
     for row in trials:
         assert row["best_score"] >= float(row["score"])
     assert path.with_suffix(".png").stat().st_size > 0
-    search_efficiency.run(experiment, ["informed", "random"], [0], 1, "another command")
+    search_efficiency.run(experiment, strategies, [0], 1, "another command", "search_efficiency")
     assert path.read_text(encoding="utf-8") == first
 
 
