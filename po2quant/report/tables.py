@@ -31,6 +31,14 @@ RESULT_COLUMNS = (
     "validation",
 )
 
+BROKEN = {
+    "activation bits": "activa-\ntion bits",
+    RECONSTRUCTED: "recon-\nstructed",
+    "fine-tuned": "fine-\ntuned",
+    "validation": "valid-\nation",
+}
+"""Headings that are wider than what stands below them, in lines; others have a line for each word."""
+
 
 def summary_table(layers: Sequence[LayerShape], config: BitConfig) -> Table:
     """Return the layer table of a configuration, with a total, and the kind of scales of each layer where they differ.
@@ -103,7 +111,7 @@ def _table(
     table = narrow_table(title)
     for index, column in enumerate(columns):
         is_text = index < 2
-        heading = column if is_text else column.replace(" ", "\n")
+        heading = column if is_text else BROKEN.get(column, column.replace(" ", "\n"))
         table.add_column(heading, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for index, row in enumerate(rows):
         if last_is_total and index == len(rows) - 1:
