@@ -220,11 +220,11 @@ def draw_epochs(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def draw_validation(axes: Axes, networks: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> None:
-    """Draw a value over the epochs of several networks, on validation data alone."""
+def draw_networks(axes: Axes, networks: Mapping[str, Sequence[Mapping[str, Any]]], column: str) -> None:
+    """Draw a logged value, such as ``val_loss``, over the epochs of several networks."""
     for index, (network, rows) in enumerate(networks.items()):
-        known = [row for row in rows if row.get(f"val_{name}")]
-        epochs, values = [int(float(row["epoch"])) for row in known], [float(row[f"val_{name}"]) for row in known]
+        known = [row for row in rows if row.get(column)]
+        epochs, values = [int(float(row["epoch"])) for row in known], [float(row[column]) for row in known]
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         axes.plot(epochs, values, color=color, marker=marker, markersize=4, linewidth=1.1, label=network)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

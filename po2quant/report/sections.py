@@ -178,29 +178,35 @@ def curves(run: Run) -> Html:
     """Loss and metrics over epochs: of the run's network, of the float one, and of all cells of a comparison in one."""
     cells = {name: rows for name, rows in run.curves.items() if name not in ("", FLOAT)}
     pictures = [
-        _curve(run, label, name, {"": rows})
+        _curve(run, label, name, rows)
         for label, rows in run.curves.items()
         if label not in cells
         for name in plots.logged(rows[0])
     ]
     if cells:
         names = dict.fromkeys(name for rows in cells.values() for name in plots.logged(rows[0]))
-        pictures = [_curve(run, "validation", name, cells) for name in names] + pictures
+        pictures = [_compared(run, name, cells) for name in names] + pictures
     shown = element("div", *pictures, class_="pictures") if pictures else ""
     return section("Learning curves", f"{run.label}-curves", shown)
 
 
-def _curve(run: Run, label: str, name: str, networks: Mapping[str, Rows]) -> Html:
-    """Return a value over the epochs of one network, or on the validation data of several."""
+def _curve(run: Run, label: str, name: str, rows: Rows) -> Html:
+    """Return a value over the epochs of one network."""
     subject = f"{run.network} {label}" if label else run.subject
     figure, axes = plots.figure_of(f"{name} over epochs", subject, "", *SMALL)
-    if len(networks) == 1 and "" in networks:
-        plots.draw_epochs(axes, networks[""], name)
-        plots.legend_below(axes)
-    else:
-        plots.draw_validation(axes, networks, name)
+    plots.draw_epochs(axes, rows, name)
+    plots.legend_below(axes)
     axes.set(xlabel="epoch", ylabel=name)
     return picture(data_address(figure), f"{name} over epochs, {label}")
+
+
+def _compared(run: Run, name: str, cells: Mapping[str, Rows]) -> Html:
+    """Return a value over the epochs of several networks, on validation data, else on test data."""
+    part = "val_" if any(f"val_{name}" in rows[0] for rows in cells.values()) else "test_"
+    figure, axes = plots.figure_of(f"{name} over epochs", f"{run.network} {plots.PARTS[part]}", "", *SMALL)
+    plots.draw_networks(axes, cells, part + name)
+    axes.set(xlabel="epoch", ylabel=name)
+    return picture(data_address(figure), f"{name} over epochs, {plots.PARTS[part]}")
 
 
 def layers(run: Run) -> Html:

@@ -163,6 +163,16 @@ def test_a_front_of_unknown_trials_is_refused(tmp_path):
         write_report([folder], tmp_path / "report.html")
 
 
+def test_networks_are_compared_on_test_data_where_validation_data_have_no_such_value(tmp_path):
+    folder = write_search(tmp_path / "search")
+    for name in ("mpq", "flat8"):
+        epochs = [{"epoch": n, "loss": 1 / n, "val_loss": 2 / n, "test_accuracy": 0.9} for n in (1, 2)]
+        (folder / "comparison" / name).mkdir(parents=True)
+        write_csv(folder / "comparison" / name / "epochs.csv", epochs)
+    page = write_report([folder], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "loss over epochs, validation" in page and "accuracy over epochs, test" in page
+
+
 def test_the_standard_error_is_that_of_a_share_and_of_nothing_else():
     assert standard_error("accuracy", 0.5, 100) == 0.05
     assert standard_error("auc", 0.5, 100) == 0.0
