@@ -11,8 +11,9 @@ Small: ``po2quant finetune --benchmark anomaly_detection --weights ad_autoencode
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.bit_config import LEARNED_PO2
-from po2quant.training.schedules import constant, cosine, exponential_decay
+from po2quant.training.schedules import constant, exponential_decay
+
+from ..shared.few_bits import strong
 
 RECIPE = Recipe(
     loss="mean_squared_error",
@@ -28,10 +29,4 @@ SMALL = dataclasses.replace(
     learning_rate=exponential_decay(0.00001, 0.7),
     float_learning_rate=constant(0.001),
 )
-STRONG = dataclasses.replace(
-    SMALL,
-    learning_rate=constant(0.00002),
-    annealing=cosine(warm_up=0.1),
-    activation_alpha=LEARNED_PO2,
-    averaging=0.5,
-)
+STRONG = strong(SMALL, learning_rate=constant(0.00002))

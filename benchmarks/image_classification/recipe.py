@@ -11,8 +11,9 @@ Small: ``po2quant finetune --benchmark image_classification --weights ic_resnet8
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.bit_config import LEARNED_PO2
-from po2quant.training.schedules import constant, cosine, exponential_decay
+from po2quant.training.schedules import constant, exponential_decay
+
+from ..shared.few_bits import strong
 
 RECIPE = Recipe(
     loss="sparse_categorical_crossentropy",
@@ -30,11 +31,4 @@ SMALL = dataclasses.replace(
     learning_rate=constant(0.00002),
     float_learning_rate=exponential_decay(0.002, 0.9),
 )
-STRONG = dataclasses.replace(
-    SMALL,
-    epochs=4,
-    learning_rate=constant(0.00004),
-    annealing=cosine(warm_up=0.1),
-    activation_alpha=LEARNED_PO2,
-    averaging=0.5,
-)
+STRONG = strong(SMALL, epochs=4, learning_rate=constant(0.00004))

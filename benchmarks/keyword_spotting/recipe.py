@@ -9,8 +9,9 @@ speech_commands_v2_subset.zip`` takes 15 s of training on 2 cores and reaches 93
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.bit_config import LEARNED_PO2
-from po2quant.training.schedules import constant, cosine, exponential_decay
+from po2quant.training.schedules import constant, exponential_decay
+
+from ..shared.few_bits import strong
 
 RECIPE = Recipe(
     loss="sparse_categorical_crossentropy",
@@ -21,11 +22,4 @@ RECIPE = Recipe(
     metrics=("accuracy",),
 )
 SMALL = dataclasses.replace(RECIPE, epochs=5, float_epochs=40, float_learning_rate=exponential_decay(0.003, 0.93))
-STRONG = dataclasses.replace(
-    SMALL,
-    epochs=12,
-    learning_rate=constant(0.001),
-    annealing=cosine(warm_up=0.1),
-    activation_alpha=LEARNED_PO2,
-    averaging=0.5,
-)
+STRONG = strong(SMALL, epochs=12, learning_rate=constant(0.001))

@@ -21,6 +21,7 @@ import qkeras
 
 from benchmarks.studies.document import table, thousands, write_results
 from benchmarks.studies.provenance import command_line, versions
+from benchmarks.studies.rows import key_of, replace_rows
 from po2quant.benchmark import load_benchmark
 from po2quant.bit_config import POWERS_OF_TWO
 from po2quant.deploy.from_keras import integer_program
@@ -30,7 +31,7 @@ from po2quant.export.executors import LITERT_KERNELS, run_litert, run_onnx, run_
 from po2quant.export.litert.to_litert import to_litert
 from po2quant.export.onnx.to_onnx import to_onnx
 from po2quant.export.onnx.to_qonnx import to_qonnx
-from po2quant.files import read_csv, write_csv
+from po2quant.files import read_csv
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.program import Program
 from po2quant.runs.folder import project_commit
@@ -153,22 +154,11 @@ def rows(path: Path, data_dir: Path | None, samples: int, command: str) -> Itera
             yield network | counts | facts
 
 
-def merge_rows(path: Path, fresh: Sequence[Mapping[str, Any]]) -> None:
-    """Put the rows of a network into a file, in the place of its old ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = [row for row in read_csv(path, missing_ok=True) if _key(row) != _key(fresh[0])]
-    write_csv(path, [*kept, *fresh])
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(row[name] for name in KEY)
-
-
 def write_report(rows: Iterable[Mapping[str, str]], path: Path) -> None:
     """Write into a document how many integers differ, and by how much."""
     networks: dict[tuple[str, ...], dict[tuple[str, str], Mapping[str, str]]] = {}
     for row in rows:
-        networks.setdefault(_key(row), {})[row["format"], row["executor"]] = row
+        networks.setdefault(key_of(row, KEY), {})[row["format"], row["executor"]] = row
     if not networks:
         raise ValueError(f"a report needs results: run a benchmark first. Received: {OUTPUT} without rows")
     sections = [
@@ -218,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.report:
             write_report(read_csv(options.output, missing_ok=True), REPORT)
         for path in options.runs:
-            merge_rows(options.output, list(rows(path, options.data_dir, options.samples, command)))
+            replace_rows(options.output, list(rows(path, options.data_dir, options.samples, command)), KEY)
             sys.stdout.write(f"{path}: {options.output}\n")
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")

@@ -21,10 +21,11 @@ import tensorflow as tf
 
 from benchmarks.studies.document import table, write_results
 from benchmarks.studies.provenance import command_line
+from benchmarks.studies.rows import add_row, has_row
 from po2quant.benchmark import Benchmark, load_benchmark
 from po2quant.bit_config import AUTO_PO2, LEARNED_PO2
 from po2quant.cost import BITS_PER_KIB
-from po2quant.files import locked, read_csv, write_csv
+from po2quant.files import read_csv
 from po2quant.graphs import graphs_released
 from po2quant.recipe import Recipe
 from po2quant.report.results import STAGES, read_records
@@ -102,19 +103,6 @@ def run_cell(experiment: Experiment, config: str, folder: Path) -> dict[str, Any
         "seconds": result.seconds,
         "commit": project_commit(),
     }
-
-
-def add_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Bring a row into the results file, which other processes may write too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.parent):
-        fresh = {name: "" if value is None else str(value) for name, value in row.items()}
-        write_csv(path, sorted([*read_csv(path, missing_ok=True), fresh], key=key_of))
-
-
-def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what tells rows apart."""
-    return tuple(row[column] for column in KEY)
 
 
 def sections(rows: Iterable[Mapping[str, str]]) -> list[str]:
@@ -197,7 +185,7 @@ def _run_all(options: argparse.Namespace, command: str) -> None:
             dataset = dataclasses.replace(dataset, train=train.drawn(options.train_samples, seed))
         for variant in options.variants:
             key = (benchmark.name, model, options.config, variant, str(epochs), str(seed))
-            if key in map(key_of, read_csv(options.results, missing_ok=True)):
+            if has_row(options.results, key, KEY):
                 continue
             changed = with_variant(benchmark, model, options.preset, variant, epochs)
             experiment = Experiment(
@@ -214,7 +202,7 @@ def _run_all(options: argparse.Namespace, command: str) -> None:
             folder = options.output_dir / "-".join(key)
             experiment = experiment.with_float_weights(options.output_dir / f"{benchmark.name}-{model}-float-{seed}")
             row = run_cell(experiment, options.config, folder)
-            add_row(options.results, dict(zip(KEY, key, strict=True)) | row | {"command": command})
+            add_row(options.results, dict(zip(KEY, key, strict=True)) | row | {"command": command}, KEY)
             sys.stdout.write(f"{' '.join(key)}: {row['score_calibrated']} to {row['score']}, {row['seconds']} s\n")
             sys.stdout.flush()
 

@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.studies.document import table, thousands, write_results
 from benchmarks.studies.exchange import count
 from benchmarks.studies.provenance import command_line, versions
+from benchmarks.studies.rows import replace_rows
 from po2quant.benchmark import load_benchmark
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.network import frozen_network, spread_inputs
@@ -30,7 +31,7 @@ from po2quant.export.exchange import require
 from po2quant.export.executors import REFERENCE, XNNPACK, run_litert, run_tflite_micro, single_operations
 from po2quant.export.litert.to_litert import to_litert
 from po2quant.export.onnx.to_qonnx import to_qonnx
-from po2quant.files import one_line, read_csv, write_csv
+from po2quant.files import one_line, read_csv
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.program import Program
 from po2quant.runs.folder import project_commit
@@ -200,12 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.weights is None or options.data_dir is None:
         parser.exit(2, "error: --weights and --data-dir, or --report, are needed. Received: neither\n")
     fresh = list(rows(options, command_line("benchmarks.studies.targets", arguments)))
-    kept = [row for row in read_csv(options.output, missing_ok=True) if _key(row) != _key(fresh[0])]
-    write_csv(options.output, [*kept, *fresh])
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(row[name] for name in KEY)
+    replace_rows(options.output, fresh, KEY)
 
 
 if __name__ == "__main__":

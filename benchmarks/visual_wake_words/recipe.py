@@ -10,8 +10,9 @@ not seen this source of pictures). MobileNetV2 and EfficientNet-B0 get one epoch
 import dataclasses
 
 from po2quant.benchmark import Recipe
-from po2quant.bit_config import LEARNED_PO2
-from po2quant.training.schedules import constant, cosine, exponential_decay, piecewise
+from po2quant.training.schedules import constant, exponential_decay, piecewise
+
+from ..shared.few_bits import strong
 
 RECIPE = Recipe(
     loss="sparse_categorical_crossentropy",
@@ -29,13 +30,7 @@ SMALL_MOBILENET_V1 = dataclasses.replace(
     learning_rate=exponential_decay(0.0005, 0.7),
     float_learning_rate=exponential_decay(0.001, 0.85),
 )
-STRONG_MOBILENET_V1 = dataclasses.replace(
-    SMALL_MOBILENET_V1,
-    learning_rate=constant(0.0005),
-    annealing=cosine(warm_up=0.1),
-    activation_alpha=LEARNED_PO2,
-    averaging=0.5,
-)
+STRONG_MOBILENET_V1 = strong(SMALL_MOBILENET_V1, learning_rate=constant(0.0005))
 SMALL_MOBILENET_V2 = dataclasses.replace(
     RECIPE,
     epochs=1,

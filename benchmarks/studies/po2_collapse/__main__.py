@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -16,8 +15,9 @@ from benchmarks.studies.po2_collapse.cells import KEY, STARTS, TRAINED_START, Ce
 from benchmarks.studies.po2_collapse.report import write_report
 from benchmarks.studies.po2_collapse.rules import EXACT, FLOAT, LEARNED, STOCK, parse_rules
 from benchmarks.studies.provenance import command_line
+from benchmarks.studies.rows import add_row, has_row
 from po2quant.benchmark import load_benchmark
-from po2quant.files import locked, read_csv, write_csv
+from po2quant.files import read_csv
 from po2quant.graphs import graphs_released
 from po2quant.training.finetune import Experiment, require_training_data
 from po2quant.training.prepare import resolve_config
@@ -27,25 +27,13 @@ REPORT = Path("docs/po2-collapse.md")
 INTERRUPTED = 130
 
 
-def add_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Bring a row into the results file, which other processes may write too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.parent):
-        fresh = {name: "" if value is None else str(value) for name, value in row.items()}
-        write_csv(path, sorted([*read_csv(path, missing_ok=True), fresh], key=_key))
-
-
-def _key(row: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(row[column] for column in KEY)
-
-
 def run(experiment: Experiment, cells: Sequence[Cell], root: Path, results: Path, command: str) -> None:
     """Run the cells that the results file lacks; each is in the file as soon as it is done."""
     for cell in cells:
-        if cell.key(experiment) not in map(_key, read_csv(results, missing_ok=True)):
+        if not has_row(results, cell.key(experiment), KEY):
             with graphs_released():
                 row = run_cell(experiment, cell, root, command)
-            add_row(results, row)
+            add_row(results, row, KEY)
             name = " ".join(cell.key(experiment))
             sys.stdout.write(f"{name}: {row['metric']} {row['score_calibrated']} to {row['score_trained']}\n")
             sys.stdout.flush()

@@ -5,7 +5,8 @@ import pytest
 from exchange_networks import computed, frozen_every_operation
 
 from benchmarks.studies.document import END, begin_mark
-from benchmarks.studies.exchange import REPORT_COMMAND, comparisons, count, main, merge_rows, write_report
+from benchmarks.studies.exchange import KEY, REPORT_COMMAND, comparisons, count, main, write_report
+from benchmarks.studies.rows import replace_rows
 from po2quant.files import read_csv
 
 for package in ("onnx", "onnxruntime", "qonnx", "ai_edge_litert"):
@@ -41,7 +42,7 @@ def test_each_format_has_its_rows_and_the_report_shows_them(tmp_path):
     network = {"benchmark": "digits", "model": "every", "config": "flat8-auto_po2", "samples": 16}
     table, report = tmp_path / "exchange.csv", tmp_path / "exchange.md"
     for stale in (True, False):
-        merge_rows(table, [network | row | {"mismatches": 1 if stale else row["mismatches"]} for row in rows])
+        replace_rows(table, [network | row | {"mismatches": 1 if stale else row["mismatches"]} for row in rows], KEY)
     report.write_text(f"{begin_mark(REPORT_COMMAND)}\n{END}\n", encoding="utf-8")
     write_report(read_csv(table), report)
     exact, alone, whole = [line for line in report.read_text(encoding="utf-8").splitlines() if "every" in line]
