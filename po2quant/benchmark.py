@@ -242,6 +242,7 @@ class Benchmark:
         synthesize: given a seed, returns generated data of the same shapes, of kind ``"synthetic"``.
         loaded_as: what :func:`load_benchmark` found it by.
         needs_data_dir: whether there are no data without a folder or file of them.
+        npz_files: names of ``.npz`` files that ``load_data`` reads; others hold what the network sees.
     """
 
     name: str
@@ -254,6 +255,7 @@ class Benchmark:
     synthesize: Callable[[int], Dataset] | None = None
     loaded_as: str | None = None
     needs_data_dir: bool = False
+    npz_files: tuple[str, ...] = ()
 
     def for_target(self, target: Target) -> Benchmark:
         """Return the task with networks that a target computes."""
