@@ -299,7 +299,7 @@ def mobilenet_v2(x: KerasTensor) -> KerasTensor:
 
     Reference: Sandler et al. 2018, arXiv 1801.04381, Table 2.
     """
-    rows = ((1, 3, 8, 1, 1), (6, 3, 12, 2, 1), (6, 3, 16, 2, 2), (6, 3, 24, 2, 1), (6, 3, 32, 2, 2), (6, 3, 48, 1, 1))
+    rows = ((1, 3, 8, 1, 1), (6, 3, 12, 1, 2), (6, 3, 16, 2, 1), (6, 3, 24, 2, 2), (6, 3, 32, 2, 1), (6, 3, 48, 1, 1))
     return logits(inverted_residuals(x, 12, [Stage(*row, activation="relu6") for row in rows], 128, "relu6"))
 
 
@@ -326,7 +326,7 @@ def efficientnet_b0(x: KerasTensor) -> KerasTensor:
 
     Reference: Tan & Le 2019, arXiv 1905.11946, Table 1.
     """
-    rows = ((1, 3, 8, 1, 1), (6, 3, 12, 1, 1), (6, 5, 16, 2, 2), (6, 3, 24, 1, 2), (6, 5, 32, 2, 1), (6, 3, 48, 1, 1))
+    rows = ((1, 3, 8, 1, 1), (6, 3, 12, 1, 2), (6, 5, 16, 2, 1), (6, 3, 24, 1, 2), (6, 5, 32, 2, 1), (6, 3, 48, 1, 1))
     return logits(inverted_residuals(x, 12, [Stage(*row, 4, "silu") for row in rows], 128, "silu"))
 
 
@@ -338,8 +338,8 @@ def mnasnet(x: KerasTensor) -> KerasTensor:
     """
     stages = (
         Stage(1, 3, 8, 1, 1),
-        Stage(6, 3, 12, 1, 1),
-        Stage(3, 5, 16, 2, 2, 4),
+        Stage(6, 3, 12, 1, 2),
+        Stage(3, 5, 16, 2, 1, 4),
         Stage(6, 3, 24, 2, 2),
         Stage(6, 3, 32, 1, 1, 4),
         Stage(6, 5, 40, 1, 1, 4),
