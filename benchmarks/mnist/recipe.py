@@ -1,7 +1,8 @@
 """MNIST: Adam, batch 100; the rate of a float network rises linearly, then falls along half a cosine.
 
-Published: 30 epochs up to 0.003, which stop where 6 bring no better validation accuracy. Small and strong: 6 epochs up
-to 0.004, which stop where 3 do not, and 2 epochs or 1 of fine-tuning; of 18000 digits, a float epoch takes 1 to 10 s of one core.
+Published: 30 epochs up to 0.003, which stop where 6 bring no better validation accuracy; 10 of fine-tuning. Small: 6
+epochs up to 0.004, which stop where 3 do not; 2 of fine-tuning, strong: 1. A float epoch of 18000 digits takes 1 to 10
+seconds of one core.
 """
 
 import dataclasses
