@@ -103,7 +103,19 @@ class Split:
     def drawn(self, samples: int, seed: int) -> Split:
         """Return ``samples`` samples drawn at random, or all where there are fewer, in the order of the split."""
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:samples])
-        return self._chosen(chosen)
+        return dataclasses.replace(self._chosen(chosen), augmented=self._augmented_of(chosen))
+
+    def _augmented_of(self, chosen: np.ndarray) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
+        """Return the random changes of these samples, which then count from 0."""
+        if (augmented := self.augmented) is None:
+            return None
+
+        def of_chosen(samples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            import tensorflow as tf
+
+            return augmented(tf.gather(chosen, samples), seed)
+
+        return of_chosen
 
     def _chosen(self, samples: np.ndarray | slice) -> Split:
         parts = {name: getattr(self, name) for name in ("x", "y", "groups", "weights")}
