@@ -1,9 +1,9 @@
 """What a found configuration is worth on test data, and on a core, beside others.
 
-``python -m benchmarks.studies.found --configs RUN/best_config.json mpq --output F.csv`` trains each configuration as the
-trials of a search are, with several seeds, keeps the weights of the best validation epoch, and writes a row for each:
-its accuracy on validation and test data, and, of the first seed, what its C takes on an emulated core. A row that the
-file has is not made again.
+``python -m benchmarks.studies.found --configs RUN/best_config.json mpq --output F.csv`` trains each configuration as
+the trials of a search are, with several seeds, keeps the weights of the best validation epoch, and writes a row for
+each: its accuracy on validation and test data, and, of the first seed, what its C takes on an emulated core. A row
+that the file has is not made again.
 """
 
 from __future__ import annotations
