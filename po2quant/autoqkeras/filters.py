@@ -14,8 +14,6 @@ NETWORK_FILTERS = "network_filters"
 FACTORS = (1.0, 0.5, 0.75, 1.5, 2.0)
 """What filters are multiplied by; the first is what first trials have."""
 
-FILTERED = ("Dense", "Conv1D", "Conv2D", "Conv2DTranspose", "SeparableConv1D", "SeparableConv2D")
-
 
 def filter_choices(names: Collection[str], tune_filters: str) -> dict[str, tuple[float, ...]]:
     """Return the choices of filters by name, as QKeras names them.
@@ -37,7 +35,7 @@ def tuned_layers(model: keras.Model, exceptions: re.Pattern[str] | None, searche
         exceptions: finds the names of layers that keep their filters.
         searched: names of the layers whose widths are searched.
     """
-    layers = [layer for layer in model.layers if type(layer).__name__ in FILTERED and layer.name in searched]
+    layers = [layer for layer in model.layers if _has_filters(layer) and layer.name in searched]
     ends = {_last_weighted(node) for node in read_graph(model).outputs}
     return [
         layer.name
@@ -46,8 +44,12 @@ def tuned_layers(model: keras.Model, exceptions: re.Pattern[str] | None, searche
     ]
 
 
+def _has_filters(layer: keras.layers.Layer) -> bool:
+    return hasattr(layer, "filters") or isinstance(layer, keras.layers.Dense)
+
+
 def _last_weighted(node: Any) -> str:
-    while node.inputs and type(node.layer).__name__ not in FILTERED:
+    while node.inputs and not _has_filters(node.layer):
         node = node.inputs[0]
     return node.layer.name
 

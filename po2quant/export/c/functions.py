@@ -47,7 +47,7 @@ KERNELS = {
     "finish_floor": Kernel((*_OUTPUT, "shift_step"), ("channels",)),
     "finish_even": Kernel((*_OUTPUT, "shift_step"), ("channels",)),
     "finish_aligned": Kernel(
-        (*_OUTPUT, "wide", "align", "align_step", "shift", "shift_step", "mode"), ("arithmetic", "rounds", "channels")
+        (*_OUTPUT, "wide", "align", "align_step", "shift", "shift_step", "mode"), ("arithmetic", "rounding", "channels")
     ),
     "gather": Kernel(("x", "patch", "offset")),
     "plain_row_sums": Kernel(("patch", "w", "acc")),
@@ -98,12 +98,16 @@ KERNELS = {
         (*_WEIGHTED, "acc", "multiplier"), ("taps", "quads", "sixteens", "begin", "finish", "channels")
     ),
     "packed_depthwise": Kernel(_WEIGHTED, ("depthwise", "unpack", "channels")),
-    "mean": Kernel(("x", "acc", "wide", "mode"), ("arithmetic", "rounds")),
-    "largest": Kernel(("x", "wide", "mode"), ("arithmetic", "rounds")),
+    "mean": Kernel(("x", "acc", "wide", "mode"), ("arithmetic", "rounding")),
+    "largest": Kernel(("x", "wide", "mode"), ("arithmetic", "rounding")),
     "pooling": Kernel(("x", *_OUTPUT, "wide"), ("reduction", "taps", "arithmetic")),
 }
 
 ROUNDINGS = {
+    HALF_EVEN: (
+        "({wide})((({unsigned})1 << (shift - 1)) - 1) + ((value >> shift) & 1)",
+        "2 * remainder + (quotient & 1) > denominator",
+    ),
     HALF_UP: ("({wide})(({unsigned})1 << (shift - 1))", "2 * remainder >= denominator"),
     HALF_AWAY: (
         "({wide})(({unsigned})1 << (shift - 1)) - (value < 0)",
@@ -111,7 +115,7 @@ ROUNDINGS = {
     ),
     FLOOR: ("0", "0"),
 }
-"""What is added before a shift to the right, and when a quotient goes up, of modes other than half to even."""
+"""What is added before a shift to the right, and when a quotient goes up, by mode."""
 
 PACKED_BLOCK = 8
 """Output channels whose weights are unpacked together."""
@@ -152,15 +156,13 @@ class Functions:
         """Add the functions that round and clip integers of a type, e.g. ``'i32'``."""
         types = {"wide": bits, "unsigned": f"u{bits[1:]}"}
         self.name("arithmetic", types)
-        self.name("rounds", types | rounding_types(rounding, bits))
+        self.name("rounding", types | rounding_types(rounding, bits))
 
 
 def rounding_types(rounding: str, wide: str) -> dict[str, str]:
-    """Return the kernel that rounds integers of a type in a mode, what its functions' names end in, and its parts."""
-    if rounding == HALF_EVEN:
-        return {"rounds": "arithmetic", "mode": ""}
+    """Return what the functions' names end in that round integers of a type in a mode, and their parts."""
     added, goes_up = (text.format(wide=wide, unsigned=f"u{wide[1:]}") for text in ROUNDINGS[rounding])
-    return {"rounds": "rounding", "mode": f"_{rounding}", "added": added, "goes_up": goes_up}
+    return {"mode": "" if rounding == HALF_EVEN else f"_{rounding}", "added": added, "goes_up": goes_up}
 
 
 def packed_reach_bytes(bits: int) -> int:

@@ -1,4 +1,4 @@
-"""Convolutions that are made of others."""
+"""Convolutions that are made of others, those over sequences ``(steps, channels)`` included."""
 
 from __future__ import annotations
 
@@ -11,10 +11,23 @@ from po2quant.network.graph import Node
 from po2quant.network.lowering.context import Context
 from po2quant.network.lowering.rearranging import cropped
 
+CAUSAL = "causal"
+
 
 def channelwise(name: str) -> layers.Layer:
     """Return a convolution that gives each channel a factor and a bias of its own."""
     return layers.DepthwiseConv2D(1, name=name)
+
+
+def along_rows(value: Any) -> tuple[int, int]:
+    """Return a size along the steps as one along rows and columns."""
+    return (int(value[0] if isinstance(value, (tuple, list)) else value), 1)
+
+
+def arrays_of(layer: Any) -> dict[str, np.ndarray]:
+    """Return the kernel and, where the layer has one, the bias."""
+    kernel = {"kernel": np.asarray(layer.kernel)}
+    return kernel | ({"bias": np.asarray(layer.bias)} if layer.use_bias else {})
 
 
 def separable(
@@ -91,8 +104,7 @@ def transposed(node: Node, image: Any, context: Context, size: tuple[int, int], 
 
     def arrays() -> dict[str, np.ndarray]:
         kernel = np.asarray(layer.kernel).reshape(*size, layer.filters, channels)
-        turned = {"kernel": np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2))}
-        return turned | ({"bias": np.asarray(layer.bias)} if layer.use_bias else {})
+        return arrays_of(layer) | {"kernel": np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2))}
 
     new = context.weighted(
         node,
@@ -125,7 +137,53 @@ def transposed_convolution(node: Node, inputs: list[Any], context: Context) -> A
     return transposed(node, inputs[0], context, node.layer.kernel_size, node.layer.strides)
 
 
+def sequence_convolution(node: Node, inputs: list[Any], context: Context) -> Any:
+    """Conv1D and DepthwiseConv1D, causal padding included."""
+    layer, x = node.layer, context.image(inputs[0], node)
+    is_depthwise = isinstance(layer, layers.DepthwiseConv1D)
+    padding = layer.padding
+    if padding == CAUSAL:
+        missing = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+        x, padding = context.add(layers.ZeroPadding2D, node, x, ((missing, 0), (0, 0)), part="causal"), "valid"
+    options = {
+        "kernel_size": along_rows(layer.kernel_size),
+        "padding": padding,
+        "use_bias": layer.use_bias,
+        "dilation_rate": along_rows(layer.dilation_rate),
+        # A depthwise convolution must step alike in both directions; one column can be stepped over as wanted.
+        "strides": layer.strides * 2 if is_depthwise else along_rows(layer.strides),
+    }
+    if is_depthwise:
+        new = context.weighted(
+            node, layers.DepthwiseConv2D, lambda: arrays_of(layer), depth_multiplier=layer.depth_multiplier, **options
+        )
+    else:
+        new = context.weighted(
+            node, layers.Conv2D, lambda: arrays_of(layer), filters=layer.filters, groups=layer.groups, **options
+        )
+    return context.of_image(context.activated(new(x), layer.activation, node), node)
+
+
+def separable_sequence_convolution(node: Node, inputs: list[Any], context: Context) -> Any:
+    """SeparableConv1D."""
+    layer = node.layer
+    sizes = along_rows(layer.kernel_size), layer.strides * 2, layer.padding, along_rows(layer.dilation_rate)
+    return context.of_image(separable(node, context.image(inputs[0], node), context, *sizes), node)
+
+
+def transposed_sequence_convolution(node: Node, inputs: list[Any], context: Context) -> Any:
+    """Conv1DTranspose."""
+    image = context.image(inputs[0], node)
+    return context.of_image(
+        transposed(node, image, context, along_rows(node.layer.kernel_size), along_rows(node.layer.strides)), node
+    )
+
+
 EXPANSIONS = {
+    layers.Conv1D: sequence_convolution,
+    layers.DepthwiseConv1D: sequence_convolution,
+    layers.SeparableConv1D: separable_sequence_convolution,
+    layers.Conv1DTranspose: transposed_sequence_convolution,
     layers.SeparableConv2D: separable_convolution,
     layers.Conv2DTranspose: transposed_convolution,
 }

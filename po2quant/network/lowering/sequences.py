@@ -5,68 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from keras import layers
 
 from po2quant.cost import SOFTMAX
 from po2quant.network.graph import Node
 from po2quant.network.kinds import Role, activation_of, find_kind
 from po2quant.network.lowering.context import Context
-from po2quant.network.lowering.convolutions import separable, transposed
-
-CAUSAL = "causal"
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    """Return a size along the steps as one along rows and columns."""
-    return (int(value[0] if isinstance(value, (tuple, list)) else value), 1)
-
-
-def convolution(node: Node, inputs: list[Any], context: Context) -> Any:
-    """Conv1D and DepthwiseConv1D, causal padding included."""
-    layer, x = node.layer, context.image(inputs[0], node)
-    is_depthwise = isinstance(layer, layers.DepthwiseConv1D)
-    padding = layer.padding
-    if padding == CAUSAL:
-        missing = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
-        x, padding = context.add(layers.ZeroPadding2D, node, x, ((missing, 0), (0, 0)), part="causal"), "valid"
-    options = {
-        "kernel_size": _pair(layer.kernel_size),
-        "padding": padding,
-        "use_bias": layer.use_bias,
-        "dilation_rate": _pair(layer.dilation_rate),
-        # A depthwise convolution must step alike in both directions; one column can be stepped over as wanted.
-        "strides": layer.strides * 2 if is_depthwise else _pair(layer.strides),
-    }
-    if is_depthwise:
-        new = context.weighted(
-            node, layers.DepthwiseConv2D, lambda: _arrays(layer), depth_multiplier=layer.depth_multiplier, **options
-        )
-    else:
-        new = context.weighted(
-            node, layers.Conv2D, lambda: _arrays(layer), filters=layer.filters, groups=layer.groups, **options
-        )
-    return context.of_image(context.activated(new(x), layer.activation, node), node)
-
-
-def _arrays(layer: Any) -> dict[str, np.ndarray]:
-    kernel = {"kernel": np.asarray(layer.kernel)}
-    return kernel | ({"bias": np.asarray(layer.bias)} if layer.use_bias else {})
-
-
-def separable_convolution(node: Node, inputs: list[Any], context: Context) -> Any:
-    """SeparableConv1D."""
-    layer = node.layer
-    sizes = _pair(layer.kernel_size), layer.strides * 2, layer.padding, _pair(layer.dilation_rate)
-    return context.of_image(separable(node, context.image(inputs[0], node), context, *sizes), node)
-
-
-def transposed_convolution(node: Node, inputs: list[Any], context: Context) -> Any:
-    """Conv1DTranspose."""
-    image = context.image(inputs[0], node)
-    return context.of_image(
-        transposed(node, image, context, _pair(node.layer.kernel_size), _pair(node.layer.strides)), node
-    )
+from po2quant.network.lowering.convolutions import along_rows, arrays_of
 
 
 def pooling(layer_class: Callable[..., Any]) -> Callable[[Node, list[Any], Context], Any]:
@@ -75,7 +20,7 @@ def pooling(layer_class: Callable[..., Any]) -> Callable[[Node, list[Any], Conte
     def rule(node: Node, inputs: list[Any], context: Context) -> Any:
         layer, x = node.layer, context.image(inputs[0], node)
         strides = layer.pool_size if layer.strides is None else layer.strides
-        options = {"pool_size": _pair(layer.pool_size), "strides": _pair(strides), "padding": layer.padding}
+        options = {"pool_size": along_rows(layer.pool_size), "strides": along_rows(strides), "padding": layer.padding}
         return context.of_image(context.add(layer_class, node, x, **options), node)
 
     return rule
@@ -106,7 +51,7 @@ def at_each_step(node: Node, inputs: list[Any], context: Context) -> Any:
     kind = find_kind(inner)
     if type(inner) is layers.Dense:
         options = {"units": inner.units, "use_bias": inner.use_bias}
-        new = context.weighted(node, layers.Dense, lambda: _arrays(inner), **options)
+        new = context.weighted(node, layers.Dense, lambda: arrays_of(inner), **options)
         return context.activated(new(x), inner.activation, node)
     if isinstance(inner, (layers.Flatten, layers.Reshape)):
         return context.reshaped(node, x)
@@ -120,10 +65,6 @@ def at_each_step(node: Node, inputs: list[Any], context: Context) -> Any:
 
 EXPANSIONS = {
     layers.TimeDistributed: at_each_step,
-    layers.Conv1D: convolution,
-    layers.DepthwiseConv1D: convolution,
-    layers.SeparableConv1D: separable_convolution,
-    layers.Conv1DTranspose: transposed_convolution,
     layers.MaxPooling1D: max_pooling,
     layers.AveragePooling1D: average_pooling,
     layers.GlobalMaxPooling1D: global_pooling(layers.GlobalMaxPooling2D),
