@@ -27,7 +27,8 @@ from po2quant.search.sensitivity import Sensitivity, calibrate_every_width, set_
 PROBES, BATCH_SIZE = 64, 128
 """Drawings of signs for each batch, and its samples."""
 
-Loss = str | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Loss = str | LossFunction
 """Keras loss, or its name."""
 
 Traces = dict[str, float]
@@ -114,7 +115,7 @@ def _tensors(model: keras.Model, samples: Split) -> Iterator[tuple[str, tf.Tenso
         yield f"{node.layer.name}.activation", values[node]
 
 
-def _probe(graph: Graph, weights: Weights, loss: Loss, batches: Sequence[tuple[tf.Tensor, ...]]) -> Callable:
+def _probe(graph: Graph, weights: Weights, loss: LossFunction, batches: Sequence[tuple[tf.Tensor, ...]]) -> Callable:
     """Return what draws signs, and returns the estimate of every trace."""
     nodes = activation_nodes(graph)
 
