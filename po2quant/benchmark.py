@@ -103,7 +103,19 @@ class Split:
     def drawn(self, samples: int, seed: int) -> Split:
         """Return ``samples`` samples drawn at random, or all where there are fewer, in the order of the split."""
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:samples])
-        return self._chosen(chosen)
+        return dataclasses.replace(self._chosen(chosen), augmented=self._augmented_of(chosen))
+
+    def _augmented_of(self, chosen: np.ndarray) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
+        """Return the random changes of these samples, which then count from 0."""
+        if (augmented := self.augmented) is None:
+            return None
+
+        def of_chosen(samples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            import tensorflow as tf
+
+            return augmented(tf.gather(chosen, samples), seed)
+
+        return of_chosen
 
     def _chosen(self, samples: np.ndarray | slice) -> Split:
         parts = {name: getattr(self, name) for name in ("x", "y", "groups", "weights")}
@@ -242,6 +254,7 @@ class Benchmark:
         synthesize: given a seed, returns generated data of the same shapes, of kind ``"synthetic"``.
         loaded_as: what :func:`load_benchmark` found it by.
         needs_data_dir: whether there are no data without a folder or file of them.
+        npz_files: names of ``.npz`` files that ``load_data`` reads; others hold what the network sees.
     """
 
     name: str
@@ -254,6 +267,7 @@ class Benchmark:
     synthesize: Callable[[int], Dataset] | None = None
     loaded_as: str | None = None
     needs_data_dir: bool = False
+    npz_files: tuple[str, ...] = ()
 
     def for_target(self, target: Target) -> Benchmark:
         """Return the task with networks that a target computes."""

@@ -52,3 +52,31 @@ def random_affine(
         fill_mode="NEAREST",
         fill_value=0.0,
     )
+
+
+def random_erasing(images: tf.Tensor, seed: tf.Tensor, probability: float, smallest: int, largest: int) -> tf.Tensor:
+    """Return pictures of which some have a rectangle of zeros, each of its own size at its own place.
+
+    Args:
+        images: shape ``(batch, height, width, channels)``, any number type.
+        seed: int32 ``(2,)``; the same seed gives the same changes.
+        probability: of a picture to have one.
+        smallest: least rows and columns of a rectangle, in pixels.
+        largest: most of them, at most those of a picture.
+
+    Returns:
+        The type and shape of ``images``.
+
+    Reference:
+        Zhong et al. 2017, "Random Erasing Data Augmentation", arXiv 1708.04896.
+    """
+    batch, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    uniform = tf.random.stateless_uniform((5, batch, 1), seed)
+    sizes = smallest + tf.floor(uniform[:2] * (largest - smallest + 1))
+    begins = tf.floor(uniform[2:4] * (tf.constant([height, width], tf.float32)[:, None, None] - sizes + 1))
+    inside = [
+        (tf.range(count, dtype=tf.float32) >= begin) & (tf.range(count, dtype=tf.float32) < begin + size)
+        for count, begin, size in ((height, begins[0], sizes[0]), (width, begins[1], sizes[1]))
+    ]
+    is_erased = inside[0][:, :, None] & inside[1][:, None, :] & (uniform[4] < probability)[..., None]
+    return tf.where(is_erased[..., None], tf.zeros((), images.dtype), images)

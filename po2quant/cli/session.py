@@ -192,7 +192,8 @@ def calibrating(task: Benchmark, request: NetworkRequest, dataset: Dataset | Non
 
 def _load(task: Benchmark, request: RunRequest, path: Path | None) -> Dataset:
     """Load data of a benchmark's own kind, or arrays of what its network sees."""
-    if path is None or request.network is not None or not holds_arrays(path):
+    is_own = path is None or request.network is not None or path.name in task.npz_files
+    if is_own or not holds_arrays(path):
         return task.load_data(path, request.seed)
     network = task.network(request.model)[1].new_network()
     return read_dataset(path, tuple(network.input_shape[1:]), request.seed)

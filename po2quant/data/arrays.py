@@ -14,7 +14,7 @@ from po2quant.data.budgets import FEATURE_BYTES
 
 HEADER_BYTES = 2**14
 """Most that stands before the numbers of an array: numpy reads no header of more than 10000 characters."""
-_KINDS = {"f": "floats", "i": "integers", "U": "text"}
+_KINDS = {"f": "floats", "i": "integers", "u": "unsigned integers", "U": "text"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Expected:
     """What an array must be.
 
     Args:
-        kind: numpy's letter: ``"f"`` for floats of any width, ``"i"`` for integers, ``"U"`` for text.
+        kind: numpy's letter: ``"f"`` for floats of any width, ``"i"`` for integers, ``"u"`` for unsigned ones, ``"U"``
+            for text.
         shape: a size for each axis; None leaves it open.
         limit_bytes: most that the array may take.
     """

@@ -94,3 +94,13 @@ def test_a_split_names_what_does_not_fit():
     x[2, 1] = np.inf
     with pytest.raises(ValueError, match="NaN or infinity in sample 2"):
         Split(x, None)
+
+
+def test_random_changes_of_drawn_samples_are_those_of_the_samples_that_were_drawn():
+    classes = np.arange(20)
+    pixels = classes[:, None].astype(np.float32)
+    split = Split(pixels, classes, augmented=lambda samples, seed: tf.gather(pixels, samples))
+    drawn = split.drawn(7, seed=0)
+    x, y = collected(Pipeline(drawn).epoch(3, seed=0, epoch=0))
+    np.testing.assert_array_equal(x[:, 0], y)
+    assert sorted(y) == drawn.y.tolist() != list(range(7))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.shared.augment import random_affine
+from benchmarks.shared.augment import random_affine, random_erasing
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (64, 9, 12, 3), dtype=np.uint8)
 SEED = tf.constant([3, 4])
@@ -91,3 +91,26 @@ def test_in_a_map():
     for number, result in enumerate(batches):
         expected = batch(tf.range(16 * number, 16 * number + 16), tf.constant([2 * number, 2 * number + 1]))
         np.testing.assert_allclose(result, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_erasing_blackens_one_rectangle_of_the_sizes_asked_for(dtype):
+    pictures = np.ones((400, 9, 12, 2), dtype)
+    result = random_erasing(tf.constant(pictures), SEED, probability=0.5, smallest=2, largest=4).numpy()
+    assert result.dtype == dtype
+    erased = [np.argwhere(picture[..., 0] == 0) for picture in result if (picture == 0).any()]
+    assert 150 < len(erased) < 250
+    sizes = np.array([places.max(0) - places.min(0) + 1 for places in erased])
+    assert [len(places) for places in erased] == sizes.prod(1).tolist(), "a rectangle, without holes"
+    assert set(sizes.ravel()) == {2, 3, 4}
+    for axis, size in enumerate((9, 12)):
+        ends = {places[:, axis].min() for places in erased}, {places[:, axis].max() for places in erased}
+        assert min(ends[0]) == 0 and max(ends[1]) == size - 1, "they reach every edge"
+    np.testing.assert_array_equal(result[..., 0], result[..., 1])
+
+
+def test_nothing_is_erased_at_probability_0_and_something_everywhere_at_1():
+    pictures = tf.ones((50, 9, 12, 1))
+    for probability, count in ((0.0, 0), (1.0, 50)):
+        result = random_erasing(pictures, SEED, probability, 1, 9).numpy()
+        assert np.sum((result == 0).any((1, 2, 3))) == count
