@@ -178,7 +178,7 @@ class Changed(keras.utils.PyDataset):
         pictures = np.empty((len(chosen), *self._pictures.shape[1:]), np.float32)
         for index, fly in enumerate(chosen):
             pictures[index], points[index] = self._change(self._pictures[fly], points[index], rng)
-        y[:, TRAIT_COUNT:] = np.where(np.isnan(y[:, TRAIT_COUNT:]), np.nan, encode(points))
+        y[:, TRAIT_COUNT:] = encode(points)
         return pictures * np.float32(self._split.scale), y
 
 
@@ -229,7 +229,8 @@ def train(network: keras.Model, splits: tuple[Split, Split], schedule: Schedule,
             )
             phase, epoch = phase + 1, epoch + stage.epochs
         save_weights(network, folder / f"{stage.name}.weights.h5")
-    network.trainable = True
+    for layer in network.layers:
+        layer.trainable = True
     load_weights(network, folder / BEST_WEIGHTS)
 
 
