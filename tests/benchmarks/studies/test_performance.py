@@ -88,6 +88,7 @@ def test_a_model_measured_again_replaces_its_rows_alone(tmp_path):
     assert [(row["model"], row["milliseconds"]) for row in read_csv(path)] == [("two", "2.0"), ("one", "3.0")]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_the_models_that_are_done(tmp_path, monkeypatch):
     measured = []
 
@@ -179,6 +180,7 @@ def test_a_failed_stock_variant_leaves_the_others():
         measure_model(variants | {next(iter(OURS)): fail}, Workload.random(spec, recipe()), rounds=1, steps=1)
 
 
+@pytest.mark.slow
 def test_learned_scales_are_in_training_when_steps_are_timed():
     spec, models, learning = tiny_spec(), [], []
 
@@ -200,6 +202,7 @@ def test_learned_scales_are_in_training_when_steps_are_timed():
     assert all("learned_po2" in seconds for seconds in timings.seconds.values())
 
 
+@pytest.mark.slow
 def test_steps_that_keep_exponents_search_at_every_interval(monkeypatch):
     spec, searches = tiny_spec(), []
     monkeypatch.setattr(performance, "search_exponents", lambda model: searches.append(model))
