@@ -38,6 +38,7 @@ PICTURE_PIXELS = 2**25
 """Of a picture: a telephone's photo has 12 to 24 million."""
 MOST_FLIES = 10_000
 """Of a picture."""
+LEAST_PICTURES = 5  # of a user
 POINTS = ("head", "tail", "tip1", "tip2")
 COLUMNS = ("picture", "box", *TRAITS)
 POINT_COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
@@ -63,6 +64,24 @@ def read_folder(path: Path) -> dict[str, Picture]:
         boxes = _boxes(archive, names, shapes)
         traits, points = _labels(archive, names, boxes)
     return {names[stem]: Picture(pixels[stem], boxes[stem], traits[stem], points[stem]) for stem in sorted(names)}
+
+
+def read_parts(path: Path, seed: int) -> tuple[list[Picture], list[Picture], list[Picture]]:
+    """Return labelled pictures for training, validation and the test, which has a fifth of them.
+
+    Args:
+        path: folder or zip file, see above.
+        seed: of the parts.
+
+    Raises:
+        ValueError: as :func:`read_folder`, and for less than five pictures.
+    """
+    pictures = list(read_folder(path).values())
+    if len(pictures) < LEAST_PICTURES:
+        raise ValueError(f"data must have {LEAST_PICTURES} pictures or more. Received: {len(pictures)}")
+    mixed = [pictures[index] for index in np.random.default_rng(seed).permutation(len(pictures))]
+    test, validation = len(mixed) // 5, max(len(mixed) // 12, 1)
+    return mixed[test + validation :], mixed[test : test + validation], mixed[:test]
 
 
 def read_picture(archive: Archive, name: str) -> np.ndarray:
