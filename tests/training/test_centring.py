@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from po2quant.network import calibrate, fold
-from po2quant.training.centring import centred
+from po2quant.training.centring import centred, plain_biases
 
 MEAN = 50.0
 
@@ -47,6 +47,22 @@ def test_a_network_computes_the_same_within_the_block_and_after_it(quantized, x)
     for layer, bias in zip(biased(quantized), biases, strict=True):
         np.testing.assert_allclose(layer.bias, bias, atol=1e-3)
         assert "call" not in vars(layer)
+
+
+def test_what_is_saved_and_loaded_within_the_block_has_the_biases_of_outside(quantized, x, tmp_path):
+    before = [layer.bias.numpy() for layer in biased(quantized)]
+    with centred(quantized, x):
+        within = [layer.bias.numpy() for layer in biased(quantized)]
+        with plain_biases(quantized):
+            quantized.save_weights(tmp_path / "saved.weights.h5")
+            for layer, bias in zip(biased(quantized), before, strict=True):
+                np.testing.assert_allclose(layer.bias, bias, atol=1e-3)
+            quantized.load_weights(tmp_path / "saved.weights.h5")
+        for layer, bias in zip(biased(quantized), within, strict=True):
+            np.testing.assert_allclose(layer.bias, bias, atol=1e-3)
+    with plain_biases(quantized):
+        for layer, bias in zip(biased(quantized), before, strict=True):
+            np.testing.assert_allclose(layer.bias, bias, atol=1e-3)
 
 
 def biased(model):
