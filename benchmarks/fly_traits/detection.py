@@ -19,13 +19,12 @@ from po2quant.training.schedules import constant, cosine, exponential_decay
 
 from .boxes import UNITS, anchors, detections, matches
 from .cutting import fitted
-from .folder import read_folder
+from .folder import read_parts
 from .generator import Picture, draw_picture
 
 INPUT_SIZE = 256
 TRAIN, VALIDATION, TEST = 480, 32, 64  # synthetic pictures
 MOST_BOXES = 100  # of a picture
-LEAST_PICTURES = 5  # of a user
 FOCUS, BALANCE = 1.5, 0.25  # gamma and alpha of the focal loss
 POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
 FORCED = 2.0  # what is added to the overlap of a box and its best anchor
@@ -142,14 +141,10 @@ def load(data_dir: Path | None, seed: int) -> Dataset:
     """
     if data_dir is None:
         raise ValueError("data must be a folder of labelled pictures, or synthetic. Received: none")
-    pictures = list(read_folder(data_dir).values())
-    if len(pictures) < LEAST_PICTURES:
-        raise ValueError(f"data must have {LEAST_PICTURES} pictures or more. Received: {len(pictures)}")
-    order = np.random.default_rng(seed).permutation(len(pictures))
-    test, validation = len(pictures) // 5, max(len(pictures) // 12, 1)
-    fits = [fitted_picture(pictures[index]) for index in order]
-    parts = fits[:test], fits[test + validation :], fits[test : test + validation]
-    return Dataset(f"pictures of {data_dir.name}", "own", *map(split_of, parts))
+    train, validation, test = (
+        split_of([fitted_picture(picture) for picture in part]) for part in read_parts(data_dir, seed)
+    )
+    return Dataset(f"pictures of {data_dir.name}", "own", test, train, validation)
 
 
 def fitted_picture(picture: Picture) -> Picture:

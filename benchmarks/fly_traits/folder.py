@@ -25,19 +25,20 @@ from typing import Any
 import numpy as np
 
 from po2quant.data.archives import Archive
-from po2quant.data.budgets import TEXT_BYTES, check_at_most
+from po2quant.data.budgets import MEMBER_BYTES, TEXT_BYTES, check_at_most
 from po2quant.data.pictures import declared_size, decode_picture
-from po2quant.files import one_line, parse_json
+from po2quant.files import one_line, parse_json, write_csv
 
 from .anatomy import TRAITS
 from .generator import Picture
 
 PICTURES = (".jpg", ".jpeg", ".png")
 LABELS, TABLE = ".txt", "traits.csv"
-PICTURE_PIXELS = 2**25
-"""Of a picture: a telephone's photo has 12 to 24 million."""
+PICTURE_BYTES, PICTURE_PIXELS = MEMBER_BYTES, 2**25
+"""Of a picture: a telephone's photo has 12 to 24 million pixels."""
 MOST_FLIES = 10_000
 """Of a picture."""
+LEAST_PICTURES = 5  # of a user
 POINTS = ("head", "tail", "tip1", "tip2")
 COLUMNS = ("picture", "box", *TRAITS)
 POINT_COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
@@ -58,23 +59,48 @@ def read_folder(path: Path) -> dict[str, Picture]:
         raise ValueError(f"pictures must be a folder or zip file. There is none: {one_line(path)}")
     with Archive(path) as archive:
         names = _by_stem(archive)
-        pixels = {stem: read_picture(archive, name) for stem, name in names.items()}
+        pixels = {stem: decoded(archive.read(name), name) for stem, name in names.items()}
         shapes = {stem: array.shape[:2] for stem, array in pixels.items()}
         boxes = _boxes(archive, names, shapes)
         traits, points = _labels(archive, names, boxes)
     return {names[stem]: Picture(pixels[stem], boxes[stem], traits[stem], points[stem]) for stem in sorted(names)}
 
 
-def read_picture(archive: Archive, name: str) -> np.ndarray:
-    """Return a picture of an archive, uint8 ``(height, width, 3)``.
+def read_parts(path: Path, seed: int) -> tuple[list[Picture], list[Picture], list[Picture]]:
+    """Return labelled pictures for training, validation and the test, which has a fifth of them.
+
+    Args:
+        path: folder or zip file, see above.
+        seed: of the parts.
 
     Raises:
-        ValueError: where it is damaged or declares more than ``PICTURE_PIXELS``.
+        ValueError: as :func:`read_folder`, and for less than five pictures.
     """
-    data = archive.read(name)
+    pictures = list(read_folder(path).values())
+    if len(pictures) < LEAST_PICTURES:
+        raise ValueError(f"data must have {LEAST_PICTURES} pictures or more. Received: {len(pictures)}")
+    mixed = [pictures[index] for index in np.random.default_rng(seed).permutation(len(pictures))]
+    test, validation = len(mixed) // 5, max(len(mixed) // 12, 1)
+    return mixed[test + validation :], mixed[test : test + validation], mixed[:test]
+
+
+def decoded(data: bytes, name: str) -> np.ndarray:
+    """Return a JPEG or PNG file as a picture, uint8 ``(height, width, 3)``.
+
+    Raises:
+        ValueError: where it is damaged, too long, or declares more than ``PICTURE_PIXELS``.
+    """
+    check_at_most(name, "bytes", len(data), PICTURE_BYTES)
     height, width = declared_size(data, name)
     check_at_most(name, "pixels", height * width, PICTURE_PIXELS)
     return decode_picture(data, name).numpy()
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """Return a picture as a PNG file."""
+    import tensorflow as tf
+
+    return tf.io.encode_png(pixels).numpy()
 
 
 def _by_stem(archive: Archive) -> dict[str, str]:
@@ -112,6 +138,29 @@ def _boxes(archive: Archive, names: Mapping[str, str], shapes: Mapping[str, tupl
     for stem, array in arrays.items():
         _check_boxes(array, shapes[stem], names[stem])
     return arrays
+
+
+def write_folder(path: Path, pictures: Mapping[str, Picture]) -> None:
+    """Write labelled pictures as a folder that :func:`read_folder` reads, with YOLO's boxes.
+
+    Args:
+        path: the folder; what it has of these names is replaced.
+        pictures: by the names of their files without ending.
+    """
+    rows: list[dict[str, Any]] = []
+    for part in ("images", "labels"):
+        (path / part).mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        (path / "images" / f"{name}.png").write_bytes(encoded(picture.pixels))
+        height, width = picture.pixels.shape[:2]
+        shares = np.concatenate((picture.boxes[:, :2] + picture.boxes[:, 2:] / 2, picture.boxes[:, 2:]), axis=1)
+        lines = [" ".join(("0", *map(str, line))) for line in shares / (width, height, width, height)]
+        (path / "labels" / f"{name}{LABELS}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        for box, (traits, points) in enumerate(zip(picture.traits, picture.key_points, strict=True)):
+            values = {trait: TRAITS[trait][int(value)] for trait, value in zip(TRAITS, traits, strict=True)}
+            places = dict(zip(POINT_COLUMNS, points.ravel().round(2).tolist(), strict=True))
+            rows.append({"picture": f"{name}.png", "box": box, **values, **places})
+    write_csv(path / TABLE, rows)
 
 
 def _check_boxes(boxes: np.ndarray, shape: tuple[int, int], name: str) -> None:

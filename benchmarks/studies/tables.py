@@ -17,8 +17,8 @@ RESULTS, NETWORKS = ROOT / "benchmarks" / "results", ROOT / "best_configs" / "RE
 COMMAND = "python -m benchmarks.studies.tables"
 Row = dict[str, str]
 
-COLUMNS = ("network", "float", "8 bits", "4 bits", "mixed", "KiB: float", "8 bits", "4 bits", "mixed")
-CONFIGS = ("float", "flat8", "flat4", "mpq")
+CONFIGS = {"float": "float", "8 bits": "flat8", "4 bits": "flat4", "mixed": "mpq"}
+FEW_BITS = ("w4a8", "w4a4")
 RETRAINED = {
     "mpq": "published",
     "widths-found-571440": "best of 15 trials within 70.07 KiB, 3 to 16 bits",
@@ -44,21 +44,34 @@ def read(name: str) -> list[Row]:
 
 
 def summary() -> str:
-    """Return scores after fine-tuning under powers of two, means over the seeds, and sizes, a network a line."""
+    """Return scores under powers of two, means over the seeds, and sizes, a network a line."""
     records = read_records(NETWORKS)
     networks = dict.fromkeys((row["benchmark"], row["model"], row["metric"]) for row in records)
-    return table(COLUMNS, [_network(records, *network) for network in networks])
+    columns = ["network", *CONFIGS, *FEW_BITS, *(f"KiB: {name}" for name in CONFIGS)]
+    return table(columns, [_network(records, *network) for network in networks])
 
 
 def _network(records: Sequence[Row], benchmark: str, model: str, metric: str) -> list[str]:
+    own = [row for row in records if (row["benchmark"], row["model"]) == (benchmark, model)]
     scores, sizes = [], []
-    for config in CONFIGS:
-        kind = ("float", "calibrated") if config == "float" else ("auto_po2", "finetuned")
-        rows = [row for row in records if (row["benchmark"], row["model"], row["config"]) == (benchmark, model, config)]
-        rows = [row for row in rows if (row["alpha"], row["stage"]) == kind]
-        scores.append(f"{statistics.fmean(float(row['score']) for row in rows):.3f}")
+    for config in CONFIGS.values():
+        rows = _rows(own, config, "calibrated") if config == "float" else _rows(own, config, "finetuned", "small")
+        scores.append(_score(rows))
         sizes.append(f"{int(rows[0]['size_bits']) / BITS_PER_KIB:.0f}")
+    for config in FEW_BITS:
+        trained, reconstructed = _rows(own, config, "finetuned", "strong"), _rows(own, config, "reconstructed")
+        scores.append(_score(trained) if trained else f"*{_score(reconstructed)}*" if reconstructed else "")
     return [f"{model} ({benchmark.replace('_', ' ')}, {metric})", *scores, *sizes]
+
+
+def _rows(rows: Sequence[Row], config: str, stage: str, recipe: str | None = None) -> list[Row]:
+    """Return the rows of a configuration under powers of two, or of the float network."""
+    rows = [row for row in rows if (row["config"], row["stage"]) == (config, stage) and row["alpha"] != "auto"]
+    return [row for row in rows if recipe is None or row["recipe"] == recipe]
+
+
+def _score(rows: Sequence[Row]) -> str:
+    return f"{statistics.fmean(float(row['score']) for row in rows):.3f}"
 
 
 def networks() -> str:
