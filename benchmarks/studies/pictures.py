@@ -170,7 +170,7 @@ def designs() -> Figure:
     axes.set_yticks(places, [row["network"] for row in rows])
     axes.set(xlabel="accuracy (test)", ylim=(-0.5, len(rows) - 0.5))
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(stages))
+    figure.legend(loc="outside upper right", ncols=len(stages))
     return figure
 
 
