@@ -8,13 +8,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.studies.document import table, write_results
+from benchmarks.studies.document import table, thousands, write_results
 from po2quant.cost import BITS_PER_KIB
-from po2quant.report.results import markdown_tables, read_records
+from po2quant.report.results import STAGES, markdown_tables, read_records
 
 ROOT = Path(__file__).parents[2]
 RESULTS, NETWORKS = ROOT / "benchmarks" / "results", ROOT / "best_configs" / "RESULTS.csv"
 COMMAND = "python -m benchmarks.studies.tables"
+NARROW = ("w4a8", "w4a4")
 Row = dict[str, str]
 
 CONFIGS = {"float": "float", "8 bits": "flat8", "4 bits": "flat4", "mixed": "mpq"}
@@ -141,6 +142,64 @@ def retrained() -> str:
     return table(["configuration", "bits", "seeds", "validation", "test"], lines)
 
 
+def designs() -> str:
+    """Return what each block of a convolutional network costs and scores, float and at three widths."""
+    columns = ["network", "MACs", "parameters", "KiB w4a4", "peak KiB", "float", "w8a8"]
+    for config in NARROW:
+        columns += [f"{config}: calibrated", "reconstructed", "fine-tuned"]
+    lines = []
+    for (name, seed), rows in _designs().items():
+        one = rows[NARROW[-1]]
+        line = [
+            name if seed == "0" else f"{name}, seed {seed}",
+            thousands(one["macs"]),
+            thousands(one["parameters"]),
+            one["weight_kib"],
+        ]
+        line += [one["activation_peak_kib"], _percent(one["float_score"]), _percent(rows["w8a8"]["calibrated"])]
+        for config in NARROW:
+            line += [_percent(rows[config][stage]) for stage in STAGES]
+        lines.append(line)
+    return table(columns, lines)
+
+
+def design_errors() -> str:
+    """Return what each block loses, in points, where its error comes from before it learns, and if C agrees."""
+    columns = ["network", *(f"lost at {config}" for config in NARROW), "reconstructed", "with real scales", "output dB"]
+    columns += ["kernels dB", "worst", "activations dB", "worst", "integers in C"]
+    lines = []
+    for (name, _), rows in _designs().items():
+        one = rows[NARROW[-1]]
+        scores = [*(rows[config]["calibrated"] for config in NARROW), one["reconstructed"], one["real_scales"]]
+        lost = [f"{100 * (float(one['float_score']) - float(score)):.1f}" for score in scores]
+        decibels = [_decibels(one["output_sqnr_db"])]
+        for part in ("kernel", "activation"):
+            worst = f"{_short(one[f'worst_{part}'])}, {_decibels(one[f'worst_{part}_sqnr_db'])}"
+            decibels += [_decibels(one[f"{part}_sqnr_db"]), worst]
+        lines.append([name, *lost, *decibels, f"{thousands(one['integers'])}, {one['mismatches']} differ"])
+    return table(columns, lines)
+
+
+def _designs() -> dict[tuple[str, str], dict[str, Row]]:
+    """Return a row for each width of every network and seed that has all; the longest training of each counts."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in sorted(read("design-blocks.csv"), key=lambda row: int(row["epochs"])):
+        found.setdefault((row["network"], row["seed"]), {})[row["config"]] = row
+    return {key: rows for key, rows in found.items() if len(rows) == 1 + len(NARROW)}
+
+
+def _percent(score: str) -> str:
+    return score and f"{100 * float(score):.1f}"
+
+
+def _decibels(ratio: str) -> str:
+    return f"{float(ratio):.1f}"
+
+
+def _short(layer: str) -> str:
+    return layer.removesuffix("_function").replace("depthwise_conv2d", "depthwise").replace("conv2d", "conv")
+
+
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "summary"): summary,
     ("docs/results.md", "networks"): networks,
@@ -148,6 +207,8 @@ TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/four-bits.md", "untrained"): untrained,
     ("docs/search-results.md", "efficiency"): efficiency,
     ("docs/search-results.md", "retrained"): retrained,
+    ("docs/design-blocks.md", "designs"): designs,
+    ("docs/design-blocks.md", "design_errors"): design_errors,
 }
 """What stands where, by document and name."""
 
