@@ -49,9 +49,9 @@ RESULTS, RUNS = Path("benchmarks/results/mnist.csv"), Path("runs/mnist")
 POINTS = "mnist-tsne.csv"
 """Beside the results: where the digits of one network lie."""
 KEY = ("model", "config", "seed")
-CONFIGS = (FLOAT, "w8a8", "w4a8", "w4a4")
+CONFIGS = (FLOAT, "w4a4", "w8a8", "w4a8")
 FLOAT_PRESET, QUANTIZED_PRESET = "small", "strong"
-RECONSTRUCTION = Reconstruction(samples=512, steps=200)
+RECONSTRUCTION = Reconstruction(samples=256, steps=100)
 COMPARED, EMBEDDED = 64, 1000
 """Test digits whose every integer is compared, and that are embedded."""
 GOAL = 0.99
@@ -191,44 +191,37 @@ def counted(program: Program) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace, command: str) -> None:
-    """Measure what the results have not, all float networks first."""
+    """Measure what the results have not, network after network."""
     task = load_benchmark("mnist")
-    models = options.models or list(task.networks)
     dataset = task.load_data(options.data_dir, options.seed)
-    for configs in ((FLOAT,), [config for config in options.configs if config != FLOAT]):
-        for model in models:
-            missing = [c for c in configs if not has_row(options.results, (model, c, str(options.seed)), KEY)]
-            if not missing:
-                continue
-            with graphs_released():
-                for config, row in measured(
-                    Experiment(task, model, dataset, AUTO_PO2, seed=options.seed), missing, options
-                ):
-                    key = {"model": model, "config": config, "seed": str(options.seed)}
-                    facts = {"data": dataset.describe(), "commit": project_commit(), "command": command}
-                    add_row(options.results, key | dict.fromkeys(COLUMNS) | row | facts, KEY)
-                    sys.stdout.write(f"{model} {config}: {row}\n")
-                    sys.stdout.flush()
+    facts = {"data": dataset.describe(), "commit": project_commit(), "command": command}
+    for model in options.models or task.networks:
+        keys = {config: (model, config, str(options.seed)) for config in options.configs}
+        missing = [config for config, key in keys.items() if not has_row(options.results, key, KEY)]
+        experiment = Experiment(task, model, dataset, AUTO_PO2, seed=options.seed, preset=FLOAT_PRESET, resume=True)
+        with graphs_released():
+            for config, row in measured(experiment, missing, options):
+                key = dict(zip(KEY, keys[config], strict=True))
+                add_row(options.results, key | dict.fromkeys(COLUMNS) | row | facts, KEY)
+                sys.stdout.write(f"{model} {config}: {row}\n")
+                sys.stdout.flush()
 
 
 def measured(
     experiment: Experiment, configs: Sequence[str], options: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each configuration of a network and its row; training that was begun goes on."""
-    experiment = dataclasses.replace(experiment, preset=FLOAT_PRESET, resume=True)
     folder = options.output_dir / f"{experiment.model}-float-{experiment.seed}"
-    if list(configs) == [FLOAT]:
+    if FLOAT in configs:
         points = options.results.with_name(POINTS) if experiment.model == DRAWN else None
         yield FLOAT, measure_float(experiment, folder, points)
-        return
-    experiment = experiment.with_float_weights(folder)
-    experiment = dataclasses.replace(experiment, preset=QUANTIZED_PRESET, reconstruction=RECONSTRUCTION)
-    bench = Workbench(experiment)
-    for config in configs:
-        yield (
-            config,
-            measure_quantized(bench, config, folder.with_name(f"{experiment.model}-{config}-{experiment.seed}")),
-        )
+    quantized = [config for config in configs if config != FLOAT]
+    if quantized:
+        experiment = experiment.with_float_weights(folder)
+        bench = Workbench(dataclasses.replace(experiment, preset=QUANTIZED_PRESET, reconstruction=RECONSTRUCTION))
+        for config in quantized:
+            cell = folder.with_name(f"{experiment.model}-{config}-{experiment.seed}")
+            yield config, measure_quantized(bench, config, cell)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
