@@ -38,12 +38,19 @@ RECIPE = Recipe(
     patience=6,
     float_learning_rate=warm_up_then_cosine(0.003, epochs=30, warm_up_epochs=2),
 )
-SMALL = dataclasses.replace(
-    RECIPE,
-    epochs=2,
-    float_epochs=FLOAT_EPOCHS,
-    patience=3,
-    learning_rate=exponential_decay(0.0005, 0.4),
-    float_learning_rate=warm_up_then_cosine(0.003, FLOAT_EPOCHS, warm_up_epochs=1),
-)
+
+
+def small(float_epochs: int = FLOAT_EPOCHS) -> Recipe:
+    """Return the recipe of a short training, whose float rate falls to 0 within so many epochs."""
+    return dataclasses.replace(
+        RECIPE,
+        epochs=2,
+        float_epochs=float_epochs,
+        patience=3,
+        learning_rate=exponential_decay(0.0005, 0.4),
+        float_learning_rate=warm_up_then_cosine(0.003, float_epochs, warm_up_epochs=1),
+    )
+
+
+SMALL = small()
 STRONG = strong(SMALL, epochs=1, batch_size=100, learning_rate=lambda epoch: 0.001)

@@ -21,11 +21,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from benchmarks.mnist.recipe import FLOAT_EPOCHS, small
 from benchmarks.studies.clusters import Embedding, embed
 from benchmarks.studies.microcontroller import measure as measure_on_core
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
-from po2quant.benchmark import Dataset, Split, load_benchmark
+from po2quant.benchmark import Benchmark, Dataset, Recipe, Split, load_benchmark
 from po2quant.bit_config import AUTO_PO2, FLOAT
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.network import frozen_network, spread_inputs
@@ -190,9 +191,18 @@ def counted(program: Program) -> dict[str, Any]:
     }
 
 
+def with_recipe(task: Benchmark, recipe: Recipe) -> Benchmark:
+    """Return a task whose float networks are trained by a recipe."""
+    networks = {
+        model: dataclasses.replace(spec, recipes={**spec.recipes, FLOAT_PRESET: recipe})
+        for model, spec in task.networks.items()
+    }
+    return dataclasses.replace(task, networks=networks)
+
+
 def run(options: argparse.Namespace, command: str) -> None:
     """Measure what the results have not, network after network."""
-    task = load_benchmark("mnist")
+    task = with_recipe(load_benchmark("mnist"), small(options.float_epochs))
     dataset = task.load_data(options.data_dir, options.seed)
     facts = {"data": dataset.describe(), "commit": project_commit(), "command": command}
     for model in options.models or task.networks:
@@ -230,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", type=Path, help="MNIST; scikit-learn's digits, enlarged, by default")
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="all by default")
     parser.add_argument("--configs", nargs="+", default=CONFIGS, help=f"{' '.join(CONFIGS)} by default")
+    parser.add_argument("--float-epochs", type=int, default=FLOAT_EPOCHS, help=f"{FLOAT_EPOCHS} by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output-dir", type=Path, default=RUNS)
     parser.add_argument("--results", type=Path, default=RESULTS)
