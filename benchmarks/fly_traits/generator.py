@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .anatomy import TRAITS, Flies, key_points, outline, paint, random_flies
+from .boxes import overlaps
 
 PICTURE_SIZE = 320
 COUNTS = (40, 70)  # flies of a picture
@@ -169,18 +170,10 @@ def _places(flies: Flies, scale: np.ndarray, rng: np.random.Generator) -> np.nda
     for index, (x, y, width, height) in enumerate(boxes):
         tried = rng.uniform((-x, -y), (1 - x - width, 1 - y - height), (PLACES, 2))
         others = boxes[:index] + np.pad(centres[:index], ((0, 0), (0, 2)))
-        overlap = _overlaps(boxes[index] + np.pad(tried, ((0, 0), (0, 2))), others)
+        overlap = overlaps(boxes[index] + np.pad(tried, ((0, 0), (0, 2))), others)
         worst = overlap.max(axis=1, initial=0.0)
         centres[index] = tried[np.argmin(np.where(worst < MOST_OVERLAP, -1.0, worst))]
     return centres
-
-
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of each pair of COCO boxes, ``(boxes, others)``."""
-    starts, ends = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
-    shared = np.minimum(ends, others[:, :2] + others[:, 2:]) - np.maximum(starts, others[:, :2])
-    intersection = np.prod(np.maximum(shared, 0.0), axis=-1)
-    return intersection / (np.prod(boxes[:, None, 2:], axis=-1) + np.prod(others[:, 2:], axis=-1) - intersection)
 
 
 def _patches(

@@ -28,7 +28,7 @@ def encode_pair(points: np.ndarray) -> np.ndarray:
         points: coordinates x, y, float ``(..., 2, 2)``: pair, point, axis.
 
     Returns:
-        a, b, c, d, e, float ``(..., 5)``; the same for both orders of the points.
+        a, b, c, d, e, float ``(..., 5)``; the same for both orders of the points, and NaN where the points are.
 
     Example:
         >>> encode_pair(np.array([[0.25, 0.5], [0.75, 1.0]])).tolist()
@@ -36,8 +36,8 @@ def encode_pair(points: np.ndarray) -> np.ndarray:
     """
     first, second = points[..., 0, :], points[..., 1, :]
     difference = first - second
-    same_sign = np.sign(difference[..., :1]) * np.sign(difference[..., 1:]) > 0
-    return np.concatenate([(first + second) / 2, np.abs(difference), same_sign], axis=-1)
+    signs = np.sign(difference[..., :1]) * np.sign(difference[..., 1:])  # a product of differences could be 0 by itself
+    return np.concatenate([(first + second) / 2, np.abs(difference), np.maximum(signs, 0.0)], axis=-1)
 
 
 def decode_pair(code: np.ndarray) -> np.ndarray:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import keras
 from keras import KerasTensor, layers, ops
 
+from ..shared.blocks import conv, depthwise
+
 INPUT_SHAPE = (28, 28, 1)
 NUM_CLASSES = 10
-BATCH_NORM_MOMENTUM = 0.9  # statistics settle within an epoch of a few hundred steps
 DROPOUT = 0.2
 
 Body = Callable[[KerasTensor], KerasTensor]
@@ -35,24 +36,6 @@ def classifier(body: Body) -> Callable[[], keras.Model]:
 
     build.__name__, build.__doc__ = body.__name__, body.__doc__
     return build
-
-
-def _normalized(x: KerasTensor, activation: str | None) -> KerasTensor:
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
-    return x if activation is None else layers.Activation(activation)(x)
-
-
-def conv(
-    x: KerasTensor, filters: int, kernel_size: int = 3, strides: int = 1, activation: str | None = "relu"
-) -> KerasTensor:
-    """Apply Conv2D, BatchNormalization and an activation: ``(batch, h, w, c)`` to ``(batch, h', w', filters)``."""
-    x = layers.Conv2D(filters, kernel_size, strides, "same", use_bias=False, kernel_initializer="he_normal")(x)
-    return _normalized(x, activation)
-
-
-def depthwise(x: KerasTensor, kernel_size: int = 3, strides: int = 1, activation: str | None = "relu") -> KerasTensor:
-    """Apply DepthwiseConv2D, BatchNormalization and an activation; keeps the number of channels."""
-    return _normalized(layers.DepthwiseConv2D(kernel_size, strides, "same", use_bias=False)(x), activation)
 
 
 def logits(x: KerasTensor) -> KerasTensor:

@@ -42,6 +42,7 @@ MNIST = ROOT / "benchmarks" / "results" / "mnist.csv"
 DRAWN = "resnet18"
 """Network whose digits are drawn, as in benchmarks.studies.mnist."""
 MNIST_POINTS = MNIST.with_name("mnist-tsne.csv")
+DESIGNS = ROOT / "benchmarks" / "results" / "design-blocks.csv"
 LOWEST = 0.86
 """Accuracy from which trials are shown."""
 SEARCHED = "Speech Commands V2 (subset: 2534 train, 210 validation clips), 40 trials of 5 epochs, 3 to 16 bits"
@@ -217,6 +218,25 @@ def embedding() -> Figure:
     return figure
 
 
+def designs() -> Figure:
+    """Return what kernels and activations of 4 bits cost each block, and what reconstruction brings back."""
+    rows = [row for row in read(DESIGNS) if (row["config"], row["seed"], row["epochs"]) == ("w4a4", "0", "0")]
+    rows.sort(key=lambda row: float(row["float_score"]) - float(row["calibrated"]), reverse=True)
+    stages = {"float_score": ("float", "D"), "calibrated": ("calibrated", "o"), "reconstructed": ("reconstructed", "s")}
+    figure = new_figure(f"{rows[0]['data']}, seed 0; scales are powers of two", 7.2, 1.6 + 0.26 * len(rows))
+    axes = figure.add_subplot(title="4-bit kernels and activations, by what they cost untrained")
+    places = range(len(rows))
+    for place, row in zip(places, rows, strict=True):
+        axes.plot([float(row[stage]) for stage in stages], [place] * len(stages), color=BLACK, alpha=0.3, zorder=1)
+    for (stage, (label, marker)), color in zip(stages.items(), (BLUE, VERMILLION, GREEN), strict=True):
+        axes.scatter([float(row[stage]) for row in rows], places, color=color, marker=marker, label=label, zorder=2)
+    axes.set_yticks(places, [row["network"] for row in rows])
+    axes.set(xlabel="accuracy (test)", ylim=(-0.5, len(rows) - 0.5))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper right", ncols=len(stages))
+    return figure
+
+
 PICTURES: dict[str, Callable[[], Figure]] = {
     "front.png": front,
     "grid.png": grid,
@@ -225,6 +245,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "integers.png": integers,
     "mnist.png": families,
     "mnist-tsne.png": embedding,
+    "design-blocks.png": designs,
 }
 
 

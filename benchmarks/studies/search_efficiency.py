@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,24 @@ import tensorflow as tf
 
 from benchmarks.studies.provenance import command_line
 from po2quant.benchmark import load_benchmark
-from po2quant.figures import new_figure, save_figure
+from po2quant.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from po2quant.files import read_csv, write_csv
 from po2quant.progress import SILENT, ProgressLine, progress_line
 from po2quant.runs.folder import project_commit
-from po2quant.search.gradient import STRENGTHS, WidthTraining
+from po2quant.search.gradient import WidthTraining
 from po2quant.search.oracle import OBJECTIVE, first_seed
 from po2quant.search.problem import Goal, SearchProblem, Values
-from po2quant.search.run import measured_sensitivities
+from po2quant.search.run import computed_curvatures, measured_sensitivities
+from po2quant.search.sensitivity import Sensitivity
 from po2quant.search.space import SearchSpace, config_from_values
-from po2quant.search.strategies import BAYESIAN, GRADIENT, INFORMED, RANDOM, Strategy, gradient, informed
+from po2quant.search.strategies import BAYESIAN, GRADIENT, HESSIAN, INFORMED, RANDOM, STRATEGIES, Strategy
 from po2quant.search.trial import TrialTraining
 from po2quant.training.finetune import Experiment
 
 RESULTS = Path("benchmarks/results")
-COLORS = {INFORMED: "tab:blue", BAYESIAN: "tab:orange", RANDOM: "tab:green", GRADIENT: "tab:red"}
-TRIALS, EPOCHS, SEEDS = {INFORMED: 20, BAYESIAN: 100, RANDOM: 100, GRADIENT: 20}, 3, (0, 1, 2, 3, 4)
+COLORS = {INFORMED: BLUE, BAYESIAN: ORANGE, RANDOM: GREEN, GRADIENT: VERMILLION, HESSIAN: PURPLE}
+TRIALS, EPOCHS, SEEDS = dict.fromkeys(COLORS, 20), 3, (0, 1, 2, 3, 4)
+Measure = Callable[[SearchProblem, TrialTraining, Path], list[Sensitivity]]
 
 
 class Trials:
@@ -55,19 +56,40 @@ class Trials:
         keras.utils.set_random_seed(experiment.seed)
         layers, self._seed = experiment.network.layers, experiment.seed
         self._training, self._results = TrialTraining.of(experiment), {}
-        problem = SearchProblem(SearchSpace(), layers, Goal.of_size(layers), max_trials=1, epochs=epochs)
-        start = time.process_time()
-        with tempfile.TemporaryDirectory() as folder:
-            rows = measured_sensitivities(problem, self._training, Path(folder))
-        self.first_seconds = {INFORMED: time.process_time() - start}
-        self.problem = dataclasses.replace(problem, sensitivities=lambda: rows)
+        self._measured: dict[Measure, tuple[list[Sensitivity], float]] = {}
+        self.problem = SearchProblem(SearchSpace(), layers, Goal.of_size(layers), max_trials=1, epochs=epochs)
+        self.seconds = 0.0
+        """Processor seconds of what was asked for so far; what was computed once counts each time."""
 
-    def trained(self, problem: SearchProblem) -> list[Values]:
-        """Return widths trained by gradient, and remember the processor time."""
+    def of_search(self, count: int, seed: int) -> SearchProblem:
+        """Return the problem of one search.
+
+        Args:
+            count: trials.
+            seed: of the search.
+        """
+        problem = dataclasses.replace(self.problem, max_trials=count, seed=seed)
+        return dataclasses.replace(
+            problem,
+            sensitivities=lambda: self._once(measured_sensitivities),
+            curvatures=lambda: self._once(computed_curvatures),
+            trained=lambda: self._trained(problem),
+        )
+
+    def _once(self, measure: Measure) -> list[Sensitivity]:
+        if measure not in self._measured:
+            start = time.process_time()
+            with tempfile.TemporaryDirectory() as folder:
+                rows = measure(self.problem, self._training, Path(folder))
+            self._measured[measure] = rows, time.process_time() - start
+        rows, seconds = self._measured[measure]
+        self.seconds += seconds
+        return rows
+
+    def _trained(self, problem: SearchProblem) -> list[Values]:
         start = time.process_time()
-        widths = WidthTraining(problem, self._training)
-        found = [widths.run(strength, problem.epochs) for strength in STRENGTHS]
-        self.first_seconds[GRADIENT] = time.process_time() - start
+        found = WidthTraining(problem, self._training).run(problem.epochs)
+        self.seconds += time.process_time() - start
         return found
 
     def __call__(self, values: Mapping[str, int]) -> dict[str, float]:
@@ -85,6 +107,7 @@ class Trials:
                 "size_bits": size_bits,
                 "processor_seconds": seconds,
             }
+        self.seconds += self._results[key]["processor_seconds"]
         return self._results[key]
 
 
@@ -101,7 +124,8 @@ class Race(keras_tuner.Tuner):
         """Run one trial."""
         start = time.perf_counter()
         result = self._trials(trial.hyperparameters.values)
-        self.results.append(result | {"seconds": round(time.perf_counter() - start, 3)})
+        seconds, spent = round(time.perf_counter() - start, 3), round(self._trials.seconds, 2)
+        self.results.append(result | {"seconds": seconds, "processor_seconds_so_far": spent})
         self._line.advance()
         return {OBJECTIVE.name: result["score"]}
 
@@ -118,25 +142,22 @@ def of_keras_tuner(oracle: type[keras_tuner.Oracle]) -> Strategy:
 
 
 COMPARED: dict[str, Strategy] = {
-    INFORMED: informed,
+    **{name: STRATEGIES[name] for name in (INFORMED, GRADIENT, HESSIAN)},
     BAYESIAN: of_keras_tuner(keras_tuner.oracles.BayesianOptimizationOracle),
     RANDOM: of_keras_tuner(keras_tuner.oracles.RandomSearchOracle),
-    GRADIENT: gradient,
 }
 
 
 def race(strategy: str, trials: Trials, count: int, seed: int) -> list[dict[str, Any]]:
     """Return a row for each trial of one search."""
-    problem = dataclasses.replace(trials.problem, max_trials=count, seed=seed)
-    problem = dataclasses.replace(problem, trained=functools.partial(trials.trained, problem))
+    trials.seconds = 0.0
     with tempfile.TemporaryDirectory() as folder, progress_line(f"{strategy} {seed}", count) as line:
-        tuner = Race(COMPARED[strategy](problem), trials, folder, line)
+        tuner = Race(COMPARED[strategy](trials.of_search(count, seed)), trials, folder, line)
         tuner.search()
-    rows, best, spent = [], 0.0, trials.first_seconds.get(strategy, 0.0)
+    rows, best = [], 0.0
     for number, result in enumerate(tuner.results, 1):
-        best, spent = max(best, result["score"]), spent + result["processor_seconds"]
-        so_far = {"best_score": best, "processor_seconds_so_far": round(spent, 2)}
-        rows.append({"strategy": strategy, "seed": seed, "trial": number, **result, **so_far})
+        best = max(best, result["score"])
+        rows.append({"strategy": strategy, "seed": seed, "trial": number, **result, "best_score": best})
     return rows
 
 

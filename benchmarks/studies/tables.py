@@ -12,17 +12,18 @@ from typing import TypeVar
 from benchmarks.mnist import MODELS
 from benchmarks.studies.document import table, thousands, write_results
 from po2quant.cost import BITS_PER_KIB
-from po2quant.report.results import markdown_tables, read_records
+from po2quant.report.results import STAGES, markdown_tables, read_records
 from po2quant.runs.costs import BYTES_PER_KIB
 
 ROOT = Path(__file__).parents[2]
 RESULTS, NETWORKS = ROOT / "benchmarks" / "results", ROOT / "best_configs" / "RESULTS.csv"
 COMMAND = "python -m benchmarks.studies.tables"
+NARROW = ("w4a8", "w4a4")
 Row = dict[str, str]
 Value = TypeVar("Value")
 
-COLUMNS = ("network", "float", "8 bits", "4 bits", "mixed", "KiB: float", "8 bits", "4 bits", "mixed")
-CONFIGS = ("float", "flat8", "flat4", "mpq")
+CONFIGS = {"float": "float", "8 bits": "flat8", "4 bits": "flat4", "mixed": "mpq"}
+FEW_BITS = ("w4a8", "w4a4")
 RETRAINED = {
     "mpq": "published",
     "widths-found-571440": "best of 15 trials within 70.07 KiB, 3 to 16 bits",
@@ -49,21 +50,34 @@ def read(name: str) -> list[Row]:
 
 
 def summary() -> str:
-    """Return scores after fine-tuning under powers of two, means over the seeds, and sizes, a network a line."""
+    """Return scores under powers of two, means over the seeds, and sizes, a network a line."""
     records = read_records(NETWORKS)
     networks = dict.fromkeys((row["benchmark"], row["model"], row["metric"]) for row in records)
-    return table(COLUMNS, [_network(records, *network) for network in networks])
+    columns = ["network", *CONFIGS, *FEW_BITS, *(f"KiB: {name}" for name in CONFIGS)]
+    return table(columns, [_network(records, *network) for network in networks])
 
 
 def _network(records: Sequence[Row], benchmark: str, model: str, metric: str) -> list[str]:
+    own = [row for row in records if (row["benchmark"], row["model"]) == (benchmark, model)]
     scores, sizes = [], []
-    for config in CONFIGS:
-        kind = ("float", "calibrated") if config == "float" else ("auto_po2", "finetuned")
-        rows = [row for row in records if (row["benchmark"], row["model"], row["config"]) == (benchmark, model, config)]
-        rows = [row for row in rows if (row["alpha"], row["stage"]) == kind]
-        scores.append(f"{statistics.fmean(float(row['score']) for row in rows):.3f}")
+    for config in CONFIGS.values():
+        rows = _rows(own, config, "calibrated") if config == "float" else _rows(own, config, "finetuned", "small")
+        scores.append(_score(rows))
         sizes.append(f"{int(rows[0]['size_bits']) / BITS_PER_KIB:.0f}")
+    for config in FEW_BITS:
+        trained, reconstructed = _rows(own, config, "finetuned", "strong"), _rows(own, config, "reconstructed")
+        scores.append(_score(trained) if trained else f"*{_score(reconstructed)}*" if reconstructed else "")
     return [f"{model} ({benchmark.replace('_', ' ')}, {metric})", *scores, *sizes]
+
+
+def _rows(rows: Sequence[Row], config: str, stage: str, recipe: str | None = None) -> list[Row]:
+    """Return the rows of a configuration under powers of two, or of the float network."""
+    rows = [row for row in rows if (row["config"], row["stage"]) == (config, stage) and row["alpha"] != "auto"]
+    return [row for row in rows if recipe is None or row["recipe"] == recipe]
+
+
+def _score(rows: Sequence[Row]) -> str:
+    return f"{statistics.fmean(float(row['score']) for row in rows):.3f}"
 
 
 def networks() -> str:
@@ -173,6 +187,64 @@ def in_order(by_model: Mapping[str, Value]) -> list[tuple[str, Value]]:
     return [(model, by_model[model]) for model in MODELS if model in by_model]
 
 
+def designs() -> str:
+    """Return what each block of a convolutional network costs and scores, float and at three widths."""
+    columns = ["network", "MACs", "parameters", "KiB w4a4", "peak KiB", "float", "w8a8"]
+    for config in NARROW:
+        columns += [f"{config}: calibrated", "reconstructed", "fine-tuned"]
+    lines = []
+    for (name, seed), rows in _designs().items():
+        one = rows[NARROW[-1]]
+        line = [
+            name if seed == "0" else f"{name}, seed {seed}",
+            thousands(one["macs"]),
+            thousands(one["parameters"]),
+            one["weight_kib"],
+        ]
+        line += [one["activation_peak_kib"], _percent(one["float_score"]), _percent(rows["w8a8"]["calibrated"])]
+        for config in NARROW:
+            line += [_percent(rows[config][stage]) for stage in STAGES]
+        lines.append(line)
+    return table(columns, lines)
+
+
+def design_errors() -> str:
+    """Return what each block loses, in points, where its error comes from before it learns, and if C agrees."""
+    columns = ["network", *(f"lost at {config}" for config in NARROW), "reconstructed", "with real scales", "output dB"]
+    columns += ["kernels dB", "worst", "activations dB", "worst", "integers in C"]
+    lines = []
+    for (name, _), rows in _designs().items():
+        one = rows[NARROW[-1]]
+        scores = [*(rows[config]["calibrated"] for config in NARROW), one["reconstructed"], one["real_scales"]]
+        lost = [f"{100 * (float(one['float_score']) - float(score)):.1f}" for score in scores]
+        decibels = [_decibels(one["output_sqnr_db"])]
+        for part in ("kernel", "activation"):
+            worst = f"{_short(one[f'worst_{part}'])}, {_decibels(one[f'worst_{part}_sqnr_db'])}"
+            decibels += [_decibels(one[f"{part}_sqnr_db"]), worst]
+        lines.append([name, *lost, *decibels, f"{thousands(one['integers'])}, {one['mismatches']} differ"])
+    return table(columns, lines)
+
+
+def _designs() -> dict[tuple[str, str], dict[str, Row]]:
+    """Return a row for each width of every network and seed that has all; the longest training of each counts."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in sorted(read("design-blocks.csv"), key=lambda row: int(row["epochs"])):
+        found.setdefault((row["network"], row["seed"]), {})[row["config"]] = row
+    return {key: rows for key, rows in found.items() if len(rows) == 1 + len(NARROW)}
+
+
+def _percent(score: str) -> str:
+    return score and f"{100 * float(score):.1f}"
+
+
+def _decibels(ratio: str) -> str:
+    return f"{float(ratio):.1f}"
+
+
+def _short(layer: str) -> str:
+    return layer.removesuffix("_function").replace("depthwise_conv2d", "depthwise").replace("conv2d", "conv")
+
+
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "summary"): summary,
     ("docs/results.md", "networks"): networks,
@@ -182,6 +254,8 @@ TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/search-results.md", "retrained"): retrained,
     ("docs/mnist.md", "families"): families,
     ("docs/mnist.md", "families_quantized"): families_quantized,
+    ("docs/design-blocks.md", "designs"): designs,
+    ("docs/design-blocks.md", "design_errors"): design_errors,
 }
 """What stands where, by document and name."""
 

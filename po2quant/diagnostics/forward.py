@@ -91,7 +91,7 @@ def run_network(
         if is_weighted(node.layer):
             return _apply_weights(node.layer, arguments[0], weights)
         if _is_activation_quantizer(node) and not with_quantizers:
-            return arguments[0]
+            return tf.identity(arguments[0])
         return node.infer(arguments)
 
     def recur(layer: Recurrent, x: tf.Tensor) -> tf.Tensor:

@@ -28,8 +28,9 @@ INFORMED: Final = "informed"
 BAYESIAN: Final = "bayesian"
 RANDOM: Final = "random"
 GRADIENT: Final = "gradient"
+HESSIAN: Final = "hessian"
 HYPERBAND: Final = "hyperband"
-STRATEGY_NAMES = (INFORMED, BAYESIAN, RANDOM, GRADIENT, HYPERBAND)
+STRATEGY_NAMES = (INFORMED, BAYESIAN, RANDOM, GRADIENT, HESSIAN, HYPERBAND)
 """Names of the ways to choose a search's trials; :data:`po2quant.search.STRATEGIES` has what they do."""
 
 

@@ -121,6 +121,7 @@ class SearchProblem:
         sensitivities: measures what each width of each slot costs, for strategies that ask for it.
         known: widths of configurations that are known to be good.
         trained: trains widths by gradient, for strategies that ask for it.
+        curvatures: tells what each width of each slot costs by the second order of the loss, for strategies that ask.
         costs: what is told of each trial, by name; several make a front, whose trials keep their weights.
     """
 
@@ -133,6 +134,7 @@ class SearchProblem:
     sensitivities: Callable[[], Sequence[Sensitivity]] = tuple
     known: Sequence[Values] = ()
     trained: Callable[[], Sequence[Values]] = tuple
+    curvatures: Callable[[], Sequence[Sensitivity]] = tuple
     costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
 
     def fits(self, values: Values) -> bool:

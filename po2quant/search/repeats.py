@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from po2quant.benchmark import Dataset, Split
 from po2quant.bit_config import BitConfig
@@ -20,6 +21,9 @@ from po2quant.search.tuner import BitWidthTuner
 from po2quant.training.finetune import require_training_data
 
 CANDIDATES, FIRST_REPEATS = 5, 2
+DOUBT, FEWEST_PAIRS = 0.05, 3
+"""Chance to call equal trials different, and how many paired repeats it takes to call them so at all."""
+
 FEW_SAMPLES, FOLDS = 1000, 5
 """Below so many validation samples, repeats validate on folds of all that is not the test split."""
 
@@ -104,6 +108,27 @@ def _joined(first: Split, second: Split) -> Split:
     return dataclasses.replace(first, x=np.concatenate([first.x, second.x]), y=y, groups=groups, augmented=None)
 
 
+def paired_means(metrics: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the mean of each trial's repeats as if all had been repeated equally often.
+
+    Equation:
+        metric of repeat r of trial t = m_t + f_r with sum_r f_r = 0, by least squares. A fold that is easy for all
+        so lifts no trial above those that were not repeated on it.
+
+    Example:
+        >>> {trial: round(mean, 3) for trial, mean in paired_means({"a": [0.8, 0.6, 1.0], "b": [0.9, 0.7]}).items()}
+        {'a': 0.8, 'b': 0.9}
+    """
+    names, count = list(metrics), max(map(len, metrics.values()))
+    cells = [(place, repeat) for place, name in enumerate(names) for repeat in range(len(metrics[name]))]
+    design = np.zeros((len(cells) + 1, len(names) + count))
+    for row, (place, repeat) in enumerate(cells):
+        design[row, [place, len(names) + repeat]] = 1.0
+    design[-1, len(names) :] = 1.0
+    means = np.linalg.lstsq(design, [*(value for name in names for value in metrics[name]), 0.0])[0]
+    return dict(zip(names, means.tolist(), strict=False))
+
+
 def standard_error(differences: Sequence[float]) -> float:
     """Return the standard error of the mean of a few numbers, infinite for fewer than two."""
     if len(differences) < 2:
@@ -112,9 +137,14 @@ def standard_error(differences: Sequence[float]) -> float:
 
 
 def is_distinguishable(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Return whether the means of paired repeats lie more than two standard errors of their differences apart."""
+    """Return whether the means of paired repeats differ, by Student's t test at :data:`DOUBT`.
+
+    Two pairs say nothing: metrics are whole numbers of samples, so that their differences are easily the same.
+    """
     pairs = [a - b for a, b in zip(first, second, strict=False)]
-    return len(pairs) > 1 and abs(float(np.mean(pairs))) > 2.0 * standard_error(pairs)
+    if len(pairs) < FEWEST_PAIRS:
+        return False
+    return abs(float(np.mean(pairs))) > student_t.ppf(1.0 - DOUBT / 2, len(pairs) - 1) * standard_error(pairs)
 
 
 class Candidate(NamedTuple):
@@ -132,7 +162,7 @@ class Candidate(NamedTuple):
 def choose(tuner: BitWidthTuner, repeats: Repeats, budget: int) -> list[Candidate]:
     """Repeat the few best trials until the best of them can be told from the others, or the budget is spent.
 
-    Every candidate is repeated twice; then, one after the other, the leader and those that cannot be told from it.
+    Every candidate is repeated twice; then, in turn, the leader and those that cannot be told from it.
 
     Args:
         tuner: a finished search, whose rows get the means.
@@ -140,7 +170,7 @@ def choose(tuner: BitWidthTuner, repeats: Repeats, budget: int) -> list[Candidat
         budget: trainings at most.
 
     Returns:
-        The candidates that were repeated, best first; metrics are means over repeats.
+        The candidates that were repeated, best first; metrics are :func:`paired_means` of repeats.
     """
     candidates = {row.trial_id: row for row in tuner.log.ranked()[:CANDIDATES]}
     factors = {name: (row.score or 0.0) / row.metric if row.metric else 1.0 for name, row in candidates.items()}
@@ -156,16 +186,17 @@ def choose(tuner: BitWidthTuner, repeats: Repeats, budget: int) -> list[Candidat
         if not waiting:
             break
         repeats.run(waiting.pop(0))
+    repeated = {name: scores(name) for name in candidates if len(scores(name)) >= FIRST_REPEATS}
+    means = paired_means({name: repeats.metrics(name) for name in repeated}) if repeated else {}
     changed = [
         dataclasses.replace(
-            row,
-            metric=float(np.mean(repeats.metrics(name))),
-            score=float(np.mean(scores(name))),
+            candidates[name],
+            metric=mean,
+            score=mean * factors[name],
             standard_error=standard_error(repeats.metrics(name)),
-            repeats=len(scores(name)),
+            repeats=len(repeated[name]),
         )
-        for name, row in candidates.items()
-        if len(scores(name)) >= FIRST_REPEATS
+        for name, mean in means.items()
     ]
     tuner.log.replace(changed)
     tuner.keep_best_weights()
@@ -176,7 +207,8 @@ def choose(tuner: BitWidthTuner, repeats: Repeats, budget: int) -> list[Candidat
 
 def _open_ones(scores: Mapping[str, Sequence[float]]) -> list[str]:
     """Return the leader and those that cannot be told from it, without those that were repeated more often."""
-    leader = max(scores, key=lambda name: np.mean(scores[name]))
+    means = paired_means(scores)
+    leader = max(scores, key=lambda name: means[name])
     rivals = [name for name in scores if name != leader and not is_distinguishable(scores[leader], scores[name])]
     fewest = min((len(scores[name]) for name in (leader, *rivals)), default=0)
     return [name for name in (leader, *rivals) if len(scores[name]) == fewest] if rivals else []

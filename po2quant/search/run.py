@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
-from po2quant.benchmark import NetworkSpec
+from po2quant.benchmark import NetworkSpec, Split
 from po2quant.bit_config import BitConfig
 from po2quant.cost import LayerShape
-from po2quant.progress import SILENT, progress_line
-from po2quant.runs.names import SENSITIVITY_CSV
+from po2quant.progress import SILENT, ProgressLine, progress_line
+from po2quant.runs.names import CURVATURE_CSV, SENSITIVITY_CSV
+from po2quant.search.curvature import PROBES, Loss, hessian_sensitivities
 from po2quant.search.gradient import trained_widths
 from po2quant.search.problem import SearchProblem
 from po2quant.search.repeats import CANDIDATES, Candidate, Repeats, choose
@@ -74,6 +76,7 @@ def run_search(
         problem,
         sensitivities=lambda: measured_sensitivities(problem, training, folder),
         trained=lambda: trained_widths(problem, training, folder),
+        curvatures=lambda: computed_curvatures(problem, training, folder),
         known=known_values(experiment.spec, settings.space, layers),
     )
     oracle, interrupted, choice = STRATEGIES[settings.strategy](problem), False, list[Candidate]()
@@ -102,14 +105,48 @@ def measured_sensitivities(
         folder: run folder.
         is_shown: whether there is a progress line.
     """
-    path, choices = folder / SENSITIVITY_CSV, problem.space.choices(problem.layers)
+    choices = problem.space.choices(problem.layers)
+    steps = sum(len(widths) - 1 for widths in choices.values())
+
+    def measure() -> list[Sensitivity]:
+        with _progress("sensitivities", steps, is_shown) as line:
+            model, inputs, samples, loss = _measured_with(training)
+            return sensitivity_sweep(model, choices, inputs, samples, loss, line=line)
+
+    return _kept(folder / SENSITIVITY_CSV, measure)
+
+
+def computed_curvatures(
+    problem: SearchProblem, training: TrialTraining, folder: Path, is_shown: bool = True
+) -> list[Sensitivity]:
+    """Return what each width of each slot costs by Hessian traces, kept in ``curvature.csv`` of ``folder``.
+
+    Arguments are those of :func:`measured_sensitivities`.
+    """
+
+    def compute() -> list[Sensitivity]:
+        with _progress("Hessian traces", PROBES, is_shown) as line:
+            model, inputs, samples, loss = _measured_with(training)
+            choices = problem.space.choices(problem.layers)
+            return hessian_sensitivities(model, choices, inputs, samples, loss, problem.seed, line)
+
+    return _kept(folder / CURVATURE_CSV, compute)
+
+
+def _progress(title: str, steps: int, is_shown: bool) -> contextlib.AbstractContextManager[ProgressLine]:
+    return progress_line(title, steps) if is_shown else contextlib.nullcontext(SILENT)
+
+
+def _measured_with(training: TrialTraining) -> tuple[keras.Model, np.ndarray, Split, Loss]:
+    train, _ = require_training_data(training.dataset)
+    samples = train.head(SENSITIVITY_SAMPLES)
+    return training.network.model, training.calibration_inputs, samples, training.recipe.loss
+
+
+def _kept(path: Path, measure: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:
     if not path.exists():
-        steps = sum(len(widths) - 1 for widths in choices.values())
-        model, (train, _) = training.network.model, require_training_data(training.dataset)
-        with progress_line("sensitivities", steps) if is_shown else contextlib.nullcontext(SILENT) as line:
-            inputs, samples = training.calibration_inputs, train.head(SENSITIVITY_SAMPLES)
-            rows = sensitivity_sweep(model, choices, inputs, samples, training.recipe.loss, line=line)
-        folder.mkdir(parents=True, exist_ok=True)
+        rows = measure()
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_sensitivities(path, rows)
     return load_sensitivities(path)
 

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from selections import slow_but
 
 from po2quant.autoqkeras import AutoQKeras
 from po2quant.autoqkeras.arguments import own_dataset
@@ -119,7 +120,7 @@ def test_the_same_seed_gives_the_same_trials(model, samples, tmp_path, mode):
     assert len({str(layers) for layers in trial_configs(first)}) == 4
 
 
-@pytest.mark.parametrize("transfer_weights", [True, False])
+@pytest.mark.parametrize("transfer_weights", slow_but((True,), (True, False)))
 def test_trials_start_from_the_models_weights_or_from_random_ones(samples, model, tmp_path, transfer_weights):
     frozen = build()
     frozen.set_weights(model.get_weights())
@@ -131,6 +132,7 @@ def test_trials_start_from_the_models_weights_or_from_random_ones(samples, model
     assert np.std(best.get_layer("conv").kernel) > 0
 
 
+@pytest.mark.slow
 def test_hyperband_continues_its_best_trials(model, samples, tmp_path):
     search = run(model, samples, tmp_path, mode="hyperband", epochs=3, max_trials=1)
     history = search.history()
@@ -146,6 +148,7 @@ def test_hyperband_continues_its_best_trials(model, samples, tmp_path):
     assert [best["accuracy"]] == history["val_accuracy"][:1]
 
 
+@pytest.mark.slow
 def test_an_unfinished_search_goes_on_and_another_one_is_refused(model, samples, tmp_path):
     first = run(model, samples, tmp_path / "run", max_trials=1)
     renamed = keras.Sequential([keras.Input((8, 8, 1), name="x"), *model.layers], name="sequential_7")
@@ -159,6 +162,7 @@ def test_an_unfinished_search_goes_on_and_another_one_is_refused(model, samples,
     assert again.output_dir == tmp_path / "run_1"
 
 
+@pytest.mark.slow
 def test_a_function_of_the_logs_is_maximised(model, samples, tmp_path):
     metrics = [lambda logs: 1 / (1 + logs["loss"] ** 10), "accuracy"]
     search = run(model, samples, tmp_path, metrics=metrics, max_trials=2, epochs=2)

@@ -229,6 +229,7 @@ def test_weights_of_samples_change_what_is_trained(iris, tmp_path):
     assert search.history()["loss"][0] == pytest.approx(losses["plain"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_energy_is_a_goal_and_both_sizes_are_told(iris, tmp_path):
     model, (train, validation) = dense_model(), iris
     search = AutoQKeras(model, ["acc"], goal=ENERGY, mode="random", max_trials=2, output_dir=tmp_path / "out")
@@ -241,6 +242,7 @@ def test_energy_is_a_goal_and_both_sizes_are_told(iris, tmp_path):
     assert config == search.get_best_config()
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_is_maximised_as_in_qkeras(iris, tmp_path):
     def closeness(y_true, y_pred):
         return 1.0 - keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
@@ -253,6 +255,7 @@ def test_a_metric_of_ones_own_is_maximised_as_in_qkeras(iris, tmp_path):
     assert history["score"][0] >= history["score"][1] and 0 < history["val_closeness"][0] < 1
 
 
+@pytest.mark.slow
 def test_a_score_metric_is_maximised_whatever_the_size(iris, tmp_path):
     model, (train, validation) = dense_model(), iris
     arguments = {"score_metric": "val_acc", "mode": "random", "max_trials": 2, "output_dir": tmp_path / "out"}

@@ -114,6 +114,7 @@ def test_shared_fans(shared, tmp_path):
     assert sorted(dataset.test.y) == [0, 0, 0, 1, 1, 1] and set(dataset.test.groups) == {"id_00"}
 
 
+@pytest.mark.slow
 def test_all_forms_are_equal(tmp_path, monkeypatch):
     """Zipped or extracted, apart or merged, with or without a cache: the same data."""
     monkeypatch.setitem(anomaly.OFFICIAL_CLIPS, "ToyCar", ((8, 6), (12, 6)))
@@ -166,6 +167,7 @@ def test_cache(tmp_path, monkeypatch):
     assert anomaly.load(folder).fingerprint() != before
 
 
+@pytest.mark.slow
 def test_machine_types(tmp_path):
     """ToyCar is preferred; otherwise the folder must hold one machine type, of any name."""
     write_folder(tmp_path, machine_files("gearbox"))
@@ -380,6 +382,7 @@ def test_score_needs_both_kinds():
     )
 
 
+@pytest.mark.slow
 def test_synthetic():
     """Generated data have the real form, repeat for a seed, and faults stand out from the principal components."""
     dataset, other = BENCHMARK.synthesize(0), BENCHMARK.synthesize(1)

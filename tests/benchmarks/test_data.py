@@ -81,6 +81,7 @@ def test_seed(shared, loader, name):
     assert rows(first.validation) != rows(other.validation)
 
 
+@pytest.mark.slow
 def test_mfcc_against_benchmark_features(load):
     """70 % of MLPerf Tiny's own features come from clips of the subset, and ours equal them."""
     clips = load(keywords, SPEECH)

@@ -377,6 +377,7 @@ def test_containers_need_ffmpeg(monkeypatch):
     assert complaint(audio.read_sound, b"mp4", "a.m4a").endswith("Received: moov atom not found")
 
 
+@pytest.mark.slow
 def test_generated_keywords():
     """Right shapes, disjoint splits, the same for a seed, and classes that their mean features tell apart."""
     dataset = load_benchmark("keyword_spotting").synthesize(0)

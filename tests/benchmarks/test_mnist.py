@@ -11,7 +11,13 @@ from benchmarks.studies import mnist as study
 from benchmarks.studies.layers import SHOWN_FORMATS
 from po2quant.benchmark import load_benchmark
 from po2quant.deploy.check import check
+from po2quant.deploy.from_keras import integer_program
+from po2quant.deploy.network import frozen_network
+from po2quant.deploy.verify import verify
+from po2quant.export.c.run import compile_c
+from po2quant.export.c.source import write_c
 from po2quant.files import read_csv
+from po2quant.training.prepare import resolve_config
 
 TASK = load_benchmark("mnist")
 LENET = (6 * (25 + 1), 16 * (6 * 25 + 1), 120 * (256 + 1), 84 * (120 + 1), 10 * (84 + 1))
@@ -98,6 +104,18 @@ def test_every_family_becomes_integers_and_every_file(name, networks):
     found = check(networks[name], TASK.networks[name].placement)
     assert found.is_supported, found.obstacles
     assert {name: found.formats[name] for name in SHOWN_FORMATS} == dict.fromkeys(SHOWN_FORMATS, ())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_the_interpreter_and_c_compute_the_same_integers_of_every_family(name, tmp_path):
+    """Untrained, in 4 bits, on the embedded digits."""
+    spec, dataset = TASK.networks[name], TASK.load_data(None, 0)
+    network = frozen_network(spec, resolve_config("w4a4", spec), None, dataset)
+    program = integer_program(network)
+    executable = compile_c(write_c(program, tmp_path, "network", pack=True), tmp_path, trace=True)
+    found = verify(program, network, executable, dataset.test.head(16).inputs())
+    assert found.c.integers > 0 and found.mismatches == 0
 
 
 @pytest.mark.slow

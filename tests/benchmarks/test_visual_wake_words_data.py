@@ -213,6 +213,7 @@ def test_augmentation(tmp_path):
     assert not np.array_equal(changed_inputs, traced(samples, tf.constant([1, 3], tf.int32)))
 
 
+@pytest.mark.slow
 def test_synthetic():
     """Generated pictures are balanced, repeat by seed, differ between splits, and can be learnt from edges."""
     dataset = BENCHMARK.synthesize(0)

@@ -89,6 +89,7 @@ def test_benchmark_networks_compute_the_same_integers(network):
         assert not is_small or total == MACS[network]
 
 
+@pytest.mark.slow
 def test_a_trained_network_with_channels_that_died_computes_the_same_integers(shared):
     """MLPerf Tiny's MobileNetV1 has weights of 1e-24 beside biases: float64 loses their products."""
     spec = load_benchmark("visual_wake_words").networks["mobilenet_v1"]

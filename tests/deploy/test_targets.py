@@ -97,6 +97,7 @@ def test_widths_that_a_target_has_not_are_refused(network):
     assert "must be among 8 for target tinpu" in complaint(target_of("tinpu").widths, "activation", (4, 16))
 
 
+@pytest.mark.slow
 def test_check_says_what_does_not_fit(network):
     """Functions of tables are none of the MAX78000's."""
     gated = keras.Model(network.input, layers.Activation("sigmoid", name="gate")(network.output))

@@ -133,6 +133,7 @@ def test_the_c_predicts_what_the_interpreter_does(small, tmp_path):
 
 
 @needs_gcc
+@pytest.mark.slow
 def test_inputs_that_float32_decides_otherwise_are_named(small, tmp_path, monkeypatch):
     """Here because Keras is made to say something else of two of them."""
     network, program = small

@@ -169,6 +169,7 @@ def test_a_damaged_part_of_a_run_is_named(finished_run, tmp_path, name, text):
     assert name in refusal(diagnose, tmp_path)
 
 
+@pytest.mark.slow
 def test_files_are_diagnosed_without_tensorflow(finished_run):
     folder, _ = finished_run
     code = (

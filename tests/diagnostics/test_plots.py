@@ -121,6 +121,7 @@ def test_one_epoch_has_no_curves_and_weights_alone_no_activations(figures, tmp_p
     assert len(figures["sqnr_db_along_network.png"].axes) == 2
 
 
+@pytest.mark.slow
 def test_extreme_rows_are_drawn(tmp_path):
     """Updates that are exactly zero, ratios without noise, measures that are unknown."""
     table = [

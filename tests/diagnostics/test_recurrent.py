@@ -27,6 +27,7 @@ def gru():
     return model, x, quantized, network
 
 
+@pytest.mark.slow
 def test_a_probe_sees_every_tensor_in_all_steps(gru):
     model, x, quantized, network = gru
     found = {(tensor.layer, tensor.part): tensor for tensor in Probe(quantized, x)()}

@@ -77,7 +77,7 @@ def test_every_kernel_on_every_type(exponent, sizes, pack, flags, tmp_path):
 
 
 @needs_gcc
-@pytest.mark.parametrize("rounding", [HALF_UP, HALF_AWAY, FLOOR])
+@pytest.mark.parametrize("rounding", slow_but((HALF_AWAY,), (HALF_UP, HALF_AWAY, FLOOR)))
 def test_every_rounding_mode_is_the_interpreters(rounding, tmp_path):
     """Random operations, and sums of 64 bits; no warning; clean under the sanitizers."""
     for name, program in (("random", random_program(4)), ("wide", wide_program())):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from random_programs import random_program
 from refusals import complaint
+from selections import slow_but
 
 from po2quant.export.c.firmware import MLPERF_TINY, MODELS, PROJECTS, write_firmware
 from po2quant.export.c.run import COMPILER, FLAGS
@@ -187,7 +188,7 @@ def test_an_unknown_project_is_refused(tmp_path):
 
 
 @needs_gcc
-@pytest.mark.parametrize("compiler", [COMPILER, "clang"])
+@pytest.mark.parametrize("compiler", slow_but((COMPILER,), (COMPILER, "clang")))
 def test_no_compiler_warns_of_plain_c_or_vectors(compiler, tmp_path):
     """Of the network, of C99 alone, with the hooks."""
     if shutil.which(compiler) is None:

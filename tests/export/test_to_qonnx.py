@@ -135,6 +135,7 @@ def test_a_shared_layer_has_the_weights_of_each_call(tmp_path):
     assert_same(program, tmp_path / "network.onnx", x, expected)
 
 
+@pytest.mark.slow
 def test_qonnx_own_transformations_take_the_file_and_keep_its_outputs(tmp_path):
     """They want scales and zero points that are no scalars."""
     from qonnx.core.modelwrapper import ModelWrapper

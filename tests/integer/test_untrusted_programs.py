@@ -286,6 +286,7 @@ def test_no_field_takes_what_it_cannot_use(data):
         assert type(getattr(dataclasses.replace(record, **{field: value}), field)) is kind
 
 
+@pytest.mark.slow
 def test_as_many_tensors_as_there_may_be_are_placed():
     """All but a few live at once."""
     names, sums = [f"t{i}" for i in range(4000)], [f"s{i}" for i in range(40)]

@@ -462,6 +462,7 @@ def test_inputs_that_are_not_finite_are_refused_by_input_and_sample(value):
     assert before == [quantizer.range for _, quantizer in activation_quantizers(quantized)]
 
 
+@pytest.mark.slow
 def test_values_that_overflow_inside_are_refused_by_quantizer():
     model = identity_net("linear", "linear")
     model.layers[-1].set_weights([np.full((4, 4), 3e38), np.zeros(4)])

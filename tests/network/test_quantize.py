@@ -842,7 +842,16 @@ NETWORKS = [
 ]
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
+QUICK_NETWORKS = (("keyword_spotting", "ds_cnn"), ("image_classification", "resnet8"))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(pair, marks=() if pair in QUICK_NETWORKS else pytest.mark.slow, id="-".join(pair))
+        for pair in NETWORKS
+    ],
+)
 def benchmark_network(request) -> tuple[keras.Model, BitConfig, Path]:
     """A benchmark's network with its mixed-precision configuration, built once for all tests."""
     name, model = request.param
@@ -863,6 +872,7 @@ def test_benchmark_network_has_the_widths_of_its_configuration(benchmark_network
     assert found == dict(config.layers)
 
 
+@pytest.mark.slow
 def test_resnet8_gives_probabilities_after_calibration():
     benchmark = load_benchmark("image_classification")
     spec = benchmark.networks["resnet8"]

@@ -218,6 +218,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(name):
     assert "odd" in message and way_out in message
 
 
+@pytest.mark.slow
 def test_a_recurrent_layer_of_ours_is_lowered_as_it_is():
     once = fold(RECURRENT["GRU"]()).model
     twice = fold(once).model

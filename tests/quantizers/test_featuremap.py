@@ -586,5 +586,6 @@ def test_what_is_clipped_gets_no_gradient_in_any_mode(rounding):
     np.testing.assert_array_equal(tape.gradient(y, x).numpy(), inside)
 
 
+@pytest.mark.slow
 def test_a_full_range_needs_powers_of_two():
     assert "alpha" in complaint(quantized_bits_featuremap, 8, alpha="auto", full_range=True)

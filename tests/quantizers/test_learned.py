@@ -10,6 +10,7 @@ import strategies
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from selections import slow_but
 
 from po2quant.quantizers import ThresholdAdam, quantized_bits, quantized_bits_featuremap, threshold_rate
 from po2quant.quantizers.functional import Grid
@@ -438,7 +439,7 @@ def test_each_threshold_has_its_rate():
     np.testing.assert_array_equal(variables[4].numpy(), starts[4])
 
 
-@pytest.mark.parametrize(("steps", "travel"), [(1, 0.01), (100, 4.0), (1000, 4.0)])
+@pytest.mark.parametrize(("steps", "travel"), slow_but(((1, 0.01), (100, 4.0)), ((1, 0.01), (100, 4.0), (1000, 4.0))))
 def test_a_threshold_travels_as_far_in_few_steps_as_in_many(steps, travel):
     variables, optimizer = _variables(), ThresholdAdam(0.001)
     start = variables[1].numpy()

@@ -216,6 +216,7 @@ def test_the_states_differ():
         assert not any(np.array_equal(first, second) for second in outputs[i + 1 :])
 
 
+@pytest.mark.slow
 def test_a_loaded_model_predicts_the_same_bits_in_a_graph(tmp_path):
     model = _build(run_eagerly=False)
     _freeze(model)
@@ -430,6 +431,7 @@ def test_layers_leave_alpha_alone(alpha):
     assert layer.kernel_quantizer_internal.alpha == alpha
 
 
+@pytest.mark.slow
 def test_float64_layers_compute_in_float64():
     quantizer = quantized_bits(32, 0, 1, 1, alpha="auto_po2", dtype="float64")
     layer = qkeras.QDense(2, kernel_quantizer=quantizer, use_bias=False, dtype="float64")

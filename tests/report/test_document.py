@@ -178,6 +178,7 @@ def test_the_standard_error_is_that_of_a_share_and_of_nothing_else():
     assert standard_error("auc", 0.5, 100) == 0.0
 
 
+@pytest.mark.slow
 def test_every_id_of_a_report_stands_once(tmp_path):
     path = write_report([write_run(tmp_path / "x" / "run"), write_run(tmp_path / "y" / "run")], tmp_path / "r.html")
     ids = re.findall(r' id="([^"]*)"', path.read_text(encoding="utf-8"))

@@ -55,7 +55,7 @@ def test_every_class_is_read_here_or_left_to_the_study():
     assert set(INPUTS) | COMMANDS == set(NAMES)
 
 
-@pytest.mark.parametrize("name", slow_but(("options", "program", "quantizer", "weights"), INPUTS))
+@pytest.mark.parametrize("name", slow_but(("program", "weights"), INPUTS))
 def test_wrong_inputs_are_refused_in_one_sentence_or_accepted(name):
     """The right ones are accepted, but for command lines, whose files are missing."""
     kind, tally, wrong = input_class(name), Tally(), []
@@ -111,6 +111,7 @@ def test_the_judge_notices_what_is_run():
     assert read_as(unpickle).verdict == EXECUTED
 
 
+@pytest.mark.slow
 def test_the_judge_notices_time_and_memory():
     def slow(folder):
         sum(number * number for number in range(20_000_000))
@@ -144,6 +145,7 @@ def test_what_no_rule_can_change_is_changed_as_bytes(suffix):
             mutated_file(rng, f"a{suffix}", b"\xff\x00{")
 
 
+@pytest.mark.slow
 def test_bombs_are_what_they_claim():
     with zipfile.ZipFile(io.BytesIO(zip_bomb("a", b"begin"))) as archive:
         assert archive.infolist()[0].file_size == BOMB_BYTES + 5

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from refusals import complaint, refusal
+from selections import slow_but
 from typer.testing import CliRunner
 
 from po2quant import cli
@@ -145,7 +146,7 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize("command", ALL)
+@pytest.mark.parametrize("command", slow_but(("search",), ALL))
 def test_a_value_of_another_type_is_refused_by_file_and_field(command, tmp_path):
     for field in dataclasses.fields(ALL[command]):
         for value in OTHER_TYPES:

@@ -121,6 +121,7 @@ def test_sensitivities_must_cover_the_network():
         advisor_of(rows)
 
 
+@pytest.mark.slow
 def test_trimming_takes_away_the_bits_that_hardly_matter_and_no_others(monkeypatch):
     cheap = {4: 0.0011, 8: 0.0005, 16: 0.0}
     rows = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from po2quant.benchmark import Dataset, Split, point_of_search
 from po2quant.bit_config import BitConfig, LayerBits
 from po2quant.search.front import Front
-from po2quant.search.repeats import FOLDS, Repeat, Repeats, choose, fold_of, is_distinguishable
+from po2quant.search.repeats import FOLDS, Repeat, Repeats, choose, fold_of, is_distinguishable, paired_means
 from po2quant.search.trial_log import COMPLETED, FAILED, TrialLog, TrialRow
 
 
@@ -108,6 +108,18 @@ def test_differences_are_paired():
     assert is_distinguishable([0.9, 0.5, 0.7], [0.89, 0.49, 0.691])
     assert not is_distinguishable([0.9, 0.5, 0.7], [0.5, 0.9, 0.7])
     assert not is_distinguishable([0.9], [0.1])
+
+
+def test_two_equal_differences_are_no_proof_and_few_repeats_need_a_clear_one():
+    assert not is_distinguishable([0.9, 0.8], [0.7, 0.6])
+    assert not is_distinguishable([0.91, 0.90, 0.89], [0.88, 0.89, 0.88])  # 3.5 standard errors; Student asks for 4.3
+    assert is_distinguishable([0.91, 0.90, 0.89, 0.90], [0.88, 0.89, 0.87, 0.88])
+
+
+def test_an_easy_fold_lifts_no_trial_above_those_that_had_none():
+    means = paired_means({"lucky": [0.80, 0.80, 0.95, 0.95], "good": [0.82, 0.82]})
+    assert means["good"] - means["lucky"] == pytest.approx(0.02)
+    assert paired_means({"a": [0.5, 0.7], "b": [0.6, 0.9]}) == pytest.approx({"a": 0.6, "b": 0.75})
 
 
 def test_folds_share_no_sample_and_cover_all(tmp_path):

@@ -11,7 +11,7 @@ from po2quant.search import SearchSettings
 from po2quant.search.problem import Goal, SearchProblem
 from po2quant.search.sensitivity import Sensitivity
 from po2quant.search.space import SearchSpace
-from po2quant.search.strategies import HYPERBAND, INFORMED, STRATEGIES
+from po2quant.search.strategies import HESSIAN, HYPERBAND, INFORMED, STRATEGIES
 
 LAYERS = [LayerShape(f"dense_{index}", "Dense", "weights", (2,), 100 * 3**index, 2) for index in range(4)]
 SPACE = SearchSpace(kernel=(4, 8, 16), bias=(16,))
@@ -20,7 +20,9 @@ SENSITIVITIES = [
     for slot, widths in SPACE.choices(LAYERS).items()
     for bits in widths
 ]
-PROBLEM = SearchProblem(SPACE, LAYERS, Goal.of_size(LAYERS), 7, sensitivities=lambda: SENSITIVITIES)
+PROBLEM = SearchProblem(
+    SPACE, LAYERS, Goal.of_size(LAYERS), 7, sensitivities=lambda: SENSITIVITIES, curvatures=lambda: SENSITIVITIES
+)
 
 
 def trials_of(strategy, folder, problem=PROBLEM):
@@ -47,8 +49,9 @@ def test_the_same_seed_gives_the_same_trials_in_the_space(strategy, tmp_path):
     assert first == again
     assert all(values[slot] in widths for values in first for slot, widths in SPACE.choices(LAYERS).items())
     assert strategy == HYPERBAND or len({str(values) for values in first}) == len(first) == PROBLEM.max_trials
-    assert (
-        first != trials_of(strategy, tmp_path / "other", dataclasses.replace(PROBLEM, seed=1)) or strategy == INFORMED
+    assert first != trials_of(strategy, tmp_path / "other", dataclasses.replace(PROBLEM, seed=1)) or strategy in (
+        INFORMED,
+        HESSIAN,
     )
 
 
@@ -68,9 +71,10 @@ def test_only_a_strategy_that_asks_for_sensitivities_has_them_measured(tmp_path)
     def measure():
         raise RuntimeError("measured")
 
-    unmeasured = dataclasses.replace(PROBLEM, sensitivities=measure)
     for strategy in STRATEGIES:
-        if strategy == INFORMED:
+        own = {"curvatures" if strategy == HESSIAN else "sensitivities": measure}
+        unmeasured = dataclasses.replace(PROBLEM, **own)
+        if strategy in (INFORMED, HESSIAN):
             with pytest.raises(RuntimeError, match="measured"):
                 STRATEGIES[strategy](unmeasured)
         else:
@@ -97,6 +101,6 @@ def test_the_strategy_of_the_documentation_searches(tmp_path, monkeypatch):
 
 def test_an_unknown_strategy_is_refused():
     with pytest.raises(
-        ValueError, match=r"one of informed, bayesian, random, gradient, hyperband\. Received: strategy='grid'"
+        ValueError, match=r"one of informed, bayesian, random, gradient, hessian, hyperband\. Received: strategy='grid'"
     ):
         SearchSettings(3, 1, "grid")

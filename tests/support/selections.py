@@ -15,7 +15,7 @@ def slow_but(quick: Collection[Any], cases: Iterable[Any]) -> list[Any]:
         ValueError: for a quick case that is not among the cases.
     """
     cases = list(cases)
-    if missing := set(quick) - set(cases):
+    if missing := [case for case in quick if case not in cases]:
         raise ValueError(f"quick cases must be among the cases. Received: {', '.join(map(str, missing))}")
     return [
         pytest.param(*(case if isinstance(case, tuple) else [case]), marks=() if case in quick else pytest.mark.slow)

@@ -13,13 +13,13 @@ from benchmarks.studies.po2_collapse.cells import KEY, folder_of
 from benchmarks.studies.po2_collapse.rules import CAUSES, EXACT, FLOAT, LEARNED, LEARNED_ACTIVATIONS, STOCK
 from po2quant.diagnostics.measurement import BIAS, KERNEL, load_measurements
 from po2quant.diagnostics.plots import draw_curves
-from po2quant.figures import new_figure, save_figure
+from po2quant.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_figure, save_figure
 from po2quant.files import read_csv
 from po2quant.report.plots import draw_epochs
 from po2quant.runs.names import DIAGNOSTICS_CSV, EPOCHS_CSV
 
 Row = dict[str, str]
-COLORS = {FLOAT: "black", STOCK: "tab:red", EXACT: "tab:blue", LEARNED: "tab:green", LEARNED_ACTIVATIONS: "tab:olive"}
+COLORS = {FLOAT: BLACK, STOCK: VERMILLION, EXACT: BLUE, LEARNED: GREEN, LEARNED_ACTIVATIONS: ORANGE}
 PANELS = (("update_relative_mean", KERNEL), ("zero_ratio", KERNEL), ("zero_ratio", BIAS))
 
 

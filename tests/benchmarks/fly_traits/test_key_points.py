@@ -50,6 +50,10 @@ def test_e_tells_tiny_differences_apart_whose_product_is_zero():
     assert code[4] == 1.0
 
 
+def test_the_code_of_unknown_points_is_unknown():
+    assert np.all(np.isnan(encode(np.full((2, 4, 2), np.nan)))) and np.all(np.isnan(decode(np.full(9, np.nan))))
+
+
 def test_the_code_is_that_of_the_document():
     rising, falling = np.array([[0.25, 0.5], [0.75, 1.0]]), np.array([[0.25, 1.0], [0.75, 0.5]])
     codes = encode_pair(np.stack([rising, falling]))

@@ -29,6 +29,7 @@ def test_unsigned_bytes_do_not_wrap():
     assert count({"a": np.array([1], np.uint8)}, {"a": np.array([3])})["largest_difference"] == 2
 
 
+@pytest.mark.slow
 def test_each_format_has_its_rows_and_the_report_shows_them(tmp_path):
     quantized = frozen_every_operation(8)
     program, x, _ = computed(quantized, 16)

@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import pytest
+
 from benchmarks.studies.memory import measure
 from po2quant.search.strategies import BAYESIAN
 from po2quant.training.finetune import Experiment
 
 
+@pytest.mark.slow
 def test_rows_are_taken_after_trials_and_peaks_never_fall(digits, digits_data, digits_weights):
     splits = {name: getattr(digits_data, name).head(32) for name in ("train", "validation")}
     dataset = dataclasses.replace(digits_data, **splits)

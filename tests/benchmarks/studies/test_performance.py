@@ -18,11 +18,11 @@ from benchmarks.studies.performance import (
     in_turn,
     main,
     measure_model,
-    merge_rows,
     network_of,
     rows_of,
     stock_network,
 )
+from benchmarks.studies.rows import replace_rows
 from po2quant.benchmark import NetworkSpec, Recipe
 from po2quant.files import read_csv
 from po2quant.network import Placement, slot_quantizers
@@ -84,10 +84,13 @@ def test_a_model_measured_again_replaces_its_rows_alone(tmp_path):
     row = {"measure": "inference", "variant": "float", "milliseconds": 1.0}
     for label, milliseconds in (("a/one", 1.0), ("a/two", 2.0), ("a/one", 3.0)):
         benchmark, model = label.split("/")
-        merge_rows(path, label, [{"benchmark": benchmark, "model": model, **row, "milliseconds": milliseconds}])
+        replace_rows(
+            path, [{"benchmark": benchmark, "model": model, **row, "milliseconds": milliseconds}], performance.KEY
+        )
     assert [(row["model"], row["milliseconds"]) for row in read_csv(path)] == [("two", "2.0"), ("one", "3.0")]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_the_models_that_are_done(tmp_path, monkeypatch):
     measured = []
 
@@ -179,6 +182,7 @@ def test_a_failed_stock_variant_leaves_the_others():
         measure_model(variants | {next(iter(OURS)): fail}, Workload.random(spec, recipe()), rounds=1, steps=1)
 
 
+@pytest.mark.slow
 def test_learned_scales_are_in_training_when_steps_are_timed():
     spec, models, learning = tiny_spec(), [], []
 
@@ -200,6 +204,7 @@ def test_learned_scales_are_in_training_when_steps_are_timed():
     assert all("learned_po2" in seconds for seconds in timings.seconds.values())
 
 
+@pytest.mark.slow
 def test_steps_that_keep_exponents_search_at_every_interval(monkeypatch):
     spec, searches = tiny_spec(), []
     monkeypatch.setattr(performance, "search_exponents", lambda model: searches.append(model))
