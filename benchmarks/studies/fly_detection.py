@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.fly_traits.anatomy import TRAITS
 from benchmarks.fly_traits.boxes import matches
 from benchmarks.fly_traits.counts import Flies, chi_square, count_phenotypes, count_pictures
-from benchmarks.fly_traits.detection import detection_score
+from benchmarks.fly_traits.detection import INPUT_SIZE, detection_score, synthetic_split
 from benchmarks.fly_traits.generator import Picture, draw_picture
 from benchmarks.fly_traits.networks import frozen_of_run
 from benchmarks.fly_traits.running import FLOAT, FORMS, INTEGER, LITERT, program_runner
@@ -31,7 +31,7 @@ from benchmarks.studies.deployment import c_inference
 from benchmarks.studies.document import table, thousands, write_results
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
-from po2quant.benchmark import Dataset, Score, load_benchmark
+from po2quant.benchmark import Score, Split
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.verify import predictor, verify
 from po2quant.export.c.run import compile_c
@@ -56,20 +56,20 @@ def scores(score: Score) -> dict[str, Any]:
     return {"samples": score.samples} | {name: round(value, 4) for name, value in score.details.items()}
 
 
-def float_row(model: keras.Model, dataset: Dataset) -> dict[str, Any]:
+def float_row(model: keras.Model, test: Split) -> dict[str, Any]:
     """Return what the float network scores, and the bytes of its weights."""
-    score = detection_score(lambda x: model.predict(x, batch_size=16, verbose=0), dataset.test)
+    score = detection_score(lambda x: model.predict(x, batch_size=16, verbose=0), test)
     return scores(score) | {"bytes": 4 * model.count_params()}
 
 
-def integer_row(frozen: keras.Model, dataset: Dataset) -> dict[str, Any]:
+def integer_row(frozen: keras.Model, test: Split) -> dict[str, Any]:
     """Return what the C scores, whether it is proved, its bytes and seconds, and how far LiteRT's outputs are off."""
-    program, x = integer_program(frozen), dataset.test.inputs()
+    program, x = integer_program(frozen), test.inputs()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = write_c(program, folder, "detector")
         executable = compile_c(source, folder)
-        row = scores(detection_score(predictor(executable), dataset.test))
+        row = scores(detection_score(predictor(executable), test))
         traced = compile_c(source, folder / "traced", trace=True)
         proof = verify(program, frozen, traced, x[:PROVED])
         run_one = c_inference(source, folder, x[:1])
@@ -151,16 +151,15 @@ def agreement(flies: Mapping[str, Flies], others: Mapping[str, Flies]) -> float:
 def run_detector(folder: Path, command: str) -> None:
     """Make the rows of the detector that are missing."""
     request = read_request(folder)
-    benchmark = load_benchmark(str(request.benchmark))
-    dataset = benchmark.synthesize(request.seed)
+    test = synthetic_split(request.seed, "test")
     model, frozen = frozen_of_run(folder)
     makers: dict[str, Callable[[], dict[str, Any]]] = {
-        FLOAT: lambda: float_row(model, dataset),
-        f"{request.config}, {request.target}": lambda: integer_row(frozen, dataset),
+        FLOAT: lambda: float_row(model, test),
+        f"{request.config}, {request.target}": lambda: integer_row(frozen, test),
     }
     for form, make in makers.items():
         if not has_row(RESULTS, (DETECTOR, form), KEY):
-            _add(DETECTOR, form, make(), dataset.describe(), command)
+            _add(DETECTOR, form, make(), f"synthetic pictures of {INPUT_SIZE} pixels", command)
 
 
 def run_counts(networks: Path, command: str) -> None:
