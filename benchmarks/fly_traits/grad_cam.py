@@ -48,8 +48,10 @@ def grad_cam(network: keras.Model, x: np.ndarray, trait: int, layer: str = LAYER
     """
     outputs = [network.get_layer(layer).output, network.get_layer(f"{TRAITS_HEAD}_logits").output]
     explained = keras.Model(network.inputs, outputs)
+    pictures = tf.convert_to_tensor(x)
     with tf.GradientTape() as tape:
-        maps, logits = explained(tf.convert_to_tensor(x), training=False)
+        tape.watch(pictures)  # and so all that follows from them
+        maps, logits = explained(pictures, training=False)
         said = tf.abs(logits[:, trait])
     gradients = tape.gradient(said, maps)
     heat = tf.nn.relu(tf.reduce_sum(tf.reduce_mean(gradients, axis=(1, 2), keepdims=True) * maps, axis=-1)).numpy()

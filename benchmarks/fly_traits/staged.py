@@ -204,13 +204,14 @@ def train(network: keras.Model, splits: tuple[Split, Split], schedule: Schedule,
         seed: of everything that is random, but the weights at the start.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / EPOCHS_CSV).unlink(missing_ok=True)
     validation = splits[1].inputs(), splits[1].y
     phase = epoch = 0
     for stage in schedule.stages:
         optimizer = stage.optimizer(stage.rate(0.5))
         callbacks = [
             _Rate(stage, first_epoch=epoch),
-            keras.callbacks.CSVLogger(folder / EPOCHS_CSV, append=epoch > 0),
+            keras.callbacks.CSVLogger(folder / EPOCHS_CSV, append=True),
             keras.callbacks.ModelCheckpoint(
                 folder / BEST_WEIGHTS, "val_trait_accuracy", save_best_only=True, save_weights_only=True, mode="max"
             ),

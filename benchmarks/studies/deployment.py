@@ -32,6 +32,7 @@ import tensorflow as tf
 from benchmarks.studies.document import table, thousands, write_results
 from benchmarks.studies.models import models_with_data
 from benchmarks.studies.provenance import command_line, versions
+from benchmarks.studies.rows import add_row, has_row
 from po2quant.benchmark import Dataset, load_benchmark
 from po2quant.bit_config import POWERS_OF_TWO
 from po2quant.deploy.from_keras import integer_program
@@ -40,7 +41,7 @@ from po2quant.deploy.verify import score, verify
 from po2quant.export.c.run import COMPILER, FLAGS, compile_c
 from po2quant.export.c.source import CSource, memory_bytes, write_c
 from po2quant.export.c.types import tensor_dtype
-from po2quant.files import read_csv, write_csv
+from po2quant.files import read_csv
 from po2quant.graphs import graphs_released
 from po2quant.integer.interpreter import quantize_inputs
 from po2quant.integer.program import Program
@@ -235,15 +236,13 @@ def cells(
 
 def run(options: argparse.Namespace, command: str) -> None:
     """Measure cell after cell; those that are done are in the output, whatever happens next."""
-    known = {tuple(row[name] for name in KEY) for row in read_csv(options.output, missing_ok=True)}
     wanted = [
         (key, path, network_of_run(path, POWERS_OF_TWO))
         for key, path in cells(options.runs, options.models, options.configs, options.seed)
-        if tuple(map(str, key.values())) not in known
+        if not has_row(options.output, tuple(map(str, key.values())), KEY)
     ]
     for _, path, origin in wanted:
         check_trusted(origin, None, path)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     with progress_line("deployment", 3 * len(wanted)) as line:
         for key, path, origin in wanted:
             line.update(message=str(path))
@@ -251,9 +250,7 @@ def run(options: argparse.Namespace, command: str) -> None:
             litert = options.litert / name if options.litert and name else None
             with graphs_released():
                 measured = measure(origin, options.samples, litert, options.rounds, line)
-            row = key | measured | machine_facts(command)
-            rows = [*read_csv(options.output, missing_ok=True), row]
-            write_csv(options.output, sorted(rows, key=lambda row: [str(row[name]) for name in KEY]))
+            add_row(options.output, key | measured | machine_facts(command), KEY)
 
 
 def write_report(rows: Sequence[Mapping[str, str]], path: Path) -> None:

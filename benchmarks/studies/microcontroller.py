@@ -23,10 +23,11 @@ import numpy as np
 
 from benchmarks.studies.document import table, thousands, write_results
 from benchmarks.studies.provenance import command_line
+from benchmarks.studies.rows import add_row
 from po2quant.export.c.source import write_c
 from po2quant.export.c.types import tensor_dtype
 from po2quant.export.cores.emulator import CORES, Core, checked_core, code_bytes, compile_for, count
-from po2quant.files import read_csv, write_csv
+from po2quant.files import read_csv
 from po2quant.integer.interpreter import run as interpret
 from po2quant.integer.program import Program
 from po2quant.progress import progress_line
@@ -154,7 +155,6 @@ def run(options: argparse.Namespace, command: str) -> None:
     if options.weights is not None:
         make_programs(options.programs, options.weights, options.data_dir, options.configs)
     wanted = list(cells(options))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     with progress_line("microcontroller", len(wanted)) as line:
         for key in wanted:
             core = CORES[key["core"]]
@@ -167,13 +167,8 @@ def run(options: argparse.Namespace, command: str) -> None:
                 "commit": project_commit(),
                 "command": command,
             }
-            kept = [old for old in read_csv(options.output, missing_ok=True) if not _same(old, key)]
-            write_csv(options.output, sorted([*kept, row], key=lambda row: [str(row[name]) for name in KEY]))
+            add_row(options.output, row, KEY)
             line.advance()
-
-
-def _same(row: Mapping[str, Any], key: Mapping[str, str]) -> bool:
-    return all(str(row[name]) == value for name, value in key.items())
 
 
 def write_report(rows: Sequence[Mapping[str, str]], path: Path) -> None:

@@ -16,7 +16,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ import tensorflow as tf
 
 from benchmarks.studies.models import models_with_data
 from benchmarks.studies.provenance import command_line, versions
+from benchmarks.studies.rows import replace_rows
 from po2quant.benchmark import NetworkSpec, Recipe, load_benchmark
 from po2quant.bit_config import BitConfig
 from po2quant.compat import build_loss_and_metrics
-from po2quant.files import read_csv, write_csv
 from po2quant.graphs import graphs_released
 from po2quant.network import (
     activation_quantizers,
@@ -50,7 +50,7 @@ from po2quant.training.prepare import CALIBRATION_SAMPLES
 from po2quant.training.reusable import ReusableNetwork
 
 MODELS = models_with_data()
-OUTPUT = Path("benchmarks/results/performance.csv")
+OUTPUT, KEY = Path("benchmarks/results/performance.csv"), ("benchmark", "model")
 BITS, BATCH_SIZE, ROUNDS = 8, 32, 5
 EXPONENT_INTERVAL = 8
 STEPS = 2 * EXPONENT_INTERVAL
@@ -302,13 +302,6 @@ def rows_of(label: str, timings: Timings, facts: Mapping[str, Any]) -> list[dict
     return rows
 
 
-def merge_rows(path: Path, label: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Put the rows of a model into a file, in the place of its old ones."""
-    old = [row for row in read_csv(path, missing_ok=True) if f"{row['benchmark']}/{row['model']}" != label]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(path, [*old, *rows])
-
-
 def machine_facts(command: str, steps: int) -> dict[str, Any]:
     """Return what a reader must know to judge the times."""
     return {
@@ -346,7 +339,7 @@ def run(labels: Sequence[str], rounds: int, steps: int, output: Path, command: s
             line.update(message=label)
             with graphs_released():
                 timings = measure_model(builders(spec), Workload.random(spec, recipe), rounds, steps, line)
-            merge_rows(output, label, rows_of(label, timings, machine_facts(command, steps)))
+            replace_rows(output, rows_of(label, timings, machine_facts(command, steps)), KEY)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,11 +20,15 @@ def has_row(path: Path, key: tuple[str, ...], columns: Sequence[str]) -> bool:
 
 
 def add_row(path: Path, row: Mapping[str, Any], columns: Sequence[str]) -> None:
-    """Bring a row into the results file, which other processes may write too; rows are in the order of their keys."""
+    """Bring a row into a results file that other processes may write too, in the place of the old row of its key.
+
+    Rows are in the order of their keys.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent):
         fresh = {name: "" if value is None else str(value) for name, value in row.items()}
-        rows = [*read_csv(path, missing_ok=True), fresh]
+        kept = [row for row in read_csv(path, missing_ok=True) if key_of(row, columns) != key_of(fresh, columns)]
+        rows = [*kept, fresh]
         write_csv(path, sorted(rows, key=lambda row: key_of(row, columns)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from po2quant.bit_config import FLOAT, check_scale_rule
+from po2quant.cli.callbacks import CallbackOption, check_callback, made_callbacks
 from po2quant.cli.options import (
     DATA,
     TRAINING,
@@ -173,8 +176,10 @@ def finetune(
     output_dir: OutputOption = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
+    callback: CallbackOption = None,
 ) -> Facts:
     """Retrain a network under a bit configuration, and freeze its scales."""
+    check_callback(callback)
     request = NetworkRequest(
         **task,
         weights=weights,
@@ -192,6 +197,8 @@ def finetune(
     if widths is not None and activation_alpha is not None:
         widths = widths.with_activation_alpha(activation_alpha)
     experiment = experiment_of(benchmark, request, network, resume)
+    made_callbacks(callback)  # raises now rather than after the float network
+    experiment = dataclasses.replace(experiment, callbacks=functools.partial(made_callbacks, callback))
     with open_run_folder(request, experiment, output_dir) as run:
         rows = _finetune(request, experiment, widths, run.path)
         write_results(run.path, rows, experiment, request)

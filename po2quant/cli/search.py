@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import os
-import re
 import shlex
 import socket
 import sys
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from po2quant.bit_config import FLOAT, MPQ, POWERS_OF_TWO
+from po2quant.cli.callbacks import CallbackOption, check_callback, made_callbacks
 from po2quant.cli.deploy import write_found
 from po2quant.cli.options import (
     DATA,
@@ -56,8 +54,6 @@ from po2quant.targets import GENERIC, target_of
 from po2quant.uniform import IO_BITS
 
 if TYPE_CHECKING:
-    import keras
-
     from po2quant.network import FoldedNetwork
     from po2quant.search import SearchResult, SearchSettings
     from po2quant.training.finetune import Experiment, Result
@@ -118,14 +114,7 @@ def search(
         int, typer.Option("--input-bits", help="Width of the network's inputs, which the sensor gives.")
     ] = IO_BITS,
     reconstruct: ReconstructOption = 0,
-    callback: Annotated[
-        str | None,
-        typer.Option(
-            "--callback",
-            help="package.module:attribute that makes a Keras callback for each trial, e.g. of W&B or MLflow. Workers "
-            "on other machines need it on their own command line.",
-        ),
-    ] = None,
+    callback: CallbackOption = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
@@ -219,31 +208,6 @@ def _check_can_listen(address: str) -> None:
         raise ValueError(
             f"--oracle of a chief must be a free port of this machine. Received: {address} ({error})"
         ) from None
-
-
-def check_callback(name: str | None) -> None:
-    """Raise ValueError for a callback that is not named as code is."""
-    if name is not None and not re.fullmatch(r"[\w.]+:\w+", name):
-        raise ValueError(f"--callback must read like package.module:attribute. Received: {name!r}")
-
-
-def made_callbacks(name: str | None) -> list[keras.callbacks.Callback]:
-    """Return the callback that the attribute of a module makes, none where none is named."""
-    import keras
-
-    if name is None:
-        return []
-    module, _, attribute = name.partition(":")
-    sys.path.append(os.getcwd())  # after what is installed, which nothing there shall replace
-    try:
-        made = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--callback must name what can be imported. Received: {name!r} ({error})") from None
-    finally:
-        sys.path.pop()
-    if not isinstance(made, keras.callbacks.Callback):
-        raise ValueError(f"--callback must make a Keras callback. Received: a {type(made).__name__} from {name!r}")
-    return [made]
 
 
 def _request_of_chief(request: SearchRequest, folder: Path, context: typer.Context) -> SearchRequest:

@@ -1,9 +1,9 @@
-"""Widths by gradient: one training in which every width is a real number that is rounded in the forward pass.
+"""Widths by gradient: one training in which each width is a real number, and the nearest choice in the forward pass.
 
 Equation:
-    y = Q_b(x) with b = round(w), and dL/dw = sum dL/dy * -ln 2 * (y - x): a step of 2**-w halves with each bit, and so
-    does the error y - x, as far as it is not clipped (straight-through for the rounding of w).
-    The widths follow L + strength * ln(cost(w) / reference), with the cost's slope between neighbouring widths.
+    y = Q_b(x) with b the choice nearest to w, and dL/dw = sum dL/dy * -ln 2 * (y - x): a step of 2**-w halves with each
+    bit, and so does the error y - x, as far as it is not clipped (straight-through for the choice).
+    The widths follow L + strength * ln(cost(w) / reference), with the cost's slope between neighbouring choices.
 
 Reference:
     Yang and Jin, "FracBits", arXiv 2007.02017; Sun et al., "HGQ", arXiv 2405.00645: widths trained beside the weights.
@@ -67,10 +67,9 @@ class WidthTraining:
             strengths: weight of the cost in the loss at its begin and its end; in between it grows by a factor a step.
         """
         problem, training, model = self._problem, self._training, self._training.network.model
-        training.network.reset(config_from_values(self._rounded(), problem.layers), training.calibration_inputs)
+        training.network.reset(config_from_values(self._nearest(), problem.layers), training.calibration_inputs)
         quantizers = slot_quantizers(model)
-        reachable = {slot: range(widths[0], widths[-1] + 1) for slot, widths in self._choices.items()}
-        ranges = calibrate_every_width(model, quantizers, reachable, training.calibration_inputs)
+        ranges = calibrate_every_width(model, quantizers, self._choices, training.calibration_inputs)
         train, _ = require_training_data(training.dataset)
         batches, size = Pipeline(train.without_augmentation()), training.recipe.batch_size
         steps = epochs * math.ceil(len(train) / size)
@@ -87,7 +86,7 @@ class WidthTraining:
                     step(x, targets, self._pull(next(strength), now))
                     done += 1
                     if done in told:
-                        snapshots.append(self._values())
+                        snapshots.append(problem.space.values_of(self._nearest(), problem.layers))
         return snapshots
 
     @contextlib.contextmanager
@@ -121,8 +120,8 @@ class WidthTraining:
         return step
 
     def _settle(self, quantizers: Mapping[str, Quantizer], ranges: Ranges, before: Mapping[str, int]) -> dict[str, int]:
-        """Give every quantizer its rounded width, and return the widths."""
-        now = self._rounded()
+        """Give every quantizer its width, and return the widths."""
+        now = self._nearest()
         for slot, bits in now.items():
             if before.get(slot) != bits:
                 set_width(quantizers[slot], bits, ranges.get((slot, bits)))
@@ -139,26 +138,23 @@ class WidthTraining:
         for cost, weight in terms:
             whole = cost(values)
             for place, (slot, widths) in enumerate(self._choices.items()):
-                below, above = max(values[slot] - 1, widths[0]), min(values[slot] + 1, widths[-1])
+                rank = widths.index(values[slot])
+                below, above = widths[max(rank - 1, 0)], widths[min(rank + 1, len(widths) - 1)]
                 if above > below:
                     rise = cost({**values, slot: above}) - cost({**values, slot: below})
                     pulls[place] += weight * rise / (above - below) / whole
         return pulls
 
-    def _rounded(self) -> dict[str, int]:
-        return {slot: round(width) for slot, width in zip(self._choices, self._widths.numpy().tolist(), strict=True)}
-
-    def _values(self) -> dict[str, int]:
-        """Return the nearest widths that may be chosen, one for each group."""
-        space, shared = self._problem.space, dict[str, list[float]]()
+    def _nearest(self) -> dict[str, int]:
+        """Return the nearest width of each slot that may be chosen; a group goes by its mean."""
+        groups, shared = self._problem.space.groups, dict[str, list[float]]()
         for slot, width in zip(self._choices, self._widths.numpy().tolist(), strict=True):
-            shared.setdefault(space.groups.get(slot, slot), []).append(width)
+            shared.setdefault(groups.get(slot, slot), []).append(width)
         means = {name: sum(widths) / len(widths) for name, widths in shared.items()}
-        nearest = {
-            slot: min(widths, key=lambda bits: abs(bits - means[space.groups.get(slot, slot)]))
+        return {
+            slot: min(widths, key=lambda bits: abs(bits - means[groups.get(slot, slot)]))
             for slot, widths in self._choices.items()
         }
-        return space.values_of(nearest, self._problem.layers)
 
 
 def _gated(quantizer: Quantizer, widths: tf.Variable, place: int) -> Any:

@@ -15,7 +15,7 @@ from po2quant.bit_config import BitConfig
 from po2quant.network import activation_quantizers
 from po2quant.network.graph import read_graph
 from po2quant.training.finetune import Experiment, require_training_data, reusable_network
-from po2quant.training.fit import DivergedError, train_epoch, validation_logs
+from po2quant.training.fit import DivergedError, Steps, begun, train_epoch, validation_logs
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.prepare import CALIBRATION_SAMPLES, calibration_inputs
 from po2quant.training.reconstruct import Reconstruction, input_count, reconstruct_in_place
@@ -87,14 +87,11 @@ class TrialTraining:
             DivergedError: where the value is not finite.
         """
         model, (train, validation) = self.network.model, self._pipelines
-        recipe, callbacks = self._recipe(learning_rate), keras.callbacks.CallbackList(self.callbacks())
+        recipe = self._recipe(learning_rate)
         self.network.reset(config, self.calibration_inputs)
         if self.learn_rounding is not None:
             self.learn_rounding(model)
-        callbacks.set_model(model)
-        callbacks.set_params({"epochs": epochs, "steps": -(-len(train) // recipe.batch_size), "verbose": 0})
-        model.stop_training = False
-        callbacks.on_train_begin()
+        callbacks = begun(self.callbacks(), model, epochs, -(-len(train) // recipe.batch_size))
         for epoch in range(epochs):
             callbacks.on_epoch_begin(epoch)
             logs = train_epoch(model, train, recipe, epoch, seed, epochs=epochs, callbacks=[Steps(callbacks)])
@@ -114,26 +111,6 @@ class TrialTraining:
             return self.recipe
         rates = self.recipe.learning_rate
         return dataclasses.replace(self.recipe, learning_rate=lambda e: learning_rate * rates(e) / rates(0))
-
-
-class Steps(keras.callbacks.Callback):
-    """Tells callbacks of the steps of one epoch.
-
-    Args:
-        callbacks: the callbacks; without any, Keras need not look at the logs of a step.
-    """
-
-    def __init__(self, callbacks: keras.callbacks.CallbackList) -> None:
-        super().__init__()
-        self._callbacks = callbacks
-
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        """Tell that a step begins."""
-        self._callbacks.on_train_batch_begin(batch, logs)
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Tell that a step has ended."""
-        self._callbacks.on_train_batch_end(batch, logs)
 
 
 def _rounding(experiment: Experiment, settings: Reconstruction) -> Callable[[keras.Model], None]:

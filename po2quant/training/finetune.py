@@ -65,6 +65,7 @@ class Experiment:
             :func:`~po2quant.ranges.calibration_rules`.
         reconstruction: how much is learned without labels before a quantized network is scored or trained. None:
             nothing.
+        callbacks: makes Keras callbacks for one training.
 
     Raises:
         ValueError: for an unknown model or alpha, or a weight file that is missing or damaged.
@@ -82,6 +83,7 @@ class Experiment:
     stored: WeightFile | None = None
     calibration: str = MSE
     reconstruction: Reconstruction | None = None
+    callbacks: Callable[[], list[keras.callbacks.Callback]] = list
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
@@ -196,7 +198,7 @@ def _fit(
         return {f"test_{score.metric}": score.value}
 
     with progress_line(title, epochs) as line:
-        monitor = Monitor(experiment.benchmark.selection, test_score, observe, line)
+        monitor = Monitor(experiment.benchmark.selection, test_score, observe, line, experiment.callbacks())
         return fit(model, splits, recipe, monitor, folder, epochs, experiment.seed, experiment.resume)
 
 

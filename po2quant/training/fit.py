@@ -136,6 +136,45 @@ def _schedule_learned_scales(model: keras.Model, recipe: Recipe, samples: int, e
         weight.quantizer.damping = damping if weight.quantizer.bits <= DAMPED_BITS else 0.0
 
 
+class Steps(keras.callbacks.Callback):
+    """Tells callbacks of the steps of one epoch.
+
+    Args:
+        callbacks: the callbacks; without any, Keras need not look at the logs of a step.
+    """
+
+    def __init__(self, callbacks: keras.callbacks.CallbackList) -> None:
+        super().__init__()
+        self._callbacks = callbacks
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Tell that a step begins."""
+        self._callbacks.on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Tell that a step has ended."""
+        self._callbacks.on_train_batch_end(batch, logs)
+
+
+def begun(
+    callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, epochs: int, steps: int
+) -> keras.callbacks.CallbackList:
+    """Return callbacks that were told that a training begins.
+
+    Args:
+        callbacks: of the whole training.
+        model: that is trained.
+        epochs: in all.
+        steps: of an epoch.
+    """
+    told = keras.callbacks.CallbackList(list(callbacks))
+    told.set_model(model)
+    told.set_params({"epochs": epochs, "steps": steps, "verbose": 0})
+    model.stop_training = False
+    told.on_train_begin()
+    return told
+
+
 def validation_logs(model: keras.Model, validation: Pipeline, recipe: Recipe) -> dict[str, float]:
     """Return loss and metrics on the validation split."""
     batches = validation.in_order(recipe.batch_size)
@@ -158,12 +197,14 @@ class Monitor:
         observe: is given the number of finished epochs: once before the first one that is trained here, and after each,
             before its checkpoint is saved; its time is not the epoch's.
         line: shows progress, in epochs.
+        callbacks: called as Keras' ``fit`` would.
     """
 
     selection: Callable[[Mapping[str, float]], float]
     watch: Callable[[], Mapping[str, float]] = dict
     observe: Callable[[int], None] = lambda epoch: None
     line: ProgressLine = SILENT
+    callbacks: Sequence[keras.callbacks.Callback] = ()
 
 
 def fit(
@@ -204,13 +245,15 @@ def fit(
     train, validation = map(Pipeline, splits)
     writer = tf.summary.create_file_writer(str(folder / TENSORBOARD_FOLDER))
     first_epoch = state.epoch
+    callbacks = begun(monitor.callbacks, model, epochs, -(-len(train) // recipe.batch_size))
     for epoch in range(first_epoch, epochs):
         if state.should_stop(recipe.patience):
             break
         if epoch == first_epoch:
             monitor.observe(epoch)
         start = time.perf_counter()
-        logs = train_epoch(model, train, recipe, epoch, seed, monitor.line, epochs)
+        callbacks.on_epoch_begin(epoch)
+        logs = train_epoch(model, train, recipe, epoch, seed, monitor.line, epochs, [Steps(callbacks)])
         average.update(epoch)
         with average.in_place():
             validation_values = validation_logs(model, validation, recipe)
@@ -230,6 +273,10 @@ def fit(
             for name, scalar in row.items():
                 tf.summary.scalar(name, scalar)
         writer.flush()
+        callbacks.on_epoch_end(epoch, row)
+        if model.stop_training:
+            break
+    callbacks.on_train_end()
     if (folder / BEST_WEIGHTS).exists():
         load_weights(model, folder / BEST_WEIGHTS)
     return state

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmarks.studies.robustness.kills import Round, compared, tables
+from benchmarks.studies.robustness.comparison import Round, compared, tables
 
 TRIALS = "trial_id,score,seconds\n0,0.5,1.0\n1,0.25,2.0\n"
 

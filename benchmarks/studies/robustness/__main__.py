@@ -1,4 +1,4 @@
-"""``python -m benchmarks.robustness``, see :mod:`benchmarks.studies.robustness.command`."""
+"""``python -m benchmarks.studies.robustness``, see :mod:`benchmarks.studies.robustness.command`."""
 
 from benchmarks.studies.robustness.command import main
 

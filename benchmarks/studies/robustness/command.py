@@ -1,4 +1,4 @@
-"""Files and options that are wrong, by the thousand: ``python -m benchmarks.robustness --minutes 10``.
+"""Files and options that are wrong, by the thousand: ``python -m benchmarks.studies.robustness --minutes 10``.
 
 Every input is made of a right one, by its class, seed and number: ``--class NAME --seed S --input N`` repeats it.
 """
@@ -16,28 +16,25 @@ from benchmarks.studies.robustness.classes import NAMES, input_class
 from benchmarks.studies.robustness.judge import Finding
 from benchmarks.studies.robustness.kills import COMMANDS, run_kills
 from benchmarks.studies.robustness.runner import run_class
-from po2quant.files import locked, one_line, read_csv, write_csv
+from benchmarks.studies.rows import add_row
+from po2quant.files import one_line
 from po2quant.runs.folder import project_commit
 
 WORK = Path("runs/robustness")
 RESULTS = Path("benchmarks/results/robustness.csv")
+KEY = ("class",)
 COLUMNS = ("class", "inputs", "refused", "accepted", "traceback", "over_budget", "executed", "seconds")
 COLUMNS += ("slowest_seconds", "peak_mib", "kills", "lost_rows", "differing", "seed", "commit", "command")
 MOST_INPUTS = 10**6
 INTERRUPTED = 130
 
 
-def add_row(path: Path, row: dict[str, object]) -> None:
-    """Bring a row into the results, in the place of that of its class."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.parent):
-        kept = [old for old in read_csv(path, missing_ok=True) if old["class"] != row["class"]]
-        rows = sorted([*kept, row], key=lambda row: str(row["class"]))
-        write_csv(path, [{name: row.get(name, "") for name in COLUMNS} for row in rows])
+def _add(path: Path, row: dict[str, object]) -> None:
+    add_row(path, {name: row.get(name, "") for name in COLUMNS}, KEY)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.robustness", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="time for all classes; 10 by default")
     parser.add_argument("--class", dest="classes", nargs="+", default=NAMES, choices=NAMES, metavar="NAME")
     parser.add_argument("--inputs", type=int, default=MOST_INPUTS, help="most inputs of each class")
@@ -83,7 +80,7 @@ def _run_all(options: argparse.Namespace, command: str) -> None:
 
         tally = run_class(kind, options.seed, 0, options.inputs, start + share, tell)
         row = {"class": name, **tally.row(), "seconds": round(time.monotonic() - start, 1)}
-        add_row(options.results, row | {"seed": options.seed, "commit": project_commit(), "command": command})
+        _add(options.results, row | {"seed": options.seed, "commit": project_commit(), "command": command})
         sys.stdout.write(f"{name}: {', '.join(f'{key} {value}' for key, value in tally.row().items())}\n")
         sys.stdout.flush()
 
@@ -95,7 +92,7 @@ def _kill_all(options: argparse.Namespace, command: str) -> None:
 
     commit = project_commit() or ""
     for row in run_kills(options.commands, options.kills, options.seed, options.work_dir, commit, tell):
-        add_row(options.results, row | {"seed": options.seed, "command": command})
+        _add(options.results, row | {"seed": options.seed, "command": command})
 
 
 def _repeat(options: argparse.Namespace) -> None:

@@ -18,8 +18,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from benchmarks.studies.robustness.comparison import Round, Row, compared, tables
 from po2quant.files import read_csv, write_csv
-from po2quant.weight_files import read_weight_file
 
 WEIGHTS, MODULE = "float.weights.h5", "tiny.py"
 TASK = '''"""A task of seconds, so that a run is killed in its own work."""
@@ -50,53 +50,28 @@ _COMMON = ("--benchmark", "tiny:TASK", "--weights", WEIGHTS, "--output-dir", "ru
 _SEARCH = ("search", *_COMMON, "3", "--max-trials", "4", "--retrain-epochs", "1", "--resume")
 _SEARCH += ("--kernel-bits", "4,8", "--bias-bits", "16", "--activation-bits", "4,8")
 _MATRIX = ("matrix", *_COMMON, "3", "--configs", "flat8,flat4", "--alphas", "auto_po2", "--results", "run/RESULTS.csv")
+_KEYWORDS = ("search", "--benchmark", "keyword_spotting", "--data", "synthetic", "--float-epochs", "1")
+_KEYWORDS += ("--preset", "small", "--output-dir", "run", "--epochs", "1", "--max-trials", "12", "--resume")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "finetune": ("finetune", *_COMMON, "20", "--config", "flat4", "--resume"),
     "search": _SEARCH,
     "matrix": _MATRIX,
     "workers": (*_SEARCH, "--workers", "2"),
+    "keyword_workers": (*_KEYWORDS, "--strategy", "random", "--workers", "4"),
     "disk_full": ("finetune", *_COMMON, "6", "--config", "flat4", "--resume"),
 }
-"""What is killed; the last one is not killed but meets a full disk."""
+"""What is killed. Of ``keyword_workers`` the workers alone are, all through one search, whose choices do not depend on
+results, so that all trials must be those of an undisturbed search; the last one is not killed but meets a full disk."""
 
 SIGNALS = (signal.SIGKILL,) * 3 + (signal.SIGTERM, signal.SIGINT)
 KILLS_A_ROUND = 5
-TABLES = ("epochs.csv", "diagnostics.csv", "trials.csv", "sensitivity.csv", "results.csv", "RESULTS.csv")
-OTHERS = ("best_config.json", "scores.json", "best.weights.h5")
-TIMES = {"seconds", "command", "date", "commit"}
-"""Columns that two equal runs may differ in."""
-
+WORKER_LIFE = 0.25
+"""Longest time between two deaths of workers, of what the undisturbed search takes."""
 END_SECONDS, PATIENCE_SECONDS = 60.0, 1800.0
 """How long a process may take to end after Ctrl-C, and to be done."""
 
 PRELOADED = ("tensorflow", "keras", "po2quant.cli", "po2quant.search.distributed", "po2quant.report.plots")
 PRELOADED += ("po2quant.training.finetune", "po2quant.matrix", "po2quant.report.results", "po2quant.report.tables")
-Row = tuple[tuple[str, str], ...]
-
-
-@dataclasses.dataclass
-class Round:
-    """One run that was disturbed until it was done.
-
-    Args:
-        command: one of :data:`COMMANDS`.
-        number: of the round; the moments follow from it and the seed.
-        kills: how often it was ended.
-        lost_rows: rows of tables that were there after a kill and are not there in the end.
-        differing: files of the end that are not those of an undisturbed run, and endings without one sentence.
-        seconds: wall time.
-        found: what differs.
-    """
-
-    command: str
-    number: int
-    seed: int
-    commit: str
-    kills: int = 0
-    lost_rows: int = 0
-    differing: int = 0
-    seconds: float = 0.0
-    found: str = ""
 
 
 class Runs:
@@ -231,6 +206,25 @@ def _end(process: BaseProcess, number: int, rng: random.Random) -> None:
         kill_all(worker)
 
 
+def disturb_workers(runs: Runs, name: str, seed: int, number: int, folder: Path, commit: str) -> Round:
+    """Kill workers of a search at random moments until it is done, and compare."""
+    reference, usual = runs.reference(name)
+    rng, result, start = random.Random(f"{seed}/{name}/{number}"), Round(name, number, seed, commit), time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)
+    seen: list[Mapping[str, list[Row]]] = []
+    process = runs.start(COMMANDS[name], folder)
+    while process.exitcode is None:
+        process.join(rng.uniform(0.0, usual * WORKER_LIFE))
+        workers = children(process.pid) if process.exitcode is None else []
+        if workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(workers), signal.SIGKILL)
+            result.kills += 1
+            seen.append(tables(folder / "run"))
+    result.found += _complaint(process.exitcode)
+    return compared(result, folder, reference, seen, start)
+
+
 def fill_disk(runs: Runs, name: str, seed: int, number: int, folder: Path, commit: str) -> Round:
     """Run a command where the disk is full soon, then where it is not, and compare.
 
@@ -281,58 +275,8 @@ def _complaint(code: int | None) -> str:
     return "" if code == 0 else f"exit code {code} where it should be done; "
 
 
-def compared(result: Round, folder: Path, reference: Path, seen: list[Mapping[str, list[Row]]], start: float) -> Round:
-    """Fill in what was lost and what differs."""
-    end = tables(folder / "run")
-    for before in seen:
-        for file, rows in before.items():
-            lost = [row for row in rows if row not in end.get(file, [])]
-            result.lost_rows += len(lost)
-            result.found += f"lost of {file}: {lost[:1]}; " if lost else ""
-    differing = [file for file, rows in tables(reference).items() if sorted(rows) != sorted(end.get(file, []))]
-    differing += [name for name, equal in _others(folder / "run", reference) if not equal]
-    result.found += f"differs: {', '.join(differing)}" if differing else ""
-    result.differing = len(differing) + result.found.count("exit code")
-    result.seconds = round(time.monotonic() - start, 1)
-    return result
-
-
-def tables(folder: Path) -> dict[str, list[Row]]:
-    """Return the rows of every table of a run by its name, without times."""
-    files = [path for name in TABLES for path in sorted(folder.rglob(name))]
-    return {
-        str(path.relative_to(folder)): [
-            tuple((name, value) for name, value in row.items() if name not in TIMES) for row in read_csv(path)
-        ]
-        for path in files
-        if "workers" not in path.relative_to(folder).parts  # which have folders of their own
-    }
-
-
-def _others(folder: Path, reference: Path) -> Iterator[tuple[str, bool]]:
-    """Give the other files of an undisturbed run that matter, and whether a run has the same."""
-    for name in OTHERS:
-        for expected in sorted(reference.rglob(name)):
-            path = folder / expected.relative_to(reference)
-            if "trials" in expected.relative_to(reference).parts:
-                continue
-            if not path.is_file():
-                yield str(path), False
-            elif name.endswith(".h5"):
-                yield str(path), _numbers(read_weight_file(path)) == _numbers(read_weight_file(expected))
-            else:
-                yield str(path), _untimed(path) == _untimed(expected)
-
-
-def _numbers(file: Any) -> dict[str, bytes]:
-    return {
-        f"{group}/{name}": array.tobytes() for group, arrays in file.groups.items() for name, array in arrays.items()
-    }
-
-
-def _untimed(path: Path) -> Any:
-    data = json.loads(path.read_text())
-    return {key: value for key, value in data.items() if key not in TIMES} if isinstance(data, dict) else data
+ACTS = {"disk_full": fill_disk, "keyword_workers": disturb_workers}
+"""What is done to commands that are not killed and resumed."""
 
 
 def run_kills(
@@ -351,7 +295,7 @@ def run_kills(
     while missing := [name for name in names if _count(rounds, name) < kills]:
         name = min(missing, key=lambda name: _count(rounds, name))
         number = sum(known.command == name for known in rounds)
-        act = fill_disk if name == "disk_full" else disturb
+        act = ACTS.get(name, disturb)
         folder = work.absolute() / name / f"round{number}"
         rounds.append(act(runs, name, seed, number, folder, commit))
         write_csv(file, [dataclasses.asdict(known) for known in rounds])

@@ -14,6 +14,7 @@ from benchmarks.fly_traits.key_points import decode
 from benchmarks.fly_traits.score import TRAIT_COUNT
 from benchmarks.fly_traits.staged import SCHEDULES, Changed, Strength, train
 from benchmarks.shared.mobilenet_v3 import Form
+from po2quant.files import read_csv
 
 TINY = Form(((3, 16, 16, True, "relu", 2), (5, 24, 16, True, "hard_silu", 1)), head_filters=24, hidden_units=32)
 FLIES = split_of(crops(24, 32, 0))
@@ -97,6 +98,7 @@ def test_a_stage_leaves_its_epochs_and_weights(head_trained):
 def test_a_network_trained_in_all_stages_is_exported_and_verified(tmp_path):
     network = _tiny()
     train(network, (FLIES, FLIES), _only("points", "head", "all"), tmp_path)
+    assert [row["epoch"] for row in read_csv(tmp_path / "epochs.csv")] == ["0", "1", "2"]
     fixed = _tiny(size=32)
     fixed.set_weights(network.get_weights())
     x = FLIES.inputs()

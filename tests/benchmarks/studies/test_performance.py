@@ -18,11 +18,11 @@ from benchmarks.studies.performance import (
     in_turn,
     main,
     measure_model,
-    merge_rows,
     network_of,
     rows_of,
     stock_network,
 )
+from benchmarks.studies.rows import replace_rows
 from po2quant.benchmark import NetworkSpec, Recipe
 from po2quant.files import read_csv
 from po2quant.network import Placement, slot_quantizers
@@ -84,7 +84,9 @@ def test_a_model_measured_again_replaces_its_rows_alone(tmp_path):
     row = {"measure": "inference", "variant": "float", "milliseconds": 1.0}
     for label, milliseconds in (("a/one", 1.0), ("a/two", 2.0), ("a/one", 3.0)):
         benchmark, model = label.split("/")
-        merge_rows(path, label, [{"benchmark": benchmark, "model": model, **row, "milliseconds": milliseconds}])
+        replace_rows(
+            path, [{"benchmark": benchmark, "model": model, **row, "milliseconds": milliseconds}], performance.KEY
+        )
     assert [(row["model"], row["milliseconds"]) for row in read_csv(path)] == [("two", "2.0"), ("one", "3.0")]
 
 
