@@ -17,7 +17,7 @@ from po2quant.placement import Placement
 from po2quant.progress import progress_line
 from po2quant.training.schedules import constant, cosine, exponential_decay
 
-from .boxes import UNITS, anchors, detections, matches
+from .boxes import LEAST_SCORE, UNITS, anchors, detections, matches
 from .cutting import fitted
 from .folder import read_parts
 from .generator import Picture, draw_picture
@@ -87,11 +87,13 @@ def _huber(error: Any) -> Any:
     return ops.where(size < 1.0, 0.5 * size * size, size - 0.5)
 
 
-def detection_score(predict: Callable[[np.ndarray], np.ndarray], split: Split) -> Score:
+def detection_score(
+    predict: Callable[[np.ndarray], np.ndarray], split: Split, least_score: float = LEAST_SCORE
+) -> Score:
     """Return F1, with recall and precision, of all boxes of a split at an intersection over union of 0.5."""
     outputs, hits, found, there = predict(split.inputs()), 0, 0, 0
     for output, padded in zip(outputs, split.y, strict=True):
-        boxes, shown = detections(output, split.x.shape[1:3]).boxes, padded[padded[:, 2] > 0]
+        boxes, shown = detections(output, split.x.shape[1:3], least_score).boxes, padded[padded[:, 2] > 0]
         hits += int(np.count_nonzero(matches(boxes, shown) >= 0))
         found, there = found + len(boxes), there + len(shown)
     details = {"recall": hits / max(there, 1), "precision": hits / max(found, 1), "boxes": float(there)}
