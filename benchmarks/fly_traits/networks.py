@@ -1,8 +1,8 @@
 """Both networks as the files that :mod:`~benchmarks.fly_traits.counts` takes.
 
-``python -m benchmarks.fly_traits.networks --detector runs/fly-detector --classifier runs/fly-traits --output-dir
-runs/flies`` writes each float network as ``.keras`` and its integer program as ``.npz``. Each is given as a run folder of
-``po2quant finetune``, or as a file of float weights, which is quantized to w8a8 here, calibrated on synthetic pictures.
+``python -m benchmarks.fly_traits.networks --detector PATH --classifier PATH --output-dir runs/flies`` writes each float
+network as ``.keras`` and its integer program as ``.npz``. Each is given as a run folder of ``po2quant finetune``, or as
+a file of float weights, which is quantized to w8a8 here, calibrated on synthetic pictures.
 """
 
 from __future__ import annotations
