@@ -187,7 +187,7 @@ def report_tables(rows: Sequence[Mapping[str, str]]) -> list[str]:
             f"{float(row['bytes']) / 1024:.0f}",
             row["mismatches"] and f"{row['mismatches']} of {thousands(row['compared'])}",
             row["litert_differ"] and f"{row['litert_differ']} of {thousands(row['litert_outputs'])}",
-            row["seconds_picture"] and f"{1000 * float(row['seconds_picture']):.0f} ms",
+            row["seconds_picture"] and f"{1000 * float(row['seconds_picture']):.1f} ms",
         ]
         for row in rows
         if row["network"] == MODEL

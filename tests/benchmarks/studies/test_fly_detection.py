@@ -59,7 +59,7 @@ def test_the_report_has_a_line_a_form_and_leaves_other_networks_out(
     monkeypatch.setattr(fly_detection, "REPORT", report)
     main(["--report"])
     text = report.read_text(encoding="utf-8")
-    assert "| w8a8 | 0.99 | 0.98 | 1 | 0 of 1 234 567 | 3 of 9 999 | 50 ms |" in text
+    assert "| w8a8 | 0.99 | 0.98 | 1 | 0 of 1 234 567 | 3 of 9 999 | 50.0 ms |" in text
     assert "| c | 0.99 | 0.98 | 1 | 1 | 1 | 1.0 | 1 2 3 4 5 6 7 8 |" in text and "none" not in text
 
 
