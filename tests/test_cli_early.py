@@ -56,6 +56,18 @@ CASES = {
         ("evaluate", *WEIGHTS, "--config", "flat8", "--calibration-data", "nowhere.npz"),
         "There is none: nowhere.npz",
     ),
+    "share of a pruned network": (
+        ("prune", "--network", "file", "--keep", "1.5", "--output", "a.keras"),
+        "keep must be in (0, 1]. Received: keep=1.5",
+    ),
+    "file of a pruned network": (
+        ("prune", "--network", "file", "--keep", "0.5", "--output", "a.h5"),
+        "output must be a .keras file in a folder that is there. Received: a.h5",
+    ),
+    "pruning of no weights": (
+        ("prune", "--keep", "0.5", "--output", "a.keras"),
+        "prune needs --weights, a weight file or a run folder, or --network",
+    ),
     "data that are no word": (("finetune", "--data", "oficial"), "There is none: oficial"),
     "benchmark": (("finetune", "--benchmark", "nope"), "benchmark must be one of anomaly_detection, digits"),
     "benchmark of a summary": (("summary", "--benchmark", "nope"), "benchmark must be one of"),

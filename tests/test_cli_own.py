@@ -53,6 +53,23 @@ def words_of(options):
     return [word for pair in options.items() for word in pair]
 
 
+def test_a_pruned_network_is_a_file_that_other_commands_take(files, tmp_path):
+    narrow = tmp_path / "narrow.keras"
+
+    said, evaluated = (
+        json.loads(run(*command, "--json").splitlines()[-1])
+        for command in (
+            ("prune", *words_of(files), "--keep", 0.6, "--output", narrow),
+            ("evaluate", *words_of(files | {"--network": narrow}), "--config", "flat8"),
+        )
+    )
+
+    assert said["weights"] == 4 * 9 + 3 * 64
+    assert said["weights_left"] <= 0.6 * said["weights"]
+    assert keras.models.load_model(narrow).layers[1].filters == said["weights_left"] // (9 + 3 * 16)
+    assert evaluated["samples"] == 30
+
+
 @pytest.fixture(scope="module")
 def tuned(files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned") / "run"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from po2quant import __version__
-from po2quant.cli import check, deploy, diagnose, matrix, networks, reconstruct, report, search, zoo
+from po2quant.cli import check, deploy, diagnose, matrix, networks, prune, reconstruct, report, search, zoo
 from po2quant.cli.errors import LONGEST_SENTENCE, TRACEBACK_VARIABLE, drop_unwritten, sentence
 from po2quant.cli.options import with_talk
 from po2quant.cli.session import INTERRUPTED
@@ -41,6 +41,7 @@ COMMANDS = {
     networks.summary: ("--config flat8", "--benchmark keyword_spotting --config mpq"),
     networks.evaluate: ("--weights runs/mine --config runs/mine/best_config.json", "--network my.keras --data my.npz"),
     search.search: ("--max-trials 24 --epochs 3 --retrain-epochs 15", "--network my.keras --data my.npz --max-kib 64"),
+    prune.prune: ("--network my.keras --data my.npz --keep 0.6 --output narrow.keras",),
     reconstruct.reconstruct: ("--network my.keras --data my.npz --config w4a8",),
     networks.finetune: ("--config mpq --output-dir runs/mine", "--options run.yaml --seed 1"),
     matrix.matrix: ("--configs mpq,flat8,flat4 --alphas auto,auto_po2 --seeds 0,1,2",),
