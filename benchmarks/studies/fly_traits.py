@@ -168,10 +168,9 @@ def report_table(rows: Sequence[Mapping[str, str]]) -> str:
         "differing integers",
         "600 flies in C",
     ]
-    lines = []
-    for row in rows:
-        if not row.get("wing"):
-            continue
+    order, lines = [FLOAT, DYNAMIC_RANGE, *FORMS], []
+    classified = [row for row in rows if row.get("wing")]
+    for row in sorted(classified, key=lambda row: (row["network"], order.index(row["form"]))):
         accuracies = [f"{float(row[trait]):.3f}" for trait in TRAITS]
         points = [row[column] and f"{float(row[column]):.3f}" for column in ("head_tail", "tips")]
         proof = row["mismatches"] and f"{row['mismatches']} of {thousands(row['compared'])}"
