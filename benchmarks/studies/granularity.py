@@ -41,6 +41,7 @@ SIDE_BITS = 4
 """What it takes to say the width of a group of channels."""
 GROUPS = {"a layer": None, "16 channels": 16, "8 channels": 8, "4 channels": 4, "a channel": 1}
 """Channels that share a width; None: all of a layer."""
+OR_NO_BITS = ", or 0 bits"
 GAP = 0.001
 """How far from the least error a choice of widths may be, relative to it."""
 
@@ -133,10 +134,9 @@ def least_error(units: Sequence[Unit], budget_bits: float) -> tuple[float, int]:
 def errors_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return a line for each network and granularity, with a column for each budget."""
     budgets = sorted({row["kilobytes"] for row in rows}, key=float, reverse=True)
+    names = [f"{name}{also}" for name, also in itertools.product(GROUPS, ("", OR_NO_BITS))]
     lines = []
-    for model, name in itertools.product(
-        dict.fromkeys(row["model"] for row in rows), dict.fromkeys(row["granularity"] for row in rows)
-    ):
+    for model, name in itertools.product(dict.fromkeys(row["model"] for row in rows), names):
         own = {row["kilobytes"]: row["error"] for row in rows if (row["model"], row["granularity"]) == (model, name)}
         if own:
             lines.append([model, name, *(f"{float(own[size]):.4f}" if own.get(size) else "" for size in budgets)])
@@ -169,7 +169,7 @@ def _measure(options: argparse.Namespace, command: str) -> None:
         for (name, channels), zero in itertools.product(GROUPS.items(), ((), (NO_BITS,))):
             units = units_of(errors, channels, (*zero, *WIDTHS))
             error, bits = least_error(units, kilobytes * BITS_PER_KILOBYTE)
-            label = f"{name}, or 0 bits" if zero else name
+            label = f"{name}{OR_NO_BITS}" if zero else name
             row = {
                 "benchmark": benchmark.name,
                 "model": model,
