@@ -4,7 +4,7 @@ First the key points, beside which the traits hardly count; then the traits' own
 is; then everything at a small rate. Over all of them the pictures grow, and RandAugment and dropout get stronger, since
 a network that sees small pictures overfits less (Tan & Le 2021, "EfficientNetV2", arXiv 2104.00298).
 
-``python -m benchmarks.fly_traits.staged --output-dir runs/fly_traits`` draws synthetic flies and trains on them, 5
+``python -m benchmarks.fly_traits.staged --output-dir runs/fly_traits`` draws synthetic flies and trains on them, 4
 processor minutes; ``--plain`` is the network without key points. ``po2quant finetune --benchmark fly_traits --weights
 runs/fly_traits/best.weights.h5`` goes on from there. ``--preset document`` is the schedule of An et al. 2023, doi
 10.16288/j.ycz.22-409, section 3.2: 400 epochs from 64 to 224 pixels.

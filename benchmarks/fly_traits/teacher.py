@@ -38,7 +38,13 @@ TEACHERS: dict[str, Callable[[], keras.Model]] = {
 
 
 def with_hidden_labels(split: Split, labelled: int) -> Split:
-    """Return a split in which the first ``labelled`` flies alone keep their traits and key points."""
+    """Return a split in which the first ``labelled`` flies alone keep their traits and key points.
+
+    Raises:
+        ValueError: for none, or more than there are.
+    """
+    if not 1 <= labelled <= len(split):
+        raise ValueError(f"labelled must be in [1, {len(split)}]. Received: labelled={labelled}")
     y = split.y.copy()
     y[labelled:] = np.nan
     return dataclasses.replace(split, y=y)

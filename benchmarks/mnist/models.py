@@ -14,9 +14,10 @@ from typing import NamedTuple
 import keras
 from keras import KerasTensor, layers, ops
 
+from ..shared.blocks import conv, depthwise
+
 INPUT_SHAPE = (28, 28, 1)
 NUM_CLASSES = 10
-BATCH_NORM_MOMENTUM = 0.9  # statistics settle within an epoch of a few hundred steps
 DROPOUT = 0.2
 
 Body = Callable[[KerasTensor], KerasTensor]
@@ -35,24 +36,6 @@ def classifier(body: Body) -> Callable[[], keras.Model]:
 
     build.__name__, build.__doc__ = body.__name__, body.__doc__
     return build
-
-
-def _normalized(x: KerasTensor, activation: str | None) -> KerasTensor:
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
-    return x if activation is None else layers.Activation(activation)(x)
-
-
-def conv(
-    x: KerasTensor, filters: int, kernel_size: int = 3, strides: int = 1, activation: str | None = "relu"
-) -> KerasTensor:
-    """Apply Conv2D, BatchNormalization and an activation: ``(batch, h, w, c)`` to ``(batch, h', w', filters)``."""
-    x = layers.Conv2D(filters, kernel_size, strides, "same", use_bias=False, kernel_initializer="he_normal")(x)
-    return _normalized(x, activation)
-
-
-def depthwise(x: KerasTensor, kernel_size: int = 3, strides: int = 1, activation: str | None = "relu") -> KerasTensor:
-    """Apply DepthwiseConv2D, BatchNormalization and an activation; keeps the number of channels."""
-    return _normalized(layers.DepthwiseConv2D(kernel_size, strides, "same", use_bias=False)(x), activation)
 
 
 def logits(x: KerasTensor) -> KerasTensor:
@@ -185,12 +168,12 @@ def squeezenet(x: KerasTensor) -> KerasTensor:
 
 @classifier
 def mobilenet_v1(x: KerasTensor) -> KerasTensor:
-    """A stem and eight depthwise-separable blocks.
+    """A stem and seven depthwise-separable blocks.
 
     Reference: Howard et al. 2017, arXiv 1704.04861, Table 1.
     """
-    x = conv(x, 16, strides=2)
-    for filters, strides in ((32, 1), (48, 2), (48, 1), (64, 2), (64, 1), (64, 1), (64, 1), (128, 1)):
+    x = conv(x, 16)
+    for filters, strides in ((32, 2), (48, 2), (48, 1), (64, 2), (64, 1), (64, 1), (128, 1)):
         x = conv(depthwise(x, strides=strides), filters, 1)
     return logits(x)
 
@@ -218,7 +201,7 @@ def shufflenet_v2(x: KerasTensor) -> KerasTensor:
 
     Reference: Ma et al. 2018, arXiv 1807.11164, Table 5.
     """
-    x = conv(x, 16, strides=2)
+    x = layers.MaxPooling2D(3, 2, "same")(conv(x, 16))
     for filters, repeats in ((48, 3), (96, 3)):
         for repeat in range(repeats):
             x = shuffle_unit(x, filters, 1 if repeat else 2)
@@ -277,7 +260,7 @@ def inverted_residual(x: KerasTensor, stage: Stage, strides: int) -> KerasTensor
 
 
 def inverted_residuals(x: KerasTensor, stem: int, stages: Sequence[Stage], head: int, activation: str) -> KerasTensor:
-    """Apply a stem with stride 2, stages of inverted residuals, and a 1x1 convolution.
+    """Apply a stem, stages of inverted residuals, and a 1x1 convolution.
 
     Args:
         x: pictures, shape ``(batch, 28, 28, 1)``.
@@ -286,7 +269,7 @@ def inverted_residuals(x: KerasTensor, stem: int, stages: Sequence[Stage], head:
         head: filters of the 1x1 convolution.
         activation: of stem and head.
     """
-    x = conv(x, stem, strides=2, activation=activation)
+    x = conv(x, stem, activation=activation)
     for stage in stages:
         for repeat in range(stage.repeats):
             x = inverted_residual(x, stage, 1 if repeat else stage.strides)
@@ -299,7 +282,7 @@ def mobilenet_v2(x: KerasTensor) -> KerasTensor:
 
     Reference: Sandler et al. 2018, arXiv 1801.04381, Table 2.
     """
-    rows = ((1, 3, 8, 1, 1), (6, 3, 12, 1, 2), (6, 3, 16, 2, 1), (6, 3, 24, 2, 2), (6, 3, 32, 2, 1), (6, 3, 48, 1, 1))
+    rows = ((1, 3, 8, 1, 2), (6, 3, 12, 1, 2), (6, 3, 16, 2, 1), (6, 3, 24, 2, 2), (6, 3, 32, 2, 1), (6, 3, 48, 1, 1))
     return logits(inverted_residuals(x, 12, [Stage(*row, activation="relu6") for row in rows], 128, "relu6"))
 
 
@@ -310,7 +293,7 @@ def mobilenet_v3(x: KerasTensor) -> KerasTensor:
     Reference: Howard et al. 2019, arXiv 1905.02244, Table 2.
     """
     stages = (
-        Stage(1, 3, 12, 1, 1, 4),
+        Stage(1, 3, 12, 1, 2, 4),
         Stage(4, 3, 16, 2, 2),
         Stage(4, 5, 24, 2, 2, 4, "hard_silu"),
         Stage(4, 5, 32, 2, 1, 4, "hard_silu"),
@@ -326,7 +309,7 @@ def efficientnet_b0(x: KerasTensor) -> KerasTensor:
 
     Reference: Tan & Le 2019, arXiv 1905.11946, Table 1.
     """
-    rows = ((1, 3, 8, 1, 1), (6, 3, 12, 1, 2), (6, 5, 16, 2, 1), (6, 3, 24, 1, 2), (6, 5, 32, 2, 1), (6, 3, 48, 1, 1))
+    rows = ((1, 3, 8, 1, 2), (6, 3, 12, 1, 2), (6, 5, 16, 2, 1), (6, 3, 24, 1, 2), (6, 5, 32, 2, 1), (6, 3, 48, 1, 1))
     return logits(inverted_residuals(x, 12, [Stage(*row, 4, "silu") for row in rows], 128, "silu"))
 
 
@@ -337,7 +320,7 @@ def mnasnet(x: KerasTensor) -> KerasTensor:
     Reference: Tan et al. 2018, arXiv 1807.11626, Figure 7 (MnasNet-A1).
     """
     stages = (
-        Stage(1, 3, 8, 1, 1),
+        Stage(1, 3, 8, 1, 2),
         Stage(6, 3, 12, 1, 2),
         Stage(3, 5, 16, 2, 1, 4),
         Stage(6, 3, 24, 2, 2),

@@ -21,11 +21,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from benchmarks.mnist.recipe import FLOAT_EPOCHS, small
 from benchmarks.studies.clusters import Embedding, embed
 from benchmarks.studies.microcontroller import measure as measure_on_core
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
-from po2quant.benchmark import Dataset, Split, load_benchmark
+from po2quant.benchmark import Benchmark, Dataset, Recipe, Split, load_benchmark
 from po2quant.bit_config import AUTO_PO2, FLOAT
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.network import frozen_network, spread_inputs
@@ -49,9 +50,9 @@ RESULTS, RUNS = Path("benchmarks/results/mnist.csv"), Path("runs/mnist")
 POINTS = "mnist-tsne.csv"
 """Beside the results: where the digits of one network lie."""
 KEY = ("model", "config", "seed")
-CONFIGS = (FLOAT, "w8a8", "w4a8", "w4a4")
+CONFIGS = (FLOAT, "w4a4", "w8a8", "w4a8")
 FLOAT_PRESET, QUANTIZED_PRESET = "small", "strong"
-RECONSTRUCTION = Reconstruction(samples=512, steps=200)
+RECONSTRUCTION = Reconstruction(samples=256, steps=100)
 COMPARED, EMBEDDED = 64, 1000
 """Test digits whose every integer is compared, and that are embedded."""
 GOAL = 0.99
@@ -190,45 +191,47 @@ def counted(program: Program) -> dict[str, Any]:
     }
 
 
+def with_recipe(task: Benchmark, recipe: Recipe) -> Benchmark:
+    """Return a task whose float networks are trained by a recipe."""
+    networks = {
+        model: dataclasses.replace(spec, recipes={**spec.recipes, FLOAT_PRESET: recipe})
+        for model, spec in task.networks.items()
+    }
+    return dataclasses.replace(task, networks=networks)
+
+
 def run(options: argparse.Namespace, command: str) -> None:
-    """Measure what the results have not, all float networks first."""
-    task = load_benchmark("mnist")
-    models = options.models or list(task.networks)
+    """Measure what the results have not, network after network."""
+    task = with_recipe(load_benchmark("mnist"), small(options.float_epochs))
     dataset = task.load_data(options.data_dir, options.seed)
-    for configs in ((FLOAT,), [config for config in options.configs if config != FLOAT]):
-        for model in models:
-            missing = [c for c in configs if not has_row(options.results, (model, c, str(options.seed)), KEY)]
-            if not missing:
-                continue
-            with graphs_released():
-                for config, row in measured(
-                    Experiment(task, model, dataset, AUTO_PO2, seed=options.seed), missing, options
-                ):
-                    key = {"model": model, "config": config, "seed": str(options.seed)}
-                    facts = {"data": dataset.describe(), "commit": project_commit(), "command": command}
-                    add_row(options.results, key | dict.fromkeys(COLUMNS) | row | facts, KEY)
-                    sys.stdout.write(f"{model} {config}: {row}\n")
-                    sys.stdout.flush()
+    facts = {"data": dataset.describe(), "commit": project_commit(), "command": command}
+    for model in options.models or task.networks:
+        keys = {config: (model, config, str(options.seed)) for config in options.configs}
+        missing = [config for config, key in keys.items() if not has_row(options.results, key, KEY)]
+        experiment = Experiment(task, model, dataset, AUTO_PO2, seed=options.seed, preset=FLOAT_PRESET, resume=True)
+        with graphs_released():
+            for config, row in measured(experiment, missing, options):
+                key = dict(zip(KEY, keys[config], strict=True))
+                add_row(options.results, key | dict.fromkeys(COLUMNS) | row | facts, KEY)
+                sys.stdout.write(f"{model} {config}: {row}\n")
+                sys.stdout.flush()
 
 
 def measured(
     experiment: Experiment, configs: Sequence[str], options: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each configuration of a network and its row; training that was begun goes on."""
-    experiment = dataclasses.replace(experiment, preset=FLOAT_PRESET, resume=True)
     folder = options.output_dir / f"{experiment.model}-float-{experiment.seed}"
-    if list(configs) == [FLOAT]:
+    if FLOAT in configs:
         points = options.results.with_name(POINTS) if experiment.model == DRAWN else None
         yield FLOAT, measure_float(experiment, folder, points)
-        return
-    experiment = experiment.with_float_weights(folder)
-    experiment = dataclasses.replace(experiment, preset=QUANTIZED_PRESET, reconstruction=RECONSTRUCTION)
-    bench = Workbench(experiment)
-    for config in configs:
-        yield (
-            config,
-            measure_quantized(bench, config, folder.with_name(f"{experiment.model}-{config}-{experiment.seed}")),
-        )
+    quantized = [config for config in configs if config != FLOAT]
+    if quantized:
+        experiment = experiment.with_float_weights(folder)
+        bench = Workbench(dataclasses.replace(experiment, preset=QUANTIZED_PRESET, reconstruction=RECONSTRUCTION))
+        for config in quantized:
+            cell = folder.with_name(f"{experiment.model}-{config}-{experiment.seed}")
+            yield config, measure_quantized(bench, config, cell)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -237,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", type=Path, help="MNIST; scikit-learn's digits, enlarged, by default")
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="all by default")
     parser.add_argument("--configs", nargs="+", default=CONFIGS, help=f"{' '.join(CONFIGS)} by default")
+    parser.add_argument("--float-epochs", type=int, default=FLOAT_EPOCHS, help=f"{FLOAT_EPOCHS} by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output-dir", type=Path, default=RUNS)
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -6,6 +6,7 @@ The front is that of a real search, from the trials in ``benchmarks/results/``; 
 from __future__ import annotations
 
 import csv
+import itertools
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,14 +16,33 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.mnist import MODELS
 from po2quant.cost import BITS_PER_KIB, ForgivingFactor
-from po2quant.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
+from po2quant.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    MARKERS,
+    ORANGE,
+    PALETTE,
+    SKY,
+    VERMILLION,
+    new_figure,
+    save_figure,
+    scale_by_decades,
+)
 from po2quant.report.plots import draw_front, unbeaten
+from po2quant.runs.costs import BYTES_PER_KIB
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
 TRIALS = ROOT / "benchmarks" / "results" / "keyword_spotting-search" / "widths-trials.csv"
 RETRAINED = TRIALS.with_name("retrained.csv")
+MNIST = ROOT / "benchmarks" / "results" / "mnist.csv"
+DRAWN = "resnet18"
+"""Network whose digits are drawn, as in benchmarks.studies.mnist."""
+MNIST_POINTS = MNIST.with_name("mnist-tsne.csv")
+DESIGNS = ROOT / "benchmarks" / "results" / "design-blocks.csv"
 LOWEST = 0.86
 """Accuracy from which trials are shown."""
 SEARCHED = "Speech Commands V2 (subset: 2534 train, 210 validation clips), 40 trials of 5 epochs, 3 to 16 bits"
@@ -154,12 +174,78 @@ def integers() -> Figure:
     return figure
 
 
+def families() -> Figure:
+    """Return the accuracy of families of networks on MNIST against the size of their weights, by widths."""
+    rows = read(MNIST)
+    figure = new_figure(rows[0]["data"], 7.2, 4.6)
+    axes = figure.add_subplot(title="MNIST: accuracy against weights, from w4a4 to float")
+    for model, (marker, color) in zip(MODELS, itertools.product(MARKERS[:2], PALETTE), strict=False):
+        points = [
+            (int(row["weight_bytes"]) / BYTES_PER_KIB, float(row["test_accuracy"]))
+            for row in rows
+            if row["model"] == model
+        ]
+        axes.plot(*zip(*sorted(points), strict=True), marker=marker, color=color, markersize=5, label=model)
+    scale_by_decades(axes, [int(row["weight_bytes"]) / BYTES_PER_KIB for row in rows])
+    axes.set(
+        xlabel="constants of the C in KiB, packed; of float networks 4 bytes a parameter", ylabel="accuracy (test)"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def embedding() -> Figure:
+    """Return test digits by the features of a network: their classes, and the clusters of two methods."""
+    rows = read(MNIST_POINTS)
+    scores = {row["model"]: row for row in read(MNIST) if row["config"] == "float"}[DRAWN]
+    figure = new_figure(f"{len(rows)} test digits, t-SNE of the penultimate layer of {DRAWN}", 9.6, 3.6)
+    titles = {
+        "digit": "digits",
+        "kmeans": f"k-means, ARI {float(scores['ari_kmeans']):.3f}",
+        "dbscan": f"DBSCAN, ARI {float(scores['ari_dbscan']):.3f}",
+    }
+    places = np.array([[float(row["x"]), float(row["y"])] for row in rows])
+    for place, (column, title) in enumerate(titles.items(), 1):
+        axes = figure.add_subplot(1, 3, place, title=title, xticks=[], yticks=[])
+        groups = np.array([int(row[column]) for row in rows])
+        for group in np.unique(groups):
+            inside = places[groups == group]
+            color = "#bbbbbb" if group < 0 else f"C{group % 10}"
+            axes.plot(*inside.T, "o", markersize=2, color=color)
+            if column == "digit":
+                axes.annotate(str(group), np.median(inside, axis=0), ha="center", va="center", weight="bold")
+    return figure
+
+
+def designs() -> Figure:
+    """Return what kernels and activations of 4 bits cost each block, and what reconstruction brings back."""
+    rows = [row for row in read(DESIGNS) if (row["config"], row["seed"], row["epochs"]) == ("w4a4", "0", "0")]
+    rows.sort(key=lambda row: float(row["float_score"]) - float(row["calibrated"]), reverse=True)
+    stages = {"float_score": ("float", "D"), "calibrated": ("calibrated", "o"), "reconstructed": ("reconstructed", "s")}
+    figure = new_figure(f"{rows[0]['data']}, seed 0; scales are powers of two", 7.2, 1.6 + 0.26 * len(rows))
+    axes = figure.add_subplot(title="4-bit kernels and activations, by what they cost untrained")
+    places = range(len(rows))
+    for place, row in zip(places, rows, strict=True):
+        axes.plot([float(row[stage]) for stage in stages], [place] * len(stages), color=BLACK, alpha=0.3, zorder=1)
+    for (stage, (label, marker)), color in zip(stages.items(), (BLUE, VERMILLION, GREEN), strict=True):
+        axes.scatter([float(row[stage]) for row in rows], places, color=color, marker=marker, label=label, zorder=2)
+    axes.set_yticks(places, [row["network"] for row in rows])
+    axes.set(xlabel="accuracy (test)", ylim=(-0.5, len(rows) - 0.5))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper right", ncols=len(stages))
+    return figure
+
+
 PICTURES: dict[str, Callable[[], Figure]] = {
     "front.png": front,
     "grid.png": grid,
     "factor.png": factor,
     "fold.png": fold,
     "integers.png": integers,
+    "mnist.png": families,
+    "mnist-tsne.png": embedding,
+    "design-blocks.png": designs,
 }
 
 

@@ -1,4 +1,4 @@
-"""How many trials a search needs: informed by sensitivities, plain Bayesian, at random.
+"""How many trials, and how much processor time, the strategies of a search need.
 
 ``python -m benchmarks.studies.search_efficiency --benchmark digits`` searches with each strategy and several seeds and
 writes ``benchmarks/results/search_efficiency-<benchmark>.csv``, a row per trial, and a picture beside it. A strategy
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import statistics
 import sys
 import tempfile
@@ -199,18 +200,46 @@ def summary(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def timed_curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, list[tuple[float, float]]]]:
+    """Return processor seconds and best score after each trial, by strategy and seed."""
+    found: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    for row in rows:
+        point = float(row["processor_seconds_so_far"]), float(row["best_score"])
+        found.setdefault(row["strategy"], {}).setdefault(row["seed"], []).append(point)
+    return found
+
+
+def score_at(curve: Sequence[tuple[float, float]], seconds: float) -> float:
+    """Return the best score that a search had after so many seconds, nan before its first trial had ended."""
+    return max((score for end, score in curve if end <= seconds), default=math.nan)
+
+
+def time_summary(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each strategy: its score in the end, and where ``informed`` had spent half of its time."""
+    by_strategy = timed_curves(rows)
+    half = {seed: curve[-1][0] / 2 for seed, curve in by_strategy.get(INFORMED, {}).items()}
+    lines = []
+    for strategy, by_seed in by_strategy.items():
+        scores, seconds = ([curve[-1][place] for curve in by_seed.values()] for place in (1, 0))
+        line = f"{strategy}: {statistics.mean(scores):.4f} in {statistics.mean(seconds):.1f} s, {len(by_seed)} seeds"
+        early = [score_at(curve, half[seed]) for seed, curve in by_seed.items() if seed in half]
+        lines.append(line + (f"; {statistics.mean(early):.4f} in half of informed's time" if early else ""))
+    return lines
+
+
 def plot(rows: Iterable[Mapping[str, Any]], path: Path, footer: str) -> None:
-    """Draw the best score over trials: mean over the seeds, and their range."""
+    """Draw the best score over processor time: mean over the seeds, and their range."""
     figure = new_figure(footer)
-    axes = figure.add_subplot(title="best score over trials")
-    for strategy, by_seed in curves(rows).items():
-        by_trial = list(zip(*by_seed.values(), strict=False))
-        numbers = range(1, len(by_trial) + 1)
-        label = f"{strategy}, {len(by_seed)} seeds"
-        axes.plot(numbers, list(map(statistics.mean, by_trial)), color=COLORS[strategy], label=label)
-        low, high = list(map(min, by_trial)), list(map(max, by_trial))
-        axes.fill_between(numbers, low, high, color=COLORS[strategy], alpha=0.2)
-    axes.set(xlabel="trial", ylabel="best score", xscale="log")
+    axes = figure.add_subplot(title="best score over processor time")
+    for strategy, by_seed in timed_curves(rows).items():
+        first, last = (pick(curve[end][0] for curve in by_seed.values()) for pick, end in ((max, 0), (min, -1)))
+        times = sorted({end for curve in by_seed.values() for end, _ in curve if first <= end <= last})
+        by_time = [[score_at(curve, end) for curve in by_seed.values()] for end in times]
+        options = {"color": COLORS[strategy], "drawstyle": "steps-post"}
+        axes.plot(times, list(map(statistics.mean, by_time)), label=f"{strategy}, {len(by_seed)} seeds", **options)
+        low, high = list(map(min, by_time)), list(map(max, by_time))
+        axes.fill_between(times, low, high, color=COLORS[strategy], alpha=0.15, step="post")
+    axes.set(xlabel="processor seconds, float network and its data not counted", ylabel="best score")
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
@@ -243,7 +272,7 @@ def run(
             rows += [{"benchmark": name, "model": experiment.model, **row, **facts} for row in new]
             write_csv(path, rows)
             plot(rows, path.with_suffix(".png"), facts["data"])
-    sys.stdout.write("\n".join([*summary(rows), str(path), ""]))
+    sys.stdout.write("\n".join([*summary(rows), *time_summary(rows), str(path), ""]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

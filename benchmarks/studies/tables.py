@@ -5,17 +5,22 @@ from __future__ import annotations
 import csv
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from benchmarks.studies.document import table, write_results
+from benchmarks.mnist import MODELS
+from benchmarks.studies.document import table, thousands, write_results
 from po2quant.cost import BITS_PER_KIB
-from po2quant.report.results import markdown_tables, read_records
+from po2quant.report.results import STAGES, markdown_tables, read_records
+from po2quant.runs.costs import BYTES_PER_KIB
 
 ROOT = Path(__file__).parents[2]
 RESULTS, NETWORKS = ROOT / "benchmarks" / "results", ROOT / "best_configs" / "RESULTS.csv"
 COMMAND = "python -m benchmarks.studies.tables"
+NARROW = ("w4a8", "w4a4")
 Row = dict[str, str]
+Value = TypeVar("Value")
 
 CONFIGS = {"float": "float", "8 bits": "flat8", "4 bits": "flat4", "mixed": "mpq"}
 FEW_BITS = ("w4a8", "w4a4")
@@ -34,6 +39,7 @@ RULES = {
     ("auto_po2", "mse"): "`auto_po2`, exact exponents",
     ("auto_po2", "stock"): "`auto_po2`, QKeras' rule (`--scale-rule stock`)",
 }
+FEW_BITS = ("w8a8", "w4a8", "w4a4")
 UNTRAINED_CONFIGS = {"flat16": "flat16", "flat8": "flat8", "flat6": "flat6", "flat4": "flat4", "mpq": "published mixed"}
 
 
@@ -141,6 +147,104 @@ def retrained() -> str:
     return table(["configuration", "bits", "seeds", "validation", "test"], lines)
 
 
+def families() -> str:
+    """Return what each family of networks learns of MNIST in float, a network a line."""
+    columns = ["network", "parameters", "MACs", "train", "validation", "test", "test loss", "epochs", "to 99 %"]
+    columns += ["training, s", "testing, s", "ARI: k-means", "DBSCAN"]
+    rows = {row["model"]: row for row in read("mnist.csv") if row["config"] == "float"}
+    lines = []
+    for model, row in in_order(rows):
+        line = [model, *(thousands(row[name]) for name in ("parameters", "macs"))]
+        line += [f"{float(row[f'{part}_accuracy']):.4f}" for part in ("train", "validation", "test")]
+        line += [f"{float(row['test_loss']):.4f}", row["epochs"], row["epochs_to_99"] or "—"]
+        line += [row["train_cpu_seconds"], row["test_cpu_seconds"]]
+        lines.append([*line, *(f"{float(row[f'ari_{method}']):.3f}" for method in ("kmeans", "dbscan"))])
+    return table(columns, lines)
+
+
+def families_quantized() -> str:
+    """Return what powers of two cost each family on MNIST: accuracy at each stage, size and instructions of the C."""
+    columns = ["network", "widths", "calibrated", "reconstructed", "fine-tuned", "points to float", "weights, KiB"]
+    columns += ["code", "arena", "10^6 instructions", "estimated", "integers compared", "differing"]
+    by_model: dict[str, dict[str, Row]] = {}
+    for row in read("mnist.csv"):
+        by_model.setdefault(row["model"], {})[row["config"]] = row
+    lines = []
+    for model, found in in_order(by_model):
+        known = float(found["float"]["test_accuracy"])
+        for config, row in ((config, found[config]) for config in FEW_BITS if config in found):
+            accuracies = [row[name] for name in ("accuracy_calibrated", "accuracy_reconstructed", "test_accuracy")]
+            line = [model, config, *(f"{float(value):.4f}" for value in accuracies)]
+            line += [f"{100 * (float(row['test_accuracy']) - known):+.2f}"]
+            line += [f"{int(row[name]) / BYTES_PER_KIB:.1f}" for name in ("weight_bytes", "code_bytes", "arena_bytes")]
+            line += [f"{int(row[name]) / 1e6:.2f}" for name in ("instructions", "instructions_estimated")]
+            lines.append([*line, thousands(row["compared_integers"]), row["differing"]])
+    return table(columns, lines)
+
+
+def in_order(by_model: Mapping[str, Value]) -> list[tuple[str, Value]]:
+    """Return what is known of the families on MNIST in their order there."""
+    return [(model, by_model[model]) for model in MODELS if model in by_model]
+
+
+def designs() -> str:
+    """Return what each block of a convolutional network costs and scores, float and at three widths."""
+    columns = ["network", "MACs", "parameters", "KiB w4a4", "peak KiB", "float", "w8a8"]
+    for config in NARROW:
+        columns += [f"{config}: calibrated", "reconstructed", "fine-tuned"]
+    lines = []
+    for (name, seed), rows in _designs().items():
+        one = rows[NARROW[-1]]
+        line = [
+            name if seed == "0" else f"{name}, seed {seed}",
+            thousands(one["macs"]),
+            thousands(one["parameters"]),
+            one["weight_kib"],
+        ]
+        line += [one["activation_peak_kib"], _percent(one["float_score"]), _percent(rows["w8a8"]["calibrated"])]
+        for config in NARROW:
+            line += [_percent(rows[config][stage]) for stage in STAGES]
+        lines.append(line)
+    return table(columns, lines)
+
+
+def design_errors() -> str:
+    """Return what each block loses, in points, where its error comes from before it learns, and if C agrees."""
+    columns = ["network", *(f"lost at {config}" for config in NARROW), "reconstructed", "with real scales", "output dB"]
+    columns += ["kernels dB", "worst", "activations dB", "worst", "integers in C"]
+    lines = []
+    for (name, _), rows in _designs().items():
+        one = rows[NARROW[-1]]
+        scores = [*(rows[config]["calibrated"] for config in NARROW), one["reconstructed"], one["real_scales"]]
+        lost = [f"{100 * (float(one['float_score']) - float(score)):.1f}" for score in scores]
+        decibels = [_decibels(one["output_sqnr_db"])]
+        for part in ("kernel", "activation"):
+            worst = f"{_short(one[f'worst_{part}'])}, {_decibels(one[f'worst_{part}_sqnr_db'])}"
+            decibels += [_decibels(one[f"{part}_sqnr_db"]), worst]
+        lines.append([name, *lost, *decibels, f"{thousands(one['integers'])}, {one['mismatches']} differ"])
+    return table(columns, lines)
+
+
+def _designs() -> dict[tuple[str, str], dict[str, Row]]:
+    """Return a row for each width of every network and seed that has all; the longest training of each counts."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in sorted(read("design-blocks.csv"), key=lambda row: int(row["epochs"])):
+        found.setdefault((row["network"], row["seed"]), {})[row["config"]] = row
+    return {key: rows for key, rows in found.items() if len(rows) == 1 + len(NARROW)}
+
+
+def _percent(score: str) -> str:
+    return score and f"{100 * float(score):.1f}"
+
+
+def _decibels(ratio: str) -> str:
+    return f"{float(ratio):.1f}"
+
+
+def _short(layer: str) -> str:
+    return layer.removesuffix("_function").replace("depthwise_conv2d", "depthwise").replace("conv2d", "conv")
+
+
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "summary"): summary,
     ("docs/results.md", "networks"): networks,
@@ -148,6 +252,10 @@ TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/four-bits.md", "untrained"): untrained,
     ("docs/search-results.md", "efficiency"): efficiency,
     ("docs/search-results.md", "retrained"): retrained,
+    ("docs/mnist.md", "families"): families,
+    ("docs/mnist.md", "families_quantized"): families_quantized,
+    ("docs/design-blocks.md", "designs"): designs,
+    ("docs/design-blocks.md", "design_errors"): design_errors,
 }
 """What stands where, by document and name."""
 

@@ -87,6 +87,7 @@ def test_every_trial_ends_though_both_workers_were_killed_in_one(finished):
     assert [row.trial_id for row in result.log.rows] == [row["trial_id"] for row in rows_of(folder)]
 
 
+@pytest.mark.slow
 def test_trials_of_workers_equal_those_of_one_process(finished, weights, tmp_path):
     folder, result = finished
     alone = run_search(experiment(weights), tmp_path, search_settings(3))

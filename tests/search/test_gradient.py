@@ -42,6 +42,7 @@ def flat(problem, bits):
     return {slot: max(b for b in widths if b <= max(bits, widths[0])) for slot, widths in choices.items()}
 
 
+@pytest.mark.slow
 def test_more_strength_gives_a_smaller_network_and_a_limit_is_pulled_to(task):
     training, problem = task
     weak, strong = (WidthTraining(problem, training).run(6, (s, s))[-1] for s in (1e-9, 20.0))
@@ -60,6 +61,7 @@ def test_a_training_that_presses_ever_harder_passes_through_ever_smaller_network
     assert len(costs) == SNAPSHOTS and costs[-1] < costs[0] <= problem.goal.cost(flat(problem, 8))
 
 
+@pytest.mark.slow
 def test_a_training_repeats_exactly_and_leaves_no_gate_behind(task, tmp_path):
     training, problem = task
     first = trained_widths(problem, training, tmp_path / "first")

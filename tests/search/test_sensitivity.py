@@ -56,6 +56,7 @@ def rows(setting):
     return setting.sweep()
 
 
+@pytest.mark.slow
 def test_every_slot_has_a_row_for_every_width(setting, rows):
     assert [(row.slot, row.bits) for row in rows] == [(s, b) for s, widths in setting.choices.items() for b in widths]
     assert all(row.loss_increase == row.output_error == 0.0 for row in rows if row.bits == setting.widest[row.slot])
@@ -120,6 +121,7 @@ def test_one_graph_and_one_pass_per_pair(setting):
     assert int(passes) == (1 + 1 + 2) * batches
 
 
+@pytest.mark.slow
 def test_the_sweep_is_deterministic_and_leaves_the_widest_calibrated_network(setting, rows):
     model = setting.network(**{"conv2d.kernel": 5, "activation_1.activation": 6})
     assert setting.sweep(model) == rows

@@ -60,6 +60,7 @@ def test_the_flat_configurations_come_first(finished):
         assert {layer.kernel or layer.activation for layer in layers} == {bits}
 
 
+@pytest.mark.slow
 def test_a_trial_in_the_shared_graph_equals_a_freshly_built_network(digits, digits_data, digits_weights, finished):
     folder, result = finished
     spec = digits.network()[1]
@@ -98,6 +99,7 @@ def test_a_finished_search_goes_on_with_more_trials(digits, digits_data, digits_
     assert len(longer.log.rows) == 4
 
 
+@pytest.mark.slow
 def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(digits, digits_data, digits_weights, tmp_path):
     selection = scripted(RuntimeError("out of\nmemory"), np.nan, 0.5)
     result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
@@ -121,6 +123,7 @@ def test_a_trial_is_calibrated_with_fewer_inputs_where_activations_are_large(
         np.testing.assert_array_equal(inputs, calibration_inputs(digits_data, network, seed=0)[0])
 
 
+@pytest.mark.slow
 def test_a_search_without_a_completed_trial_is_an_error(digits, digits_data, digits_weights, tmp_path):
     result = search(digits, digits_data, digits_weights, tmp_path, trials=2, selection=lambda logs: np.nan)
     with pytest.raises(RuntimeError, match=r"no trial completed\. The last error: DivergedError"):
@@ -139,6 +142,7 @@ def test_ctrl_c_ends_with_the_trials_so_far(digits, digits_data, digits_weights,
     assert len(resumed.log.rows) == 3
 
 
+@pytest.mark.slow
 def test_a_logged_trial_is_not_run_again_though_the_oracle_had_not_heard_of_it(tmp_path, monkeypatch):
     def interrupt(oracle, trial):
         raise KeyboardInterrupt

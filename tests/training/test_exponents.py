@@ -116,6 +116,7 @@ def test_a_search_before_every_step_equals_one_within_every_step_to_the_bit():
     assert not same(state(kept), state(searched))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_bit(tmp_path):
     def run(folder, epochs, resume=False):
         model = network()

@@ -112,6 +112,7 @@ def test_the_command_builds_folds_and_reads_a_network_once(counted, digits_weigh
     assert counted == {"new_network": 1, "lower": 1, "_read": 3}  # the float, the folded and the quantized network
 
 
+@pytest.mark.slow
 def test_a_float_network_that_is_trained_first_is_built_once_more(counted, tmp_path):
     options = ["--config", "flat8", "--epochs", "1", "--output-dir", str(tmp_path / "run")]
     result = CliRunner().invoke(app, ["finetune", "--benchmark", "search_process:TASK", *options])

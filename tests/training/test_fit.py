@@ -169,6 +169,7 @@ def test_epochs_csv_has_a_row_per_epoch_and_tensorboard_its_events(splits, tmp_p
     assert (tmp_path / BEST_WEIGHTS).exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_before_its_checkpoint_has_the_row_of_its_last_epoch(splits, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("po2quant.training.fit._save_checkpoint", lambda *arguments: 1 / 0)

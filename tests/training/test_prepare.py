@@ -117,6 +117,7 @@ def test_calibration_draws_on_training_data_and_says_where_there_are_none(spec, 
     assert all(any(np.array_equal(row, sample) for sample in digits_data.test.x) for row in x[:5])
 
 
+@pytest.mark.slow
 def test_a_trained_checkpoint_brings_its_calibration_along(digits, spec, digits_data, digits_weights, tmp_path):
     config = of_width("flat8", spec)
     fresh = prepare_network(spec.fold(), config, digits_weights, digits_data)

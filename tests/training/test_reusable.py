@@ -69,6 +69,7 @@ def test_a_trial_equals_a_freshly_built_network_to_the_bit(alpha, exponent_inter
                 np.testing.assert_array_equal(got, expected, err_msg=f"{bits} bits, {name} training")
 
 
+@pytest.mark.slow
 def test_damping_rises_for_kernels_of_4_bits_alone():
     for bits, expected in ((4, [0.1 * rising_cosine(0.25), 0.1 * rising_cosine(0.75)]), (5, [0.0, 0.0])):
         model, dampings = quantized(bits, "learned_po2"), []

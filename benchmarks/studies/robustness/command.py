@@ -57,7 +57,7 @@ def _tell(name: str, seed: int, number: int, finding: Finding) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _parser().parse_args(arguments)
-    command = command_line("benchmarks.robustness", arguments)
+    command = command_line("benchmarks.studies.robustness", arguments)
     try:
         if options.input is not None:
             _repeat(options)

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.studies import search_efficiency
-from benchmarks.studies.search_efficiency import main, read_rows, summary, trials_to_reach
+from benchmarks.studies.search_efficiency import main, read_rows, summary, time_summary, trials_to_reach
 from po2quant.training.finetune import Experiment
 
 
@@ -26,6 +26,17 @@ def test_the_summary_compares_with_the_bayesian_search_of_the_same_seed():
     assert informed.endswith(": 2, not reached")
 
 
+def test_scores_are_compared_where_informed_had_spent_half_of_its_time():
+    table = [
+        {**row, "processor_seconds_so_far": seconds * row["trial"]}
+        for strategy, seconds, scores in (("informed", 4.0, [0.5, 0.6, 0.9]), ("gradient", 5.0, [0.7, 0.8]))
+        for row in rows(strategy, 0, scores)
+    ]
+    informed, gradient = time_summary(table)
+    assert informed == "informed: 0.9000 in 12.0 s, 1 seeds; 0.5000 in half of informed's time"
+    assert gradient == "gradient: 0.8000 in 10.0 s, 1 seeds; 0.7000 in half of informed's time"
+
+
 @pytest.mark.slow
 def test_a_search_is_run_once_and_the_best_score_never_falls(
     digits, digits_data, digits_weights, tmp_path, monkeypatch
@@ -43,6 +54,9 @@ def test_a_search_is_run_once_and_the_best_score_never_falls(
     ]
     for row in trials:
         assert row["best_score"] >= float(row["score"])
+    for strategy in strategies:
+        spent = [float(row["processor_seconds_so_far"]) for row in trials if row["strategy"] == strategy]
+        assert spent == sorted(spent) and spent[0] > 0
     assert path.with_suffix(".png").stat().st_size > 0
     search_efficiency.run(experiment, strategies, [0], 1, "another command", "search_efficiency")
     assert path.read_text(encoding="utf-8") == first
