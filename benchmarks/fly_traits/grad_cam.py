@@ -28,7 +28,7 @@ from .staged import resized
 
 LAYER = "block7_add"
 """The last of the maps that have a place for every 16 pixels; those of 32 pixels tell little of small pictures."""
-FLIES = 8
+FLIES = 6
 
 
 def grad_cam(network: keras.Model, x: np.ndarray, trait: int, layer: str = LAYER) -> np.ndarray:
@@ -66,7 +66,7 @@ def picture(networks: dict[str, keras.Model], pixels: np.ndarray, trait: int) ->
         pixels: uint8 ``(flies, size, size, 3)``.
         trait: index of it.
     """
-    figure = new_figure(f"synthetic flies; Grad-CAM for the trait {list(TRAITS)[trait]} at {LAYER}", 8.4, 3.6)
+    figure = new_figure(f"synthetic flies; Grad-CAM for the trait {list(TRAITS)[trait]} at {LAYER}", 6.6, 3.6)
     rows = {"flies": None, **networks}
     axes = figure.subplots(len(rows), len(pixels), squeeze=False)
     for line, (title, network) in zip(axes, rows.items(), strict=True):
