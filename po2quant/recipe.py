@@ -41,6 +41,8 @@ class Recipe:
             activation has this width. Empty: all epochs have the configuration's own.
         staged_share: share of the epochs that the stages take in all.
         activation_alpha: kind of scales of the activations of a network with ``alpha='auto_po2'``; None: that.
+        centred: whether biases are trained at the mean of their layers' inputs, see
+            :func:`~po2quant.training.centring.centred`.
         optimizer: given a learning rate, returns a new optimizer; None: Adam. Learned scales have their own.
 
     Raises:
@@ -66,6 +68,7 @@ class Recipe:
     staged_bits: tuple[int, ...] = ()
     staged_share: float = 0.5
     activation_alpha: str | None = None
+    centred: bool = False
     optimizer: Callable[[float], keras.optimizers.Optimizer] | None = None
 
     def __post_init__(self) -> None:

@@ -29,4 +29,13 @@ SMALL = dataclasses.replace(
     learning_rate=exponential_decay(0.00001, 0.7),
     float_learning_rate=constant(0.001),
 )
-STRONG = strong(SMALL, learning_rate=constant(0.00002))
+STRONG = strong(
+    SMALL,
+    epochs=3,
+    learning_rate=constant(0.0005),
+    averaging=0.0,
+    activation_alpha=None,
+    centred=True,
+    distillation=1.0,
+    exponent_interval=8,
+)

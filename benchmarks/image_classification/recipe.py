@@ -31,4 +31,4 @@ SMALL = dataclasses.replace(
     learning_rate=constant(0.00002),
     float_learning_rate=exponential_decay(0.002, 0.9),
 )
-STRONG = strong(SMALL, epochs=4, learning_rate=constant(0.00004))
+STRONG = strong(SMALL, epochs=2, learning_rate=constant(0.0003), averaging=0.0, activation_alpha=None, centred=True)

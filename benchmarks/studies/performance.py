@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.studies.performance`` measures the six published networks on random data and writes
 ``benchmarks/results/performance.csv``: hours on 2 cores. All variants of a network are built in one process and timed
-in turn, round after round, so that a busy machine slows all of them alike.
+in turn, round after round, so that a busy machine slows all of them alike. ``--training-step`` times the training step
+alone, at the batch size of each recipe and in processor seconds: minutes for a small network.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ from po2quant.training.prepare import CALIBRATION_SAMPLES
 from po2quant.training.reusable import ReusableNetwork
 
 MODELS = models_with_data()
-OUTPUT, KEY = Path("benchmarks/results/performance.csv"), ("benchmark", "model")
+OUTPUT, STEP_OUTPUT = Path("benchmarks/results/performance.csv"), Path("benchmarks/results/training-step.csv")
+KEY = ("benchmark", "model")
 BITS, BATCH_SIZE, ROUNDS = 8, 32, 5
 EXPONENT_INTERVAL = 8
 STEPS = 2 * EXPONENT_INTERVAL
@@ -66,6 +68,8 @@ OURS = {
 }
 KEPT = "auto_po2_kept"
 """As ``auto_po2``, with exponents of weights that are searched at every :data:`EXPONENT_INTERVAL`-th training step."""
+STEP_VARIANTS = (FLOAT, FOLDED, "auto", "auto_po2", KEPT, "learned_po2")
+"""What ``--training-step`` compares."""
 STATIC = tuple(name for name, (_, activation_scale) in OURS.items() if activation_scale == "static")
 
 TRAINING_STEP, INFERENCE, CALIBRATION = "training_step", "inference", "calibration"
@@ -112,18 +116,23 @@ class Workload:
     calibration_inputs: tf.Tensor
 
     @classmethod
-    def random(cls, spec: NetworkSpec, recipe: Recipe) -> Workload:
+    def random(cls, spec: NetworkSpec, recipe: Recipe, batch_size: int = BATCH_SIZE) -> Workload:
         """Return random inputs; targets are classes where the loss takes class indices, else the inputs."""
         model, rng = spec.new_network(), np.random.default_rng(0)
         inputs = rng.random((CALIBRATION_SAMPLES, *model.input_shape[1:]), np.float32)
-        x = tf.constant(inputs[:BATCH_SIZE])
+        x = tf.constant(inputs[:batch_size])
         is_classifier = recipe.loss.startswith("sparse_")
-        y = rng.integers(model.output_shape[-1], size=BATCH_SIZE, dtype=np.int32) if is_classifier else x
+        y = rng.integers(model.output_shape[-1], size=batch_size, dtype=np.int32) if is_classifier else x
         return cls(recipe, flat_config(model, BITS, spec.placement), x, tf.constant(y), tf.constant(inputs))
 
 
-def in_turn(tasks: Mapping[str, Callable[[], Any]], rounds: int, repeats: int = 1) -> dict[str, list[float]]:
-    """Return the seconds that one call of each task takes, as means over the repeats of a round.
+def in_turn(
+    tasks: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    repeats: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Return the seconds of a clock that one call of each task takes, as means over the repeats of a round.
 
     Each task is called once before, untimed; a round then calls all of them, one after the other.
     """
@@ -132,10 +141,10 @@ def in_turn(tasks: Mapping[str, Callable[[], Any]], rounds: int, repeats: int = 
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds):
         for name, task in tasks.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats):
                 task()
-            seconds[name].append((time.perf_counter() - start) / repeats)
+            seconds[name].append((clock() - start) / repeats)
     return seconds
 
 
@@ -197,9 +206,7 @@ def measure_model(
     timings = Timings()
     models, networks = _set_up_all(variants, work, timings, line)
     calibrated = [variant for variant in STATIC if variant in models]
-    steps_of = {name: functools.partial(model.train_on_batch, work.x, work.y) for name, model in models.items()}
-    if KEPT in models:
-        steps_of[KEPT] = _step_that_keeps_exponents(models[KEPT], steps_of[KEPT])
+    steps_of = _training_steps(models, work)
     batches_of = {
         name: functools.partial(model.predict_on_batch, work.x) for name, model in models.items() if name != KEPT
     }
@@ -214,6 +221,21 @@ def measure_model(
         timings.seconds[measure] = in_turn(tasks[measure], rounds, steps if measure in PER_STEP else 1)
         line.advance()
     return timings
+
+
+def measure_training_step(
+    variants: Mapping[str, Callable[[], keras.Model]], work: Workload, rounds: int, steps: int
+) -> Timings:
+    """Time the training step of the variants of a network in this process, in its processor seconds."""
+    models, _ = _set_up_all(variants, work, Timings(), SILENT)
+    return Timings({TRAINING_STEP: in_turn(_training_steps(models, work), rounds, steps, time.process_time)})
+
+
+def _training_steps(models: Mapping[str, keras.Model], work: Workload) -> dict[str, Callable[[], Any]]:
+    steps_of = {name: functools.partial(model.train_on_batch, work.x, work.y) for name, model in models.items()}
+    if KEPT in models:
+        steps_of[KEPT] = _step_that_keeps_exponents(models[KEPT], steps_of[KEPT])
+    return steps_of
 
 
 def _step_that_keeps_exponents(model: keras.Model, step: Callable[[], Any]) -> Callable[[], None]:
@@ -302,11 +324,11 @@ def rows_of(label: str, timings: Timings, facts: Mapping[str, Any]) -> list[dict
     return rows
 
 
-def machine_facts(command: str, steps: int) -> dict[str, Any]:
+def machine_facts(command: str, steps: int, batch_size: int = BATCH_SIZE) -> dict[str, Any]:
     """Return what a reader must know to judge the times."""
     return {
         "steps": steps,
-        "batch_size": BATCH_SIZE,
+        "batch_size": batch_size,
         "bits": BITS,
         "data": "random",
         "cores": os.cpu_count(),
@@ -342,6 +364,17 @@ def run(labels: Sequence[str], rounds: int, steps: int, output: Path, command: s
             replace_rows(output, rows_of(label, timings, machine_facts(command, steps)), KEY)
 
 
+def run_training_step(labels: Sequence[str], rounds: int, steps: int, output: Path, command: str) -> None:
+    """Measure the training step of models as :func:`run` does, at the batch sizes of their recipes."""
+    networks = {label: network_of(label) for label in labels}
+    for label, (spec, recipe) in networks.items():
+        keras.utils.set_random_seed(0)
+        every, work = builders(spec), Workload.random(spec, recipe, recipe.batch_size)
+        with graphs_released():
+            timings = measure_training_step({name: every[name] for name in STEP_VARIANTS}, work, rounds, steps)
+        replace_rows(output, rows_of(label, timings, machine_facts(command, steps, recipe.batch_size)), KEY)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.performance", description=__doc__)
@@ -350,19 +383,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"times of each measure, {ROUNDS} by default")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps per round, {STEPS} by default")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")
+    parser.add_argument("--training-step", action="store_true", help="time the training step alone, see above")
+    parser.add_argument("--output", type=Path, help=f"CSV file, {OUTPUT} by default, {STEP_OUTPUT} of --training-step")
     options = parser.parse_args(arguments)
     if min(options.rounds, options.steps) < 1:
         parser.exit(2, f"error: --rounds and --steps must be 1 or more. Received: {options.rounds}, {options.steps}\n")
     command = command_line("benchmarks.studies.performance", arguments)
     tf.get_logger().setLevel("ERROR")  # one graph per variant is meant, TensorFlow warns of retracing
+    measure, default = (run_training_step, STEP_OUTPUT) if options.training_step else (run, OUTPUT)
+    output = options.output or default
     try:
-        run(options.models, options.rounds, options.steps, options.output, command)
+        measure(options.models, options.rounds, options.steps, output, command)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, f"stopped; {options.output} has the models that are done\n")
-    sys.stdout.write(f"{options.output}\n")
+        parser.exit(INTERRUPTED, f"stopped; {output} has the models that are done\n")
+    sys.stdout.write(f"{output}\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -18,12 +19,8 @@ from po2quant.network import FoldedNetwork, freeze_scales
 from po2quant.progress import progress_line
 from po2quant.quantizers import AUTO_PO2, check_alpha
 from po2quant.ranges import MSE
-from po2quant.runs.names import (
-    BEST_WEIGHTS,
-    LAYERS_FOLDER,
-    SCORES_FILE,
-    STAGES_FOLDER,
-)
+from po2quant.runs.names import BEST_WEIGHTS, LAYERS_FOLDER, SCORES_FILE, STAGES_FOLDER
+from po2quant.training.centring import centred
 from po2quant.training.distill import distill
 from po2quant.training.fit import FitState, Monitor, compile_model, fit, save_weights
 from po2quant.training.prepare import (
@@ -221,7 +218,10 @@ def finetune(
     if config is not None:
         is_same = begin_in(folder, experiment, config)
         experiment = dataclasses.replace(experiment, resume=experiment.resume and is_same)
-    state = _train(experiment, prepared, folder, epochs, title, observe)
+    is_centred = experiment.recipe.centred and config is not None
+    inputs = calibration_inputs(experiment.dataset, prepared.model, experiment.seed)[0] if is_centred else None
+    with nullcontext() if inputs is None else centred(prepared.model, inputs):
+        state = _train(experiment, prepared, folder, epochs, title, observe)
     if config is not None:
         freeze_scales(prepared.model, experiment.network.placement)
     save_network(prepared.model, folder)

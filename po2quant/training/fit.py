@@ -25,6 +25,7 @@ from po2quant.progress import SILENT, ProgressLine
 from po2quant.quantizers import LOG2_THRESHOLD, ThresholdAdam, threshold_rate
 from po2quant.runs.names import BEST_WEIGHTS, CHECKPOINT, EPOCHS_CSV, TENSORBOARD_FOLDER
 from po2quant.training.averaging import WeightAverage
+from po2quant.training.centring import plain_biases
 from po2quant.training.exponents import ExponentSearch, keep_exponents, keeps_exponents
 from po2quant.training.pipeline import Pipeline
 from po2quant.training.schedules import rising_cosine
@@ -264,7 +265,8 @@ def fit(
             monitor.observe(epoch + 1)
             if value > state.best_value:
                 state.best_value, state.best_epoch = value, epoch
-                save_weights(model, folder / BEST_WEIGHTS)
+                with plain_biases(model):
+                    save_weights(model, folder / BEST_WEIGHTS)
         write_csv(folder / EPOCHS_CSV, state.rows)
         _save_checkpoint(model, state, checkpoint, average.variables)
         monitor.line.update(epoch + 1, _told(logs, validation_values, state))
@@ -278,7 +280,8 @@ def fit(
             break
     callbacks.on_train_end()
     if (folder / BEST_WEIGHTS).exists():
-        load_weights(model, folder / BEST_WEIGHTS)
+        with plain_biases(model):
+            load_weights(model, folder / BEST_WEIGHTS)
     return state
 
 

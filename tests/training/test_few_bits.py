@@ -39,6 +39,7 @@ STEPS = Recipe(
     averaging=0.5,
     staged_bits=(8,),
     activation_alpha="learned_po2",
+    centred=True,
 )
 QUICK = Reconstruction(samples=64, steps=20, batch_size=16)
 

@@ -1,5 +1,7 @@
 """The bookkeeping of the performance benchmark; times themselves are not tested."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -52,6 +54,8 @@ def test_tasks_run_in_turn_after_one_untimed_call():
     seconds = in_turn({name: lambda name=name: calls.append(name) for name in "ABC"}, rounds=2, repeats=2)
     assert "".join(calls) == "ABC" + "AABBCC" * 2
     assert {name: len(times) for name, times in seconds.items()} == {"A": 2, "B": 2, "C": 2}
+    counted = itertools.count()
+    assert in_turn({"A": lambda: None}, rounds=2, repeats=4, clock=lambda: float(next(counted))) == {"A": [0.25, 0.25]}
 
 
 def test_rows_have_medians_and_ratios_to_both_float_networks():
@@ -110,6 +114,21 @@ def test_an_interrupted_run_keeps_the_models_that_are_done(tmp_path, monkeypatch
     assert (row["model"], row["rounds"], row["data"], row["batch_size"]) == ("ds_cnn", "3", "random", "32")
     assert row["command"] == f"python -m benchmarks.studies.performance {' '.join(arguments)}"
     assert "tensorflow=" in row["versions"] and int(row["cores"]) > 0 and row["machine"] and "commit" in row
+
+
+def test_the_training_step_alone_is_measured_at_the_batch_size_of_the_recipe(tmp_path, monkeypatch):
+    batches = []
+
+    def measure(variants, work, rounds, steps):
+        batches.append(len(work.x))
+        return Timings({"training_step": {name: [0.1] * rounds for name in variants}})
+
+    monkeypatch.setattr(performance, "measure_training_step", measure)
+    path = tmp_path / "step.csv"
+    main(["--training-step", "--models", LABEL, "--rounds", "2", "--output", str(path)])
+    rows, batch_size = read_csv(path), network_of(LABEL)[1].batch_size
+    assert batches == [batch_size] and {row["batch_size"] for row in rows} == {str(batch_size)}
+    assert [row["variant"] for row in rows] == list(performance.STEP_VARIANTS)
 
 
 @pytest.mark.parametrize(
