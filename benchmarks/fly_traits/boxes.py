@@ -18,6 +18,8 @@ UNITS = np.array((0.1, 0.1, 0.2, 0.2), np.float32)
 """What 1 means in the code of a box: a tenth of the anchor for its middle, 0.2 of a natural logarithm for its size."""
 LARGEST_LOGARITHM = 2.0  # of a size that is decoded
 MATCH_IOU = 0.5
+LEAST_SCORE = 0.3
+"""Probability from which a box counts: a focal loss that weighs flies a quarter leaves a network less sure of them."""
 
 
 class Detections(NamedTuple):
@@ -101,7 +103,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, most_iou: float) -> np.ndarr
 
 
 def detections(
-    output: np.ndarray, shape: tuple[int, int], least_score: float = 0.5, most_iou: float = 0.3, most: int = 300
+    output: np.ndarray, shape: tuple[int, int], least_score: float = LEAST_SCORE, most_iou: float = 0.3, most: int = 300
 ) -> Detections:
     """Return what the detector's output for one picture means.
 

@@ -1,7 +1,8 @@
-"""The networks of two runs as the files that :mod:`~benchmarks.fly_traits.counts` takes.
+"""Both networks as the files that :mod:`~benchmarks.fly_traits.counts` takes.
 
-``python -m benchmarks.fly_traits.networks --detector RUN --classifier RUN --output-dir runs/flies`` writes the float
-network that each ``po2quant finetune`` began with as ``.keras``, and what it made of it as an integer program.
+``python -m benchmarks.fly_traits.networks --detector PATH --classifier PATH --output-dir runs/flies`` writes each float
+network as ``.keras`` and its integer program as ``.npz``. Each is given as a run folder of ``po2quant finetune``, or as
+a file of float weights, which is quantized to w8a8 here, calibrated on synthetic pictures.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import keras
 
-from po2quant.benchmark import load_benchmark
+import po2quant
+from po2quant.benchmark import Benchmark, load_benchmark
 from po2quant.bit_config import POWERS_OF_TWO
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.network import frozen_network
@@ -24,15 +26,32 @@ from po2quant.targets import target_of
 from po2quant.training.prepare import resolve_config
 from po2quant.weight_files import load_weights
 
-from .running import KERAS_SUFFIX, NETWORKS, PROGRAM_SUFFIX
+from . import BENCHMARK, data
+from .detection import BENCHMARK as DETECTION
+from .detection import synthetic_split
+from .generator import crops
+from .running import CLASSIFIER, DETECTOR, KERAS_SUFFIX, NETWORKS, PROGRAM_SUFFIX
+
+TASKS: dict[str, Benchmark] = {DETECTOR: DETECTION, CLASSIFIER: BENCHMARK}
+CONFIG = "w8a8"
+CALIBRATION = 256  # flies; the detector's validation pictures
 
 
-def frozen_of_run(run: Path) -> tuple[keras.Model, keras.Model]:
-    """Return the float network that a run of ``po2quant finetune`` began with, and the frozen one that it made.
+def networks_of(name: str, path: Path) -> tuple[keras.Model, keras.Model]:
+    """Return a float network, and the frozen one that is made of it.
+
+    Args:
+        name: one of :data:`NETWORKS`.
+        path: a run folder of ``po2quant finetune``, or float weights of the task's first network.
 
     Raises:
-        ValueError: for a folder without such a run.
+        ValueError: for another path.
     """
+    return networks_of_run(path) if path.is_dir() else calibrated_networks(name, path)
+
+
+def networks_of_run(run: Path) -> tuple[keras.Model, keras.Model]:
+    """Return the float network that a run of ``po2quant finetune`` began with, and the frozen one that it made."""
     asked, request = read_request(run), network_of_run(run, POWERS_OF_TWO)
     benchmark = load_benchmark(request.benchmark).for_target(target_of(request.target))
     _, spec = benchmark.network(request.model)
@@ -43,18 +62,30 @@ def frozen_of_run(run: Path) -> tuple[keras.Model, keras.Model]:
     return model, frozen_network(spec, config, run, None, request.seed, request.alpha)
 
 
+def calibrated_networks(name: str, weights: Path) -> tuple[keras.Model, keras.Model]:
+    """Return the network of float weights, and what calibration on synthetic pictures makes of it."""
+    _, spec = TASKS[name].network()
+    model = spec.new_network()
+    load_weights(model, weights)
+    if name == DETECTOR:
+        x = synthetic_split(0, "validation").inputs()
+    else:
+        x = data.split_of(crops(CALIBRATION, model.input_shape[1], seed=1)).inputs()
+    return model, po2quant.freeze(po2quant.quantize(model, x, CONFIG))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fly_traits.networks", description=__doc__)
     for name in NETWORKS:
-        parser.add_argument(f"--{name}", type=Path, help="run folder of po2quant finetune")
+        parser.add_argument(f"--{name}", type=Path, metavar="PATH", help="run folder, or float weights")
     parser.add_argument("--output-dir", type=Path, required=True)
     options = parser.parse_args(arguments)
     try:
         for name in NETWORKS:
-            if (run := getattr(options, name)) is None:
+            if (path := getattr(options, name)) is None:
                 continue
-            model, frozen = frozen_of_run(run)
+            model, frozen = networks_of(name, path)
             options.output_dir.mkdir(parents=True, exist_ok=True)
             file = options.output_dir / name
             with replaced_whole(file.with_suffix(KERAS_SUFFIX)) as temporary:

@@ -1,8 +1,8 @@
 """What powers of two cost the detector of flies, and whether all forms of both networks count the same flies.
 
-``python -m benchmarks.studies.fly_detection --detector RUN`` scores the float network and the integers of a ``po2quant
-finetune`` of ``benchmarks.fly_traits.detection:BENCHMARK``; ``--networks DIR``, with the files of
-``benchmarks.fly_traits.networks``, counts flies in large pictures in every form. Both write
+``python -m benchmarks.studies.fly_detection --detector WEIGHTS`` scores the float network and its integers of 8 bits,
+calibrated; ``--networks DIR``, with the files of ``benchmarks.fly_traits.networks``, counts flies in large pictures in
+every form. Both write
 ``benchmarks/results/fly-traits.csv``; a row that the file has is not made again. ``--report`` writes the tables of
 ``docs/fly-traits.md``. All flies are synthetic.
 """
@@ -23,15 +23,15 @@ import numpy as np
 from benchmarks.fly_traits.anatomy import TRAITS
 from benchmarks.fly_traits.boxes import matches
 from benchmarks.fly_traits.counts import Flies, chi_square, count_phenotypes, count_pictures
-from benchmarks.fly_traits.detection import detection_score
+from benchmarks.fly_traits.detection import INPUT_SIZE, detection_score, synthetic_split
 from benchmarks.fly_traits.generator import Picture, draw_picture
-from benchmarks.fly_traits.networks import frozen_of_run
-from benchmarks.fly_traits.running import FLOAT, FORMS, INTEGER, LITERT, program_runner
+from benchmarks.fly_traits.networks import CONFIG, networks_of
+from benchmarks.fly_traits.running import DETECTOR, FLOAT, FORMS, INTEGER, LITERT, program_runner
 from benchmarks.studies.deployment import c_inference
 from benchmarks.studies.document import table, thousands, write_results
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
-from po2quant.benchmark import Dataset, Score, load_benchmark
+from po2quant.benchmark import Score, Split
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.verify import predictor, verify
 from po2quant.export.c.run import compile_c
@@ -40,13 +40,13 @@ from po2quant.export.litert.to_litert import to_litert
 from po2quant.files import read_csv
 from po2quant.integer.program import Program
 from po2quant.runs.folder import project_commit
-from po2quant.runs.request import read_request
 
 RESULTS = Path("benchmarks/results/fly-traits.csv")
 REPORT, REPORT_COMMAND = Path("docs/fly-traits.md"), "python -m benchmarks.studies.fly_detection --report"
 KEY = ("network", "form")
-DETECTOR, BOTH = "efficientdet", "efficientdet and classifier"
+MODEL, BOTH = "efficientdet", "efficientdet and classifier"
 PROVED, COMPARED, TIMED = 4, 16, 10
+LEAST_SCORES = (0.1, 0.2, 0.3, 0.4, 0.5)
 PICTURES, PICTURE_SIZE, FIRST_SEED = 6, 1024, 5_000_000
 RATIO = (9, 9, 3, 3, 3, 3, 1, 1)
 
@@ -56,20 +56,22 @@ def scores(score: Score) -> dict[str, Any]:
     return {"samples": score.samples} | {name: round(value, 4) for name, value in score.details.items()}
 
 
-def float_row(model: keras.Model, dataset: Dataset) -> dict[str, Any]:
-    """Return what the float network scores, and the bytes of its weights."""
-    score = detection_score(lambda x: model.predict(x, batch_size=16, verbose=0), dataset.test)
-    return scores(score) | {"bytes": 4 * model.count_params()}
+def float_row(model: keras.Model, test: Split, validation: Split) -> dict[str, Any]:
+    """Return what the float network scores, the bytes of its weights, and F1 of validation by least probability."""
+    score = detection_score(lambda x: model.predict(x, batch_size=16, verbose=0), test)
+    outputs = model.predict(validation.inputs(), batch_size=16, verbose=0)
+    chosen = [f"{least}: {detection_score(lambda x: outputs, validation, least).value:.4f}" for least in LEAST_SCORES]
+    return scores(score) | {"bytes": 4 * model.count_params(), "validation_f1": ", ".join(chosen)}
 
 
-def integer_row(frozen: keras.Model, dataset: Dataset) -> dict[str, Any]:
+def integer_row(frozen: keras.Model, test: Split) -> dict[str, Any]:
     """Return what the C scores, whether it is proved, its bytes and seconds, and how far LiteRT's outputs are off."""
-    program, x = integer_program(frozen), dataset.test.inputs()
+    program, x = integer_program(frozen), test.inputs()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = write_c(program, folder, "detector")
         executable = compile_c(source, folder)
-        row = scores(detection_score(predictor(executable), dataset.test))
+        row = scores(detection_score(predictor(executable), test))
         traced = compile_c(source, folder / "traced", trace=True)
         proof = verify(program, frozen, traced, x[:PROVED])
         run_one = c_inference(source, folder, x[:1])
@@ -148,19 +150,17 @@ def agreement(flies: Mapping[str, Flies], others: Mapping[str, Flies]) -> float:
     return same / max(most, 1)
 
 
-def run_detector(folder: Path, command: str) -> None:
+def run_detector(path: Path, command: str) -> None:
     """Make the rows of the detector that are missing."""
-    request = read_request(folder)
-    benchmark = load_benchmark(str(request.benchmark))
-    dataset = benchmark.synthesize(request.seed)
-    model, frozen = frozen_of_run(folder)
+    test = synthetic_split(0, "test")
+    model, frozen = networks_of(DETECTOR, path)
     makers: dict[str, Callable[[], dict[str, Any]]] = {
-        FLOAT: lambda: float_row(model, dataset),
-        f"{request.config}, {request.target}": lambda: integer_row(frozen, dataset),
+        FLOAT: lambda: float_row(model, test, synthetic_split(0, "validation")),
+        CONFIG: lambda: integer_row(frozen, test),
     }
     for form, make in makers.items():
-        if not has_row(RESULTS, (DETECTOR, form), KEY):
-            _add(DETECTOR, form, make(), dataset.describe(), command)
+        if not has_row(RESULTS, (MODEL, form), KEY):
+            _add(MODEL, form, make(), f"synthetic pictures of {INPUT_SIZE} pixels", command)
 
 
 def run_counts(networks: Path, command: str) -> None:
@@ -187,10 +187,10 @@ def report_tables(rows: Sequence[Mapping[str, str]]) -> list[str]:
             f"{float(row['bytes']) / 1024:.0f}",
             row["mismatches"] and f"{row['mismatches']} of {thousands(row['compared'])}",
             row["litert_differ"] and f"{row['litert_differ']} of {thousands(row['litert_outputs'])}",
-            row["seconds_picture"] and f"{1000 * float(row['seconds_picture']):.0f} ms",
+            row["seconds_picture"] and f"{1000 * float(row['seconds_picture']):.1f} ms",
         ]
         for row in rows
-        if row["network"] == DETECTOR
+        if row["network"] == MODEL
     ]
     counts = [
         [
@@ -215,7 +215,7 @@ def report_tables(rows: Sequence[Mapping[str, str]]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.fly_detection", description=__doc__)
-    parser.add_argument("--detector", type=Path, metavar="RUN", help="run folder of po2quant finetune")
+    parser.add_argument("--detector", type=Path, metavar="PATH", help="float weights of it, or a run folder")
     parser.add_argument("--networks", type=Path, metavar="DIR", help="files of benchmarks.fly_traits.networks")
     parser.add_argument("--report", action="store_true", help=f"write the tables of {REPORT}, run nothing")
     options = parser.parse_args(arguments)

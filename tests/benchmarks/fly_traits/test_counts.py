@@ -1,8 +1,11 @@
 import csv
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from deploy_runs import fine_tuned_run
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refusal
@@ -22,7 +25,12 @@ from benchmarks.fly_traits.counts import (
 from benchmarks.fly_traits.folder import encoded, read_folder, write_folder
 from benchmarks.fly_traits.generator import PHENOTYPES, draw_picture
 from benchmarks.fly_traits.networks import main as write_networks
+from benchmarks.fly_traits.networks import networks_of_run
 from benchmarks.fly_traits.running import Running, running
+from po2quant.deploy.from_keras import integer_program
+from po2quant.export.c.run import COMPILER
+from po2quant.runs.names import BEST_WEIGHTS
+from po2quant.weight_files import load_weights
 
 SIZE = 256
 
@@ -138,6 +146,22 @@ def test_written_pictures_are_read_back_with_all_that_is_known(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_a_run_gives_the_float_network_that_it_began_with_and_the_frozen_one(
+    digits: Any, digits_data: Any, digits_weights: Path, tmp_path: Path
+) -> None:
+    run = fine_tuned_run(digits, digits_data, digits_weights, tmp_path / "run")
+    (run / "float").mkdir()
+    shutil.copy(digits_weights / BEST_WEIGHTS, run / "float" / BEST_WEIGHTS)
+    model, frozen = networks_of_run(run)
+    expected = digits.network()[1].new_network()
+    load_weights(expected, digits_weights)
+    for found, weights in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, weights)
+    assert integer_program(frozen).outputs
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
 def test_integers_of_numpy_and_c_find_and_call_the_same_flies(tmp_path: Path) -> None:
     import keras
 
