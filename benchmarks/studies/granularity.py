@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from scipy import optimize, sparse
 
 from benchmarks.studies.document import table, write_results
 from benchmarks.studies.provenance import command_line
@@ -40,7 +41,9 @@ SIDE_BITS = 4
 """What it takes to say the width of a group of channels."""
 GROUPS = {"a layer": None, "16 channels": 16, "8 channels": 8, "4 channels": 4, "a channel": 1}
 """Channels that share a width; None: all of a layer."""
-HALVINGS = 100
+OR_NO_BITS = ", or 0 bits"
+GAP = 0.001
+"""How far from the least error a choice of widths may be, relative to it."""
 
 
 class Unit(NamedTuple):
@@ -101,35 +104,39 @@ def units_of(
 
 
 def least_error(units: Sequence[Unit], budget_bits: float) -> tuple[float, int]:
-    """Return the least sum of errors that a price of a bit leads to within a budget, and the bits that it takes.
+    """Return the least sum of errors within a budget, to :data:`GAP`, and the bits that it takes.
 
     Raises:
         ValueError: for a budget below the narrowest widths.
     """
-
-    def priced(price: float) -> tuple[float, int]:
-        chosen = [
-            (unit, min(unit.errors, key=lambda bits: unit.errors[bits] + price * bits * unit.weights)) for unit in units
-        ]
-        bits = sum(bits * unit.weights for unit, bits in chosen) + SIDE_BITS * len(units)
-        return sum(unit.errors[bits] for unit, bits in chosen), bits
-
-    low, high = 0.0, 1.0
-    if priced(high)[1] > budget_bits:
-        raise ValueError(f"a budget must be at least {priced(high)[1]} bits. Received: {budget_bits:.0f} bits")
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if priced(middle)[1] > budget_bits else (low, middle)
-    return priced(high)
+    choices = [(place, bits) for place, unit in enumerate(units) for bits in unit.errors]
+    errors = np.array([units[place].errors[bits] for place, bits in choices])
+    sizes = np.array([bits * units[place].weights for place, bits in choices])
+    least = sum(min(unit.errors) * unit.weights for unit in units) + SIDE_BITS * len(units)
+    if budget_bits < least:
+        raise ValueError(f"a budget must be at least {least} bits. Received: {budget_bits:.0f} bits")
+    members = ([place for place, _ in choices], range(len(choices)))
+    one_each = sparse.csr_array((np.ones(len(choices)), members), shape=(len(units), len(choices)))
+    result = optimize.milp(
+        errors,
+        integrality=np.ones(len(choices)),
+        bounds=optimize.Bounds(0, 1),
+        constraints=[
+            optimize.LinearConstraint(one_each, 1, 1),
+            optimize.LinearConstraint(sizes[None], -np.inf, budget_bits - SIDE_BITS * len(units)),
+        ],
+        options={"mip_rel_gap": GAP},
+    )
+    chosen = result.x > 0.5
+    return float(errors[chosen].sum()), int(sizes[chosen].sum()) + SIDE_BITS * len(units)
 
 
 def errors_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return a line for each network and granularity, with a column for each budget."""
     budgets = sorted({row["kilobytes"] for row in rows}, key=float, reverse=True)
+    names = [f"{name}{also}" for name, also in itertools.product(GROUPS, ("", OR_NO_BITS))]
     lines = []
-    for model, name in itertools.product(
-        dict.fromkeys(row["model"] for row in rows), dict.fromkeys(row["granularity"] for row in rows)
-    ):
+    for model, name in itertools.product(dict.fromkeys(row["model"] for row in rows), names):
         own = {row["kilobytes"]: row["error"] for row in rows if (row["model"], row["granularity"]) == (model, name)}
         if own:
             lines.append([model, name, *(f"{float(own[size]):.4f}" if own.get(size) else "" for size in budgets)])
@@ -162,7 +169,7 @@ def _measure(options: argparse.Namespace, command: str) -> None:
         for (name, channels), zero in itertools.product(GROUPS.items(), ((), (NO_BITS,))):
             units = units_of(errors, channels, (*zero, *WIDTHS))
             error, bits = least_error(units, kilobytes * BITS_PER_KILOBYTE)
-            label = f"{name}, or 0 bits" if zero else name
+            label = f"{name}{OR_NO_BITS}" if zero else name
             row = {
                 "benchmark": benchmark.name,
                 "model": model,

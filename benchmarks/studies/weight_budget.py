@@ -39,12 +39,13 @@ from po2quant.search.space import widths_of, widths_of_config
 from po2quant.training.finetune import Experiment, Workbench, require_training_data, train_float
 from po2quant.training.prepare import calibration_inputs, evaluate
 from po2quant.training.reconstruct import Reconstruction
+from po2quant.training.schedules import constant
 from po2quant.uniform import UniformWidths
 
 RESULTS, RUNS = Path("benchmarks/results/weight-budget.csv"), Path("runs/weight_budget")
 REPORT, REPORT_COMMAND = Path("docs/low-bits.md"), "python -m benchmarks.studies.weight_budget --report"
 STAGES = ("float", "reconstructed", "finetuned")
-KEY = ("benchmark", "model", "kilobytes", "keep", "widths", "float_epochs", "epochs", "seed", "stage")
+KEY = ("benchmark", "model", "kilobytes", "keep", "widths", "float_epochs", "float_rate", "epochs", "seed", "stage")
 INTERRUPTED = 130
 BITS_PER_KILOBYTE = 8000
 MEASURED_SAMPLES = 1024
@@ -100,6 +101,7 @@ class Cell:
         keep: share of the weights that pruning leaves.
         kernel_bits: widths to choose from.
         float_epochs: epochs of the float network before it is quantized.
+        float_rate: their learning rate; None: the recipe's.
         epochs: epochs after.
     """
 
@@ -107,6 +109,7 @@ class Cell:
     keep: float
     kernel_bits: tuple[int, ...]
     float_epochs: int
+    float_rate: float | None
     epochs: int
 
     def key(self, experiment: Experiment) -> tuple[str, ...]:
@@ -118,6 +121,7 @@ class Cell:
             f"{self.keep:g}",
             "-".join(map(str, self.kernel_bits)),
             str(self.float_epochs),
+            "" if self.float_rate is None else f"{self.float_rate:g}",
             str(self.epochs),
             str(experiment.seed),
         )
@@ -142,12 +146,13 @@ def _copy(model: keras.Model) -> keras.Model:
     return copy
 
 
-def trained_in_float(experiment: Experiment, epochs: int, folder: Path) -> Experiment:
+def trained_in_float(experiment: Experiment, epochs: int, rate: float | None, folder: Path) -> Experiment:
     """Return the experiment that starts from its float network after some epochs of the recipe, without quantizers."""
     if not epochs:
         return experiment
     start = experiment.float_network.model
-    recipe = dataclasses.replace(experiment.recipe, float_epochs=epochs, float_learning_rate=None)
+    float_rate = None if rate is None else constant(rate)
+    recipe = dataclasses.replace(experiment.recipe, float_epochs=epochs, float_learning_rate=float_rate)
     spec = dataclasses.replace(
         experiment.spec, build=lambda: _copy(start), recipes={**experiment.spec.recipes, experiment.preset: recipe}
     )
@@ -163,8 +168,8 @@ def run_cell(experiment: Experiment, cell: Cell, runs: Path, results: Path, comm
     if has_row(results, (*key, "finetuned" if cell.epochs else "reconstructed"), KEY):
         return
     folder = runs / "-".join(key)
-    before = runs / "-".join(("float", *key[:2], key[3], key[5], key[-1]))  # cells of other widths share it
-    experiment = trained_in_float(pruned(experiment, cell.keep), cell.float_epochs, before)
+    before = runs / "-".join(("float", *key[:2], key[3], *key[5:7], key[-1]))  # cells of other widths share it
+    experiment = trained_in_float(pruned(experiment, cell.keep), cell.float_epochs, cell.float_rate, before)
     network, dataset = experiment.float_network, experiment.dataset
     base = network.uniform(UniformWidths(max(cell.kernel_bits), 8, 8), f"{cell.kilobytes:g}kB")
     config, bits = allocated(network, sensitivities(experiment, base, cell.kernel_bits), base, cell.kilobytes)
@@ -207,7 +212,8 @@ def budgets_table(rows: Sequence[Mapping[str, str]]) -> str:
         widths = ", ".join(part.partition("=")[2].replace("x", " bits x ", 1) for part in last["kernel_bits"].split())
         scores = [f"{float(stages[stage]['score']):.4f}" if stage in stages else "" for stage in STAGES]
         loss = float(last["score"]) - float(stages["float"]["score"])
-        trained = f"{last['float_epochs']}, {last['epochs']}"
+        rate = f" at {last['float_rate']}" if last["float_rate"] else ""
+        trained = f"{last['float_epochs']}{rate}, {last['epochs']}"
         lines.append([last["kernel_kilobytes"], last["keep"], widths, trained, *scores, f"{loss:+.4f}"])
     columns = ["kB of kernels", "weights left", "kernels", "epochs before, after", "float", "reconstructed"]
     return table([*columns, "fine-tuned", "to its float"], lines)
@@ -223,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kilobytes", nargs="+", type=float, default=[26.0])
     parser.add_argument("--keep", nargs="+", type=float, default=[1.0], help="share of the weights that pruning leaves")
     parser.add_argument("--float-epochs", type=int, default=0, help="of the float network, before it is quantized")
+    parser.add_argument("--float-rate", type=float, help="learning rate of the float network; the preset's by default")
     parser.add_argument("--kernel-bits", nargs="+", type=int, default=[2, 3, 4, 5, 6, 8])
     parser.add_argument("--epochs", type=int, default=0, help="0: reconstruct alone")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -244,7 +251,9 @@ def _run_all(options: argparse.Namespace, command: str) -> None:
             options.preset, resume=True, reconstruction=Reconstruction(),
         )  # fmt: skip
         for kilobytes, keep in itertools.product(options.kilobytes, options.keep):
-            cell = Cell(kilobytes, keep, tuple(options.kernel_bits), options.float_epochs, options.epochs)
+            cell = Cell(
+                kilobytes, keep, tuple(options.kernel_bits), options.float_epochs, options.float_rate, options.epochs
+            )
             run_cell(experiment, cell, options.output_dir, options.results, command)
 
 

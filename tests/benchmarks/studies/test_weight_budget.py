@@ -38,14 +38,22 @@ def test_kernels_keep_the_budget_and_the_sensitive_ones_are_wider(network):
 
 
 def test_the_table_has_a_line_for_each_network_with_its_stages_and_its_loss():
-    head = {"benchmark": "b", "model": "m", "kilobytes": "15", "keep": "0.6", "widths": "2-3", "float_epochs": "1"}
+    head = {
+        "benchmark": "b",
+        "model": "m",
+        "kilobytes": "15",
+        "keep": "0.6",
+        "widths": "2-3",
+        "float_epochs": "1",
+        "float_rate": "0.1",
+    }
     row = {**head, "epochs": "4", "seed": "0", "kernel_kilobytes": "14.9", "kernel_bits": "conv=2x432 dense=3x640"}
     scores = {"float": "0.8", "calibrated": "0.2", "reconstructed": "0.7", "finetuned": "0.75"}
 
     lines = budgets_table([{**row, "stage": stage, "score": score} for stage, score in scores.items()]).splitlines()
 
     kernels = "2 bits x 432, 3 bits x 640"
-    assert lines[2:] == [f"| 14.9 | 0.6 | {kernels} | 1, 4 | 0.8000 | 0.7000 | 0.7500 | -0.0500 |"]
+    assert lines[2:] == [f"| 14.9 | 0.6 | {kernels} | 1 at 0.1, 4 | 0.8000 | 0.7000 | 0.7500 | -0.0500 |"]
 
 
 def test_a_run_without_weights_is_refused_in_a_sentence(capsys):
@@ -61,7 +69,7 @@ def test_a_pruned_network_is_trained_in_float_allocated_reconstructed_and_scored
 ):
     experiment = Experiment(digits, "ds_cnn", digits_data, weights=digits_weights, resume=True)
     weights = sum(layer.kernel_parameters for layer in experiment.network.layers)
-    cell = Cell(weights * 2.5 / BITS_PER_KILOBYTE, 0.7, KERNEL_BITS, 1, 1)
+    cell = Cell(weights * 2.5 / BITS_PER_KILOBYTE, 0.7, KERNEL_BITS, 1, None, 1)
     results = tmp_path / "results.csv"
 
     for _ in range(2):
