@@ -31,7 +31,7 @@ from po2quant.benchmark import Dataset, Score, Split
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.verify import predictor
 from po2quant.export.c.run import compile_c
-from po2quant.export.c.source import write_c
+from po2quant.export.c.source import memory_bytes, write_c
 from po2quant.export.litert.to_litert import to_litert
 from po2quant.files import read_csv
 from po2quant.runs.folder import project_commit
@@ -121,6 +121,7 @@ def integer_row(model: keras.Model, dataset: Dataset, form: str) -> dict[str, An
         row["litert_bytes"] = (folder / "traits.tflite").stat().st_size
     return row | {
         "bytes": source.weight_bytes,
+        "packed_bytes": memory_bytes(program, pack=True)[0],
         "arena_bytes": source.arena_bytes,
         "compared": sum(part.integers for part in (proof.keras, proof.c)),
         "mismatches": proof.mismatches,
@@ -156,16 +157,26 @@ def run(networks: Mapping[str, Path], results: Path, command: str) -> None:
 
 def report_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return a line for each form of the networks of traits."""
-    header = ["network", "form", *TRAITS, "head and tail", "wing tips", "KiB", "differing integers", "600 flies in C"]
-    lines = []
-    for row in rows:
-        if not row.get("wing"):
-            continue
+    header = [
+        "network",
+        "form",
+        *TRAITS,
+        "head and tail",
+        "wing tips",
+        "KiB",
+        "packed",
+        "differing integers",
+        "600 flies in C",
+    ]
+    order, lines = [FLOAT, DYNAMIC_RANGE, *FORMS], []
+    classified = [row for row in rows if row.get("wing")]
+    for row in sorted(classified, key=lambda row: (row["network"], order.index(row["form"]))):
         accuracies = [f"{float(row[trait]):.3f}" for trait in TRAITS]
         points = [row[column] and f"{float(row[column]):.3f}" for column in ("head_tail", "tips")]
         proof = row["mismatches"] and f"{row['mismatches']} of {thousands(row['compared'])}"
-        size, seconds = f"{float(row['bytes']) / 1024:.0f}", row["seconds_600"] and f"{float(row['seconds_600']):.2f} s"
-        lines.append([row["network"], row["form"], *accuracies, *points, size, proof, seconds])
+        sizes = [row[column] and f"{float(row[column]) / 1024:.0f}" for column in ("bytes", "packed_bytes")]
+        seconds = row["seconds_600"] and f"{float(row['seconds_600']):.3f} s"
+        lines.append([row["network"], row["form"], *accuracies, *points, *sizes, proof, seconds])
     return table(header, lines)
 
 

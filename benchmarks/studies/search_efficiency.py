@@ -239,7 +239,11 @@ def plot(rows: Iterable[Mapping[str, Any]], path: Path, footer: str) -> None:
         axes.plot(times, list(map(statistics.mean, by_time)), label=f"{strategy}, {len(by_seed)} seeds", **options)
         low, high = list(map(min, by_time)), list(map(max, by_time))
         axes.fill_between(times, low, high, color=COLORS[strategy], alpha=0.15, step="post")
+    after_flats = min(
+        curve[len(curve) // 4][1] for by_seed in timed_curves(rows).values() for curve in by_seed.values()
+    )
     axes.set(xlabel="processor seconds, float network and its data not counted", ylabel="best score")
+    axes.set_ylim(bottom=after_flats - 0.01)  # the first flat configurations may score anything
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)

@@ -39,7 +39,7 @@ RULES = {
     ("auto_po2", "mse"): "`auto_po2`, exact exponents",
     ("auto_po2", "stock"): "`auto_po2`, QKeras' rule (`--scale-rule stock`)",
 }
-FEW_BITS = ("w8a8", "w4a8", "w4a4")
+MNIST_CONFIGS = ("w8a8", "w4a8", "w4a4")
 UNTRAINED_CONFIGS = {"flat16": "flat16", "flat8": "flat8", "flat6": "flat6", "flat4": "flat4", "mpq": "published mixed"}
 
 
@@ -172,7 +172,7 @@ def families_quantized() -> str:
     lines = []
     for model, found in in_order(by_model):
         known = float(found["float"]["test_accuracy"])
-        for config, row in ((config, found[config]) for config in FEW_BITS if config in found):
+        for config, row in ((config, found[config]) for config in MNIST_CONFIGS if config in found):
             accuracies = [row[name] for name in ("accuracy_calibrated", "accuracy_reconstructed", "test_accuracy")]
             line = [model, config, *(f"{float(value):.4f}" for value in accuracies)]
             line += [f"{100 * (float(row['test_accuracy']) - known):+.2f}"]
