@@ -37,17 +37,18 @@ CONFIG = "w8a8"
 CALIBRATION = 256  # flies; the detector's validation pictures
 
 
-def networks_of(name: str, path: Path) -> tuple[keras.Model, keras.Model]:
+def networks_of(name: str, path: Path, model: str | None = None) -> tuple[keras.Model, keras.Model]:
     """Return a float network, and the frozen one that is made of it.
 
     Args:
         name: one of :data:`NETWORKS`.
-        path: a run folder of ``po2quant finetune``, or float weights of the task's first network.
+        path: a run folder of ``po2quant finetune``, or float weights.
+        model: of the task, whose float weights they are; None: its first.
 
     Raises:
         ValueError: for another path.
     """
-    return networks_of_run(path) if path.is_dir() else calibrated_networks(name, path)
+    return networks_of_run(path) if path.is_dir() else calibrated_networks(name, path, model)
 
 
 def networks_of_run(run: Path) -> tuple[keras.Model, keras.Model]:
@@ -62,16 +63,16 @@ def networks_of_run(run: Path) -> tuple[keras.Model, keras.Model]:
     return model, frozen_network(spec, config, run, None, request.seed, request.alpha)
 
 
-def calibrated_networks(name: str, weights: Path) -> tuple[keras.Model, keras.Model]:
+def calibrated_networks(name: str, weights: Path, model: str | None) -> tuple[keras.Model, keras.Model]:
     """Return the network of float weights, and what calibration on synthetic pictures makes of it."""
-    _, spec = TASKS[name].network()
-    model = spec.new_network()
-    load_weights(model, weights)
+    _, spec = TASKS[name].network(model)
+    network = spec.new_network()
+    load_weights(network, weights)
     if name == DETECTOR:
         x = synthetic_split(0, "validation").inputs()
     else:
-        x = data.split_of(crops(CALIBRATION, model.input_shape[1], seed=1)).inputs()
-    return model, po2quant.freeze(po2quant.quantize(model, x, CONFIG))
+        x = data.split_of(crops(CALIBRATION, network.input_shape[1], seed=1)).inputs()
+    return network, po2quant.freeze(po2quant.quantize(network, x, CONFIG))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,13 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fly_traits.networks", description=__doc__)
     for name in NETWORKS:
         parser.add_argument(f"--{name}", type=Path, metavar="PATH", help="run folder, or float weights")
+        parser.add_argument(f"--{name}-model", help="whose float weights they are; by default the task's first")
     parser.add_argument("--output-dir", type=Path, required=True)
     options = parser.parse_args(arguments)
     try:
         for name in NETWORKS:
             if (path := getattr(options, name)) is None:
                 continue
-            model, frozen = networks_of(name, path)
+            model, frozen = networks_of(name, path, getattr(options, f"{name}_model"))
             options.output_dir.mkdir(parents=True, exist_ok=True)
             file = options.output_dir / name
             with replaced_whole(file.with_suffix(KERAS_SUFFIX)) as temporary:

@@ -186,7 +186,7 @@ def report_tables(rows: Sequence[Mapping[str, str]]) -> list[str]:
             row["precision"],
             f"{float(row['bytes']) / 1024:.0f}",
             row["mismatches"] and f"{row['mismatches']} of {thousands(row['compared'])}",
-            row["litert_differ"] and f"{row['litert_differ']} of {thousands(row['litert_outputs'])}",
+            row["litert_differ"] and f"{thousands(row['litert_differ'])} of {thousands(row['litert_outputs'])}",
             row["seconds_picture"] and f"{1000 * float(row['seconds_picture']):.1f} ms",
         ]
         for row in rows
