@@ -131,7 +131,6 @@ def _put_biases_on_products(model: keras.Model, target: Target) -> None:
     A kernel whose products are too fine for the bias, such as one that training has let decay, gets coarser scales.
     """
     quantizers = {(weight.layer.name, weight.part): weight for weight in weight_quantizers(model)}
-    done: dict[str, float] = {}
     for node in read_graph(model).every_node:
         kernel, bias = (quantizers.get((node.layer.name, part)) for part in ("kernel", "bias"))
         source = _quantizer_before(node) if kernel is not None and bias is not None else None
@@ -139,11 +138,6 @@ def _put_biases_on_products(model: keras.Model, target: Target) -> None:
             continue
         if not all(q.alpha in POWERS_OF_TWO for q in (source, kernel.quantizer, bias.quantizer)):
             continue
-        if done.setdefault(node.layer.name, source.scale) != source.scale:
-            raise ValueError(
-                f"layer {node.layer.name!r} must read tensors of one scale, as biases of {target.name} are in units of "
-                f"products. Received: {done[node.layer.name]} and {source.scale}"
-            )
         bits = min(target.bias_bits[source.bits], bias.quantizer.bits)
         _put_on_products(kernel, bias, source.scale, bits)
 

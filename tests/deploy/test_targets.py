@@ -121,3 +121,17 @@ def test_what_is_trained_for_a_target_is_what_it_computes(network, name):
     assert losses[-1] < losses[0]
     assert compare(program, model, X).mismatches == 0
     assert misfits(program, placement.target) == []
+
+
+def test_a_layer_of_two_tensors_is_refused_before_training_where_biases_are_in_units_of_products():
+    x = layers.Input((8, 8, 4), name="x")
+    halves = [layers.Conv2D(3, 3, name=name)(x) for name in ("left", "right")]
+    head = layers.Conv2D(2, 1, name="head")
+    network = keras.Model(x, layers.Concatenate(name="both")([head(half) for half in halves]))
+    refused, taken = (fold(network, Placement(target=target_of(name))) for name in ("litert", "cortex-m"))
+    sentence = complaint(refused.quantize, refused.flat(8))
+    assert sentence.startswith("layer 'head' must read tensors of one quantizer") and "activation_1" in sentence
+    model = taken.quantize(taken.flat(8))
+    calibrate(model, X)
+    freeze_scales(model, taken.placement)
+    assert compare(integer_program(model), model, X).mismatches == 0
