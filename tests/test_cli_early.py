@@ -87,7 +87,7 @@ CASES = {
     "widths": (("search", "--kernel-bits", "8,4"), "widths of kernel must be ascending"),
     "workers": (("search", "--workers", "0"), "--workers must be at least 1"),
     "address": (("search", "--role", "worker", "--oracle", "here"), "--oracle must be host:port"),
-    "strategy": (("search", "--strategy", "greedy"), "one of informed, bayesian, random, gradient, hyperband"),
+    "strategy": (("search", "--strategy", "greedy"), "one of informed, bayesian, random, gradient, hessian, hyperband"),
     "scale rule": (("evaluate", *WEIGHTS, "--scale-rule", "l1"), "scale_rule must be one of mse, max, nearest, stock"),
     "weights": (("finetune", "--weights", "nowhere.h5"), "There is no file nowhere.h5"),
     "weights of a search": (("search", "--weights", "folder"), "There is no file folder/best.weights.h5"),

@@ -208,6 +208,8 @@ def run(options: argparse.Namespace, command: str) -> None:
     for model in options.models or task.networks:
         keys = {config: (model, config, str(options.seed)) for config in options.configs}
         missing = [config for config, key in keys.items() if not has_row(options.results, key, KEY)]
+        if not missing:
+            continue
         experiment = Experiment(task, model, dataset, AUTO_PO2, seed=options.seed, preset=FLOAT_PRESET, resume=True)
         with graphs_released():
             for config, row in measured(experiment, missing, options):

@@ -41,7 +41,7 @@ def prune(network: FoldedNetwork, channels: Mapping[str, Sequence[int]]) -> kera
         >>> from po2quant.network import fold
         >>> hidden, dense = keras.layers.Dense(8, name="hidden"), keras.layers.Dense(2, name="dense")
         >>> network = fold(keras.Sequential([keras.Input((4,), name="x"), hidden, dense]))
-        >>> prune(network, {"hidden": [0, 5]}).get_layer("dense").kernel.shape
+        >>> tuple(prune(network, {"hidden": [0, 5]}).get_layer("dense").kernel.shape)
         (6, 2)
     """
     found = _Channels(network.graph)
