@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.studies.document import table, thousands, write_results
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.models import models_with_data
 from benchmarks.studies.provenance import command_line, versions
 from benchmarks.studies.rows import add_row, has_row
@@ -68,7 +69,6 @@ KEY = ("benchmark", "model", "config", "seed")
 DESKTOP_FLAGS = ("-march=native",)
 SAMPLES, ROUNDS, ROUND_SECONDS = 200, 21, 0.02
 PACKAGES = ("tensorflow", "keras", "qkeras-v3", "numpy")
-INTERRUPTED = 130
 
 
 @functools.cache
@@ -311,15 +311,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if min(options.samples, options.rounds) < 1:
         parser.exit(2, f"error: --samples and --rounds must be 1 or more: {options.samples}, {options.rounds}\n")
-    try:
+    with ending_in_words(parser, f"stopped; the same command goes on, {options.output} has the rows that are done"):
         if options.report:
             write_report(read_csv(options.output, missing_ok=True), REPORT)
             return
         run(options, command_line("benchmarks.studies.deployment", arguments))
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, f"stopped; the same command goes on, {options.output} has the rows that are done\n")
     sys.stdout.write(f"{options.output}\n")
 
 

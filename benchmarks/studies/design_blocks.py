@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.image_classification.design_blocks import BENCHMARK, PRESET
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
 from po2quant.benchmark import Dataset
@@ -53,7 +54,6 @@ REAL = "real_scales"
 VERIFIED = ("verified_samples", "integers", "mismatches")
 RECONSTRUCTION = Reconstruction(samples=256, steps=100)
 KEY = ("network", "config", "epochs", "seed")
-INTERRUPTED = 130
 
 
 def float_experiment(name: str, dataset: Dataset, seed: int, folder: Path) -> Experiment:
@@ -217,12 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
-    try:
+    with ending_in_words(parser):
         run(options)
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, "stopped; the same command goes on\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 import tensorflow as tf
 
 from benchmarks.studies.document import table, write_results
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
 from po2quant.benchmark import Benchmark, load_benchmark
@@ -40,7 +41,6 @@ REPORT, REPORT_COMMAND = Path("docs/low-bits.md"), "python -m benchmarks.studies
 TABLE, NETWORKS_COMMAND = Path("best_configs/RESULTS.csv"), f"{REPORT_COMMAND} from best_configs/RESULTS.csv"
 CONFIGS = ("w8a8", "w4a8", "w4a4", "w3a4", "w2a8")
 KEY = ("benchmark", "model", "config", "variant", "epochs", "seed")
-INTERRUPTED = 130
 BASE, ALL, RECONSTRUCTION = "base", "all", "reconstruction"
 STEPS: dict[str, dict[str, Any]] = {
     "cosine": {"annealing": cosine(warm_up=0.1)},
@@ -212,16 +212,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
-    try:
+    with ending_in_words(parser):
         if options.report:
             write_results(REPORT, REPORT_COMMAND, sections(read_csv(options.results)))
             write_results(REPORT, NETWORKS_COMMAND, [networks_table(read_records(TABLE))])
         else:
             _run_all(options, command_line("benchmarks.studies.low_bits", arguments))
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, "stopped; the same command goes on\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from benchmarks.mnist.recipe import FLOAT_EPOCHS, small
 from benchmarks.studies.clusters import Embedding, embed
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.microcontroller import measure as measure_on_core
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
@@ -60,7 +61,6 @@ GOAL = 0.99
 CORE, LEVEL = "m4", "O3"
 DRAWN = "resnet18"
 """Network whose embedding is drawn."""
-INTERRUPTED = 130
 COLUMNS = (
     *("test_accuracy", "accuracy_calibrated", "accuracy_reconstructed", "test_loss"),
     *("train_accuracy", "train_loss", "validation_accuracy", "validation_loss"),
@@ -248,12 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
-    try:
+    with ending_in_words(parser):
         run(options, command_line("benchmarks.studies.mnist", arguments))
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, "stopped; the same command goes on\n")
 
 
 if __name__ == "__main__":

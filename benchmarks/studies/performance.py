@@ -26,6 +26,7 @@ import numpy as np
 import qkeras
 import tensorflow as tf
 
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.models import models_with_data
 from benchmarks.studies.provenance import command_line, versions
 from benchmarks.studies.rows import replace_rows
@@ -76,7 +77,6 @@ TRAINING_STEP, INFERENCE, CALIBRATION = "training_step", "inference", "calibrati
 FIRST_STEP, FIRST_SETUP, LATER_SETUP = "first_step", "first_setup", "later_setup"
 PER_STEP = (TRAINING_STEP, INFERENCE)
 REPEATED = (*PER_STEP, CALIBRATION, LATER_SETUP)
-INTERRUPTED = 130
 
 Seconds = dict[str, dict[str, list[float]]]
 """Times by measure and variant, one per round."""
@@ -378,9 +378,7 @@ def run_training_step(labels: Sequence[str], rounds: int, steps: int, output: Pa
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.performance", description=__doc__)
-    parser.add_argument(
-        "--models", nargs="+", default=MODELS, help="<benchmark>/<model>; all that need data by default"
-    )
+    parser.add_argument("--models", nargs="+", default=MODELS, help="<benchmark>/<model>; those that need data if none")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"times of each measure, {ROUNDS} by default")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps per round, {STEPS} by default")
     parser.add_argument("--training-step", action="store_true", help="time the training step alone, see above")
@@ -392,12 +390,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tf.get_logger().setLevel("ERROR")  # one graph per variant is meant, TensorFlow warns of retracing
     measure, default = (run_training_step, STEP_OUTPUT) if options.training_step else (run, OUTPUT)
     output = options.output or default
-    try:
+    with ending_in_words(parser, f"stopped; {output} has the models that are done"):
         measure(options.models, options.rounds, options.steps, output, command)
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, f"stopped; {output} has the models that are done\n")
     sys.stdout.write(f"{output}\n")
 
 

@@ -22,6 +22,7 @@ import keras
 import tensorflow as tf
 
 from benchmarks.studies.document import table, write_results
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
 from po2quant.benchmark import load_benchmark
@@ -46,7 +47,6 @@ RESULTS, RUNS = Path("benchmarks/results/weight-budget.csv"), Path("runs/weight_
 REPORT, REPORT_COMMAND = Path("docs/low-bits.md"), "python -m benchmarks.studies.weight_budget --report"
 STAGES = ("float", "reconstructed", "finetuned")
 KEY = ("benchmark", "model", "kilobytes", "keep", "widths", "float_epochs", "float_rate", "epochs", "seed", "stage")
-INTERRUPTED = 130
 BITS_PER_KILOBYTE = 8000
 MEASURED_SAMPLES = 1024
 
@@ -262,15 +262,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
-    try:
+    with ending_in_words(parser):
         if options.report:
             write_results(REPORT, REPORT_COMMAND, [budgets_table(read_csv(options.results))])
         else:
             _run_all(options, command_line("benchmarks.studies.weight_budget", arguments))
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, "stopped; the same command goes on\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.po2_collapse import __doc__ as description
 from benchmarks.studies.po2_collapse.cells import KEY, STARTS, TRAINED_START, Cell, run_cell
 from benchmarks.studies.po2_collapse.report import write_report
@@ -24,7 +25,6 @@ from po2quant.training.prepare import resolve_config
 
 RESULTS, RUNS = Path("benchmarks/results/po2-collapse.csv"), Path("runs/po2_collapse")
 REPORT = Path("docs/po2-collapse.md")
-INTERRUPTED = 130
 
 
 def run(experiment: Experiment, cells: Sequence[Cell], root: Path, results: Path, command: str) -> None:
@@ -94,15 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     command = command_line("benchmarks.studies.po2_collapse", arguments)
     tf.get_logger().setLevel("ERROR")
-    try:
+    with ending_in_words(parser):
         if options.report:
             write_report(read_csv(options.results, missing_ok=True), options.output_dir, REPORT)
         else:
             _run_all(options, command)
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, "stopped; the same command goes on\n")
 
 
 if __name__ == "__main__":
