@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from po2quant import archives
-from po2quant.benchmark import Dataset, Split
 from po2quant.data.archives import Archive
 from po2quant.data.audio import read_sound, resampled_mono
 from po2quant.data.budgets import check_at_most
-from po2quant.data.splits import mixed_order, validation_indices
+from po2quant.data.splits import Dataset, Split, mixed_order, validation_indices
 from po2quant.files import one_line
 from po2quant.progress import progress_line
 

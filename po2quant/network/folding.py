@@ -19,7 +19,6 @@ from po2quant.cost import (
 )
 from po2quant.layers import Recurrent
 from po2quant.network.graph import Graph, Node, read_graph
-from po2quant.network.kinds import is_weighted
 from po2quant.network.lowering import lower
 from po2quant.network.placement import PlacedSlot, Placement, count_layers, place_in_graph
 from po2quant.network.quantize import STATIC, quantize_graph
@@ -127,25 +126,7 @@ class FoldedNetwork:
         """
         target = self.placement.target
         target.check_widths(config.layers)
-        if target.bias_on_products:
-            self._check_shared_layers()
         return quantize_graph(self.graph, self.slots, config.with_alpha(AUTO_PO2), activation_scale, scale_rule, target)
-
-    def _check_shared_layers(self) -> None:
-        """Raise ValueError for a layer with weights that is called on tensors of several quantizers."""
-        read: dict[str, set[str]] = {}
-        for node in self.graph.nodes:
-            if is_weighted(node.layer):
-                source = node.inputs[0]
-                while source not in self._own_slots and source.inputs:
-                    source = source.inputs[0]
-                read.setdefault(node.layer.name, set()).add(self._own_slots.get(source, source.layer.name))
-        for name, slots in read.items():
-            if len(slots) > 1:
-                raise ValueError(
-                    f"layer {name!r} must read tensors of one quantizer, as biases of {self.placement.target.name} are "
-                    f"in units of products. Received: {', '.join(sorted(slots))}"
-                )
 
     def take_weights(self) -> None:
         """Fold the weights that ``source`` has now into ``model``.

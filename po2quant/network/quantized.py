@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -129,17 +129,36 @@ def _put_biases_on_products(model: keras.Model, target: Target) -> None:
     """Give every bias the scale of its layer's products, as coarse as the bits of a bias make it.
 
     A kernel whose products are too fine for the bias, such as one that training has let decay, gets coarser scales.
+    The tensors that a layer reads in several calls get one scale, since it has one bias.
     """
-    quantizers = {(weight.layer.name, weight.part): weight for weight in weight_quantizers(model)}
+    weights = {(weight.layer.name, weight.part): weight for weight in weight_quantizers(model)}
+    sources: dict[str, list[Quantizer]] = {}
     for node in read_graph(model).every_node:
-        kernel, bias = (quantizers.get((node.layer.name, part)) for part in ("kernel", "bias"))
-        source = _quantizer_before(node) if kernel is not None and bias is not None else None
-        if kernel is None or bias is None or source is None:
-            continue
-        if not all(q.alpha in POWERS_OF_TWO for q in (source, kernel.quantizer, bias.quantizer)):
-            continue
-        bits = min(target.bias_bits[source.bits], bias.quantizer.bits)
-        _put_on_products(kernel, bias, source.scale, bits)
+        if (node.layer.name, "bias") in weights and (source := _quantizer_before(node)) is not None:
+            sources.setdefault(node.layer.name, []).append(source)
+    layers = [(weights[name, "kernel"], weights[name, "bias"], read) for name, read in sources.items()]
+    layers = [
+        (kernel, bias, read)
+        for kernel, bias, read in layers
+        if all(q.alpha in POWERS_OF_TWO for q in (kernel.quantizer, bias.quantizer, *read))
+    ]
+    _give_one_scale([read for _, _, read in layers])
+    for kernel, bias, read in layers:
+        bits = min(*(target.bias_bits[source.bits] for source in read), bias.quantizer.bits)
+        _put_on_products(kernel, bias, read[0].scale, bits)
+
+
+def _give_one_scale(groups: Sequence[Sequence[Quantizer]]) -> None:
+    """Give the quantizers of each group the coarsest of their scales; one may be in several groups."""
+    is_settled = False
+    while not is_settled:
+        is_settled = True
+        for group in groups:
+            coarsest = max(quantizer.scale for quantizer in group)
+            for quantizer in group:
+                if quantizer.scale < coarsest:
+                    quantizer.set_range(*(end * coarsest / quantizer.scale for end in quantizer.range))
+                    is_settled = False
 
 
 def _quantizer_before(node: Node) -> Quantizer | None:

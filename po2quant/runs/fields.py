@@ -99,32 +99,33 @@ def positive(name: str, value: Any) -> float:
     return value
 
 
-def benchmark(name: str, value: Any) -> str:
-    """Return the name of an installed benchmark, or ``package.module:attribute``."""
-    check_benchmark_name(text(name, value))
-    return value
+def text_for(check: Callable[[str], object]) -> Check:
+    """Return the check of a text that means something: what reads it raises where it does not."""
+
+    def kept(name: str, value: Any) -> str:
+        check(text(name, value))
+        return value
+
+    return kept
+
+
+benchmark = text_for(check_benchmark_name)
+"""The name of an installed benchmark, or ``package.module:attribute``."""
+calibration = text_for(calibration_rules)
+"""How activation ranges follow from data."""
+target = text_for(target_of)
+"""The name of a target."""
+config = text_for(uniform_widths)
+"""The name of bit widths, or the path of their file, which need not exist."""
+cost = text_for(cost_name)
+"""The name of a cost."""
+time = text_for(max_milliseconds)
+"""A time on a core at a clock."""
 
 
 def alpha(name: str, value: Any) -> str:
     """Return a kind of scales."""
     check_alpha(value)
-    return value
-
-
-def calibration(name: str, value: Any) -> str:
-    """Return how activation ranges follow from data."""
-    calibration_rules(text(name, value))
-    return value
-
-
-def target(name: str, value: Any) -> str:
-    """Return the name of a target."""
-    return target_of(text(name, value)).name
-
-
-def config(name: str, value: Any) -> str:
-    """Return the name of bit widths, or the path of their file, which need not exist."""
-    uniform_widths(text(name, value))
     return value
 
 
@@ -144,18 +145,6 @@ def bits(name: str, value: Any) -> int:
     """Return the width of an activation, sign included."""
     if isinstance(value, bool) or not isinstance(value, int) or value not in UNIFORM_BITS:
         raise _wrong(name, f"a width in [{UNIFORM_BITS[0]}, {UNIFORM_BITS[-1]}]", value)
-    return value
-
-
-def cost(name: str, value: Any) -> str:
-    """Return the name of a cost."""
-    cost_name(text(name, value))
-    return value
-
-
-def time(name: str, value: Any) -> str:
-    """Return a time on a core at a clock."""
-    max_milliseconds(text(name, value))
     return value
 
 

@@ -123,15 +123,27 @@ def test_what_is_trained_for_a_target_is_what_it_computes(network, name):
     assert misfits(program, placement.target) == []
 
 
-def test_a_layer_of_two_tensors_is_refused_before_training_where_biases_are_in_units_of_products():
+@pytest.mark.parametrize("alpha", ["auto_po2", "learned_po2"])
+def test_tensors_that_one_layer_reads_get_one_scale_where_biases_are_in_units_of_products(alpha):
+    """Both heads read the middle tensor, so that all three get the coarsest scale; other targets leave them apart."""
     x = layers.Input((8, 8, 4), name="x")
-    halves = [layers.Conv2D(3, 3, name=name)(x) for name in ("left", "right")]
-    head = layers.Conv2D(2, 1, name="head")
-    network = keras.Model(x, layers.Concatenate(name="both")([head(half) for half in halves]))
-    refused, taken = (fold(network, Placement(target=target_of(name))) for name in ("litert", "cortex-m"))
-    sentence = complaint(refused.quantize, refused.flat(8))
-    assert sentence.startswith("layer 'head' must read tensors of one quantizer") and "activation_1" in sentence
-    model = taken.quantize(taken.flat(8))
-    calibrate(model, X)
-    freeze_scales(model, taken.placement)
-    assert compare(integer_program(model), model, X).mismatches == 0
+    loud, middle, quiet = (
+        layers.Conv2D(3, 3, name=name, kernel_initializer=keras.initializers.RandomNormal(stddev=size, seed=0))(x)
+        for name, size in (("loud", 8.0), ("middle", 1.0), ("quiet", 0.1))
+    )
+    first, second = (layers.Conv2D(2, 1, name=name, bias_initializer="normal") for name in ("first", "second"))
+    calls = [first(quiet), first(middle), second(middle), second(loud)]
+    network = keras.Model(x, layers.Concatenate(name="all")(calls))
+    scales = {}
+    for name in ("litert", "cortex-m"):
+        placement = Placement(target=target_of(name))
+        folded = fold(network, placement)
+        model = folded.quantize(folded.flat(8).with_alpha(alpha))
+        calibrate(model, X)
+        freeze_scales(model, placement)
+        program = integer_program(model)
+        assert compare(program, model, X).mismatches == 0
+        assert misfits(program, placement.target) == []
+        read = [program.inputs_of(op)[0].format.exponent for op in program.operations if op.name in ("first", "second")]
+        scales[name] = set(read)
+    assert len(scales["cortex-m"]) == 3 and scales["litert"] == {max(scales["cortex-m"])}
