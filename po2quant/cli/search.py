@@ -74,7 +74,11 @@ SEARCHED = {
         typer.Option("--goal", help=f"What the metric is traded for: {', '.join(COST_KINDS)}, see docs/costs.md."),
     ],
     "max_flash_kib": Annotated[
-        float | None, typer.Option("--max-flash-kib", help="Most constants of the C; several limits hold at once.")
+        str | None,
+        typer.Option(
+            "--max-flash-kib",
+            help="Most constants of the C; with its code on a core: 64@m4. Several limits hold at once.",
+        ),
     ],
     "max_ram_kib": Annotated[float | None, typer.Option("--max-ram-kib", help="Largest arena of the C.")],
     "max_ms": Annotated[

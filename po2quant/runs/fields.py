@@ -12,12 +12,11 @@ from po2quant.benchmark import check_benchmark_name
 from po2quant.bit_config import check_alpha, check_widths
 from po2quant.files import one_line
 from po2quant.ranges import calibration_rules
-from po2quant.runs.costs import cost_name, max_milliseconds
+from po2quant.runs.costs import MAX_KIB, cost_name, max_flash, max_milliseconds
 from po2quant.targets import target_of
 from po2quant.uniform import UNIFORM_BITS, uniform_widths
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
-MAX_KIB = 2**40
 LONGEST_TEXT = 4096
 
 Check = Callable[[str, Any], Any]
@@ -83,6 +82,14 @@ def kib(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_KIB:
         raise _wrong(name, f"a finite number of KiB above 0 and at most {MAX_KIB}", value)
     return value
+
+
+def flash(name: str, value: Any) -> float | str:
+    """Return a size in KiB, or such a size with the core whose code counts."""
+    if not isinstance(value, str):
+        return kib(name, value)
+    max_flash(text(name, value))
+    return value if "@" in value else float(value)
 
 
 def positive(name: str, value: Any) -> float:

@@ -148,7 +148,7 @@ class Calls:
     def look_up(self, operation: ops.LookUpTable, plan: None, scratch: str) -> str:
         """Return the loop over a table."""
         x, table = self.program.inputs_of(operation)[0], f"{self.identifiers[operation.output]}_table"
-        self._array(table, operation.table, tensor_dtype(self.program.output_of(operation)))
+        self.write_array(table, operation.table, tensor_dtype(self.program.output_of(operation)))
         place = f"(int32_t)x0[i0] - {_parenthesized(x.format.min_int)}"
         return self._loop(operation, _loops([x.size], f"y[i0] = {table}[{place}];"))
 
@@ -237,7 +237,7 @@ class Calls:
         fields = []
         for field, (values, dtype) in layer.channels.items():
             alternative = layer.offset_starts if field == "start" else None
-            self._array(f"{name}_{field}", values, dtype, alternative)
+            self.write_array(f"{name}_{field}", values, dtype, alternative)
             fields.append(f".{field} = {name}_{field}")
         self.constants.append(f"static const {kind} {name}_channels = {{\n{_lines(fields)}}};\n")
         return f"&{name}_channels"
@@ -245,12 +245,14 @@ class Calls:
     def _weights(self, name: str, layer: Layer) -> str:
         """Write weights, in their own number of bits if they are packed, and return their name."""
         if layer.packed_bits:
-            self._array(name, packed(layer.weights, layer.packed_bits), np.dtype("uint8"))
+            self.write_array(name, packed(layer.weights, layer.packed_bits), np.dtype("uint8"))
         else:
-            self._array(name, layer.weights, np.dtype(f"int{layer.types['w'][1:]}"))
+            self.write_array(name, layer.weights, np.dtype(f"int{layer.types['w'][1:]}"))
         return name
 
-    def _array(self, name: str, values: np.ndarray, dtype: np.dtype, with_vectors: np.ndarray | None = None) -> None:
+    def write_array(
+        self, name: str, values: np.ndarray, dtype: np.dtype, with_vectors: np.ndarray | None = None
+    ) -> None:
         """Write an array, at the boundary of a word, since kernels read words; or another for kernels with vectors."""
         kind = short_name(dtype)
         self._sizes_bytes.append(values.size * dtype.itemsize)
