@@ -173,7 +173,7 @@ class _Trial:
 
 
 def give_ranges(model: keras.Model, x: Arrays) -> None:
-    """Calibrate a model on random inputs; where they make nothing but zeros, any range will do.
+    """Calibrate a model on random inputs.
 
     Args:
         model: quantized model.
@@ -183,8 +183,6 @@ def give_ranges(model: keras.Model, x: Arrays) -> None:
         quantizer = getattr(node.layer, "activation", None)
         if isinstance(quantizer, quantized_bits_featuremap) and quantizer.is_static:
             calibrate_one(quantizer, inputs[0])
-            if quantizer.range == (0.0, 0.0):
-                quantizer.set_range(0.0, 1.0)
 
 
 def _layers(model: keras.Model, network: FoldedNetwork | None) -> tuple[CheckedLayer, ...]:

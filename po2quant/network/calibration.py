@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant.network.graph import read_graph
-from po2quant.network.quantized import activation_quantizers, check_range
+from po2quant.network.quantized import activation_quantizers
 from po2quant.network.walk import Arrays, input_arrays, walk
 from po2quant.quantizers import quantized_bits_featuremap
-from po2quant.ranges import MANY_TAIL_BITS, calibration_rules, tail_bits
+from po2quant.ranges import MANY_TAIL_BITS, MAX, calibration_rules, tail_bits
 
 
 class CalibrationWarning(UserWarning):
@@ -25,7 +25,8 @@ def calibrate(model: keras.Model, x: Arrays, rule: str | None = None) -> None:
 
     Each quantizer gets the range that a rule chooses for what reaches it through the quantizers before it, and keeps it
     (it is frozen), unless its scale is learned, which starts from there. A :class:`CalibrationWarning` names quantizers
-    whose range serves a few outliers, and unsigned ones that negative values reach.
+    whose range serves a few outliers, unsigned ones that negative values reach, and those that see nothing but zeros,
+    behind units that no input activates: these hold values up to 1.
 
     Args:
         model: quantized model.
@@ -37,8 +38,8 @@ def calibrate(model: keras.Model, x: Arrays, rule: str | None = None) -> None:
             ``'percentile,activation_3=max'``. None: the one that each quantizer was made with, by default ``'mse'``.
 
     Raises:
-        ValueError: for another number of arrays than the model has inputs, no samples, values that are not finite, a
-            quantizer that nothing but zeros reaches, and an unknown rule or quantizer.
+        ValueError: for another number of arrays than the model has inputs, no samples, values that are not finite, an
+            input of nothing but zeros, and an unknown rule or quantizer.
 
     Reference:
         Wu et al., arXiv 2004.09602, section 5.1, compares such rules.
@@ -47,12 +48,17 @@ def calibrate(model: keras.Model, x: Arrays, rule: str | None = None) -> None:
     if single:
         _check_names(single, [name for name, _ in activation_quantizers(model)])
     _check_inputs(model, x)
+    is_silent = not all(np.any(array) for array in input_arrays(read_graph(model), x))
     for node, inputs in walk(model, x):
         quantizer = getattr(node.layer, "activation", None)
         if isinstance(quantizer, quantized_bits_featuremap):
             _check_values(node.layer.name, node.inputs[0].layer.name, inputs[0])
+            if is_silent and not np.any(inputs[0]):
+                raise ValueError(
+                    f"quantizer {node.layer.name!r} must be calibrated on values that are not all zeros. Received: an "
+                    "input of nothing but zeros"
+                )
             calibrate_one(quantizer, inputs[0], single.get(node.layer.name, general))
-            check_range(node.layer.name, quantizer)
             for remark in _remarks(quantizer, inputs[0]):
                 warnings.warn(f"quantizer {node.layer.name!r} {remark}", CalibrationWarning, stacklevel=2)
 
@@ -63,9 +69,13 @@ def calibrate_one(quantizer: quantized_bits_featuremap, x: tf.Tensor, rule: str 
     Args:
         quantizer: of an activation.
         x: what reaches it.
-        rule: as of :func:`calibrate`; None: its own.
+        rule: as of :func:`calibrate`; None: its own. Where it leaves no range, the largest value gives one, or 1 where
+            all are zeros, which any range holds.
     """
     quantizer.calibrate(x, rule)
+    if quantizer.is_static and quantizer.range == (0.0, 0.0):
+        largest = float(tf.reduce_max(tf.abs(x))) or 1.0
+        quantizer.calibrate(tf.constant([largest], x.dtype), MAX)
     quantizer.frozen = not quantizer.is_learned
 
 
@@ -105,6 +115,8 @@ def _remarks(quantizer: quantized_bits_featuremap, x: tf.Tensor) -> list[str]:
     if not quantizer.is_static:
         return []
     remarks, values = [], x.numpy()
+    if not values.any():
+        return ["sees nothing but zeros, and holds values up to 1: no input activates the layers before it"]
     if not quantizer.signed and values.min(initial=0.0) < 0.0:
         remarks.append(
             "is unsigned, and negative values reach it, which become 0: if it stands at an input, that one must be "

@@ -93,15 +93,6 @@ def set_bits(model: keras.Model, config: BitConfig) -> None:
         quantizer.calibration = config.layers[name].calibration or quantizer.calibration
 
 
-def check_range(name: str, quantizer: Quantizer) -> None:
-    """Raise ValueError where an activation quantizer needs a range that is stored, and has none."""
-    if quantizer.is_static and quantizer.range == (0.0, 0.0):
-        raise ValueError(
-            f"quantizer {name!r} must have a range: calibrate or train the model, on values that are not all zeros "
-            "there. Received: [0, 0]"
-        )
-
-
 def freeze_scales(model: keras.Model, placement: Placement = Placement()) -> None:
     """Store every scale that is not stored yet, so that neither further training nor inference computes one.
 
@@ -113,13 +104,14 @@ def freeze_scales(model: keras.Model, placement: Placement = Placement()) -> Non
         placement: what it was quantized with.
 
     Raises:
-        ValueError: for an activation that was neither calibrated nor trained, or has seen nothing but zeros.
+        ValueError: for an activation that was neither calibrated nor trained, or saw nothing but zeros in training.
     """
     for weight in weight_quantizers(model):
         if not weight.quantizer.frozen:
             weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))
     for name, quantizer in activation_quantizers(model):
-        check_range(name, quantizer)
+        if quantizer.is_static and quantizer.range == (0.0, 0.0):
+            raise ValueError(f"quantizer {name!r} must have a range: calibrate the model first. Received: [0, 0]")
         quantizer.frozen = True
     if placement.target.bias_on_products:
         _put_biases_on_products(model, placement.target)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from po2quant.benchmark import Split
 from po2quant.diagnostics.forward import batches_of, loss_and_outputs
 from po2quant.files import read_csv, write_csv
-from po2quant.network import slot_quantizers, walk
+from po2quant.network import calibrate_one, slot_quantizers, walk
 from po2quant.progress import SILENT, ProgressLine
 from po2quant.quantizers import Quantizer, quantized_bits_featuremap
 
@@ -148,7 +148,7 @@ def calibrate_every_width(
         if isinstance(activation, quantized_bits_featuremap) and activation.is_static:
             for bits in sorted(set(choices[slot])):
                 activation.bits = bits
-                activation.calibrate(inputs[0])
+                calibrate_one(activation, inputs[0])
                 ranges[slot, bits] = activation.range
             activation.frozen = True
     return ranges

@@ -327,21 +327,46 @@ def test_real_scales_take_the_best_of_the_searched_fractions(seed):
     np.testing.assert_array_max_ulp(found, np.float32(fractions[best] * max_abs), RANGE_ULPS)
 
 
-def test_nothing_but_zeros_is_refused_and_the_quantizer_named():
+def test_inputs_of_nothing_but_zeros_are_refused_and_the_quantizer_named():
     """Else every tensor would get the range of 1, and 3 * 2 + 5 * 4 would be 1.98."""
     model = keras.Sequential([keras.Input((2,), name="input"), layers.Dense(1, name="dense")])
     model.layers[0].set_weights([np.array([[3.0], [5.0]]), np.zeros(1)])
     quantized = quantize_model(model, flat_config(model, 8))
-    first, last = (name for name, _ in activation_quantizers(quantized))
+    first, _ = (name for name, _ in activation_quantizers(quantized))
     assert f"quantizer {first!r}" in refusal(calibrate, quantized, np.zeros((4, 2), np.float32))
     assert f"quantizer {first!r}" in refusal(freeze_scales, quantized)
     assert "samples" in refusal(calibrate, quantized, np.zeros((0, 2), np.float32))
-    model.layers[0].set_weights([np.zeros((2, 1)), np.zeros(1)])
     x = np.array([[2.0, 4.0]], np.float32)
-    assert f"quantizer {last!r}" in refusal(calibrate, quantize_model(model, flat_config(model, 8)), x)
     calibrate(quantized, x)
     freeze_scales(quantized)
     assert abs(float(outputs(quantized, x)[0, 0]) - 26.0) < 0.5
+    assert f"quantizer {first!r}" in refusal(calibrate, quantized, np.zeros((4, 2), np.float32))
+
+
+@pytest.mark.parametrize("rule", ["mse", "max", "percentile", "entropy"])
+@pytest.mark.parametrize("alpha", ["auto", "auto_po2", "learned_po2"])
+def test_units_that_no_input_activates_get_a_range_a_warning_and_a_network_that_computes(alpha, rule):
+    model = identity_net("relu", None)
+    model.layers[0].set_weights([np.eye(4), np.full(4, -100.0)])
+    model.layers[1].set_weights([np.eye(4), np.arange(4.0)])
+    quantized = quantize_model(model, bits_of(model, 8, 8, 8), alpha)
+    (_, dead, _) = (name for name, _ in activation_quantizers(quantized))
+    with pytest.warns(CalibrationWarning, match=f"{dead!r} sees nothing but zeros"):
+        calibrate(quantized, data(), rule)
+    low, high = ranges(quantized)[1]
+    assert low == 0.0 and 1.0 <= high < 2.0
+    freeze_scales(quantized)
+    np.testing.assert_allclose(outputs(quantized, data()), np.tile(np.arange(4.0), (64, 1)), atol=0.02)
+
+
+def test_a_percentile_of_0_leaves_the_range_of_the_largest_value():
+    model = identity_net("relu", None)
+    model.layers[0].set_weights([np.eye(4), np.full(4, -2.5)])
+    x = np.zeros((4096, 4), np.float32)
+    x[::1024, 0] = 4.0
+    quantized = quantize_model(model, bits_of(model, 16, 8, 8), "auto")
+    calibrate(quantized, x + 1.0 / 16.0, "max,activation_1=percentile:99")
+    np.testing.assert_allclose(ranges(quantized)[1], (0.0, 1.5625), atol=0.001)
 
 
 def outlier_net(bits: int = 8, alpha: str = "auto_po2") -> tuple[keras.Model, np.ndarray]:
