@@ -23,23 +23,29 @@ def keras_tuner_service() -> tuple[ModuleType, ModuleType]:
     return protos.get_service(), protos.get_service_grpc()
 
 
-def build_loss_and_metrics(model: keras.Model, y_shape: tuple[int | None, ...], y_dtype: str) -> None:
+def build_loss_and_metrics(model: keras.Model, targets: Any) -> None:
     """Make the variables of a compiled model's loss and metrics, which Keras else makes within its first step.
 
     A step in whose trace variables are made is traced a second time.
 
     Args:
         model: compiled Sequential or functional model.
-        y_shape: shape of a batch of targets.
-        y_dtype: their type.
+        targets: shape and type of a batch of targets, a ``tf.TensorSpec``, or a dictionary by the names of outputs.
     """
     import keras
 
-    y = keras.KerasTensor(y_shape, y_dtype)
-    predictions = model.outputs if len(model.outputs) > 1 else model.outputs[0]
+    predictions = model.output if len(model.outputs) > 1 else model.outputs[0]
+    if isinstance(targets, dict) and not isinstance(predictions, dict):
+        targets = [targets[name] for name in model.output_names]
+    y = keras.tree.map_structure(lambda spec: keras.KerasTensor(tuple(spec.shape), spec.dtype.name), targets)
     for part in (model._compile_loss, model._compile_metrics):
         if part is not None and not part.built:
             part.build(y, predictions)
+
+
+def loss_weights_of(model: keras.Model) -> Any:
+    """Return the weights of the losses of a compiled model; None where it has none."""
+    return model._compile_loss._user_loss_weights
 
 
 def gradient_registry() -> dict[str, Any]:

@@ -197,11 +197,6 @@ def _rounds_up(floor: Any, above_half: Any, rounding: str) -> Any:
     return (above_half > 0) | ((above_half == 0) & tie)
 
 
-def saturate(q: np.ndarray, bits: int, signed: bool = True, narrow_range: bool = False) -> np.ndarray:
-    """Clip integers to the range of a format."""
-    return np.clip(q, *integer_range(bits, signed, narrow_range))
-
-
 @dataclasses.dataclass(frozen=True)
 class FixedPointFormat:
     """The type of an integer tensor: width, exponent, sign, and how values between its integers are rounded.

@@ -24,7 +24,7 @@ class Recipe:
         float_epochs: epochs of the float network where no weights are given.
         batch_size: samples per step.
         learning_rate: rate of an epoch, counted from 0.
-        metrics: Keras metrics that are logged, functions or their names.
+        metrics: Keras metrics that are logged, functions or their names; of several outputs, those of each by its name.
         patience: epochs without a better validation value before training stops; None never stops.
         float_learning_rate: rate of an epoch while the float network is trained; None means ``learning_rate``.
         threshold_rate: largest change of a learned threshold in a step, in octaves, at the start.
@@ -44,6 +44,7 @@ class Recipe:
         centred: whether biases are trained at the mean of their layers' inputs, see
             :func:`~po2quant.training.centring.centred`.
         optimizer: given a learning rate, returns a new optimizer; None: Adam. Learned scales have their own.
+        loss_weights: of each output's loss, where there are several.
 
     Raises:
         ValueError: for a distillation, averaging, staged_bits, staged_share or activation_alpha out of range.
@@ -54,7 +55,7 @@ class Recipe:
     float_epochs: int
     batch_size: int
     learning_rate: Callable[[int], float]
-    metrics: tuple[Any, ...] = ()
+    metrics: Any = ()
     patience: int | None = None
     float_learning_rate: Callable[[int], float] | None = None
     threshold_rate: float = 0.1
@@ -70,6 +71,7 @@ class Recipe:
     activation_alpha: str | None = None
     centred: bool = False
     optimizer: Callable[[float], keras.optimizers.Optimizer] | None = None
+    loss_weights: Any = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.distillation <= 1.0:

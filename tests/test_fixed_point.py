@@ -84,11 +84,12 @@ def test_numpy_integers_are_bits():
     assert type(fp.check_bits(np.int64(4))) is int
 
 
-def test_saturate_clips_to_both_ends():
-    q = np.array([-(2**40), -129, -128, -127, 0, 127, 128, 2**40])
-    np.testing.assert_array_equal(fp.saturate(q, 8), [-128, -128, -128, -127, 0, 127, 127, 127])
-    np.testing.assert_array_equal(fp.saturate(q, 8, narrow_range=True), [-127, -127, -127, -127, 0, 127, 127, 127])
-    np.testing.assert_array_equal(fp.saturate(q, 8, signed=False), [0, 0, 0, 0, 0, 127, 128, 255])
+def test_values_beyond_a_format_become_its_ends():
+    x = np.array([-(2.0**40), -129, -128, -127, 0, 127, 128, 2.0**40])
+    narrow, unsigned = fp.FixedPointFormat(8, narrow_range=True), fp.FixedPointFormat(8, signed=False)
+    np.testing.assert_array_equal(fp.FixedPointFormat(8).to_int(x), [-128, -128, -128, -127, 0, 127, 127, 127])
+    np.testing.assert_array_equal(narrow.to_int(x), [-127, -127, -127, -127, 0, 127, 127, 127])
+    np.testing.assert_array_equal(unsigned.to_int(x), [0, 0, 0, 0, 0, 127, 128, 255])
 
 
 # ---------------------------------------------------------------- rounding

@@ -20,6 +20,7 @@ import numpy as np
 import qkeras
 
 from benchmarks.studies.document import table, thousands, write_results
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line, versions
 from benchmarks.studies.rows import key_of, replace_rows
 from po2quant.benchmark import load_benchmark
@@ -204,14 +205,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.runs and not options.report:
         parser.exit(2, "error: run folders of flat 8-bit networks, or --report, are needed. Received: neither\n")
     command = command_line("benchmarks.studies.exchange", arguments)
-    try:
+    with ending_in_words(parser, "stopped"):
         if options.report:
             write_report(read_csv(options.output, missing_ok=True), REPORT)
         for path in options.runs:
             replace_rows(options.output, list(rows(path, options.data_dir, options.samples, command)), KEY)
             sys.stdout.write(f"{path}: {options.output}\n")
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

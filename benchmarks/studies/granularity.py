@@ -20,6 +20,7 @@ import tensorflow as tf
 from scipy import optimize, sparse
 
 from benchmarks.studies.document import table, write_results
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row
 from po2quant.benchmark import load_benchmark
@@ -192,13 +193,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
-    try:
+    with ending_in_words(parser, "stopped"):
         if options.report:
             write_results(REPORT, REPORT_COMMAND, [errors_table(read_csv(options.results))])
         else:
             _measure(options, command_line("benchmarks.studies.granularity", arguments))
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -1,27 +1,37 @@
-"""What each part of a layer's work costs on a core, fitted to layers that ran under emulation.
+"""What each part of a layer's work costs on a core, and each function in bytes, fitted to compiler and emulator.
 
 ``python -m benchmarks.studies.instructions --cores m4 m0`` compiles random single layers of many widths and shapes,
 counts their instructions on emulated cores, and writes the rates that :mod:`po2quant.export.cores.instructions` reads.
-With ``--programs P`` it instead compares estimate and count of whole programs (``P/*.npz``, as
+With ``--rare`` it only fits what random layers seldom do: functions that many layers share, packed dense layers.
+With ``--code`` it compiles random programs of several layers, and writes those of :mod:`po2quant.export.cores.code`.
+With ``--programs P`` it instead compares estimates with whole programs (``P/*.npz``, as
 ``benchmarks.studies.microcontroller --weights`` makes them) and writes ``benchmarks/results/instructions.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.studies.microcontroller import measure
 from benchmarks.studies.provenance import command_line
+from benchmarks.studies.rows import add_row
+from po2quant.export.c.footprint import constant_bytes, layer_in_c
 from po2quant.export.c.source import write_c
+from po2quant.export.cores import code as code_estimate
 from po2quant.export.cores import instructions as estimate
-from po2quant.export.cores.emulator import CORES, checked_core, compile_for, count
+from po2quant.export.cores.emulator import CORES, checked_core, code_bytes, compile_for, count
+from po2quant.export.cores.rates import CODE_FILE, INSTRUCTIONS_FILE, Parts, rates
 from po2quant.files import read_csv, write_csv
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer import operations as ops
@@ -30,10 +40,17 @@ from po2quant.integer.program import Output, Program
 from po2quant.progress import progress_line
 from po2quant.runs.folder import project_commit
 
-RATES = Path(estimate.__file__).with_name(estimate.RATES_FILE)
+RATES, CODE = (Path(estimate.__file__).with_name(file) for file in (INSTRUCTIONS_FILE, CODE_FILE))
 OUTPUT = Path("benchmarks/results/instructions.csv")
 WIDTHS = ((8, 8), (4, 8), (8, 4), (4, 4), (16, 16), (8, 16), (16, 8), (16, 4), (4, 16), (6, 8), (12, 12), (2, 8))
 """Bits of kernels and of inputs that layers are measured with."""
+
+VECTOR_CORES = ("m55",)
+RARE = (estimate.SHARED, estimate.PACKED_PIXEL)
+KINDS = ("conv", "pixels", "depthwise", "dense")
+CODE_PROGRAMS, MOST_STYLES, MOST_LAYERS, PLAIN_SHARE = 60, 6, 24, 0.15
+"""Random programs a repeat; of each, the most ways in which layers with weights are computed, the most operations, and
+the share of those without weights."""
 
 
 def _format(bits: int, signed: bool) -> FixedPointFormat:
@@ -55,20 +72,34 @@ def probes(rng: np.random.Generator, repeats: int) -> Iterator[Program]:
     """Yield programs of one operation each."""
     for _ in range(repeats):
         for kernel_bits, input_bits in WIDTHS:
-            for kind in ("conv", "pixels", "depthwise", "dense"):
-                yield _layer(rng, kind, kernel_bits, input_bits)
+            for kind in KINDS:
+                yield _layer(rng, _style(rng, kind, kernel_bits, input_bits))
     for bits in (4, 8, 16):
         for _ in range(2 * repeats):
             yield _plain(rng, bits)
             yield _pooled(rng, bits)
 
 
-def _layer(rng: np.random.Generator, kind: str, kernel_bits: int, input_bits: int) -> Program:
+class Style(NamedTuple):
+    """What layers with weights share that are computed by the same functions."""
+
+    kind: str
+    kernel_bits: int
+    x: FixedPointFormat
+    y: FixedPointFormat
+    relu: str
+
+
+def _style(rng: np.random.Generator, kind: str, kernel_bits: int, input_bits: int) -> Style:
+    x, y = (_format(bits, bool(rng.integers(2))) for bits in (input_bits, int(rng.choice([8, 16]))))
+    return Style(kind, kernel_bits, x, y, str(rng.choice(["linear", "relu"])))
+
+
+def _layer(rng: np.random.Generator, style: Style) -> Program:
     number = lambda low, high: int(rng.integers(low, high + 1))  # noqa: E731
-    x, y = _format(input_bits, bool(number(0, 1))), _format(number(0, 1) * 8 + 8, bool(number(0, 1)))
+    kind, kernel_bits, x, y, relu = style
     depth, channels, exponent = 4 * number(1, 9), 2 * number(2, 16), -kernel_bits - 1
     bias = _weights(rng, int(rng.choice([8, 16, 31])), number(-16, -2), channels)
-    relu = str(rng.choice(["linear", "relu"]))
     if kind == "dense":
         depth *= number(2, 8)
         kernel = _weights(rng, kernel_bits, exponent, depth, channels)
@@ -88,7 +119,7 @@ def _layer(rng: np.random.Generator, kind: str, kernel_bits: int, input_bits: in
 
 def _plain(rng: np.random.Generator, bits: int) -> Program:
     x = Tensor("x", (int(rng.integers(5, 12)), 8, 4), _format(bits, bool(rng.integers(2))))
-    other = Tensor("z", x.shape, _format(int(rng.choice([8, 16])), True))
+    other = Tensor("z", x.shape, _format(int(rng.choice([8, 16])), bool(rng.integers(2))))
     y = _format(int(rng.choice([8, 16])), bool(rng.integers(2)))
     kind = rng.choice(["add", "multiply", "requantize", "table"])
     if kind == "requantize":
@@ -107,60 +138,160 @@ def _pooled(rng: np.random.Generator, bits: int) -> Program:
     return _alone([x], kind("layer", ("x",), "y", (size, size), (size, size)), _format(8, x.format.signed))
 
 
-def counted(core: str, program: Program, pack: bool) -> int:
-    """Return the instructions of one inference."""
+def random_programs(rng: np.random.Generator, count: int) -> Iterator[Program]:
+    """Yield programs of several operations side by side, some of which are computed by the same functions."""
+    for _ in range(count):
+        widths = [WIDTHS[place] for place in rng.integers(len(WIDTHS), size=3)]
+        styles = [
+            _style(rng, str(rng.choice(KINDS)), *widths[rng.integers(3)])
+            for _ in range(rng.integers(1, MOST_STYLES + 1))
+        ]
+        layers = []
+        for _ in range(rng.integers(1, MOST_LAYERS + 1)):
+            if rng.random() < PLAIN_SHARE:
+                layers.append((_plain if rng.random() < 0.5 else _pooled)(rng, int(rng.choice([4, 8, 16]))))
+            else:
+                layers.append(_layer(rng, styles[rng.integers(len(styles))]))
+        yield _side_by_side(layers)
+
+
+def _side_by_side(programs: Sequence[Program]) -> Program:
+    """Return one program of several that have one operation each."""
+    tensors, inputs, operations = list[Tensor](), list[str](), list[Operation]()
+    for number, program in enumerate(programs):
+        named = {tensor.name: f"{tensor.name}{number}" for tensor in program.tensors}
+        tensors += [dataclasses.replace(tensor, name=named[tensor.name]) for tensor in program.tensors]
+        inputs += [named[name] for name in program.inputs]
+        (alone,) = program.operations
+        reads = tuple(named[name] for name in alone.inputs)
+        operations.append(
+            dataclasses.replace(alone, name=f"{alone.name}{number}", inputs=reads, output=named[alone.output])
+        )
+    outputs = tuple(Output(operation.output) for operation in operations)
+    return Program("probe", tuple(tensors), tuple(inputs), tuple(operations), outputs)
+
+
+def counted(core: str, program: Program, pack: bool, is_shared: bool, folder: Path) -> int:
+    """Return the instructions of one inference; with functions for any sizes where many operations would share them."""
     rng = np.random.default_rng(0)
     formats = [program.tensor[name] for name in program.inputs]
     inputs = [rng.integers(t.format.min_int, t.format.max_int + 1, (1, *t.shape)) for t in formats]
-    with tempfile.TemporaryDirectory() as folder:
-        source = write_c(program, folder, "network", pack)
-        executable = compile_for(CORES[core], source, folder)
-        return count(CORES[core], executable, inputs)[0].total
+    flags = ("-O3", *["-fno-ipa-cp"] * is_shared)
+    executable = compile_for(CORES[core], write_c(program, folder, "network", pack), folder, flags=flags)
+    return count(CORES[core], executable, inputs)[0].total
 
 
-def fit(core: str, repeats: int, seed: int) -> tuple[list[dict[str, object]], float]:
-    """Return the rates of a core, and the mean relative deviation of what they were fitted to."""
-    rng = np.random.default_rng(seed)
-    programs = list(probes(rng, repeats))
-    rows, totals = [], []
-    with progress_line(core, len(programs)) as line:
-        for number, program in enumerate(programs):
-            pack = number % 3 == 2
-            rows.append(estimate.work_of_program(program, pack))
-            totals.append(counted(core, program, pack))
+def compiled(core: str, program: Program, pack: bool, folder: Path) -> int:
+    """Return the bytes of code of a program."""
+    return code_bytes(CORES[core], compile_for(CORES[core], write_c(program, folder, "network", pack), folder))[0]
+
+
+Fit = tuple[list[dict[str, object]], float]
+"""Rates of a core, and the mean relative deviation of what they were fitted to."""
+
+
+def fit(core: str, repeats: int, seed: int) -> Fit:
+    """Return what the parts of a layer's work take in instructions."""
+    samples = []
+    for number, program in enumerate(probes(np.random.default_rng(seed), repeats)):
+        pack = number % 3 == 2
+        work = estimate.work_of_program(program, pack)
+        samples.append((work, functools.partial(counted, core, program, pack, False)))
+    return _fitted(core, samples, unused="products take_vectors" if core in VECTOR_CORES else "vector")
+
+
+def fit_rare(core: str, repeats: int, seed: int) -> Fit:
+    """Return what random layers seldom do, beside the rates that are there.
+
+    That is what layers take more whose functions many share, and packed dense layers of 4 bits.
+    """
+    samples, rng = [], np.random.default_rng(seed)
+    for _ in range(repeats):
+        for number, (kernel_bits, input_bits) in enumerate(WIDTHS):
+            for kind in KINDS:
+                program, pack = _layer(rng, _style(rng, kind, kernel_bits, input_bits)), number % 3 == 2
+                work = estimate.work_of(program, program.operations[0], pack, is_shared=True)
+                samples.append((work, functools.partial(counted, core, program, pack, True)))
+            program = _layer(rng, _style(rng, "dense", 4, input_bits))
+            samples.append(
+                (estimate.work_of_program(program, True), functools.partial(counted, core, program, True, False))
+            )
+    known = {part: rate for part, rate in rates()[core].items() if not any(name in part for name in RARE)}
+    # without -fipa-cp, vector kernels are far slower than those that layers share in whole programs
+    return _fitted(core, samples, known, unused=estimate.SHARED if core in VECTOR_CORES else "-")
+
+
+def fit_code(core: str, repeats: int, seed: int) -> Fit:
+    """Return what functions, their copies and calls take in bytes."""
+    samples = []
+    for number, program in enumerate(random_programs(np.random.default_rng(seed), CODE_PROGRAMS * repeats)):
+        pack = number % 3 == 2
+        code = code_estimate.code_of_program(program, pack)
+        samples.append((code, functools.partial(compiled, core, program, pack)))
+    return _fitted(core, samples)
+
+
+def _fitted(
+    core: str,
+    samples: Sequence[tuple[Parts, Callable[[Path], int]]],
+    known: Mapping[str, float] = MappingProxyType({}),
+    unused: str = "-",
+) -> Fit:
+    """Return the rate of each part that explains what is measured of samples.
+
+    Args:
+        core: its name.
+        samples: parts, and what measures them together, given a folder for its files.
+        known: rates that are kept.
+        unused: how the names of parts begin that the core does not do.
+    """
+    totals = []
+    with progress_line(core, len(samples)) as line, tempfile.TemporaryDirectory() as folder:
+        for _, measured in samples:
+            totals.append(measured(Path(folder)))
             line.advance()
-    parts = sorted({part for row in rows for part in row})
-    matrix = np.array([[row[part] / total for part in parts] for row, total in zip(rows, totals, strict=True)])
-    rates, _ = nnls(matrix, np.ones(len(rows)))
-    deviation = float(np.mean(np.abs(matrix @ rates - 1.0)))
-    return [
-        {"core": core, "part": part, "rate": round(rate, 4)} for part, rate in zip(parts, rates, strict=True)
-    ], deviation
+    parts = sorted({part for work, _ in samples for part in work} - known.keys())
+    done = [not part.startswith(unused) for part in parts]
+    matrix = np.array([[work[part] for part in parts] for work, _ in samples]) * done / np.array(totals)[:, None]
+    rest = 1.0 - np.array([sum(work[part] * rate for part, rate in known.items()) for work, _ in samples]) / totals
+    found, _ = nnls(matrix, rest)
+    deviation = float(np.mean(np.abs(matrix @ found - rest)))
+    fresh = dict(zip(parts, found, strict=True))
+    return [{"core": core, "part": part, "rate": round(rate, 4)} for part, rate in (known | fresh).items()], deviation
 
 
 def compare(folder: Path, cores: Sequence[str], command: str) -> None:
-    """Write estimate and count of whole programs."""
-    rows = []
+    """Write estimates and measurements of whole programs; rows of the same program, core and form are replaced."""
     for path in sorted(folder.glob("*.npz")):
         program = Program.load(path)
+        layers = [layer_in_c(program, step, True) for step in program.operations if isinstance(step, ops.Weighted)]
         for core in cores:
-            for pack in (False, True):
-                found = measure(program, CORES[core], pack, "O3")["instructions"]
-                about = round(estimate.instructions(core, estimate.work_of_program(program, pack)))
-                rows.append(
-                    {
-                        "program": path.stem,
-                        "core": core,
-                        "packed": int(pack),
-                        "estimated": about,
-                        "counted": found,
-                        "ratio": round(about / found, 3),
-                        "commit": project_commit(),
-                        "command": command,
-                    }
-                )
-                sys.stdout.write(f"{rows[-1]}\n")
-                write_csv(OUTPUT, rows)
+            for pack in (False, True)[: 1 + any(layer.packed_bits for layer in layers)]:
+                row = {"program": path.stem, "core": core, "packed": int(pack)} | compared(program, core, pack)
+                add_row(OUTPUT, row | {"commit": project_commit(), "command": command}, ("program", "core", "packed"))
+                sys.stdout.write(f"{row}\n")
+                sys.stdout.flush()
+
+
+def compared(program: Program, core: str, pack: bool) -> dict[str, object]:
+    """Return estimates of a program, what compiler and emulator say, and the ratios of instructions and of flash."""
+    found = measure(program, CORES[core], pack, "O3")
+    about = round(estimate.instructions(core, estimate.work_of_program(program, pack)))
+    constants = sum(constant_bytes(program, operation, pack) for operation in program.operations)
+    code, ratio = None, None
+    if core in rates(CODE_FILE):
+        code = round(code_estimate.code_bytes(core, code_estimate.code_of_program(program, pack)))
+        ratio = round((code + constants) / (found["code_bytes"] + found["constant_bytes"]), 3)
+    return {
+        "estimated": about,
+        "counted": found["instructions"],
+        "ratio": round(about / found["instructions"], 3),
+        "estimated_code_bytes": code,
+        "code_bytes": found["code_bytes"],
+        "estimated_constant_bytes": constants,
+        "constant_bytes": found["constant_bytes"],
+        "flash_ratio": ratio,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -169,6 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cores", nargs="+", choices=tuple(CORES), default=("m4", "m0", "m55"))
     parser.add_argument("--repeats", type=int, default=4, help="random layers of each kind and pair of widths")
     parser.add_argument("--seed", type=int, default=0, help="of the random layers")
+    parser.add_argument("--code", action="store_true", help="bytes of code, not instructions")
+    parser.add_argument("--rare", action="store_true", help="only what random layers seldom do")
     parser.add_argument("--programs", type=Path, help="only compare: a folder of integer programs")
     options = parser.parse_args(arguments)
     for core in options.cores:
@@ -176,10 +309,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.programs is not None:
         compare(options.programs, options.cores, command_line("benchmarks.studies.instructions", arguments))
         return
+    file, fit_rates = (CODE, fit_code) if options.code else (RATES, fit_rare if options.rare else fit)
     for core in options.cores:
-        rows, deviation = fit(core, options.repeats, options.seed)
-        others = [row for row in read_csv(RATES, missing_ok=True) if row["core"] != core]
-        write_csv(RATES, [*others, *rows])
+        rows, deviation = fit_rates(core, options.repeats, options.seed)
+        others = [row for row in read_csv(file, missing_ok=True) if row["core"] != core]
+        write_csv(file, [*others, *rows])
         sys.stdout.write(f"{core}: {len(rows)} rates, mean deviation of the fit {deviation:.1%}\n")
 
 

@@ -160,9 +160,8 @@ def check_names(option: str, names: Iterable[str] | None, model: keras.Model) ->
 def check_model(model: keras.Model) -> Callable[[int], float]:
     """Return the learning rate by step of a model that can be searched, or raise ValueError."""
     graph = read_graph(model)
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        received = f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs"
-        raise ValueError(f"a searched model must have one input and one output. Received: {received}")
+    if len(graph.inputs) != 1:
+        raise ValueError(f"a searched model must have one input. Received: {len(graph.inputs)}")
     if not model.compiled:
         raise ValueError("the model must be compiled: its loss and learning rate are the trials'. Received: no loss")
     rate = model.optimizer.get_config()["learning_rate"]
@@ -223,19 +222,21 @@ def own_dataset(
     sample_weight: Any = None,
     class_weight: Mapping[int, float] | None = None,
     most: int | None = None,
+    outputs: Sequence[str] = (),
 ) -> Dataset:
     """Return the splits; the place of the test split, which no search reads, is filled with the validation split.
 
     Args:
         x: inputs, or a ``tf.data.Dataset`` of batches, which is read into memory.
-        y: targets; None with a data set.
+        y: targets, of several outputs a list or tuple in their order, or a dictionary; None with a data set.
         validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or a data set.
         validation_split: share at the end of the training samples that validates where there are no other data.
         sample_weight: of each training sample in the loss.
         class_weight: the same by class.
         most: training samples at most.
+        outputs: names of the outputs of the model.
     """
-    train = _split(*_arrays(x, y, sample_weight))
+    train = _split(*_arrays(x, y, sample_weight), outputs)
     if class_weight is not None:
         train = _with_class_weights(train, class_weight)
     if validation_data is not None:
@@ -244,7 +245,7 @@ def own_dataset(
             raise ValueError(
                 f"validation_data must be (x, y) or (x, y, weights). Received: {type(validation_data).__name__}"
             )
-        validation = _split(*(_arrays(validation_data) if is_set else _arrays(*validation_data)))
+        validation = _split(*(_arrays(validation_data) if is_set else _arrays(*validation_data)), outputs)
     else:
         first = int(len(train) * (1.0 - validation_split))
         if not 0 < first < len(train):
@@ -265,19 +266,34 @@ def _arrays(x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any,
         raise ValueError("a tf.data.Dataset must end, and have its targets inside, y=None. Received: another")
     if isinstance(x.element_spec, tf.TensorSpec) or len(x.element_spec) < 2:
         raise ValueError(f"a tf.data.Dataset must have batches of inputs and targets. Received: {x.element_spec}")
-    parts = [np.concatenate(part) for part in zip(*(batch for batch in x.as_numpy_iterator()), strict=True)]
+    parts = tf.nest.map_structure(lambda *batches: np.concatenate(batches), *x.as_numpy_iterator())
     return parts[0], parts[1], parts[2] if len(parts) > 2 else sample_weight
 
 
 def _with_class_weights(split: Split, class_weight: Mapping[int, float]) -> Split:
-    if split.y is None:
-        raise ValueError("class_weight must come with targets. Received: none")
+    if not isinstance(split.y, np.ndarray):
+        raise ValueError(f"class_weight must come with targets of one output. Received: {len(split.targets)}")
     classes = split.y.argmax(axis=-1) if split.y.ndim > 1 and split.y.shape[-1] > 1 else split.y.reshape(-1)
     weights = np.array([class_weight.get(int(label), 1.0) for label in classes], np.float32)
     return dataclasses.replace(split, weights=weights if split.weights is None else weights * split.weights)
 
 
-def _split(x: Any, y: Any, sample_weight: Any = None) -> Split:
+def _split(x: Any, y: Any, sample_weight: Any, outputs: Sequence[str]) -> Split:
+    weights = None if sample_weight is None else np.asarray(sample_weight, np.float32)
+    if len(outputs) < 2:
+        return Split(*_numbers(x, y), weights=weights)
+    given = y if isinstance(y, Mapping) else dict(zip(outputs, y, strict=False)) if isinstance(y, (list, tuple)) else {}
+    if set(given) != set(outputs) or len(y) != len(outputs):
+        raise ValueError(
+            f"y must have targets of each output, in a list or by name: {', '.join(outputs)}. Received: "
+            f"{', '.join(map(str, y)) if isinstance(y, Mapping) else f'{type(y).__name__} of {len(y)}'}"
+        )
+    targets = {name: _numbers(x, given[name])[1] for name in outputs}
+    return Split(np.asarray(x), targets, weights=weights)
+
+
+def _numbers(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs and targets as arrays."""
     inputs, targets = arrays = [np.asarray(part) for part in (x, y)]
     if any(array.dtype.kind not in "biuf" or array.ndim == 0 for array in arrays):
         raise ValueError(
@@ -286,4 +302,4 @@ def _split(x: Any, y: Any, sample_weight: Any = None) -> Split:
         )
     if targets.dtype == np.float64:  # which Keras' own fit makes numbers of its precision, too
         targets = targets.astype(keras.config.floatx())
-    return Split(inputs, targets, weights=None if sample_weight is None else np.asarray(sample_weight, np.float32))
+    return inputs, targets

@@ -33,6 +33,7 @@ from po2quant.autoqkeras.results import SearchResults
 from po2quant.autoqkeras.tuner import AutoQKerasTuner
 from po2quant.benchmark import Dataset, Recipe
 from po2quant.bit_config import BitConfig
+from po2quant.compat import loss_weights_of
 from po2quant.cost import ForgivingFactor, LayerShape, reference_config
 from po2quant.deploy.template import width_template
 from po2quant.network import Placement, fold, fold_batch_norm, network_layers, quantize_model
@@ -74,7 +75,7 @@ class AutoQKeras(SearchResults):
     Arguments up to ``score_metric`` stand in the order of QKeras 0.9.0.
 
     Args:
-        model: float functional or Sequential model with one input and one output, compiled; its loss, optimizer and
+        model: float functional or Sequential model with one input, compiled; its loss, weights of losses, optimizer and
             learning rate are the trials'. A learning rate schedule is read at the start of each epoch.
         metrics: the objective, then metrics to log; see :meth:`~po2quant.autoqkeras.objective.MetricObjective.of`.
         custom_objects: Keras objects by name, for models that need them.
@@ -100,7 +101,7 @@ class AutoQKeras(SearchResults):
             with power-of-two scales.
         overwrite: True starts anew, in ``<output_dir>_1`` and so on where ``output_dir`` holds something; False goes on
             with an unfinished search there.
-        head_name: key of ``metrics``, where it is a dictionary.
+        head_name: key of ``metrics``, where it is a dictionary; of several outputs the one whose first metric counts.
         score_metric: ``'val_score'``, or the validation value to maximise alone, e.g. ``'val_accuracy'``.
         max_trials: trials in all; hyperband has its own number.
         seed: of the trials, the first weights, calibration and order of samples.
@@ -165,7 +166,7 @@ class AutoQKeras(SearchResults):
             lambda: check_mode(mode, max_trials),
             lambda: read_options(options, mode),
             lambda: check_model(model),
-            lambda: MetricObjective.of(metrics, head_name, score_metric),
+            lambda: MetricObjective.of(metrics, head_name, score_metric, getattr(model, "output_names", ())),
             lambda: goal_from(goal),
             lambda: QuantizationConfig.from_dict(quantization_config),
             lambda: check_filters(tune_filters, tune_filters_exceptions),
@@ -189,7 +190,7 @@ class AutoQKeras(SearchResults):
         self.space = dataclasses.replace(self.space, extra=extra)
         is_informed = (
             informed and transfer_weights and mode == BAYESIAN and activation_scale == STATIC and not self.tuned
-        )
+        ) and len(model.outputs) == 1
         self._strategy = INFORMED if is_informed else mode
         path = read.directory / output_dir
         self.output_dir = free_folder(path) if overwrite else path
@@ -202,7 +203,8 @@ class AutoQKeras(SearchResults):
 
         Args:
             x: training inputs, an array ``(samples, ...)``, or a ``tf.data.Dataset`` of batches, read into memory.
-            y: training targets, an array ``(samples, ...)``; an auto-encoder's are ``x``.
+            y: training targets, an array ``(samples, ...)``; an auto-encoder's are ``x``. Those of several outputs are
+                a list or tuple in their order, or a dictionary by their names.
             positional: ``batch_size``, ``epochs`` and ``verbose``, as Keras has them.
             arguments: ``validation_data=(x, y)``, or ``validation_split``, the share at the end of the training samples
                 that is taken for validation, as Keras does; ``epochs`` of a trial (10); ``batch_size`` (32);
@@ -219,7 +221,8 @@ class AutoQKeras(SearchResults):
         steps, batch_size = given["steps_per_epoch"], given["batch_size"] or FIT_DEFAULTS["batch_size"]
         weights = {name: given[name] for name in ("sample_weight", "class_weight")}
         most = None if steps is None else steps * batch_size
-        dataset = own_dataset(x, y, given["validation_data"], given["validation_split"], most=most, **weights)
+        splits = {"validation_data": given["validation_data"], "validation_split": given["validation_split"]}
+        dataset = own_dataset(x, y, **splits, **weights, most=most, outputs=getattr(self.model, "output_names", ()))
         check_fits(dataset, self.model)
         train, validation = require_training_data(dataset)
         recipe = self._make_recipe(dataset, batch_size, given["epochs"])
@@ -293,6 +296,7 @@ class AutoQKeras(SearchResults):
             lambda epoch: float(rate(epoch * steps)),
             self._objective.metrics,
             optimizer=fresh_optimizer(self.model),
+            loss_weights=loss_weights_of(self.model),
         )
 
     def _identity(self, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
@@ -322,7 +326,10 @@ class AutoQKeras(SearchResults):
 
     def _quantize(self, model: keras.Model, config: BitConfig) -> keras.Model:
         with self._scope():
-            return quantize_model(model, config, self._quantizers.alpha, self._placement, self._activation_scale)
+            quantized = quantize_model(model, config, self._quantizers.alpha, self._placement, self._activation_scale)
+        if len(model.outputs) > 1:
+            quantized.output_names = model.output_names  # which losses, metrics and targets are told apart by
+        return quantized
 
     def get_best_config(self) -> BitConfig:
         """Return the widths of the trial of highest score."""
@@ -368,6 +375,5 @@ class AutoQKeras(SearchResults):
         tuner = self._finished()
         model, _ = self.resized(tuner.oracle.get_trial(tuner.log.ranked()[0].trial_id).hyperparameters.values)
         recipe = tuner.training.recipe
-        optimizer = fresh_optimizer(self.model)(recipe.learning_rate(0))
-        model.compile(optimizer, self.model.loss, metrics=list(recipe.metrics))
+        compile_model(model, recipe)
         return model

@@ -58,7 +58,7 @@ class MetricObjective:
 
     Args:
         name: what it is called.
-        metrics: Keras metrics that the network must be compiled with.
+        metrics: Keras metrics that the network must be compiled with; of several outputs, those of each by its name.
         value: given the validation logs, returns the value.
 
     Example:
@@ -68,24 +68,33 @@ class MetricObjective:
     """
 
     name: str
-    metrics: tuple[Any, ...]
+    metrics: tuple[Any, ...] | dict[str, tuple[Any, ...]]
     value: Callable[[Mapping[str, float]], float]
 
     @classmethod
-    def of(cls, metrics: Any = None, head_name: str | None = None, score_metric: str | None = None) -> MetricObjective:
+    def of(
+        cls,
+        metrics: Any = None,
+        head_name: str | None = None,
+        score_metric: str | None = None,
+        outputs: Sequence[str] = (),
+    ) -> MetricObjective:
         """Return the objective of a list of metrics: the first one. The others are logged.
 
         Args:
             metrics: one metric or several: names of Keras metrics, ``keras.metrics.Metric`` objects or functions of
                 targets and outputs. The first may instead be a function of the validation logs, which have ``loss``
                 and the other metrics. A function or metric whose direction Keras does not know is maximised, as QKeras
-                does. None means accuracy. A dictionary has the metrics of its one output.
-            head_name: key of the dictionary.
+                does. None means accuracy. A dictionary has the metrics of its one output, or of several by their names.
+            head_name: key of the dictionary; of several outputs, the one whose first metric is meant, else the first.
             score_metric: ``'val_score'``, or the name of a validation value that is maximised in place of the first.
+            outputs: names of the model's outputs.
 
         Raises:
             ValueError: for a first metric that is minimised, or that does not exist.
         """
+        if len(outputs) > 1:
+            return cls._of_outputs(metrics, head_name, score_metric, outputs)
         if isinstance(metrics, Mapping):
             metrics = _of_head(metrics, head_name)
         listed = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics] * (metrics is not None)
@@ -106,6 +115,25 @@ class MetricObjective:
         logged = "" if name in LOSSES else f", {_as_written(first, name)}"
         hint = f"which is minimised; use metrics=[lambda logs: 1 / (1 + logs[{name!r}]){logged}]"
         raise ValueError(f"the first metric must grow when the network gets better. Received: {name!r}, {hint}")
+
+    @classmethod
+    def _of_outputs(
+        cls, metrics: Any, head_name: str | None, score_metric: str | None, outputs: Sequence[str]
+    ) -> MetricObjective:
+        """Return the objective of a model with several outputs, whose logs begin with the name of an output."""
+        by_output = dict(metrics) if isinstance(metrics, Mapping) else {head_name or outputs[0]: metrics}
+        head = head_name or next(iter(by_output), outputs[0])
+        if unknown := [name for name in (head, *by_output) if name not in outputs]:
+            raise ValueError(
+                f"head_name and the keys of metrics must be outputs: {', '.join(outputs)}. Received: {unknown[0]!r}"
+            )
+        of_each = {name: cls.of(listed) for name, listed in by_output.items() if name != head}
+        own = cls.of(by_output.get(head), score_metric=score_metric)
+        compiled = {name: tuple(one.metrics) for name, one in {**of_each, head: own}.items()}
+        if own.name not in [_log_name(metric) for metric in compiled[head]]:  # it reads the logs as they are
+            return cls(own.name, compiled, own.value)
+        name = f"{head}_{own.name}"
+        return cls(name, compiled, lambda logs: logs[name])
 
     def __call__(self, logs: Mapping[str, float]) -> float:
         """Return the value of validation logs.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from po2quant.bit_config import FLOAT
-from po2quant.cli.options import OWN, TargetOption, Task, with_task
+from po2quant.cli.options import OWN, Task, run_options, with_task
 from po2quant.cli.output import Facts, Verdict, print_table, say
 from po2quant.cli.session import begin, import_tensorflow_quietly, load_dataset
 from po2quant.placement import Placement
 from po2quant.runs.request import NetworkRequest
-from po2quant.targets import GENERIC, target_of
+from po2quant.targets import target_of
 
 if TYPE_CHECKING:
     from po2quant.deploy.check import Check
@@ -22,7 +22,7 @@ OBSTACLES = 1
 """Exit code of a network that cannot be quantized."""
 
 
-@with_task(OWN)
+@with_task(run_options("target"), OWN, request=NetworkRequest)
 def check(
     task: Task,
     file: Annotated[
@@ -33,7 +33,6 @@ def check(
         ),
     ] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Weights, where FILE has none.")] = None,
-    target: TargetOption = GENERIC.name,
 ) -> Facts:
     """Say whether a network can be quantized, what each layer becomes, and which formats can take it.
 
@@ -47,17 +46,17 @@ def check(
     for name, path in (("FILE", file), ("--weights", weights)):
         if path is not None and not path.exists():
             raise ValueError(f"{name} must be a file of a Keras model. There is none: {path}")
-    target_of(target)
+    target = target_of(task["target"])
     dataset = None
     if "data" in task or "data_dir" in task:
-        asked = NetworkRequest(**task | {"network": file}, weights=weights, config=FLOAT, target=target)
+        asked = NetworkRequest(**task | {"network": file}, weights=weights, config=FLOAT)
         benchmark, request = begin(asked)
         dataset = load_dataset(benchmark, request)
     import_tensorflow_quietly()
     from po2quant.deploy import check as checking
     from po2quant.network.load import load_model
 
-    found = checking.check(load_model(file, weights), Placement(target=target_of(target)))
+    found = checking.check(load_model(file, weights), Placement(target=target))
     _show(found)
     if dataset is not None:
         say(f"data: {dataset.describe()}")

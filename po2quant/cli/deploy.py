@@ -38,29 +38,29 @@ C_FOLDER = "c"
 RunArgument = Annotated[
     Path | None, typer.Argument(help="Run folder of finetune or search, or one cell of a matrix; options win over it.")
 ]
-WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", help="Float weights, which are calibrated, or a fine-tuned run folder.")
-]
-ConfigOption = Annotated[
-    str | None, typer.Option("--config", help="Bit widths, as in the other commands; by default RUN's, or mpq.")
-]
-CalibrationRuleOption = Annotated[
-    str | None, typer.Option("--calibration", help="As in the other commands; by default RUN's, or mse.")
-]
-SeedOption = Annotated[
-    int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")
-]
-AnyTargetOption = Annotated[
-    str | None, typer.Option("--target", help="As in the other commands; by default RUN's, or generic.")
-]
+OF_RUN = {
+    "weights": Annotated[
+        Path | None, typer.Option("--weights", help="Float weights, which are calibrated, or a fine-tuned run folder.")
+    ],
+    "config": Annotated[
+        str | None, typer.Option("--config", help="Bit widths, as in the other commands; by default RUN's, or mpq.")
+    ],
+    "calibration": Annotated[
+        str | None, typer.Option("--calibration", help="As in the other commands; by default RUN's, or mse.")
+    ],
+    "target": Annotated[
+        str | None, typer.Option("--target", help="As in the other commands; by default RUN's, or generic.")
+    ],
+    "seed": Annotated[
+        int | None, typer.Option("--seed", help="Seed of data splits and calibration; by default RUN's, or 0.")
+    ],
+}
 
 
-@with_task(WHICH, DATA)
+@with_task(OF_RUN, WHICH, DATA)
 def export(
     task: Task,
     run: RunArgument = None,
-    weights: WeightsOption = None,
-    config: ConfigOption = None,
     format: Annotated[
         str,
         typer.Option(
@@ -76,10 +76,7 @@ def export(
         Path | None,
         typer.Option("--output-dir", help="Where the files go; by default a folder under runs/, and a text is shown."),
     ] = None,
-    calibration: CalibrationRuleOption = None,
     calibration_data: CalibrationDataOption = None,
-    target: AnyTargetOption = None,
-    seed: SeedOption = None,
 ) -> Facts:
     """Write a network as integers and shifts."""
     from po2quant.deploy.formats import TEXT, check_format, notes, write
@@ -87,8 +84,7 @@ def export(
     check_format(format)
     if output_dir is not None:
         check_writable(output_dir)
-    given = task | {"weights": weights, "config": config, "calibration": calibration, "target": target, "seed": seed}
-    subject = _subject(_request(run, given), calibration_data, needs_data=False)
+    subject = _subject(_request(run, task), calibration_data, needs_data=False)
     from po2quant.export.c.source import memory_bytes
     from po2quant.integer.listing import listing
     from po2quant.report.record import save_exports
@@ -104,7 +100,7 @@ def export(
         for note in notes(format, subject.program):
             say(f"note: {note}")
         facts |= {"files": files, "notes": notes(format, subject.program)}
-        if run is not None and weights is None and config is None and os.access(run, os.W_OK):
+        if run is not None and not task.keys() & {"weights", "config"} and os.access(run, os.W_OK):
             save_exports(run, {f"{format}, {Path(path).name}": size for path, size in files.items()})
     for label, pack in (("", False), (" with packed weights", True)):
         weight_bytes, arena_bytes = memory_bytes(subject.program, pack)
@@ -114,12 +110,10 @@ def export(
     return facts
 
 
-@with_task(WHICH, DATA)
+@with_task(OF_RUN, WHICH, DATA)
 def verify(
     task: Task,
     run: RunArgument = None,
-    weights: WeightsOption = None,
-    config: ConfigOption = None,
     samples: Annotated[
         int, typer.Option("--samples", help="Inputs of the test split that are compared, spread evenly over it.")
     ] = 200,
@@ -130,10 +124,7 @@ def verify(
         str | None,
         typer.Option("--core", help="Run the C on an emulated core, not here: m0, m4, m7, m55 or rv32imc."),
     ] = None,
-    calibration: CalibrationRuleOption = None,
     calibration_data: CalibrationDataOption = None,
-    target: AnyTargetOption = None,
-    seed: SeedOption = None,
 ) -> Facts:
     """Prove that Keras in float64, the interpreter and the compiled C compute the same integers."""
     if samples < 1:
@@ -142,8 +133,7 @@ def verify(
         from po2quant.export.cores.emulator import checked_core
 
         checked_core(core)
-    given = task | {"weights": weights, "config": config, "calibration": calibration, "target": target, "seed": seed}
-    subject = _subject(_request(run, given), calibration_data)
+    subject = _subject(_request(run, task), calibration_data)
     from po2quant.deploy.network import spread_inputs
 
     x = spread_inputs(subject.dataset.test, subject.network, samples)
@@ -247,9 +237,8 @@ def write_found(experiment: Experiment, folder: Path) -> None:
     say(f"C: {source}, {size} bytes of text, {weight_bytes} bytes of constants, {arena_bytes} bytes of arena")
 
 
-def _request(run: Path | None, given: dict[str, Any]) -> NetworkRequest:
+def _request(run: Path | None, given: Task) -> NetworkRequest:
     """Return what is asked for: what a run was, without its data where others are given, and what is given."""
-    given = {name: value for name, value in given.items() if value is not None}
     if run is None and "weights" not in given and "network" not in given:
         raise ValueError(
             "a network is needed: RUN, a run folder, or --weights, a weight file, or --network. Received: none"
@@ -257,9 +246,7 @@ def _request(run: Path | None, given: dict[str, Any]) -> NetworkRequest:
     if run is None:
         return NetworkRequest(**given)
     request = network_of_run(run, POWERS_OF_TWO)
-    if "config" in given:
-        given["config_name"] = None
-    request = request.changed(**given)
+    request = request.changed(**given | ({"config_name": None} if "config" in given else {}))
     check_trusted(request, given.get("benchmark"), run)
     return request
 

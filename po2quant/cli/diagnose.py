@@ -26,7 +26,21 @@ TRAINED_NOTE = (
 )
 
 
-@with_task(WHICH, DATA)
+OF_SWEEP = {
+    "weights": Annotated[
+        Path | None,
+        typer.Option("--weights", help="Weights of the mode sweep: float, or a run's; the run's own by default."),
+    ],
+    "config": Annotated[
+        str | None, typer.Option("--config", help="Bit widths of the mode sweep; the run's, or mpq, by default.")
+    ],
+    "seed": Annotated[
+        int | None, typer.Option("--seed", help="Seed of the data split and samples; the run's, or 0, by default.")
+    ],
+}
+
+
+@with_task(OF_SWEEP, WHICH, DATA)
 def diagnose(
     task: Task,
     path: Annotated[Path | None, typer.Argument(help="Run folder, or a .weights.h5, .keras or .h5 file.")] = None,
@@ -45,13 +59,6 @@ def diagnose(
             "a fine-tuned run folder, or without one of --weights under --config.",
         ),
     ] = False,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", help="Weights of the mode sweep: float, or a run's; the run's own by default."),
-    ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", help="Bit widths of the mode sweep; the run's, or mpq, by default.")
-    ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="Training samples that the mode sweep measures on.")
     ] = 512,
@@ -64,20 +71,15 @@ def diagnose(
     max_layers: Annotated[
         int | None, typer.Option("--max-layers", min=0, help="Most layers and activations with real scales in the mix.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of the data split and samples; the run's, or 0, by default.")
-    ] = None,
 ) -> Facts:
     """Say in plain words what quantization did to each tensor of a run or a weight file."""
-    own = {"weights": weights, "config": config, "seed": seed}
-    given = task | {name: value for name, value in own.items() if value is not None}
     if output_dir is not None:
         check_writable(output_dir)
     if mode_sweep:
-        request, start = _request(path, given)
+        request, start = _request(path, task)
         return _sweep_modes(request, start, samples, share, max_layers, path, output_dir)
-    if given:
-        option = next(iter(given)).replace("_", "-")
+    if task:
+        option = next(iter(task)).replace("_", "-")
         raise ValueError(f"--{option} needs --mode-sweep: a diagnosis takes the run or file alone")
     if path is None:
         raise ValueError("diagnose needs a run folder or a weight file, or --mode-sweep with --benchmark and --weights")

@@ -12,13 +12,8 @@ from po2quant.cli.options import (
     DATA,
     TRAINING,
     WHICH,
-    CalibrationOption,
-    EpochsOption,
-    PresetOption,
-    ReconstructOption,
-    TargetOption,
     Task,
-    WeightsOption,
+    run_options,
     with_task,
 )
 from po2quant.cli.output import Facts, say
@@ -34,21 +29,24 @@ from po2quant.cli.session import (
 )
 from po2quant.files import read_csv
 from po2quant.quiet import import_tensorflow_quietly
-from po2quant.ranges import MSE
 from po2quant.report.results import check_results
 from po2quant.runs.folder import check_usable
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest
-from po2quant.targets import GENERIC
 
 if TYPE_CHECKING:
     from po2quant.network import FoldedNetwork
 
 
-@with_task(WHICH, DATA, TRAINING)
+@with_task(
+    run_options("weights", "epochs", "reconstruct", "preset", "calibration", "target"),
+    WHICH,
+    DATA,
+    TRAINING,
+    request=MatrixRequest,
+)
 def matrix(
     task: Task,
-    weights: WeightsOption = None,
     configs: Annotated[
         str | None,
         typer.Option(
@@ -60,11 +58,6 @@ def matrix(
         str, typer.Option("--alphas", help="Kinds of scales, separated by commas: auto, auto_po2, learned_po2.")
     ] = "auto,auto_po2",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
-    epochs: EpochsOption = None,
-    reconstruct: ReconstructOption = 0,
-    preset: PresetOption = "published",
-    calibration: CalibrationOption = MSE,
-    target: TargetOption = GENERIC.name,
     output_dir: Annotated[
         Path, typer.Option("--output-dir", help="Folder of the run folders; what is done in it is not done again.")
     ] = RUNS / "matrix",
@@ -80,18 +73,7 @@ def matrix(
     """Score a network under all configurations and scales, before and after fine-tuning, in one table."""
     configs = configs or ("flat16,flat8,flat4" if "network" in task else "mpq,flat16,flat8,flat4")
     requests = [
-        MatrixRequest(
-            **task,
-            weights=weights,
-            configs=tuple(configs.split(",")),
-            alphas=tuple(alphas.split(",")),
-            seed=seed,
-            epochs=epochs,
-            reconstruct=reconstruct,
-            preset=preset,
-            calibration=calibration,
-            target=target,
-        )
+        MatrixRequest(**task, configs=tuple(configs.split(",")), alphas=tuple(alphas.split(",")), seed=seed)
         for seed in whole_numbers(seeds, "--seeds")
     ]
     results = results or output_dir / RESULTS_CSV

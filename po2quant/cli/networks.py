@@ -14,21 +14,14 @@ from po2quant.bit_config import FLOAT, check_scale_rule
 from po2quant.cli.callbacks import CallbackOption, check_callback, made_callbacks
 from po2quant.cli.options import (
     DATA,
+    RUN,
     TRAINING,
     WHICH,
-    AlphaOption,
     CalibrationDataOption,
-    CalibrationOption,
-    ConfigOption,
-    EpochsOption,
     OutputOption,
-    PresetOption,
-    ReconstructOption,
     ResumeOption,
-    SeedOption,
-    TargetOption,
     Task,
-    WeightsOption,
+    run_options,
     with_task,
 )
 from po2quant.cli.output import Facts, print_table, say
@@ -48,10 +41,8 @@ from po2quant.cli.session import (
     write_results,
 )
 from po2quant.files import read_csv
-from po2quant.ranges import MSE
 from po2quant.runs.names import EPOCHS_CSV, FLOAT_FOLDER, PLOTS_FOLDER
 from po2quant.runs.request import NetworkRequest
-from po2quant.targets import GENERIC
 
 if TYPE_CHECKING:
     from po2quant.bit_config import BitConfig
@@ -59,21 +50,16 @@ if TYPE_CHECKING:
     from po2quant.training.finetune import Experiment, Result
 
 
-@with_task(WHICH)
-def summary(
-    task: Task,
-    config: ConfigOption = "mpq",
-    alpha: AlphaOption = "auto_po2",
-) -> Facts:
+@with_task(run_options("config", "alpha"), WHICH, request=NetworkRequest)
+def summary(task: Task) -> Facts:
     """Show the layers, their widths and sizes, and the statistics that AutoQKeras prints."""
-    request = NetworkRequest(**task, config=config, alpha=alpha)
-    benchmark, request, network, widths = begin_with_widths(request, needs_data=False)
+    benchmark, request, network, widths = begin_with_widths(NetworkRequest(**task), needs_data=False)
     from po2quant.cost import SUMMARY_COLUMNS, network_size, stats_block, summary_rows
     from po2quant.report.tables import summary_table
 
     if widths is None:
         say("float has no widths; this is the reference that scores compare with (kernel 16, bias 31, activation 16)")
-    widths = (widths or network.reference()).with_alpha(alpha)
+    widths = (widths or network.reference()).with_alpha(request.alpha)
     print_table(summary_table(network.layers, widths))
     say(stats_block(network.layers, widths))
     warn_reconstructed(widths)
@@ -81,22 +67,20 @@ def summary(
     return {
         "benchmark": benchmark.name,
         "model": request.model,
-        "config": config,
+        "config": request.config,
         "size_bits": network_size(network.layers, widths).total_bits,
         "reference_size_bits": network.size(network.reference()).total_bits,
         "rows": [dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in rows],
     }
 
 
-@with_task(WHICH, DATA)
+@with_task(run_options("config", "alpha", "calibration", "target", "seed"), WHICH, DATA, request=NetworkRequest)
 def evaluate(
     task: Task,
     weights: Annotated[
         Path | None,
         typer.Option("--weights", help="Float weights (.weights.h5, .keras, Keras 2 .h5), or a run folder; needed."),
     ] = None,
-    config: ConfigOption = "mpq",
-    alpha: AlphaOption = "auto_po2",
     scale_rule: Annotated[
         str,
         typer.Option(
@@ -104,24 +88,20 @@ def evaluate(
             help="Exponents of weights under auto_po2: mse (least error), max (no clipping), nearest, stock (QKeras').",
         ),
     ] = "mse",
-    calibration: CalibrationOption = MSE,
     calibration_data: CalibrationDataOption = None,
-    target: TargetOption = GENERIC.name,
-    seed: SeedOption = 0,
 ) -> Facts:
     """Score a network on the test split, without training: float, or quantized and calibrated."""
     if weights is None and "network" not in task:
         raise ValueError("evaluate needs --weights, a weight file or a run folder, or --network")
     check_scale_rule(scale_rule)
-    asked = {"weights": weights, "alpha": alpha, "seed": seed, "config": config, "calibration": calibration}
-    request = NetworkRequest(**task, **asked, target=target)
+    request = NetworkRequest(**task, weights=weights)
     check_calibration_data(calibration_data, request)
     benchmark, request, network, widths = begin_with_widths(request)
     from po2quant.cost import BITS_PER_KIB, average_bits
     from po2quant.training import prepare
 
-    name = request.model
-    widths = None if widths is None else widths.with_alpha(alpha).with_calibration(calibration)
+    name, config, seed = request.model, request.config, request.seed
+    widths = None if widths is None else widths.with_alpha(request.alpha).with_calibration(request.calibration)
     dataset = load_dataset(benchmark, request)
     inputs = calibrating(benchmark, request, dataset, calibration_data)
     prepared = prepare.prepare_network(network, widths, weights or network.source, inputs, seed, scale_rule)
@@ -149,7 +129,7 @@ def evaluate(
         "data_kind": dataset.kind,
         "data_fingerprint": dataset.fingerprint(),
         "calibration": prepared.calibration if calibration_data is None else str(calibration_data),
-        "calibration_rule": calibration,
+        "calibration_rule": request.calibration,
         "scale_rule": scale_rule,
         "seed": seed,
     }
@@ -159,40 +139,19 @@ def evaluate(
     return facts
 
 
-@with_task(WHICH, DATA, TRAINING)
+@with_task(RUN, WHICH, DATA, TRAINING, request=NetworkRequest)
 def finetune(
     task: Task,
-    weights: WeightsOption = None,
-    config: ConfigOption = "mpq",
-    alpha: AlphaOption = "auto_po2",
     activation_alpha: Annotated[
         str | None, typer.Option("--activation-alpha", help="Scales of activations, where they are not --alpha.")
     ] = None,
-    epochs: EpochsOption = None,
-    reconstruct: ReconstructOption = 0,
-    preset: PresetOption = "published",
-    calibration: CalibrationOption = MSE,
-    target: TargetOption = GENERIC.name,
     output_dir: OutputOption = None,
-    seed: SeedOption = 0,
     resume: ResumeOption = False,
     callback: CallbackOption = None,
 ) -> Facts:
     """Retrain a network under a bit configuration, and freeze its scales."""
     check_callback(callback)
-    request = NetworkRequest(
-        **task,
-        weights=weights,
-        config=config,
-        alpha=alpha,
-        activation_alpha=activation_alpha,
-        epochs=epochs,
-        reconstruct=reconstruct,
-        preset=preset,
-        calibration=calibration,
-        target=target,
-        seed=seed,
-    )
+    request = NetworkRequest(**task, activation_alpha=activation_alpha)
     benchmark, request, network, widths = begin_with_widths(request, output_dir, resume)
     if widths is not None and activation_alpha is not None:
         widths = widths.with_activation_alpha(activation_alpha)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,12 +15,13 @@ from po2quant.benchmark import benchmark_names
 from po2quant.cli.option_files import read_options
 from po2quant.cli.output import Talk, Verdict
 from po2quant.own_task.metrics import LOSSES, METRICS
+from po2quant.runs.request import RunRequest
 from po2quant.targets import TARGETS
 from po2quant.uniform import CONFIG_HELP
 
 Command = Callable[..., Any]
 Task = dict[str, Any]
-"""What the options of a task say, by name of a field of :class:`~po2quant.runs.task.TaskRequest`, where they do."""
+"""What the options of a task, and of a run, say, by name of a field of the run's request, where they do."""
 
 WHICH = {
     "benchmark": Annotated[
@@ -83,22 +85,76 @@ TRAINING = {
         typer.Option("--learning-rate", help="Of the first epoch of --network; a fifth less in every later one."),
     ],
 }
+RUN = {
+    "weights": Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            help="Float weights (.weights.h5, .keras, Keras 2 .h5), or a fine-tuned run folder or file. "
+            "Without it, the float network of a benchmark is trained first.",
+        ),
+    ],
+    "config": Annotated[str, typer.Option("--config", help=f"Bit widths: {CONFIG_HELP}.")],
+    "alpha": Annotated[
+        str,
+        typer.Option(
+            "--alpha",
+            help="Scales: auto (real numbers), auto_po2 (powers of two) or learned_po2 (powers of two that are "
+            "trained).",
+        ),
+    ],
+    "epochs": Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")],
+    "reconstruct": Annotated[
+        int,
+        typer.Option(
+            "--reconstruct",
+            min=0,
+            help="First learn how to round the weights, without labels: steps for each layer, such as 500; 0: not.",
+        ),
+    ],
+    "preset": Annotated[
+        str,
+        typer.Option("--preset", help="Recipe: published; small, which is sized for 2 cores; or strong, for few bits."),
+    ],
+    "calibration": Annotated[
+        str,
+        typer.Option(
+            "--calibration",
+            help="How activation ranges follow from data: mse (least squared error), max, percentile, percentile:99.9 "
+            "or entropy; percentile,activation_3=max gives single ones a rule of their own.",
+        ),
+    ],
+    "target": Annotated[
+        str,
+        typer.Option("--target", help=f"What shall compute the network: {', '.join(TARGETS)}; see docs/targets.md."),
+    ],
+    "seed": Annotated[int, typer.Option("--seed", help="Seed of data splits, training and search.")],
+}
+"""Options of a run, by name of a field of its request, whose default they have."""
 
 
-def with_task(*groups: Mapping[str, Any]) -> Callable[[Command], Command]:
+def run_options(*names: str) -> dict[str, Any]:
+    """Return some of :data:`RUN`."""
+    return {name: RUN[name] for name in names}
+
+
+def with_task(*groups: Mapping[str, Any], request: type[RunRequest] | None = None) -> Callable[[Command], Command]:
     """Return what gives a command the options of a task, in place of its parameter ``task``, which gets what they say.
 
     Args:
-        groups: of :data:`WHICH`, :data:`DATA` and :data:`TRAINING`.
+        groups: of :data:`WHICH`, :data:`DATA`, :data:`TRAINING` and :data:`RUN`.
+        request: has the defaults of the last.
     """
     options = {name: option for group in groups for name, option in group.items()}
+    known = {} if request is None else {field.name: field.default for field in dataclasses.fields(request)}
+    defaults = {name: known.get(name) for name in options}
 
     def change(command: Command) -> Command:
         def run(**given: Any) -> Any:
             task = {name: given.pop(name) for name in options}
             return command(**given, task={name: value for name, value in task.items() if value is not None})
 
-        return _like(command, run, dict.fromkeys(options), options, without="task")
+        return _like(command, run, defaults, options, without="task")
 
     return change
 
@@ -158,30 +214,6 @@ def _like(command: Command, run: Command, defaults: Task, options: Mapping[str, 
     return run
 
 
-ConfigOption = Annotated[str, typer.Option("--config", help=f"Bit widths: {CONFIG_HELP}.")]
-AlphaOption = Annotated[
-    str,
-    typer.Option(
-        "--alpha",
-        help="Scales: auto (real numbers), auto_po2 (powers of two) or learned_po2 (powers of two that are trained).",
-    ),
-]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights",
-        help="Float weights (.weights.h5, .keras, Keras 2 .h5), or a fine-tuned run folder or file. "
-        "Without it, the float network of a benchmark is trained first.",
-    ),
-]
-CalibrationOption = Annotated[
-    str,
-    typer.Option(
-        "--calibration",
-        help="How activation ranges follow from data: mse (least squared error), max, percentile, percentile:99.9 or "
-        "entropy; percentile,activation_3=max gives single ones a rule of their own.",
-    ),
-]
 CalibrationDataOption = Annotated[
     Path | None,
     typer.Option(
@@ -190,24 +222,7 @@ CalibrationDataOption = Annotated[
         "default the training inputs, and the test inputs where there are no others.",
     ),
 ]
-TargetOption = Annotated[
-    str, typer.Option("--target", help=f"What shall compute the network: {', '.join(TARGETS)}; see docs/targets.md.")
-]
-PresetOption = Annotated[
-    str,
-    typer.Option("--preset", help="Recipe: published; small, which is sized for 2 cores; or strong, for few bits."),
-]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", min=0, help="Epochs; the recipe's by default.")]
-ReconstructOption = Annotated[
-    int,
-    typer.Option(
-        "--reconstruct",
-        min=0,
-        help="First learn how to round the weights, without labels: steps for each layer, such as 500; 0: not.",
-    ),
-]
 OutputOption = Annotated[
     Path | None, typer.Option("--output-dir", help="Run folder; by default a new one under runs/.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in --output-dir.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of data splits, training and search.")]

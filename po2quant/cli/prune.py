@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from po2quant.bit_config import FLOAT
-from po2quant.cli.options import DATA, WHICH, SeedOption, Task, WeightsOption, with_task
+from po2quant.cli.options import DATA, WHICH, Task, run_options, with_task
 from po2quant.cli.output import Facts, print_table, say
 from po2quant.cli.session import begin_with_widths, load_dataset
 from po2quant.files import replaced_whole
@@ -18,34 +18,32 @@ from po2quant.tables import narrow_table
 SUFFIX = ".keras"
 
 
-@with_task(WHICH, DATA)
+@with_task(run_options("weights", "seed"), WHICH, DATA, request=NetworkRequest)
 def prune(
     task: Task,
     keep: Annotated[float, typer.Option("--keep", help="Share of the kernels' weights that is left, in (0, 1].")],
     output: Annotated[Path, typer.Option("--output", help="File of the smaller network, .keras.")],
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
 ) -> Facts:
     """Take those channels out of a float network that the next layers miss the least: channels of 0 bits.
 
     What is left is a network of its own, for every other command's --network; train it: its score falls at first.
     """
-    if weights is None and "network" not in task:
+    if not task.keys() & {"weights", "network"}:
         raise ValueError("prune needs --weights, a weight file or a run folder, or --network")
     if not 0.0 < keep <= 1.0:
         raise ValueError(f"keep must be in (0, 1]. Received: keep={keep}")
     if output.suffix != SUFFIX or not output.parent.is_dir():
         raise ValueError(f"output must be a {SUFFIX} file in a folder that is there. Received: {output}")
-    request = NetworkRequest(**task, weights=weights, config=FLOAT, seed=seed)
+    request = NetworkRequest(**task, config=FLOAT)
     benchmark, request, network, _ = begin_with_widths(request)
     from po2quant.network import fold
     from po2quant.network.pruning import prune as pruned
     from po2quant.network.pruning import weakest_channels
     from po2quant.training.prepare import calibration_inputs, evaluate, load_float_network
 
-    network = load_float_network(network, weights or network.source)
+    network = load_float_network(network, request.weights or network.source)
     dataset = load_dataset(benchmark, request)
-    inputs, source = calibration_inputs(dataset, network.model, seed)
+    inputs, source = calibration_inputs(dataset, network.model, request.seed)
     model = pruned(network, weakest_channels(network, inputs, keep))
     with replaced_whole(output) as temporary:
         model.save(temporary)
@@ -68,5 +66,5 @@ def prune(
         "metric": scores[0].metric,
         "score": scores[0].value,
         "score_pruned": scores[1].value,
-        "seed": seed,
+        "seed": request.seed,
     }

@@ -11,15 +11,10 @@ from po2quant.bit_config import FLOAT
 from po2quant.cli.options import (
     DATA,
     WHICH,
-    AlphaOption,
-    CalibrationOption,
-    ConfigOption,
     OutputOption,
     ResumeOption,
-    SeedOption,
-    TargetOption,
     Task,
-    WeightsOption,
+    run_options,
     with_task,
 )
 from po2quant.cli.output import Facts, say
@@ -36,44 +31,29 @@ from po2quant.cli.session import (
 )
 from po2quant.runs.names import FLOAT_FOLDER
 from po2quant.runs.request import ReconstructRequest
-from po2quant.targets import GENERIC
 
 
-@with_task(WHICH, DATA)
+@with_task(
+    run_options("weights", "config", "alpha", "calibration", "target", "seed"), WHICH, DATA, request=ReconstructRequest
+)
 def reconstruct(
     task: Task,
-    weights: WeightsOption = None,
-    config: ConfigOption = "w4a8",
-    alpha: AlphaOption = "auto_po2",
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="Inputs that it learns from, without labels.")
     ] = 1024,
     steps: Annotated[int, typer.Option("--steps", min=0, help="Of the optimizer for each layer.")] = 500,
     output_dir: OutputOption = None,
-    seed: SeedOption = 0,
-    calibration: CalibrationOption = "mse",
-    target: TargetOption = GENERIC.name,
     resume: ResumeOption = False,
 ) -> Facts:
     """Quantize a float network without labels: learn how to round its weights from a few hundred inputs."""
-    request = ReconstructRequest(
-        **task,
-        weights=weights,
-        config=config,
-        alpha=alpha,
-        samples=samples,
-        steps=steps,
-        seed=seed,
-        calibration=calibration,
-        target=target,
-    )
+    request = ReconstructRequest(**task, samples=samples, steps=steps)
     benchmark, request, network, widths = begin_with_widths(request, output_dir, resume)
     from po2quant.report.record import record_saved_network
     from po2quant.training.finetune import Workbench
     from po2quant.training.prepare import calibration_inputs
     from po2quant.training.reconstruct import Reconstruction
 
-    needs_labels = weights is None and request.network is None
+    needs_labels = request.weights is None and request.network is None
     experiment = experiment_of(benchmark, request, network, resume, needs_labels)
     experiment = dataclasses.replace(experiment, reconstruction=Reconstruction(samples, steps))
     with open_run_folder(request, experiment, output_dir) as run:
@@ -89,5 +69,5 @@ def reconstruct(
         say(f"it learned from the {rows[-1].calibration}, without labels: the data have no training split")
     warn_reconstructed(widths)
     say_paths(run.path, [], report)
-    say(f"next: {request.cell(weights=run.path, config=config).command()}")
+    say(f"next: {request.cell(weights=run.path, config=request.config).command()}")
     return rows[-1].to_dict() | {"run_folder": str(run.path)}

@@ -19,16 +19,10 @@ from po2quant.cli.options import (
     DATA,
     TRAINING,
     WHICH,
-    AlphaOption,
-    CalibrationOption,
     OutputOption,
-    PresetOption,
-    ReconstructOption,
     ResumeOption,
-    SeedOption,
-    TargetOption,
     Task,
-    WeightsOption,
+    run_options,
     with_task,
 )
 from po2quant.cli.output import Facts, print_table, say
@@ -45,13 +39,11 @@ from po2quant.cli.session import (
     whole_numbers,
     write_results,
 )
-from po2quant.ranges import MSE
 from po2quant.runs.costs import COST_KINDS
 from po2quant.runs.names import BEST_CONFIG, COMPARISON_FOLDER, FLOAT_FOLDER, PLOTS_FOLDER, REQUEST_FILE
-from po2quant.runs.request import BAYESIAN, INFORMED, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
+from po2quant.runs.request import BAYESIAN, STRATEGY_NAMES, SearchRequest, check_trusted, read_request
 from po2quant.runs.roles import CHIEF, ROLES, THIS_MACHINE, WORKER, parse_address
-from po2quant.targets import GENERIC, target_of
-from po2quant.uniform import IO_BITS
+from po2quant.targets import target_of
 
 if TYPE_CHECKING:
     from po2quant.network import FoldedNetwork
@@ -61,61 +53,68 @@ if TYPE_CHECKING:
 COMPARED_FLATS = ("flat16", "flat8", "flat4")
 
 
-@with_task(WHICH, DATA, TRAINING)
-def search(
-    context: typer.Context,
-    task: Task,
-    max_trials: Annotated[int, typer.Option("--max-trials", min=1, help="Trials in all.")] = 20,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of a trial.")] = 3,
-    weights: WeightsOption = None,
-    alpha: AlphaOption = "auto_po2",
-    preset: PresetOption = "published",
-    calibration: CalibrationOption = MSE,
-    target: TargetOption = GENERIC.name,
-    output_dir: OutputOption = None,
-    retrain_epochs: Annotated[
+SEARCHED = {
+    "max_trials": Annotated[int, typer.Option("--max-trials", min=1, help="Trials in all.")],
+    "epochs": Annotated[int, typer.Option("--epochs", min=1, help="Epochs of a trial.")],
+    "retrain_epochs": Annotated[
         int,
         typer.Option("--retrain-epochs", min=0, help="Epochs that the closing table retrains each configuration for."),
-    ] = 0,
-    strategy: Annotated[
-        str, typer.Option("--strategy", help=f"How trials are chosen: {', '.join(STRATEGY_NAMES)}.")
-    ] = INFORMED,
-    uninformed: Annotated[bool, typer.Option("--uninformed", help=f"The same as --strategy {BAYESIAN}.")] = False,
-    kernel_bits: Annotated[
-        str, typer.Option("--kernel-bits", help="Widths to choose from, separated by commas, ascending.")
-    ] = "4,8,16",
-    bias_bits: Annotated[str, typer.Option("--bias-bits", help="The same for biases.")] = "16,31",
-    activation_bits: Annotated[str, typer.Option("--activation-bits", help="The same for activations.")] = "4,8,16",
-    max_kib: Annotated[
+    ],
+    "strategy": Annotated[str, typer.Option("--strategy", help=f"How trials are chosen: {', '.join(STRATEGY_NAMES)}.")],
+    "max_kib": Annotated[
         float | None,
         typer.Option(
             "--max-kib",
             help="Largest size of weights and activations together. The metric alone then decides, not the metric "
             "times the forgiving factor.",
         ),
-    ] = None,
-    goal: Annotated[
+    ],
+    "goal": Annotated[
         str | None,
         typer.Option("--goal", help=f"What the metric is traded for: {', '.join(COST_KINDS)}, see docs/costs.md."),
-    ] = None,
-    max_flash_kib: Annotated[
-        float | None, typer.Option("--max-flash-kib", help="Most constants of the C; several limits hold at once.")
-    ] = None,
-    max_ram_kib: Annotated[float | None, typer.Option("--max-ram-kib", help="Largest arena of the C.")] = None,
-    max_ms: Annotated[
+    ],
+    "max_flash_kib": Annotated[
+        str | None,
+        typer.Option(
+            "--max-flash-kib",
+            help="Most constants of the C; with its code on a core: 64@m4. Several limits hold at once.",
+        ),
+    ],
+    "max_ram_kib": Annotated[float | None, typer.Option("--max-ram-kib", help="Largest arena of the C.")],
+    "max_ms": Annotated[
         str | None, typer.Option("--max-ms", help="Longest inference, one instruction a cycle, e.g. 50@m4:120MHz.")
-    ] = None,
-    packed: Annotated[bool, typer.Option("--packed", help="Costs are of C with packed weights.")] = False,
-    repeats: Annotated[
+    ],
+    "packed": Annotated[bool, typer.Option("--packed", help="Costs are of C with packed weights.")],
+    "repeats": Annotated[
         int,
         typer.Option("--repeats", min=0, help="Trainings that then choose among the five best trials, 0 for none."),
-    ] = 0,
-    input_bits: Annotated[
+    ],
+    "input_bits": Annotated[
         int, typer.Option("--input-bits", help="Width of the network's inputs, which the sensor gives.")
-    ] = IO_BITS,
-    reconstruct: ReconstructOption = 0,
+    ],
+}
+"""Options of a search, by name of a field of its request, whose default they have."""
+
+
+@with_task(
+    SEARCHED,
+    run_options("weights", "alpha", "preset", "calibration", "target", "reconstruct", "seed"),
+    WHICH,
+    DATA,
+    TRAINING,
+    request=SearchRequest,
+)
+def search(
+    context: typer.Context,
+    task: Task,
+    output_dir: OutputOption = None,
+    uninformed: Annotated[bool, typer.Option("--uninformed", help=f"The same as --strategy {BAYESIAN}.")] = False,
+    kernel_bits: Annotated[
+        str, typer.Option("--kernel-bits", help="Widths to choose from, separated by commas, ascending.")
+    ] = "4,8,16",
+    bias_bits: Annotated[str, typer.Option("--bias-bits", help="The same for biases.")] = "16,31",
+    activation_bits: Annotated[str, typer.Option("--activation-bits", help="The same for activations.")] = "4,8,16",
     callback: CallbackOption = None,
-    seed: SeedOption = 0,
     resume: ResumeOption = False,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Run the trials in so many processes on this machine.")
@@ -132,31 +131,9 @@ def search(
     """Search a bit width for every kernel, bias and activation, and compare the best with flat widths."""
     check_roles(workers, role, oracle, output_dir)
     check_callback(callback)
-    request = SearchRequest(
-        **task,
-        weights=weights,
-        alpha=alpha,
-        seed=seed,
-        preset=preset,
-        calibration=calibration,
-        target=target,
-        max_trials=max_trials,
-        epochs=epochs,
-        retrain_epochs=retrain_epochs,
-        strategy=BAYESIAN if uninformed else strategy,
-        kernel_bits=whole_numbers(kernel_bits, "--kernel-bits"),
-        bias_bits=whole_numbers(bias_bits, "--bias-bits"),
-        activation_bits=whole_numbers(activation_bits, "--activation-bits"),
-        max_kib=max_kib,
-        goal=goal,
-        max_flash_kib=max_flash_kib,
-        max_ram_kib=max_ram_kib,
-        max_ms=max_ms,
-        packed=packed,
-        repeats=repeats,
-        input_bits=input_bits,
-        reconstruct=reconstruct,
-    )
+    words = {"kernel_bits": kernel_bits, "bias_bits": bias_bits, "activation_bits": activation_bits}
+    widths = {name: whole_numbers(text, f"--{name.replace('_', '-')}") for name, text in words.items()}
+    request = SearchRequest(**task | widths | ({"strategy": BAYESIAN} if uninformed else {}))
     if role == WORKER:
         _work(_request_of_chief(request, output_dir, context), output_dir, oracle, callback)
         return None

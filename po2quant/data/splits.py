@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,8 @@ class Split:
 
     Args:
         x: samples, shape ``(samples, ...)``, numbers; the network sees ``x * scale`` as float32.
-        y: targets, shape ``(samples, ...)``, e.g. class indices. None: the inputs are the targets.
+        y: targets, shape ``(samples, ...)``, e.g. class indices; of several outputs, a dictionary by their names. None:
+            the inputs are the targets.
         groups: one label per sample for scores that are averaged over groups (a machine ID).
         scale: unit of ``x``, e.g. 1 / 255 for pixels in 0..255 of a network that expects 0..1.
         augmented: given sample numbers, int64 ``(batch,)``, and a seed, int32 ``(2,)``, both tensors, returns
@@ -28,7 +29,7 @@ class Split:
     """
 
     x: np.ndarray
-    y: np.ndarray | None
+    y: Any
     groups: np.ndarray | None = None
     scale: float = 1.0
     augmented: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
@@ -36,9 +37,8 @@ class Split:
 
     def __post_init__(self) -> None:
         samples = len(self.x)
-        targets, groups, weights = (
-            samples if part is None else len(part) for part in (self.y, self.groups, self.weights)
-        )
+        groups, weights = (samples if part is None else len(part) for part in (self.groups, self.weights))
+        targets = next((len(part) for part in self.targets if len(part) != samples), samples)
         if samples == 0 or not samples == targets == groups == weights:
             raise ValueError(
                 "a split needs as many targets and groups as samples, and at least one. "
@@ -50,6 +50,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def targets(self) -> list[np.ndarray]:
+        """The targets of each output; none where the inputs are the targets."""
+        if self.y is None:
+            return []
+        return list(self.y.values()) if isinstance(self.y, dict) else [self.y]
 
     def inputs(self, samples: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return network inputs, float32 ``(samples, ...)``: of all samples, or of the given ones."""
@@ -83,7 +90,11 @@ class Split:
 
     def _chosen(self, samples: np.ndarray | slice) -> Split:
         parts = {name: getattr(self, name) for name in ("x", "y", "groups", "weights")}
-        return dataclasses.replace(self, **{name: part[samples] for name, part in parts.items() if part is not None})
+
+        def chosen(part: Any) -> Any:
+            return {name: one[samples] for name, one in part.items()} if isinstance(part, dict) else part[samples]
+
+        return dataclasses.replace(self, **{name: chosen(part) for name, part in parts.items() if part is not None})
 
     def without_augmentation(self) -> Split:
         """Return the same samples, which training then sees unchanged."""
@@ -123,9 +134,7 @@ class Dataset:
         digest = hashlib.sha256()
         for part in ("train", "validation", "test"):
             split = getattr(self, part)
-            for array in () if split is None else (split.x, split.y):
-                if array is None:
-                    continue
+            for array in () if split is None else (split.x, *split.targets):
                 digest.update(str((part, array.shape, array.dtype)).encode())
                 digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         return digest.hexdigest()[:16]

@@ -50,7 +50,8 @@ def load_model(path: str | os.PathLike, weights: str | os.PathLike | None = None
             raise ValueError(
                 f"{path} is an architecture alone: weights must name the file of its weights. Received: None"
             )
-        description, source = _architecture(path), read_weight_file(_path(weights, "weights"))
+        description = read_json(path, "the architecture of a Keras model")
+        source = read_weight_file(_path(weights, "weights"))
     else:
         own = read_weight_file(path)
         if own.description is None:
@@ -81,11 +82,6 @@ def _path(value: Any, argument: str) -> Path:
     if not path.is_file():
         raise ValueError(f"{argument} must be a .keras, .h5 or .json file. There is no file {path}")
     return path
-
-
-def _architecture(path: Path) -> Any:
-    """Return the description in a JSON file."""
-    return read_json(path, "the architecture of a Keras model")
 
 
 def _parsed(text: str, path: Path) -> Any:

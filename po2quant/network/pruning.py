@@ -133,7 +133,7 @@ class _Channels:
             return self._of_weighted(node, inputs[0])
         if isinstance(layer, keras.layers.Flatten):
             return np.tile(inputs[0], count // len(inputs[0]))
-        if isinstance(layer, keras.layers.Concatenate) and layer.axis % (len(node.shape) + 1) == len(node.shape):
+        if kind_of(layer).role is Role.JOIN and sum(map(len, inputs)) == count:  # side by side
             return np.concatenate(inputs)
         if inputs and _is_by_channel(layer) and all(len(own) == count for own in inputs):
             for own in inputs[1:]:

@@ -151,11 +151,7 @@ class Quantizer(keras.layers.Layer):
         return quantized if self.alpha is None else quantized * tf.cast(self.alpha, x.dtype)
 
     def _set_noise(
-        self,
-        qnoise_factor: Any = 1.0,
-        use_ste: bool | int = True,
-        use_variables: bool | int = False,
-        var_name: str | None = None,
+        self, qnoise_factor: Any, use_ste: bool | int, use_variables: bool | int, var_name: str | None
     ) -> None:
         """Take what tells how much of the quantized value there is, under QKeras' names."""
         if var_name is not None and not isinstance(var_name, str):

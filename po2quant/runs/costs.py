@@ -9,7 +9,8 @@ import math
 import re
 from typing import Final, NamedTuple
 
-from po2quant.export.cores.instructions import rates
+from po2quant.export.cores.rates import CODE_FILE, rates
+from po2quant.files import one_line
 
 BITS: Final = "bits"
 FLASH: Final = "flash"
@@ -19,11 +20,11 @@ ENERGY: Final = "energy"
 INSTRUCTIONS: Final = "instructions"
 COST_KINDS = (BITS, FLASH, RAM, BOPS, ENERGY, INSTRUCTIONS)
 BOARDS = ("stm32u385", "gap9")
-FOR = {ENERGY: ("", *BOARDS), INSTRUCTIONS: tuple(rates())}
+FOR = {FLASH: ("", *rates(CODE_FILE)), ENERGY: ("", *BOARDS), INSTRUCTIONS: tuple(rates())}
 """What a kind may be for; the others stand alone."""
 
 UNITS = {BITS: "bits", FLASH: "bytes", RAM: "bytes", BOPS: "bit operations", ENERGY: "pJ", INSTRUCTIONS: "instructions"}
-BYTES_PER_KIB = 1024
+BYTES_PER_KIB, MAX_KIB = 1024, 2**40
 _TIME = re.compile(r"(?P<ms>[0-9.]+)@(?P<core>\w+):(?P<mhz>[0-9.]+)MHz")
 
 
@@ -60,6 +61,29 @@ def cost_name(text: str) -> CostName:
         valid = [str(CostName(kind, target)) for kind in COST_KINDS for target in FOR.get(kind, ("",))]
         raise ValueError(f"a cost must be one of {', '.join(valid)}. Received: {text!r}")
     return CostName(kind, target)
+
+
+def max_flash(value: float | str) -> MaxCost:
+    """Read a limit of flash: KiB of constants, or ``KIB@CORE``, of constants and the code of a core.
+
+    Raises:
+        ValueError: for another form, or an unknown core.
+
+    Example:
+        >>> max_flash("64@m4")
+        MaxCost(cost=CostName(kind='flash', target='m4'), maximum=65536.0)
+    """
+    number, has_core, core = str(value).partition("@")
+    try:
+        kib = float(number)
+    except ValueError:
+        kib = math.nan
+    if isinstance(value, bool) or not 0.0 < kib <= MAX_KIB or bool(has_core) != bool(core):
+        raise ValueError(
+            f"a limit of flash must be a finite number of KiB above 0 and at most {MAX_KIB}, of constants, or read "
+            f"like 64@m4, with the code of a core. Received: {one_line(repr(value))}"
+        )
+    return MaxCost(cost_name(f"{FLASH}:{core}" if core else FLASH), kib * BYTES_PER_KIB)
 
 
 def max_milliseconds(text: str) -> MaxCost:

@@ -12,12 +12,11 @@ from po2quant.benchmark import check_benchmark_name
 from po2quant.bit_config import check_alpha, check_widths
 from po2quant.files import one_line
 from po2quant.ranges import calibration_rules
-from po2quant.runs.costs import cost_name, max_milliseconds
+from po2quant.runs.costs import MAX_KIB, cost_name, max_flash, max_milliseconds
 from po2quant.targets import target_of
 from po2quant.uniform import UNIFORM_BITS, uniform_widths
 
 MAX_SEED = MAX_COUNT = 2**31 - 1
-MAX_KIB = 2**40
 LONGEST_TEXT = 4096
 
 Check = Callable[[str, Any], Any]
@@ -85,6 +84,14 @@ def kib(name: str, value: Any) -> float:
     return value
 
 
+def flash(name: str, value: Any) -> float | str:
+    """Return a size in KiB, or such a size with the core whose code counts."""
+    if not isinstance(value, str):
+        return kib(name, value)
+    max_flash(text(name, value))
+    return value if "@" in value else float(value)
+
+
 def positive(name: str, value: Any) -> float:
     """Return a number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
@@ -92,32 +99,33 @@ def positive(name: str, value: Any) -> float:
     return value
 
 
-def benchmark(name: str, value: Any) -> str:
-    """Return the name of an installed benchmark, or ``package.module:attribute``."""
-    check_benchmark_name(text(name, value))
-    return value
+def text_for(check: Callable[[str], object]) -> Check:
+    """Return the check of a text that means something: what reads it raises where it does not."""
+
+    def kept(name: str, value: Any) -> str:
+        check(text(name, value))
+        return value
+
+    return kept
+
+
+benchmark = text_for(check_benchmark_name)
+"""The name of an installed benchmark, or ``package.module:attribute``."""
+calibration = text_for(calibration_rules)
+"""How activation ranges follow from data."""
+target = text_for(target_of)
+"""The name of a target."""
+config = text_for(uniform_widths)
+"""The name of bit widths, or the path of their file, which need not exist."""
+cost = text_for(cost_name)
+"""The name of a cost."""
+time = text_for(max_milliseconds)
+"""A time on a core at a clock."""
 
 
 def alpha(name: str, value: Any) -> str:
     """Return a kind of scales."""
     check_alpha(value)
-    return value
-
-
-def calibration(name: str, value: Any) -> str:
-    """Return how activation ranges follow from data."""
-    calibration_rules(text(name, value))
-    return value
-
-
-def target(name: str, value: Any) -> str:
-    """Return the name of a target."""
-    return target_of(text(name, value)).name
-
-
-def config(name: str, value: Any) -> str:
-    """Return the name of bit widths, or the path of their file, which need not exist."""
-    uniform_widths(text(name, value))
     return value
 
 
@@ -137,18 +145,6 @@ def bits(name: str, value: Any) -> int:
     """Return the width of an activation, sign included."""
     if isinstance(value, bool) or not isinstance(value, int) or value not in UNIFORM_BITS:
         raise _wrong(name, f"a width in [{UNIFORM_BITS[0]}, {UNIFORM_BITS[-1]}]", value)
-    return value
-
-
-def cost(name: str, value: Any) -> str:
-    """Return the name of a cost."""
-    cost_name(text(name, value))
-    return value
-
-
-def time(name: str, value: Any) -> str:
-    """Return a time on a core at a clock."""
-    max_milliseconds(text(name, value))
     return value
 
 

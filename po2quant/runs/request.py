@@ -14,7 +14,7 @@ from po2quant.cost import BITS_PER_KIB
 from po2quant.files import one_line, read_json, write_json
 from po2quant.ranges import MSE
 from po2quant.runs import fields
-from po2quant.runs.costs import BYTES_PER_KIB, FLASH, RAM, CostName, MaxCost, max_milliseconds
+from po2quant.runs.costs import BYTES_PER_KIB, RAM, CostName, MaxCost, max_flash, max_milliseconds
 from po2quant.runs.fields import asked, optional, several
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.roles import WORKER
@@ -170,7 +170,7 @@ class SearchRequest(RunRequest):
         activation_bits: of activations.
         max_kib: largest size of weights and activations together; None: any.
         goal: what the metric is traded for; None: the size in bits, or nothing where there is a limit.
-        max_flash_kib: most constants of the C; None: any.
+        max_flash_kib: most constants of the C, or with the code of a core, such as ``64@m4``; None: any.
         max_ram_kib: largest arena of the C.
         max_ms: longest time, on a core at a clock, such as ``50@m4:120MHz``.
         packed: whether costs of the C are of packed weights.
@@ -190,7 +190,7 @@ class SearchRequest(RunRequest):
     activation_bits: tuple[int, ...] = asked((4, 8, 16), fields.widths("activation"))
     max_kib: float | None = asked(None, optional(fields.kib))
     goal: str | None = asked(None, optional(fields.cost))
-    max_flash_kib: float | None = asked(None, optional(fields.kib))
+    max_flash_kib: float | str | None = asked(None, optional(fields.flash))
     max_ram_kib: float | None = asked(None, optional(fields.kib))
     max_ms: str | None = asked(None, optional(fields.time))
     packed: bool = asked(False, fields.yes_or_no)
@@ -209,8 +209,9 @@ class SearchRequest(RunRequest):
     @property
     def limits(self) -> list[MaxCost]:
         """The most of each cost that a network may have, in bytes and instructions."""
-        kib = {FLASH: self.max_flash_kib, RAM: self.max_ram_kib}
-        limits = [MaxCost(CostName(kind), size * BYTES_PER_KIB) for kind, size in kib.items() if size is not None]
+        limits = [] if self.max_flash_kib is None else [max_flash(self.max_flash_kib)]
+        if self.max_ram_kib is not None:
+            limits.append(MaxCost(CostName(RAM), self.max_ram_kib * BYTES_PER_KIB))
         return limits if self.max_ms is None else [*limits, max_milliseconds(self.max_ms)]
 
     @property

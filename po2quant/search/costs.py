@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from po2quant.cost import LayerShape
 from po2quant.export.c.arena import plan_arena
 from po2quant.export.c.block import buffers_of
 from po2quant.export.c.footprint import constant_bytes, scratch_bytes
+from po2quant.export.c.functions import Functions
 from po2quant.export.c.types import tensor_dtype
+from po2quant.export.cores.code import Use, code_bytes, code_of, shared, use_of
 from po2quant.export.cores.instructions import instructions, work_of
 from po2quant.integer.operations import Operation, Weighted
 from po2quant.integer.program import Program
@@ -24,8 +28,9 @@ from po2quant.search.energy import BOARD_ENERGY, EnergyModel
 from po2quant.search.problem import Cost, SizeCost, Values
 from po2quant.search.space import widths_of
 
-OfOne = Callable[[Program, Operation], float]
-"""Given the program of one operation at its widths, and the operation, returns what it costs."""
+T = TypeVar("T")
+OfOne = Callable[[Program, Operation], T]
+"""Given the program of one operation at its widths, and the operation, returns what is asked of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,28 +65,24 @@ class CostedNetwork:
         return self.template
 
 
-class OperationCost:
-    """A sum over the operations of a program, each of its own widths alone.
+class OfOperations(Generic[T]):
+    """What is asked of each operation of a program, which depends on its own widths alone.
 
     Args:
         template: the program.
-        of_one: what one operation costs.
+        of_one: what is asked.
     """
 
-    def __init__(self, template: WidthTemplate, of_one: OfOne) -> None:
+    def __init__(self, template: WidthTemplate, of_one: OfOne[T]) -> None:
         self._template, self._of_one = template, of_one
         self._slots = [template.slots(operation) for operation in template.program.operations]
-        self._known: list[dict[tuple[int | None, ...], float]] = [{} for _ in self._slots]
+        self._known: list[dict[tuple[int | None, ...], T]] = [{} for _ in self._slots]
 
-    def of_each(self, widths: Mapping[str, int]) -> list[float]:
-        """Return the cost of each operation, given the width of each slot."""
+    def of_each(self, widths: Mapping[str, int]) -> list[T]:
+        """Return what is asked of each operation, given the width of each slot."""
         return [self._of(index, widths) for index in range(len(self._slots))]
 
-    def __call__(self, values: Values) -> float:
-        """Return the cost of a network of these widths."""
-        return sum(self.of_each(widths_of(values)))
-
-    def _of(self, index: int, widths: Mapping[str, int]) -> float:
+    def _of(self, index: int, widths: Mapping[str, int]) -> T:
         key, known = tuple(map(widths.get, self._slots[index])), self._known[index]
         if key not in known:
             program = self._template.alone(self._template.program.operations[index], widths)
@@ -89,9 +90,26 @@ class OperationCost:
         return known[key]
 
 
+class OperationCost(OfOperations[float]):
+    """A cost that is a sum over the operations of a program."""
+
+    def __call__(self, values: Values) -> float:
+        """Return the cost of a network of these widths."""
+        return sum(self.of_each(widths_of(values)))
+
+
 def flash(network: CostedNetwork, target: str = "") -> Cost:
-    """Return the bytes of constants in C on a core of 32 bits: kernels, biases, shifts and tables, packed or not."""
-    return OperationCost(network.known_template, functools.partial(constant_bytes, pack=network.packed))
+    """Return the bytes of constants in C on a core of 32 bits, packed or not; given a core, with its code."""
+    template = network.known_template
+    constants = OperationCost(template, functools.partial(constant_bytes, pack=network.packed))
+    if not target:
+        return constants
+    needed = OfOperations(template, functools.partial(use_of, pack=network.packed, functions=Functions()))
+
+    def cost(values: Values) -> float:
+        return constants(values) + code_bytes(target, code_of(needed.of_each(widths_of(values))))
+
+    return cost
 
 
 def ram(network: CostedNetwork, target: str = "") -> Cost:
@@ -137,10 +155,21 @@ def energy(network: CostedNetwork, target: str = "") -> Cost:
 def core_instructions(network: CostedNetwork, target: str) -> Cost:
     """Return about how many instructions one inference takes on a core."""
 
-    def of_one(program: Program, operation: Operation) -> float:
-        return instructions(target, work_of(program, operation, network.packed))
+    functions = Functions()
 
-    return OperationCost(network.known_template, of_one)
+    def of_one(program: Program, operation: Operation) -> tuple[Use, float, float]:
+        own, more = (
+            instructions(target, work_of(program, operation, network.packed, is_shared)) for is_shared in (False, True)
+        )
+        return use_of(program, operation, network.packed, functions), own, more
+
+    each = OfOperations(network.known_template, of_one)
+
+    def cost(values: Values) -> float:
+        uses, own, more = zip(*each.of_each(widths_of(values)), strict=True)
+        return sum(map(operator.getitem, zip(own, more, strict=True), shared(uses)))
+
+    return cost
 
 
 def bits(network: CostedNetwork, target: str = "") -> Cost:

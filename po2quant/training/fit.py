@@ -78,7 +78,8 @@ def compile_model(model: keras.Model, recipe: Recipe) -> None:
         optimizer = ThresholdAdam(recipe.learning_rate(0), recipe.threshold_rate)
     else:
         optimizer = (recipe.optimizer or keras.optimizers.Adam)(recipe.learning_rate(0))
-    model.compile(optimizer, recipe.loss, metrics=list(recipe.metrics), jit_compile=False)
+    metrics = recipe.metrics if isinstance(recipe.metrics, Mapping) else list(recipe.metrics)
+    model.compile(optimizer, recipe.loss, loss_weights=recipe.loss_weights, metrics=metrics, jit_compile=False)
     optimizer.build(model.trainable_variables)
 
 
@@ -185,7 +186,7 @@ def validation_logs(model: keras.Model, validation: Pipeline, recipe: Recipe) ->
 
 def _build_before_tracing(model: keras.Model, batches: tf.data.Dataset) -> None:
     _, targets, *_ = batches.element_spec
-    build_loss_and_metrics(model, tuple(targets.shape), targets.dtype.name)
+    build_loss_and_metrics(model, targets)
 
 
 @dataclasses.dataclass(frozen=True)

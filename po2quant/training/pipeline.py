@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -32,8 +33,8 @@ class Pipeline:
         return _in_memory(self._split.x)
 
     @functools.cached_property
-    def _y(self) -> tf.Tensor | None:
-        return None if self._split.y is None else _in_memory(self._split.y)
+    def _y(self) -> Any:
+        return None if self._split.y is None else tf.nest.map_structure(_in_memory, self._split.y)
 
     @functools.cached_property
     def _weights(self) -> tf.Tensor | None:
@@ -60,7 +61,7 @@ class Pipeline:
         return tf.cast(tf.gather(self._x, samples), tf.float32) * np.float32(self._split.scale)
 
     def _with_targets(self, inputs: tf.Tensor, samples: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        targets = inputs if self._y is None else tf.gather(self._y, samples)
+        targets = inputs if self._y is None else tf.nest.map_structure(lambda y: tf.gather(y, samples), self._y)
         return (inputs, targets) if self._weights is None else (inputs, targets, tf.gather(self._weights, samples))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from exchange_networks import narrow
 from frozen_networks import noise
+from programs import SANITIZERS, run_c
 from recurrent_networks import RECURRENT, STEPS
 from refusals import complaint
 from selections import slow_but
@@ -15,7 +16,7 @@ from po2quant.deploy.check import check
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.reference import compare
 from po2quant.deploy.to_qkeras import to_qkeras
-from po2quant.export.c.run import COMPILER, SANITIZERS, run_c
+from po2quant.export.c.run import COMPILER
 from po2quant.export.c.source import memory_bytes, write_c
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.integer.listing import listing

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import SANITIZERS, run_c
 from random_programs import assert_same, integers, random_program, samples, wide_program, with_rounding
 from refusals import complaint
 from selections import slow_but
 from typed_layers import typed_layers
 
 from po2quant.export.c.operations import merged_axes, packed
-from po2quant.export.c.run import COMPILER, FLAGS, SANITIZERS, run_c
+from po2quant.export.c.run import COMPILER, FLAGS
 from po2quant.export.c.source import write_c
 from po2quant.fixed_point import FLOOR, HALF_AWAY, HALF_UP, FixedPointFormat
 from po2quant.integer.interpreter import run

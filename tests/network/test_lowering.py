@@ -8,12 +8,12 @@ import pytest
 from frozen_networks import frozen, noise
 from keras import layers, ops
 from lowered_networks import FUNCTIONS, IMAGE, MODELS, SEQUENCE, VECTOR, chain, conv, functional, shaped
+from programs import run_c
 from refusals import refusal
 
 from benchmarks.studies.layers import example
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.reference import compare
-from po2quant.export.c.run import run_c
 from po2quant.export.c.source import write_c
 from po2quant.integer.interpreter import quantize_inputs, run
 from po2quant.network import calibrate, fold, freeze_scales

@@ -6,15 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from po2quant.cost import LayerShape
+from po2quant.export.c.functions import Functions
 from po2quant.export.c.source import memory_bytes, write_c
+from po2quant.export.cores.code import MOST_COPIES, code_of_program, shared, use_of
 from po2quant.export.cores.emulator import CORES, code_bytes, compile_for, count
-from po2quant.export.cores.instructions import instructions, rates, work_of_program
+from po2quant.export.cores.instructions import instructions, work_of_program
+from po2quant.export.cores.rates import CODE_FILE, rates
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer import operations as ops
 from po2quant.integer.operations import Tensor, Weights
 from po2quant.integer.program import Output, Program
 from po2quant.integer.widths import WidthTemplate
-from po2quant.runs.costs import FOR, cost_name, max_milliseconds
+from po2quant.runs.costs import FOR, cost_name, max_flash, max_milliseconds
+from po2quant.runs.request import SearchRequest
 from po2quant.search.costs import CostedNetwork
 from po2quant.search.energy import EnergyModel, addition, multiplication
 
@@ -84,13 +88,15 @@ def test_flash_and_ram_are_those_of_the_written_c(template, packed, kernel, acti
 @pytest.mark.parametrize(("kernel", "activation", "packed"), [(8, 8, False), (4, 8, True), (16, 8, False)])
 def test_instructions_are_within_a_tenth_of_emulation_and_flash_holds(template, tmp_path, kernel, activation, packed):
     widths = widths_of(kernel, activation)
-    about, flash = costs_of(template, packed, "instructions:m4", "flash")
+    about, flash, with_code = costs_of(template, packed, "instructions:m4", "flash", "flash:m4")
     program = template.at(widths)
     executable = compile_for(M4, write_c(program, tmp_path, "net", packed), tmp_path)
     x = program.tensor["x"].format
     found, _ = count(M4, executable, [np.random.default_rng(0).integers(x.min_int, x.max_int + 1, (1, 10, 9, 4))])
     assert about(widths) == pytest.approx(found.total, rel=0.1)
-    assert code_bytes(M4, executable)[1] <= flash(widths)
+    code, constants = code_bytes(M4, executable)
+    assert constants <= flash(widths)
+    assert with_code(widths) - flash(widths) == pytest.approx(code, rel=0.25)
 
 
 @settings(max_examples=30, deadline=None)
@@ -122,6 +128,32 @@ def test_narrower_widths_take_less_energy(template):
 
 def test_every_core_of_the_table_has_rates():
     assert rates().keys() == set(FOR["instructions"]) <= CORES.keys()
+    assert {"", *rates(CODE_FILE)} == set(FOR["flash"])
+
+
+def in_a_row(layers):
+    """Return a program of depthwise layers that are computed by the same function."""
+    rng, signed = np.random.default_rng(0), FixedPointFormat(8, -6)
+    tensors = [Tensor(f"t{i}", (6, 6, 4), signed) for i in range(layers + 1)]
+    steps = [
+        ops.Conv2D(
+            *(f"dw{i}", (f"t{i}",), f"t{i + 1}", weights(rng, 8, -8, 3, 3, 1, 4), weights(rng, 16, -14, 4)),
+            padding=((1, 1), (1, 1)),
+            groups=4,
+        )
+        for i in range(layers)
+    ]
+    return Program("net", tuple(tensors), ("t0",), tuple(steps), (Output(f"t{layers}"),))
+
+
+@pytest.mark.parametrize(("layers", "copies"), [(1, 1), (MOST_COPIES, MOST_COPIES), (MOST_COPIES + 1, 1)])
+def test_operations_have_copies_of_a_function_as_long_as_they_are_few(layers, copies):
+    program, functions = in_a_row(layers), Functions()
+    code = code_of_program(program)
+    assert (code["function depthwise"], code["copy depthwise"], code["call Conv2D"]) == (1, copies, layers)
+    is_shared = shared([use_of(program, operation, False, functions) for operation in program.operations])
+    assert is_shared == [copies < layers] * layers
+    assert work_of_program(program)["shared depthwise finish"] == (layers * 144 if copies < layers else 0)
 
 
 @pytest.mark.parametrize("text", ["", "cycles", "instructions", "instructions:z80", "bits:m4", "bits:", "energy:x"])
@@ -134,6 +166,19 @@ def test_an_unknown_cost_is_refused_with_the_valid_ones(text):
 def test_a_time_of_another_form_is_refused(text):
     with pytest.raises(ValueError, match="a time must read like 50@m4:120MHz"):
         max_milliseconds(text)
+
+
+def test_a_limit_of_flash_is_of_constants_or_with_the_code_of_a_core():
+    requests = [SearchRequest(benchmark="digits", max_flash_kib=limit) for limit in (19, "19", "64@m4")]
+    assert [request.max_flash_kib for request in requests] == [19, 19.0, "64@m4"]
+    names = [str(limit.cost) for request in requests for limit in request.limits]
+    assert names == ["flash", "flash", "flash:m4"] and requests[2].limits[0].maximum == 65536
+
+
+@pytest.mark.parametrize("text", ["64@", "@m4", "0@m4", "nan@m4", "64@m4:120MHz", "64@z80", "-1", "inf", "1e99"])
+def test_a_limit_of_flash_of_another_form_is_refused(text):
+    with pytest.raises(ValueError, match=r"a limit of flash must be a finite number of KiB|a cost must be one of"):
+        max_flash(text)
 
 
 def test_costs_of_the_c_are_refused_without_a_program():

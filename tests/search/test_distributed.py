@@ -107,8 +107,9 @@ def test_trials_of_workers_equal_those_of_one_process(finished, weights, tmp_pat
     assert len(list((folder / "tensorboard").glob("*/events.*"))) == 5
 
 
-def test_the_best_configuration_and_its_weights_are_those_of_the_best_row(finished, weights):
-    folder, result = finished
+def test_the_best_configuration_and_its_weights_are_those_of_the_best_row(weights, tmp_path):
+    folder = tmp_path / "search"
+    result = search(weights, folder, 4, workers=1, worker_command=command("worker", weights, folder))
     best = result.best_config("tiny")
     row = max(rows_of(folder), key=lambda row: float(row["score"]))
     assert best.provenance["trial"] == row["trial_id"]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from po2quant.export.c.run import compile_c
 from po2quant.export.c.source import memory_bytes, write_c
 from po2quant.export.litert.to_litert import to_litert
 from po2quant.export.onnx.to_onnx import to_onnx
@@ -28,6 +29,7 @@ X = FixedPointFormat(8, -5, signed=True, narrow_range=True)
 Y = FixedPointFormat(6, -2, signed=False)
 Z = FixedPointFormat(7, -3, signed=False)
 
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover")
 LONGEST_ERROR = 400
 HEADERS = (
     "<stddef.h>",
@@ -271,3 +273,8 @@ def _size(program: Program) -> int:
         size += (image[0] + top + bottom) * (image[1] + left + right) * image[-2]
         size += math.prod(getattr(operation, "window", ()))
     return size
+
+
+def run_c(source, integers, folder, trace=False, flags=()):
+    """Compile a program and run it on integers."""
+    return compile_c(source, folder, trace, flags).run(integers)

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.peers import __doc__ as description
 from benchmarks.studies.peers.outcomes import CALIBRATED, PEERS, Given, Peer
 from benchmarks.studies.peers.report import write_report
@@ -108,13 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
-    try:
+    with ending_in_words(parser, "stopped"):
         if options.report:
             write_report(REPORT, read_csv(options.results), read_records(OURS))
         else:
             _run_all(options, command_line("benchmarks.studies.peers", arguments))
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

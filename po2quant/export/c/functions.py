@@ -128,10 +128,16 @@ def kernel_text(name: str) -> str:
 
 
 class Functions:
-    """The kernels that a program calls, each once for each combination of types, in the order of their definition."""
+    """The kernels that a program calls, each once for each combination of types.
+
+    Attributes:
+        texts: their definitions, in order.
+        asked: kernel and name of all that were asked for, until the set is replaced.
+    """
 
     def __init__(self) -> None:
         self.texts: dict[tuple[str, ...], str] = {}
+        self.asked: set[tuple[str, str]] = set()
         self._names: dict[tuple[str, ...], str] = {}
         self._count = Counter[str]()
 
@@ -150,6 +156,7 @@ class Functions:
             self._count[kernel] += 1
             self._names[key] = f"{kernel}_{self._count[kernel]}" if values else kernel
             self.texts[key] = Template(kernel_text(kernel)).substitute(values, function=self._names[key])
+        self.asked.add((kernel, self._names[key]))
         return self._names[key]
 
     def arithmetic(self, bits: str, rounding: str) -> None:

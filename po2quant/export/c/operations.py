@@ -13,7 +13,7 @@ import numpy as np
 from po2quant.export.c.block import BlockSource
 from po2quant.export.c.functions import Functions, packed_reach_bytes, rounding_types
 from po2quant.export.c.types import c_integer, short_name, tensor_dtype
-from po2quant.export.c.weighted import Layer, layer_of
+from po2quant.export.c.weighted import Layer, layer_of, reachable_limits
 from po2quant.integer import operations as ops
 from po2quant.integer.plan import Plan
 
@@ -131,7 +131,7 @@ class Calls:
         """Return the mean or the largest integer of windows."""
         types = {"x": self.type_of(operation.inputs[0]), "y": self.type_of(operation.output)}
         types |= self._registers(operation, plan)
-        low, high = _limits(plan, types["wide"])
+        low, high = reachable_limits(plan, types["wide"])
         types |= {"low": c_integer(low), "high": c_integer(high), "unsigned": f"u{types['wide'][1:]}"}
         types |= rounding_types(plan.rounding, types["wide"])
         types |= {"reduction": "mean"} if plan.is_mean else {"reduction": "largest", "acc": types["x"]}
@@ -148,7 +148,7 @@ class Calls:
     def look_up(self, operation: ops.LookUpTable, plan: None, scratch: str) -> str:
         """Return the loop over a table."""
         x, table = self.program.inputs_of(operation)[0], f"{self.identifiers[operation.output]}_table"
-        self._array(table, operation.table, tensor_dtype(self.program.output_of(operation)))
+        self.write_array(table, operation.table, tensor_dtype(self.program.output_of(operation)))
         place = f"(int32_t)x0[i0] - {_parenthesized(x.format.min_int)}"
         return self._loop(operation, _loops([x.size], f"y[i0] = {table}[{place}];"))
 
@@ -211,7 +211,7 @@ class Calls:
 
     def _rounded(self, operation: ops.Operation, plan: Plan, value: str, shift: int) -> str:
         wide, output = self._registers(operation, plan)["wide"], self.type_of(operation.output)
-        low, high = map(c_integer, _limits(plan, wide))
+        low, high = map(c_integer, reachable_limits(plan, wide))
         self.functions.arithmetic(wide, plan.rounding)
         mode = rounding_types(plan.rounding, wide)["mode"]
         return f"({output})clamp_{wide}(round_shift{mode}_{wide}({value}, {shift}), {low}, {high})"
@@ -237,7 +237,7 @@ class Calls:
         fields = []
         for field, (values, dtype) in layer.channels.items():
             alternative = layer.offset_starts if field == "start" else None
-            self._array(f"{name}_{field}", values, dtype, alternative)
+            self.write_array(f"{name}_{field}", values, dtype, alternative)
             fields.append(f".{field} = {name}_{field}")
         self.constants.append(f"static const {kind} {name}_channels = {{\n{_lines(fields)}}};\n")
         return f"&{name}_channels"
@@ -245,12 +245,14 @@ class Calls:
     def _weights(self, name: str, layer: Layer) -> str:
         """Write weights, in their own number of bits if they are packed, and return their name."""
         if layer.packed_bits:
-            self._array(name, packed(layer.weights, layer.packed_bits), np.dtype("uint8"))
+            self.write_array(name, packed(layer.weights, layer.packed_bits), np.dtype("uint8"))
         else:
-            self._array(name, layer.weights, np.dtype(f"int{layer.types['w'][1:]}"))
+            self.write_array(name, layer.weights, np.dtype(f"int{layer.types['w'][1:]}"))
         return name
 
-    def _array(self, name: str, values: np.ndarray, dtype: np.dtype, with_vectors: np.ndarray | None = None) -> None:
+    def write_array(
+        self, name: str, values: np.ndarray, dtype: np.dtype, with_vectors: np.ndarray | None = None
+    ) -> None:
         """Write an array, at the boundary of a word, since kernels read words; or another for kernels with vectors."""
         kind = short_name(dtype)
         self._sizes_bytes.append(values.size * dtype.itemsize)
@@ -351,12 +353,6 @@ def _index(strides: Sequence[int]) -> str:
 def _loops(sizes: Sequence[int], body: str) -> str:
     heads = [f"for (int32_t i{axis} = 0; i{axis} < {size}; ++i{axis})" for axis, size in enumerate(sizes)]
     return "".join(f"{'    ' * (depth + 1)}{line}\n" for depth, line in enumerate([*heads, body]))
-
-
-def _limits(plan: Plan, wide: str) -> tuple[int, int]:
-    """Return the limits of the output, as far as the type that rounds can reach them."""
-    info = np.iinfo(f"int{wide[1:]}")
-    return max(plan.low, int(info.min)), min(plan.high, int(info.max))
 
 
 def _parenthesized(value: int) -> str:

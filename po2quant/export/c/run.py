@@ -20,7 +20,6 @@ from po2quant.integer.operations import Block, Recurrent, Shape, Tensor
 
 COMPILER = "gcc"
 FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Wconversion")
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,17 +95,6 @@ def compile_c(source: CSource, folder: str | os.PathLike, trace: bool = False, f
     macros = [f"-D{TRACE_MACRO}"] if trace else []
     call([compiler, *FLAGS, *macros, *flags, "-o", executable, source.source, source.main])
     return Executable(source, executable, trace)
-
-
-def run_c(
-    source: CSource,
-    integers: Arrays,
-    folder: str | os.PathLike,
-    trace: bool = False,
-    flags: Sequence[str] = (),
-) -> dict[str, np.ndarray]:
-    """Compile a program and run it on integers: :func:`compile_c` and :meth:`Executable.run`."""
-    return compile_c(source, folder, trace, flags).run(integers)
 
 
 def _record(source: CSource, names: Sequence[str]) -> np.dtype:

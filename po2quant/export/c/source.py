@@ -53,7 +53,7 @@ ATTRIBUTES = Template("""\
 """)
 
 RUN = Template("""\
-void ${name}_run_with(void *arena, $parameters)
+SHARED void ${name}_run_with(void *arena, $parameters)
 {
 $body}
 

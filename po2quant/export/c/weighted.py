@@ -94,12 +94,17 @@ def layer_of(x: Tensor, operation: Weighted, plan: Plan, pack: bool) -> Layer:
     offset_starts = None
     if types.get("flip") == "128" and name != "packed_pixel":
         offset_starts = channels["start"][0] + _starts(operation, 128)
-    info = np.iinfo(f"int{types['wide'][1:]}")
-    low, high = max(plan.low, int(info.min)), min(plan.high, int(info.max))
+    low, high = reachable_limits(plan, types["wide"])
     window = kernel.shape[:2] if kernel.ndim == 4 else (1, 1)
     return Layer(
         name, types, weights, packed_bits, channels, window, row_width, offset_starts, low, high, scratch_bytes
     )
+
+
+def reachable_limits(plan: Plan, wide: str) -> tuple[int, int]:
+    """Return the limits of the output, as far as the type that rounds can reach them."""
+    info = np.iinfo(f"int{wide[1:]}")
+    return max(plan.low, int(info.min)), min(plan.high, int(info.max))
 
 
 def _is_wide(x: Tensor) -> bool:

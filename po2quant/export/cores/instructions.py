@@ -10,87 +10,68 @@ on emulated cores.
 
 from __future__ import annotations
 
-import csv
-import functools
-import importlib.resources
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from po2quant.export.c.footprint import layer_in_c
-from po2quant.export.c.functions import PACKED_BLOCK
+from po2quant.export.c.functions import PACKED_BLOCK, Functions
 from po2quant.export.c.types import short_name, tensor_dtype
+from po2quant.export.cores.code import shared, use_of
+from po2quant.export.cores.rates import INSTRUCTIONS_FILE, Parts, priced
 from po2quant.integer import operations as ops
 
-RATES_FILE = "instructions.csv"
-LAYER, PACKED_PIXEL = "layer", "packed_pixel"
-"""The part that every operation has once, its call; and the kernel that multiplies packed weights as they lie."""
+LAYER, SHARED, PACKED_PIXEL = "layer", "shared", "packed_pixel"
+"""The part that every operation has once, its call; how parts begin of functions that many share; and the kernel that
+multiplies packed weights as they lie."""
 
-Work = Counter[str]
+VECTOR_LANES = {"vector_rows_i8": 16, "vector_rows_i16": 8}
+"""Products of one row that kernels with vectors do at once."""
 
 
-def work_of(program: ops.Block, operation: ops.Operation, pack: bool = False) -> Work:
+def work_of(program: ops.Block, operation: ops.Operation, pack: bool = False, is_shared: bool = False) -> Parts:
     """Return how much of each part an operation does on one sample.
 
     Args:
         program: that it belongs to.
         operation: the operation.
         pack: whether weights lie in their own number of bits.
+        is_shared: whether its function is compiled for any sizes, see :func:`po2quant.export.cores.code.shared`.
     """
-    return Counter({LAYER: 1}) + WORK.of(operation)(program, operation, pack)
+    work = Counter({LAYER: 1}) + WORK.of(operation)(program, operation, pack)
+    if is_shared and isinstance(operation, ops.Weighted):
+        kind = "depthwise" if operation.is_depthwise else "matrix"
+        for part, amount in list(work.items()):
+            if (name := part.partition(" ")[0]) in ("products", "finish"):
+                work[f"{SHARED} {kind} {name}"] += amount
+    return work
 
 
-def work_of_program(program: ops.Block, pack: bool = False) -> Work:
+def work_of_program(program: ops.Block, pack: bool = False) -> Parts:
     """Return how much of each part a whole program does on one sample."""
-    total: Work = Counter()
-    for operation in program.operations:
-        total += work_of(program, operation, pack)
+    functions, total = Functions(), Parts()
+    uses = [use_of(program, operation, pack, functions) for operation in program.operations]
+    for operation, is_shared in zip(program.operations, shared(uses), strict=True):
+        total += work_of(program, operation, pack, is_shared)
     return total
 
 
 def instructions(core: str, work: Mapping[str, float]) -> float:
     """Return about how many instructions some work takes on a core.
 
-    A part that was never measured costs what the dearest of those does whose name begins alike.
-
     Raises:
         ValueError: for a core without rates.
     """
-    return sum(amount * rate_of(core, part) for part, amount in work.items())
+    return priced(core, work, INSTRUCTIONS_FILE)
 
 
-@functools.cache
-def rates() -> dict[str, dict[str, float]]:
-    """Return the rate of each part by core."""
-    found: dict[str, dict[str, float]] = {}
-    text = importlib.resources.files(__package__).joinpath(RATES_FILE).read_text(encoding="ascii")
-    for row in csv.DictReader(text.splitlines()):
-        found.setdefault(row["core"], {})[row["part"]] = float(row["rate"])
-    return found
-
-
-@functools.cache
-def rate_of(core: str, part: str) -> float:
-    """Return what a core needs for one of a part."""
-    if core not in rates():
-        raise ValueError(f"core must be one of {', '.join(rates())}. Received: {core!r}")
-    own, words = rates()[core], part.split(" ")
-    if part in own:
-        return own[part]
-    for length in range(len(words) - 1, 0, -1):
-        start = " ".join(words[:length])
-        if alike := [rate for name, rate in own.items() if name == start or name.startswith(f"{start} ")]:
-            return max(alike)
-    return 0.0
-
-
-def _weighted(program: ops.Block, operation: ops.Weighted, pack: bool) -> Work:
+def _weighted(program: ops.Block, operation: ops.Weighted, pack: bool) -> Parts:
     (x,), y = program.inputs_of(operation), program.output_of(operation)
     layer = layer_in_c(program, operation, pack)
     types, channels, outputs = layer.types, y.shape[-1], y.size
     pixels, kind = outputs // channels, short_name(tensor_dtype(x))
-    work: Work = Counter({f"finish {types['finish']} {types['acc']} {types['wide']}": outputs})
+    work: Parts = Counter({f"finish {types['finish']} {types['acc']} {types['wide']}": outputs})
     reads_packed = layer.kernel == PACKED_PIXEL
     if layer.packed_bits and not reads_packed:
         work[f"unpack {types['unpack']} {types['w']}"] += layer.weights.size
@@ -120,6 +101,10 @@ def _weighted(program: ops.Block, operation: ops.Weighted, pack: bool) -> Work:
         work["gathered rows"] += pixels * blocks * layer.window[0]
     elif kind != types["patch"].removeprefix("patch_") or inputs != width:
         work[f"copied {kind} {types['patch']}"] += pixels * blocks * inputs
+    if taken.startswith("take_vectors"):
+        fours, dots = pixels * groups * (own // 4 + own % 4), types["vector_rows"]
+        work[f"vector steps {dots} {types['acc']}"] += fours * -(-inputs // VECTOR_LANES[dots])
+        work["vector fours"] += fours
     if "spread" in types:
         work[f"spread {types['spread']}"] += pixels * blocks * width
     return work
@@ -141,7 +126,7 @@ def _taps(program: ops.Block, operation: ops.Conv2D | ops.Pooling) -> tuple[int,
     return rows * y.shape[-2] if len(y.shape) > 1 else rows * shape[1], rows * columns
 
 
-def _pooling(program: ops.Block, operation: ops.Pooling, pack: bool) -> Work:
+def _pooling(program: ops.Block, operation: ops.Pooling, pack: bool) -> Parts:
     (x,), y = program.inputs_of(operation), program.output_of(operation)
     _, taps = _taps(program, operation)
     kind, channels = short_name(tensor_dtype(x)), y.shape[-1]
@@ -149,7 +134,7 @@ def _pooling(program: ops.Block, operation: ops.Pooling, pack: bool) -> Work:
     return Counter({f"{name} {kind}": taps * channels, f"{name} outputs": y.size, f"pixel {name}": y.size // channels})
 
 
-def _elementwise(program: ops.Block, operation: ops.Operation, pack: bool) -> Work:
+def _elementwise(program: ops.Block, operation: ops.Operation, pack: bool) -> Parts:
     y = program.output_of(operation)
     kinds = " ".join(short_name(tensor_dtype(tensor)) for tensor in (*program.inputs_of(operation), y))
     return Counter({f"{type(operation).__name__} {kinds}": y.size})
@@ -167,7 +152,7 @@ ELEMENTWISE = (
     ops.ZeroPadding,
 )
 
-WORK: ops.Handlers[Callable[[Any, Any, bool], Work]] = ops.Handlers(
+WORK: ops.Handlers[Callable[[Any, Any, bool], Parts]] = ops.Handlers(
     "the count of instructions",
     {
         ops.Conv2D: _weighted,

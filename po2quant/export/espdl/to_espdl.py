@@ -6,7 +6,6 @@ of packages than po2quant does.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from po2quant.export.environments import ESP_PPQ
-from po2quant.export.onnx.graph import OnnxGraph, channels_first, ends_of, first, write_onnx
+from po2quant.export.onnx.graph import NODES, OnnxGraph, as_convolution, channels_first, first, write_onnx
 from po2quant.integer import operations as ops
 from po2quant.integer.checks import shown
 from po2quant.integer.operations import Shape, Tensor
@@ -182,14 +181,12 @@ class EspdlGraph(OnnxGraph):
 
     def layer(self, operation: ops.Weighted, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
         """Add a convolution, or a matrix product of vectors, with its bias in units of the products."""
-        (x,), name, kernel = inputs, operation.name, operation.kernel
+        (x,), name = inputs, operation.name
         is_vector = len(x.shape) == 1
         if len(x.shape) == 2:
             raise self._refusal(operation, "vectors or images as input", f"shape {shown(x.shape)}")
-        if isinstance(operation, ops.Dense):
-            kernel = dataclasses.replace(kernel, integers=kernel.integers[np.newaxis, np.newaxis])
-        products = kernel.exponents + x.format.exponent
-        bias = operation.bias
+        kernel, options = as_convolution(operation)
+        products, bias = kernel.exponents + x.format.exponent, operation.bias
         names = f"{name}/kernel", f"{name}/bias"
         for part, exponents in zip(names, (kernel.exponents, products), strict=True):
             self.exponents[part] = exponents.tolist()
@@ -201,10 +198,6 @@ class EspdlGraph(OnnxGraph):
         terms = [x.name, values, self._style.weights(self, names[1], bias)]
         if is_vector:
             return self.node("Gemm", terms, f"{name}/computed", shape, transB=1)
-        options: dict[str, Any] = {"group": 1, "pads": [0] * 4, "kernel_shape": kernel.integers.shape[:2]}
-        if isinstance(operation, ops.Conv2D):
-            options |= {"group": operation.groups, "pads": ends_of(operation.padding)}
-            options |= {"strides": operation.strides, "dilations": operation.dilation}
         return self.node("Conv", terms, f"{name}/computed", first(shape), **options)
 
     def pair(self, operation: ops.Operation, inputs: tuple[Tensor, ...], output: Tensor, shape: Shape) -> str:
@@ -226,20 +219,19 @@ class EspdlGraph(OnnxGraph):
 
 MOVING = ("Transpose", "Reshape", "Pad", "Gather")
 
+OWN: dict[Callable, Callable] = {
+    OnnxGraph.weighted: EspdlGraph.layer,
+    OnnxGraph.join: EspdlGraph.pair,
+    OnnxGraph.look_up: EspdlGraph.table,
+}
+"""What stands here for a function of ONNX's."""
+
 OPERATORS: ops.Handlers[Callable[[Any, Any, tuple[Tensor, ...], Tensor, Shape], str]] = ops.Handlers(
     "the ESP-DL writer",
     {
-        ops.Conv2D: EspdlGraph.layer,
-        ops.Dense: EspdlGraph.layer,
-        ops.AveragePooling: OnnxGraph.pool,
-        ops.MaxPooling: OnnxGraph.pool,
-        ops.Add: EspdlGraph.pair,
-        ops.Multiply: EspdlGraph.pair,
-        ops.Concatenate: OnnxGraph.concatenate,
-        ops.LookUpTable: EspdlGraph.table,
-        ops.Reshape: OnnxGraph.move,
-        ops.Rearrange: OnnxGraph.rearrange,
-        ops.ZeroPadding: OnnxGraph.pad,
+        kind: OWN.get(function, function)
+        for kind, function in NODES.functions.items()
+        if kind.__name__ in TARGETS["esp32-p4"].operations
     },
 )
-"""What adds the nodes of each operation."""
+"""What adds the nodes of each operation that the chips have."""

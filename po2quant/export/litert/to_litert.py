@@ -238,13 +238,10 @@ class _Writer:
 
     def extreme(self, step: _Step) -> int:
         """Add the larger or smaller of two tensors, each in the output's format."""
-        operation, inputs, places, format, shape = step
-        parts = [
-            self._requantized(operation.name, place, x.format, format, x.shape)
-            for x, place in zip(inputs, places, strict=True)
-        ]
-        kind = type(operation).__name__.upper()
-        return functools.reduce(lambda x, y: self._operator(kind, operation.name, [x, y], shape, format), parts)
+        name, kind = step.operation.name, type(step.operation).__name__.upper()
+        return functools.reduce(
+            lambda x, y: self._operator(kind, name, [x, y], step.shape, step.format), self._in_output_format(step)
+        )
 
     def rearranging(self, step: _Step) -> int:
         """Add the gathering of elements."""
@@ -256,12 +253,8 @@ class _Writer:
 
     def concatenation(self, step: _Step) -> int:
         """Add tensors side by side, each in the output's format."""
-        operation, inputs, places, format, shape = step
-        parts = [
-            self._requantized(operation.name, place, x.format, format, x.shape)
-            for x, place in zip(inputs, places, strict=True)
-        ]
-        return self._operator("CONCATENATION", operation.name, parts, shape, format, axis=operation.axis + 1)
+        operation, parts = step.operation, self._in_output_format(step)
+        return self._operator("CONCATENATION", operation.name, parts, step.shape, step.format, axis=operation.axis + 1)
 
     def requantization(self, step: _Step) -> int:
         """Add a change of the format."""
@@ -306,6 +299,13 @@ class _Writer:
         if (format.exponent, format.signed) == (target.exponent, target.signed):
             return place
         return self._operator("QUANTIZE", name, [place], shape, target)
+
+    def _in_output_format(self, step: _Step) -> list[int]:
+        """Add the changes of the inputs' formats to the output's."""
+        return [
+            self._requantized(step.operation.name, place, x.format, step.format, x.shape)
+            for x, place in zip(step.inputs, step.places, strict=True)
+        ]
 
     def _limited(self, step: _Step, place: int) -> int:
         """Add what keeps the integers in a range that is narrower than its type's, by more than a narrow range."""

@@ -7,6 +7,7 @@ ONNX has channels first: a tensor (rows, columns, C) is (samples, C, rows, colum
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -230,12 +231,7 @@ class OnnxGraph:
             kernels = self._style.weights(self, f"{name}/kernel", kernel)
             product = self.node("MatMul", [x.name, kernels], f"{name}/product", shape)
             return self.node("Add", [product, biases], f"{name}/computed", shape)
-        integers = kernel.integers.reshape((1, 1) * (kernel.integers.ndim == 2) + kernel.integers.shape)
-        kernel = ops.Weights(integers, kernel.exponents, kernel.bit_width)
-        options: dict[str, Any] = {"group": 1, "pads": [0] * 4, "kernel_shape": integers.shape[:2]}
-        if isinstance(operation, ops.Conv2D):
-            options |= {"group": operation.groups, "pads": ends_of(operation.padding)}
-            options |= {"strides": operation.strides, "dilations": operation.dilation}
+        kernel, options = as_convolution(operation)
         kernels = self._style.weights(self, f"{name}/kernel", kernel)
         return self.node("Conv", [x.name, kernels, biases], f"{name}/computed", first(shape), **options)
 
@@ -300,6 +296,17 @@ def channels_first(weights: ops.Weights) -> tuple[np.ndarray, int]:
     """Return integers as ONNX has them, a convolution's as (C, C_in / groups, rows, columns), and the axis of C."""
     integers = weights.integers
     return (integers.transpose(3, 2, 0, 1), 0) if integers.ndim == 4 else (integers, integers.ndim - 1)
+
+
+def as_convolution(operation: ops.Weighted) -> tuple[ops.Weights, dict[str, Any]]:
+    """Return kernel and attributes of a ``Conv`` node; a matrix product is one of a single pixel."""
+    integers = operation.kernel.integers
+    integers = integers.reshape((1, 1) * (integers.ndim == 2) + integers.shape)
+    options: dict[str, Any] = {"group": 1, "pads": [0] * 4, "kernel_shape": integers.shape[:2]}
+    if isinstance(operation, ops.Conv2D):
+        options |= {"group": operation.groups, "pads": ends_of(operation.padding)}
+        options |= {"strides": operation.strides, "dilations": operation.dilation}
+    return dataclasses.replace(operation.kernel, integers=integers), options
 
 
 def ends_of(padding: ops.Padding) -> list[int]:

@@ -39,9 +39,9 @@ def _wanted(rule: Rule) -> set[str]:
     return set(inspect.signature(rule).parameters)
 
 
-def _function(name: str) -> Rule:
+def _function(name: str, layer_class: type[keras.Layer] = layers.Activation) -> Rule:
     def rule(node: Node, context: Context, x: Any) -> Any:
-        return context.add(layers.Activation, node, x, name)
+        return context.add(layer_class, node, x, name)
 
     return rule
 
@@ -58,13 +58,6 @@ def _gelu(node: Node, context: Context, x: Any, approximate: bool = True) -> Any
     if approximate:
         return context.add(Elementwise, node, x, "approximate_gelu")
     return context.add(layers.Activation, node, x, "gelu")
-
-
-def _elementwise(name: str) -> Rule:
-    def rule(node: Node, context: Context, x: Any) -> Any:
-        return context.add(Elementwise, node, x, name)
-
-    return rule
 
 
 def _relu(
@@ -262,8 +255,8 @@ OPERATORS: dict[str, Rule] = {
     "Negative": _negative,
     "Maximum": _extreme(layers.Maximum, "low"),
     "Minimum": _extreme(layers.Minimum, "high"),
-    "Absolute": _elementwise("absolute"),
-    "Square": _elementwise("square"),
+    "Absolute": _function("absolute", Elementwise),
+    "Square": _function("square", Elementwise),
     "ReLU": _relu,
     "Clip": _clip,
     "Reshape": _to_shape,

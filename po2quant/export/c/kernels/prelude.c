@@ -26,12 +26,19 @@ typedef char unsigned_must_wrap_to_signed[(int32_t)UINT32_MAX == -1 && (int64_t)
 #define INLINE static inline __attribute__((unused))
 #if defined(VECTOR_KERNELS)
 #define FUNCTION static inline __attribute__((unused, always_inline)) /* sizes become constants of its loops */
+#define SHARED
 #else
 #define FUNCTION static __attribute__((unused, noinline))
+#if defined(__clang__)
+#define SHARED __attribute__((noinline))
+#else
+#define SHARED __attribute__((noinline, noclone)) /* else its caller gets a second copy of all kernels */
+#endif
 #endif
 #else
 #define MAY_ALIAS
 #define INLINE static inline
+#define SHARED
 #define FUNCTION static
 #endif
 typedef int8_t i8 MAY_ALIAS;
