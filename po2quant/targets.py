@@ -15,7 +15,7 @@ from typing import Any
 from po2quant.files import one_line
 from po2quant.fixed_point import FLOOR, HALF_EVEN, HALF_UP, MAX_BITS, FixedPointFormat
 from po2quant.integer.checks import shown
-from po2quant.integer.operations import Block, Operation, Tensor, Weighted
+from po2quant.integer.operations import Block, Moving, Operation, Recurrent, Tensor, Weighted
 from po2quant.integer.plan import signed_bits
 from po2quant.integer.program import Program
 
@@ -35,6 +35,7 @@ class Target:
         activation: widths of activations.
         scales: ``'channel'``: a kernel has a scale for each output channel; ``'tensor'``: it has one.
         rounding: of each tensor, one of :data:`~po2quant.fixed_point.ROUNDING_MODES`.
+        roundings: of the tensors that some integer operations make, by class name, where it is another one.
         bias_bits: where biases are integers in units of the products: the bits that they may take, by the width of
             activations. Empty: a bias has a scale of its own.
         accumulator: bits of the register that sums up.
@@ -53,6 +54,7 @@ class Target:
     activation: tuple[int, ...] = ANY_WIDTH
     scales: str = CHANNEL
     rounding: str = HALF_EVEN
+    roundings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     bias_bits: Mapping[int, int] = dataclasses.field(default_factory=dict)
     accumulator: int = 64
     has_unsigned: bool = True
@@ -66,6 +68,14 @@ class Target:
     def bias_on_products(self) -> bool:
         """Whether biases are integers in units of the products."""
         return bool(self.bias_bits)
+
+    def rounding_of(self, operation: str) -> str:
+        """Return how the tensor is rounded that an integer operation makes.
+
+        Args:
+            operation: its class name; empty: an input of the network.
+        """
+        return self.roundings.get(operation, self.rounding)
 
     def widths(self, part: str, wanted: tuple[int, ...]) -> tuple[int, ...]:
         """Return those of some widths that a part may have.
@@ -173,6 +183,7 @@ TARGETS = {
             "litert",
             kernel=tuple(range(2, 9)),
             activation=tuple(range(2, 9)),
+            roundings=dict.fromkeys(("Add", "Concatenate", "MaxPooling", "Maximum", "Minimum", "Requantize"), HALF_UP),
             bias_bits=dict.fromkeys(range(2, 9), 32),
             accumulator=32,
             full_range=True,
@@ -196,7 +207,7 @@ TARGETS = {
   which training finds.
 - ``max78000``: Analog Devices' MAX78000 and MAX78002, whose kernels of 1 bit are left out.
 - ``hls4ml``: what its QONNX front end takes.
-- ``litert``: LiteRT's int8 kernels as XNNPACK computes them.
+- ``litert``: LiteRT's int8 kernels as XNNPACK computes them, which rounds sums and changes of a format half up.
 - ``litert-int16``: LiteRT's kernels of int16 activations and int8 weights, those for microcontrollers too.
 """
 
@@ -239,8 +250,6 @@ def _misfits_of_format(format: FixedPointFormat, target: Target) -> Iterator[str
         yield f"is unsigned, and {name} has signed tensors alone"
     if format.signed and format.narrow_range and target.full_range:
         yield f"stops at {format.min_int}, and {name} goes on to {format.min_int - 1}"
-    if format.rounding != target.rounding:
-        yield f"is rounded {format.rounding}, and {name} rounds {target.rounding}"
 
 
 def _misfits_of(block: Block, operation: Operation, ends: set[str], target: Target) -> Iterator[str]:
@@ -248,6 +257,9 @@ def _misfits_of(block: Block, operation: Operation, ends: set[str], target: Targ
     if target.operations and kind not in target.operations:
         yield f"is {kind}, which {name} has not"
     plan, inputs, output = block.plan(operation), block.inputs_of(operation), block.output_of(operation)
+    rounding = target.rounding_of(kind)
+    if output.format.rounding != rounding and not isinstance(operation, Moving | Recurrent):
+        yield f"rounds {output.format.rounding}, and {name} rounds {rounding}"
     if plan is not None and max(plan.accumulator_register, plan.sum_register) > target.accumulator:
         yield f"sums up to {max(plan.accumulator_bits, plan.sum_bits)} bits, and {name} has {target.accumulator}"
     if isinstance(operation, Weighted):

@@ -11,7 +11,7 @@ import qkeras
 from po2quant.bit_config import POWERS_OF_TWO, BitConfig
 from po2quant.layers import Recurrent
 from po2quant.network.graph import Graph, LayerCloner, Node, read_graph, rebuild
-from po2quant.network.kinds import is_weighted, kernel_facts, kernel_of
+from po2quant.network.kinds import Form, function_of, is_weighted, kernel_facts, kernel_of, kind_of
 from po2quant.network.lowering.precision import full_precision
 from po2quant.network.placement import PlacedSlot, Slot
 from po2quant.network.quantized import weight_quantizers
@@ -80,10 +80,19 @@ class _Rewriter:
         self._config, self._alphas, self._scale_rule, self._target = config, config.alphas(), scale_rule, target
         self._scale_axis = 0 if activation_scale == PER_SAMPLE else None
         self._slots = {(placed.node, placed.consumer): placed.slot for placed in slots}
+        self._roundings = {placed.slot.name: target.rounding_of(self._operation_before(placed)) for placed in slots}
         self._slot_names = {slot.name for slot in self._slots.values()}
         self._taken = self._slot_names | {node.layer.name for node in graph.every_node}
         self._clone = LayerCloner(self._layer_name)
         self._weight_layers: dict[str, keras.layers.Layer] = {}
+
+    def _operation_before(self, placed: PlacedSlot) -> str:
+        """Return the class name of the integer operation that makes what a slot quantizes; empty for an input."""
+        node, function = placed.node, function_of(placed.node.layer)
+        is_clip = function is not None and function.form is Form.CLIP
+        if placed.consumer is not None or (is_clip and (node.inputs[0], None) in self._slots):
+            return "Requantize"
+        return kind_of((node.inputs[0] if is_clip else node).layer).operation
 
     def _layer_name(self, name: str) -> str:
         """Return the name, or another one that is free, where a slot has it."""
@@ -120,7 +129,7 @@ class _Rewriter:
             alpha=alpha,
             scale_axis=self._scale_axis,
             calibration=self._config.layers[slot.name].calibration or MSE,
-            rounding=self._target.rounding,
+            rounding=self._roundings[slot.name],
             full_range=self._target.full_range and slot.signed and alpha in POWERS_OF_TWO,
         )
         return qkeras.QActivation(quantizer, name=slot.name)(tensor)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-from exchange_networks import computed, frozen_every_operation, narrow
-from frozen_networks import network
+from exchange_networks import REQUANTIZED, computed, every_operation, frozen_every_operation, narrow
+from frozen_networks import frozen, network
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from refusals import complaint
@@ -28,16 +29,22 @@ from po2quant.integer.interpreter import run
 from po2quant.integer.operations import (
     Add,
     AveragePooling,
+    Concatenate,
     Conv2D,
     Dense,
     LookUpTable,
+    Maximum,
+    MaxPooling,
     Rearrange,
+    Requantize,
     Reshape,
     Tensor,
     Weights,
     ZeroPadding,
 )
 from po2quant.integer.program import Output, Program
+from po2quant.network import activation_quantizers, freeze_scales
+from po2quant.targets import TARGETS, misfits
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed: po2quant[exchange]")
 
@@ -69,6 +76,22 @@ def test_each_operation_is_at_most_one_unit_off(kernels, tmp_path):
     program, _, expected = computed(frozen_every_operation(8), 32)
     differences = worst(program, expected, tmp_path, kernels)
     assert max(differences.values()) == OPERATION_TOLERANCE, differences
+
+
+@pytest.mark.slow
+def test_what_is_made_for_litert_is_exact_in_xnnpack_but_for_averages_that_change_their_scale(tmp_path):
+    placement = dataclasses.replace(REQUANTIZED, target=TARGETS["litert"])
+    quantized = frozen(every_operation(), 8, placement)
+    rng = np.random.default_rng(0)
+    for _, quantizer in activation_quantizers(quantized):
+        quantizer.set_range(*(2.0 ** rng.integers(-1, 2) * end for end in quantizer.range))
+    freeze_scales(quantized, placement)
+    program, _, expected = computed(quantized, 32)
+    assert misfits(program, placement.target) == []
+    differences = worst(program, expected, tmp_path, XNNPACK)
+    averages = {step.output for step in program.operations if isinstance(step, AveragePooling)}
+    assert {name for name, difference in differences.items() if difference} <= averages
+    assert {type(step) for step in program.operations} >= {Add, Maximum, MaxPooling, Concatenate, Requantize, Conv2D}
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
