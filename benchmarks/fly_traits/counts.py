@@ -7,7 +7,8 @@
 Flies are found by ``detector``, cut out of the picture at its own resolution, and told apart by ``classifier``: files
 of the folder ``--networks``, ``.keras`` as floats and ``.npz`` as integer programs. Every form is counted: floats,
 numpy's integers, LiteRT, C. ``flies.csv`` has a row a fly; ``counts.csv`` a row a form, with the counts of all pictures
-together and the chi-square test; and each picture is drawn with what was found.
+together, how many flies it counts otherwise than numpy's integers, and the chi-square test; and each picture is drawn
+with what was found.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from po2quant.figures import PALETTE, new_figure
 from po2quant.files import one_line, write_csv
 
 from .anatomy import TRAITS
-from .boxes import detections
+from .boxes import detections, matches
 from .cutting import cut, fitted
 from .folder import PICTURE_BYTES, decoded
 from .generator import PHENOTYPES
-from .running import FORMS, NETWORKS, Running, running
+from .running import FORMS, INTEGER, NETWORKS, Running, running
 
 PIXEL = np.float32(1 / 255)
 NAMES = tuple(" ".join(values[bit] for values, bit in zip(TRAITS.values(), bits, strict=True)) for bits in PHENOTYPES)
@@ -118,6 +119,17 @@ def chi_square(counts: np.ndarray, ratio: Sequence[float]) -> Test:
     return Test(pooled, expected, float(found.statistic), len(ratio) - 1, float(found.pvalue))
 
 
+def counted_otherwise(found: Mapping[str, Flies], others: Mapping[str, Flies]) -> int:
+    """Return how many flies of pictures two forms do not both find and call the same."""
+    flies = same = 0
+    for name, ours in found.items():
+        owner = matches(ours.boxes, others[name].boxes)
+        hit = owner >= 0
+        same += int(np.sum(ours.phenotypes[hit] == others[name].phenotypes[owner[hit]]))
+        flies += max(len(ours.boxes), len(others[name].boxes))
+    return flies - same
+
+
 def draw(pixels: np.ndarray, flies: Flies, title: str, path: Path) -> None:
     """Draw what was found in a picture into a file: a colour a phenotype of wings and eyes, females' lines broken."""
     figure = new_figure(title, 7.2, 7.2 * pixels.shape[0] / pixels.shape[1] + 0.9)
@@ -152,6 +164,7 @@ def write_tables(
 ) -> list[dict[str, Any]]:
     """Write ``flies.csv`` and ``counts.csv``, and return the rows of the latter."""
     flies, counts = [], []
+    integers = found.get(INTEGER)
     for form, pictures in found.items():
         for name, each in pictures.items():
             for box, score, traits, phenotype in zip(*each, each.phenotypes, strict=True):
@@ -165,6 +178,7 @@ def write_tables(
             {
                 "form": form,
                 **dict(zip(NAMES, total.tolist(), strict=True)),
+                "otherwise_than_integers": "" if integers is None else counted_otherwise(pictures, integers),
                 "ratio": ":".join(f"{share:g}" for share in ratio),
                 "chi_square": round(test.chi_square, 4),
                 "degrees_of_freedom": test.degrees_of_freedom,

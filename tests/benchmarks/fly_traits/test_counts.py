@@ -17,6 +17,7 @@ from benchmarks.fly_traits.counts import (
     Flies,
     chi_square,
     count_phenotypes,
+    counted_otherwise,
     find_flies,
     main,
     read_pictures,
@@ -98,6 +99,19 @@ def test_no_flies_have_no_ratio() -> None:
     assert "one fly or more" in refusal(chi_square, np.zeros(8, np.int64), (9, 3, 3, 1))
 
 
+def test_a_fly_is_counted_otherwise_where_one_form_alone_finds_it_or_calls_it_another() -> None:
+    picture = draw_picture(0, 128, 10)
+    right = picture.traits * 0.8 + 0.1
+
+    def flies(count: int, traits: np.ndarray = right) -> dict[str, Flies]:
+        return {"a": Flies(picture.boxes[:count], np.ones(count, np.float32), traits[:count])}
+
+    other = np.concatenate((1 - right[:1], right[1:]))
+    assert counted_otherwise(flies(10), flies(10)) == 0
+    assert counted_otherwise(flies(8), flies(10)) == counted_otherwise(flies(10), flies(8)) == 2
+    assert counted_otherwise(flies(10, other), flies(10)) == 1
+
+
 def test_tables_have_a_row_a_fly_and_a_row_a_form(tmp_path: Path) -> None:
     flies = Flies(np.ones((8, 4), np.float32), np.ones(8, np.float32), np.array(PHENOTYPES) * 0.8 + 0.1)
     write_tables({"integer": {"a.png": flies, "b.png": flies}, "c": {"a.png": flies}}, (9, 3, 3, 1), tmp_path)
@@ -107,6 +121,7 @@ def test_tables_have_a_row_a_fly_and_a_row_a_form(tmp_path: Path) -> None:
     with open(tmp_path / "counts.csv") as file:
         counts = [*csv.DictReader(file)]
     assert [[int(row[name]) for name in NAMES] for row in counts] == [[2] * 8, [1] * 8]
+    assert [row["otherwise_than_integers"] for row in counts] == ["0", "0"]
 
 
 def test_pictures_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
