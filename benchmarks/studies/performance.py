@@ -266,7 +266,7 @@ def _set_up_all(
             compile_model(model, dataclasses.replace(work.recipe, exponent_interval=EXPONENT_INTERVAL))
         else:
             compile_model(model, work.recipe)
-        build_loss_and_metrics(model, tuple(work.y.shape), work.y.dtype.name)
+        build_loss_and_metrics(model, tf.TensorSpec(work.y.shape, work.y.dtype))
         compiled = time.process_time() - start
         if variant in OURS:
             timings.trial_samples = trial_input_count(model)

@@ -29,10 +29,10 @@ LOW_BITS = ("w8a8", "w4a8", "w4a4", "w3a4", "w2a8")
 LOW_BITS_OF = {"ds_cnn": LOW_BITS, "resnet8": LOW_BITS, "autoencoder": LOW_BITS, "mobilenet_v1": LOW_BITS[:3]}
 """Configurations of few bits of each network, of seed 0, which were reconstructed."""
 STRONG = {
-    ("autoencoder", "0", "w4a8"),
-    *(("resnet8", "0", config) for config in ("w4a8", "w4a4")),
-    *(("ds_cnn", seed, config) for seed in ("0", "1", "2") for config in ("w4a8", "w4a4")),
-    ("ds_cnn", "0", "mpq"),
+    *((model, seed, cell) for model in ("autoencoder", "ds_cnn") for seed in "012" for cell in ("w4a8", "w4a4")),
+    *((model, "0", cell) for model in ("resnet8", "mobilenet_v1") for cell in ("w4a8", "w4a4")),
+    *(("ds_cnn", "0", cell) for cell in ("mpq", "w8a8", "w3a4", "w2a8")),
+    ("autoencoder", "0", "mpq"),
 }
 """Model, seed and configuration of cells of few bits that were trained."""
 FIRST_COLUMNS = ["benchmark", "model", "config", "alpha", "stage", "metric", "score"]
