@@ -3,7 +3,7 @@
 ``python -m benchmarks.fly_traits.networks --detector PATH --classifier PATH --output-dir runs/flies`` writes each float
 network as ``.keras`` and its integer program as ``.npz``. Each is given as a run folder of ``po2quant finetune``, or as
 a file of float weights, which is quantized to w8a8 here, calibrated on synthetic pictures; for ``--target litert``
-LiteRT computes the same integers.
+LiteRT computes the same integers, but for averages.
 """
 
 from __future__ import annotations

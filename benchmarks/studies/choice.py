@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.bit_config import BitConfig
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=tuple(range(10)), help="0 to 9 by default")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="results file")
     options = parser.parse_args(arguments)
-    try:
+    with ending_in_words(parser):
         benchmark = load_benchmark(options.benchmark)
         model, _ = benchmark.network()
         dataset = benchmark.load_data(options.data_dir, 0)
@@ -117,8 +118,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if all(row["seed"] != str(seed) for row in rows):
                     fresh = searched(dataclasses.replace(experiment, seed=seed))
                     write_csv(options.output, [*rows, *(row | facts for row in fresh)])
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
     sys.stdout.write(f"{summary(read_csv(options.output))}\n{options.output}\n")
 
 

@@ -29,6 +29,7 @@ from benchmarks.fly_traits.networks import CONFIG, networks_of
 from benchmarks.fly_traits.running import DETECTOR, FLOAT, FORMS, INTEGER, LITERT, program_runner
 from benchmarks.studies.deployment import c_inference
 from benchmarks.studies.document import table, thousands, write_results
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
 from po2quant.benchmark import Score, Split
@@ -209,15 +210,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--report", action="store_true", help=f"write the tables of {REPORT}, run nothing")
     options = parser.parse_args(arguments)
     command = command_line("benchmarks.studies.fly_detection", arguments)
-    try:
+    with ending_in_words(parser):
         if options.report:
             write_results(REPORT, REPORT_COMMAND, report_tables(read_csv(RESULTS)))
         if options.detector is not None:
             run_detector(options.detector, command)
         if options.networks is not None:
             run_counts(options.networks, command)
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

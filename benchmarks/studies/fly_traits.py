@@ -25,6 +25,7 @@ from benchmarks.fly_traits import BENCHMARK
 from benchmarks.fly_traits.anatomy import TRAITS
 from benchmarks.studies.deployment import c_inference
 from benchmarks.studies.document import table, thousands, write_results
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
 from po2quant.benchmark import Dataset, Score, Split
@@ -190,14 +191,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
     given = {"mobilenet_v3_small": options.key_points, "mobilenet_v3_small_plain": options.plain}
-    try:
+    with ending_in_words(parser):
         if options.report:
             write_results(REPORT, REPORT_COMMAND, [report_table(read_csv(options.results))])
         else:
             command = command_line("benchmarks.studies.fly_traits", arguments)
             run({name: path for name, path in given.items() if path is not None}, options.results, command)
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.microcontroller import measure
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row, has_row
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--packed", action="store_true", help="count C with packed weights")
     parser.add_argument("--output", type=Path, required=True, help="results file")
     options = parser.parse_args(arguments)
-    try:
+    with ending_in_words(parser):
         checked_core(options.core)
         benchmark = load_benchmark(options.benchmark)
         model, spec = benchmark.network(options.model)
@@ -148,8 +149,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         row = study.row(config, seed, counted=seed == options.seeds[0])
                         add_row(options.output, {"config": label, "seed": seed, **row, **facts}, KEY)
                     line.advance()
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
     sys.stdout.write("\n".join([*summary(read_csv(options.output)), str(options.output), ""]))
 
 

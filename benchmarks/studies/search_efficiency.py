@@ -23,6 +23,7 @@ import keras
 import keras_tuner
 import tensorflow as tf
 
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
@@ -295,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     command = command_line("benchmarks.studies.search_efficiency", arguments)
     tf.get_logger().setLevel("ERROR")
-    try:
+    with ending_in_words(parser):
         benchmark = load_benchmark(options.benchmark)
         model, _ = benchmark.network(options.model)
         dataset = benchmark.load_data(options.data_dir, 0)
@@ -304,8 +305,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             experiment = experiment.with_float_weights(Path(folder))
             strategies = {name: options.trials or TRIALS[name] for name in options.strategies}
             run(experiment, strategies, options.seeds, options.epochs, command, options.output)
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":
