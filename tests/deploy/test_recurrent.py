@@ -94,7 +94,7 @@ def test_an_unrolled_program_computes_the_same(lstm):
 
 def test_sequences_longer_than_an_operation_reads_are_joined_in_parts(monkeypatch, lstm):
     quantized, program = lstm
-    monkeypatch.setattr("po2quant.integer.rewrites.MAX_INPUTS", 2)
+    monkeypatch.setattr("po2quant.integer.operations.joining.MAX_INPUTS", 2)
     x = noise(quantized, 4)
     (expected, found) = (run(each, quantize_inputs(each, x)) for each in (program, unrolled(program)))
     np.testing.assert_array_equal(found[program.outputs[0].tensor], expected[program.outputs[0].tensor])
