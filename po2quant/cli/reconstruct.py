@@ -42,11 +42,14 @@ def reconstruct(
         int, typer.Option("--samples", min=1, help="Inputs that it learns from, without labels.")
     ] = 1024,
     steps: Annotated[int, typer.Option("--steps", min=0, help="Of the optimizer for each layer.")] = 500,
+    joint_steps: Annotated[
+        int, typer.Option("--joint-steps", min=0, help="For all layers at once after that, such as 500; 0: none.")
+    ] = 0,
     output_dir: OutputOption = None,
     resume: ResumeOption = False,
 ) -> Facts:
     """Quantize a float network without labels: learn how to round its weights from a few hundred inputs."""
-    request = ReconstructRequest(**task, samples=samples, steps=steps)
+    request = ReconstructRequest(**task, samples=samples, steps=steps, joint_steps=joint_steps)
     benchmark, request, network, widths = begin_with_widths(request, output_dir, resume)
     from po2quant.report.record import record_saved_network
     from po2quant.training.finetune import Workbench
@@ -55,7 +58,7 @@ def reconstruct(
 
     needs_labels = request.weights is None and request.network is None
     experiment = experiment_of(benchmark, request, network, resume, needs_labels)
-    experiment = dataclasses.replace(experiment, reconstruction=Reconstruction(samples, steps))
+    experiment = dataclasses.replace(experiment, reconstruction=Reconstruction(samples, steps, joint_steps=joint_steps))
     with open_run_folder(request, experiment, output_dir) as run:
         with resumable(run.path):
             bench = Workbench(experiment.with_float_weights(run.path / FLOAT_FOLDER))

@@ -137,6 +137,7 @@ class ReconstructRequest(RunRequest):
         config: name or file of the bit widths.
         samples: inputs that it learns from.
         steps: of the optimizer for each layer.
+        joint_steps: for all layers at once after that.
     """
 
     kind: ClassVar[str] = "reconstruct"
@@ -144,6 +145,7 @@ class ReconstructRequest(RunRequest):
     config: str = asked("w4a8", fields.config, shown=True)
     samples: int = asked(1024, fields.count(1))
     steps: int = asked(500, fields.count(0))
+    joint_steps: int = asked(0, fields.count(0))
 
     def __post_init__(self) -> None:
         super().__post_init__()

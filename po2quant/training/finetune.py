@@ -357,7 +357,9 @@ class Workbench:
         network = experiment.float_network
         count = input_count(network, settings.samples)
         x, source = calibration_inputs(experiment.dataset, network.model, experiment.seed, count)
-        with progress_line(f"reconstruct {config.name}", len(network.graph.weighted)) as line:
+        with progress_line(
+            f"reconstruct {config.name}", len(network.graph.weighted) + bool(settings.joint_steps)
+        ) as line:
             layers = folder / LAYERS_FOLDER
             reconstruct_in_place(network, prepared.model, x, settings, experiment.seed, layers, line)
         return dataclasses.replace(prepared, calibration=source)

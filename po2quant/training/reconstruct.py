@@ -8,6 +8,8 @@ Layer by layer, in the order of the network, each on what the quantized layers b
    float network (:class:`~po2quant.training.rounding.LearnedRounding`);
 4. the ranges of activations are calibrated on the outputs that come of it.
 
+Then, where it is asked for, all layers learn at once (:func:`~po2quant.training.jointly.learn_jointly`).
+
 All scales are frozen in the end: the network can be exported, or fine-tuned from there. Weights in the cells of
 recurrent layers are rounded to the nearest, and their activations calibrated before the rest is learned.
 """
@@ -34,6 +36,7 @@ from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.quantized import WEIGHT_QUANTIZERS, QuantizedWeight, weight_quantizers
 from po2quant.network.walk import Arrays, input_arrays
 from po2quant.progress import SILENT, ProgressLine
+from po2quant.training.jointly import learn_jointly
 from po2quant.training.rounding import LearnedRounding
 
 MOST_VALUES = 2**27
@@ -60,6 +63,8 @@ class Reconstruction:
         bias_rate: of Adam for the bias, in standard deviations of the layer's output.
         indecision: weight of the mean indecision beside the error, relative to the variance of the output.
         warm_up: share of the steps before the indecision counts.
+        joint_steps: of Adam for all layers at once, after the last one; 0: none.
+        joint_rate: of Adam for kernels there, in LSBs.
 
     Raises:
         ValueError: for a number out of range.
@@ -72,10 +77,12 @@ class Reconstruction:
     bias_rate: float = 0.001
     indecision: float = 0.1
     warm_up: float = 0.2
+    joint_steps: int = 0
+    joint_rate: float = 0.002
 
     def __post_init__(self) -> None:
-        least = {"samples": 1, "steps": 0, "batch_size": 1, "rate": 0, "bias_rate": 0, "indecision": 0, "warm_up": 0}
-        for name, low in least.items():
+        for name in (field.name for field in dataclasses.fields(self)):
+            low = 1 if name in ("samples", "batch_size") else 0
             if not low <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least {low}. Received: {name}={getattr(self, name)}")
 
@@ -166,7 +173,10 @@ def reconstruct_in_place(
         elif isinstance(node.layer, qkeras.QActivation):
             calibrate_one(node.layer.activation, found.of(node.inputs[0]))
         found.of(node)
-    line.update(len(order))
+    line.update(len(order), "all layers" if settings.joint_steps else None)
+    if settings.joint_steps:
+        rates = (settings.joint_rate, settings.bias_rate)
+        learn_jointly(network.model, model, x, settings.joint_steps, rates, settings.batch_size, seed, line)
 
 
 def input_count(network: FoldedNetwork, samples: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from selections import slow_but
 from po2quant.network import calibrate, fold, freeze_scales, weight_quantizers
 from po2quant.network.kinds import kernel_of
 from po2quant.training import reconstruct as module
+from po2quant.training.jointly import learn_jointly
 from po2quant.training.reconstruct import Reconstruction, reconstruct
 from po2quant.training.rounding import LearnedRounding
 
@@ -35,6 +38,10 @@ def network():
 @pytest.fixture(scope="module")
 def x(network):
     return noise(network.model, 96)
+
+
+def kernels_of(model):
+    return [weight for weight in weight_quantizers(model) if weight.part == "kernel"]
 
 
 def error(network, model, x):
@@ -69,7 +76,8 @@ def test_every_weight_is_rounded_up_or_down_under_its_frozen_scale(network, x):
 
 
 def test_a_stop_loses_nothing(network, x, tmp_path, monkeypatch):
-    whole = reconstruct(network, network.flat(4), x, QUICK, seed=3)
+    settings = dataclasses.replace(QUICK, joint_steps=3)
+    whole = reconstruct(network, network.flat(4), x, settings, seed=3)
     learn, learned = module._Unit.learn, []
 
     def learn_twice(unit, *arguments):
@@ -80,12 +88,34 @@ def test_a_stop_loses_nothing(network, x, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module._Unit, "learn", learn_twice)
     with pytest.raises(KeyboardInterrupt):
-        reconstruct(network, network.flat(4), x, QUICK, seed=3, folder=tmp_path)
+        reconstruct(network, network.flat(4), x, settings, seed=3, folder=tmp_path)
     learned.clear()
-    resumed = reconstruct(network, network.flat(4), x, QUICK, seed=3, folder=tmp_path)
+    resumed = reconstruct(network, network.flat(4), x, settings, seed=3, folder=tmp_path)
     assert len(learned) == 2
     for one, other in zip(whole.variables, resumed.variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_layers_that_learn_at_once_bring_the_output_nearer(network, x):
+    config = network.flat(3)
+    apart = reconstruct(network, config, x, QUICK)
+    jointly = reconstruct(network, config, x, dataclasses.replace(QUICK, joint_steps=150, joint_rate=0.01))
+    for one, other in zip(kernels_of(apart), kernels_of(jointly), strict=True):
+        np.testing.assert_array_equal(one.quantizer.frozen_scale, other.quantizer.frozen_scale)
+    wanted, *found = (m.predict(x, verbose=0) for m in (network.model, apart, jointly))
+    before, after = (np.mean((outputs - wanted) ** 2) for outputs in found)
+    assert after < 0.5 * before
+
+
+def test_a_joint_step_moves_every_kernel_by_the_rate_in_its_own_lsbs(network, x):
+    model = reconstruct(network, network.flat(4), x, QUICK)
+    kernels = kernels_of(model)
+    before = [(weight.variable.numpy(), weight.layer.bias.numpy()) for weight in kernels]
+    learn_jointly(network.model, model, x, steps=1, rates=(0.125, 0.0))
+    for weight, (kernel, bias) in zip(kernels, before, strict=True):
+        moved = np.abs(weight.variable.numpy() - kernel) / weight.quantizer.frozen_scale
+        assert np.max(moved) == pytest.approx(0.125, rel=1e-3)
+        np.testing.assert_allclose(weight.layer.bias, bias, atol=1e-5)
 
 
 def test_layers_of_another_network_are_refused(network, x, tmp_path):
@@ -100,7 +130,7 @@ def test_networks_of_several_inputs_and_shared_layers():
     joined = layers.Concatenate()([layers.ReLU()(shared(one)), layers.ReLU()(shared(two))])
     network = fold(randomize(keras.Model([one, two], layers.Dense(3, name="last")(joined))))
     x = [noise(keras.Model(one, one), 64), noise(keras.Model(two, two), 64)]
-    model = reconstruct(network, network.flat(4), x, QUICK)
+    model = reconstruct(network, network.flat(4), x, dataclasses.replace(QUICK, joint_steps=20))
     outputs = [m.predict(x, verbose=0) for m in (network.model, model)]
     assert np.mean((outputs[1] - outputs[0]) ** 2) < 0.1 * np.var(outputs[0])
     assert "one array for each of its 2 inputs" in refusal(reconstruct, network, network.flat(4), x[0], QUICK)
@@ -148,7 +178,9 @@ def test_learned_rounding_begins_at_the_weights_and_has_the_gradient_of_its_equa
     assert float(rounding.indecision(tf.constant(2.0))) == 0.0
 
 
-@pytest.mark.parametrize(("name", "value"), [("steps", -1), ("samples", 0), ("rate", float("nan")), ("warm_up", -0.1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", -1), ("samples", 0), ("rate", float("nan")), ("joint_steps", -1)]
+)
 def test_numbers_out_of_range_are_refused_by_name(name, value):
     assert f"{name} must be at least" in refusal(Reconstruction, **{name: value})
 
