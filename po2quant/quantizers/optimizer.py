@@ -42,7 +42,12 @@ def threshold_rate(bits: int, steps: int, travel: float, largest: float) -> floa
 
 @functools.partial(shared_graph, inlined=False)
 def _moved_thresholds(
-    iterations: tf.Tensor, steps: tf.Tensor, rates: tf.Tensor, *state: tf.Tensor, count: int, adam: Sequence[float]
+    iterations: tf.Tensor,
+    steps: tf.Tensor,
+    rates: tf.Tensor,
+    *state: tf.Tensor,
+    shapes: Sequence[tuple[int, ...]],
+    adam: Sequence[float],
 ) -> list[list[tf.Tensor]]:
     """Return thresholds and their moments after a step of Keras' Adam: all at once, in a tenth of the operations.
 
@@ -51,13 +56,13 @@ def _moved_thresholds(
         steps: steps after which nothing moves.
         rates: of each threshold, at the start.
         state: every gradient, then every threshold, momentum, velocity (and, with amsgrad, largest velocity).
-        count: number of thresholds.
+        shapes: of the thresholds.
         adam: beta_1, beta_2, epsilon.
     """
+    count, sizes, flat = len(shapes), list(map(math.prod, shapes)), tf.constant([-1])
     parts = [state[start : start + count] for start in range(0, len(state), count)]
-    sizes = tf.stack([tf.size(threshold) for threshold in parts[1]])
     gradient, threshold, momentum, velocity, *largest = (
-        tf.concat([tf.reshape(tensor, [-1]) for tensor in part], axis=0) for part in parts
+        tf.concat([tf.reshape(tensor, flat) for tensor in part], axis=0) for part in parts
     )
     gradient = tf.cast(gradient, threshold.dtype)
     beta_1, beta_2, epsilon = adam
@@ -69,9 +74,10 @@ def _moved_thresholds(
     velocity += (tf.square(gradient) - velocity) * (1.0 - beta_2)
     largest = [tf.maximum(past, velocity) for past in largest]
     threshold -= momentum * alpha / (tf.sqrt((largest or [velocity])[0]) + epsilon)
+    constant = {shape: tf.constant(shape, tf.int32) for shape in shapes}
     return [
-        [tf.reshape(value, tf.shape(old)) for value, old in zip(tf.split(moved, sizes, num=count), part, strict=True)]
-        for moved, part in zip((threshold, momentum, velocity, *largest), parts[1:], strict=True)
+        [tf.reshape(value, constant[shape]) for value, shape in zip(tf.split(moved, sizes), shapes, strict=True)]
+        for moved in (threshold, momentum, velocity, *largest)
     ]
 
 
@@ -166,7 +172,7 @@ class ThresholdAdam(keras.optimizers.Adam):
             self._threshold_steps,
             rates,
             *state,
-            count=len(thresholds),
+            shapes=tuple(tuple(threshold.shape) for threshold in thresholds),
             adam=(self.beta_1, self.beta_2, self.epsilon),
         )
         for variable, value in zip(itertools.chain(*variables), itertools.chain(*moved), strict=True):
