@@ -100,8 +100,8 @@ def _started_weights(
 @shared_graph
 def quantize_learned_weights(
     x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return quantized values and the threshold, which training starts from the scale of ``x``."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return quantized values, the threshold, which training starts from the scale of ``x``, and whether it learns."""
     frozen, frozen_scale, threshold, learning, damping, *noise = state
     known = x, bit_width, frozen, frozen_scale, threshold, learning
     if training:
@@ -114,7 +114,7 @@ def quantize_learned_weights(
     quantized = learned_quantize(
         dithered(x, scale, *noise), trained, scale, *limits, values.clipped_gradient, damping, values.axes
     )
-    return quantized, tf.stop_gradient(started)
+    return quantized, tf.stop_gradient(started), learning
 
 
 def _trained(threshold: tf.Tensor, learning: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
@@ -201,12 +201,12 @@ def _started_activations(
 @shared_graph
 def quantize_by_threshold(
     x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return quantized values and the threshold, which training starts from the stored range."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return quantized values, the threshold, which training starts from the stored range, and whether it learns."""
     _, _, frozen, threshold, learning = state
     started, scale = _started_activations(x, bit_width, *state, values=values, training=training)
     if training:
         learning |= ~frozen
     trained = _trained(threshold, learning, x.dtype)
     quantized = learned_quantize_per_tensor(x, trained, values.grid(scale, bit_width), values.clipped_gradient)
-    return quantized, tf.stop_gradient(started)
+    return quantized, tf.stop_gradient(started), learning
