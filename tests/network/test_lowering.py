@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from frozen_networks import frozen, noise
 from keras import layers, ops
 from lowered_networks import FUNCTIONS, IMAGE, MODELS, SEQUENCE, VECTOR, chain, conv, functional, shaped
@@ -60,7 +61,12 @@ def test_what_a_model_is_lowered_to_computes_the_same(name):
     network, x = fold(model), samples(model)
     assert all(find_kind(node.layer) is not None for node in network.graph.nodes)
     assert obstacles_of(model) == []
-    first = outputs(model, x)
+    try:
+        first = outputs(model, x)
+    except tf.errors.InvalidArgumentError as error:
+        if "do not yet support dilation" not in str(error):
+            raise
+        pytest.skip("TensorFlow computes dilated transposed convolutions on some processors alone")
     np.testing.assert_allclose(outputs(network.model, x), first, rtol=0, atol=TOLERANCE * np.abs(first).max())
     randomize(model, seed=1)
     network.take_weights()
