@@ -15,7 +15,26 @@ from typing import Any
 from po2quant.files import one_line
 from po2quant.fixed_point import FLOOR, HALF_EVEN, HALF_UP, MAX_BITS, FixedPointFormat
 from po2quant.integer.checks import shown
-from po2quant.integer.operations import Block, Moving, Operation, Recurrent, Tensor, Weighted
+from po2quant.integer.operations import (
+    JOINS,
+    MOVES,
+    OPERATIONS,
+    POOLINGS,
+    WEIGHTED,
+    Add,
+    Aligned,
+    Block,
+    LookUpTable,
+    Moving,
+    Operation,
+    Recurrent,
+    Requantize,
+    Requantizing,
+    Reshape,
+    Tensor,
+    Weighted,
+    ZeroPadding,
+)
 from po2quant.integer.plan import signed_bits
 from po2quant.integer.program import Program
 
@@ -131,7 +150,13 @@ class Target:
 
 GENERIC = Target("generic")
 
-_IMAGES = ("Conv2D", "Dense", "AveragePooling", "MaxPooling", "Add", "Reshape")
+
+def _names(*kinds: type[Operation]) -> frozenset[str]:
+    return frozenset(kind.__name__ for kind in kinds)
+
+
+_IMAGES = (*WEIGHTED, *POOLINGS, Add, Reshape)
+_SHIFTED = [kind for kind in OPERATIONS if issubclass(kind, (Aligned, Requantizing))]
 _ESP32_P4 = Target(
     "esp32-p4",
     kernel=(8, 16),
@@ -141,7 +166,7 @@ _ESP32_P4 = Target(
     full_range=True,
     one_width=True,
     right_shifts=True,
-    operations=frozenset((*_IMAGES, "Multiply", "Concatenate", "LookUpTable", "ZeroPadding", "Rearrange")),
+    operations=_names(*_IMAGES, *JOINS, LookUpTable, *MOVES),
 )
 
 TARGETS = {
@@ -159,7 +184,7 @@ TARGETS = {
             bias_bits={8: 32},
             accumulator=32,
             channel_multiple=4,
-            operations=frozenset((*_IMAGES, "Requantize")),
+            operations=_names(*_IMAGES, Requantize),
         ),
         Target(
             "max78000",
@@ -171,19 +196,19 @@ TARGETS = {
             accumulator=32,
             full_range=True,
             has_unsigned=False,
-            operations=frozenset(_IMAGES),
+            operations=_names(*_IMAGES),
         ),
         Target(
             "hls4ml",
             kernel=tuple(range(2, 17)),
             activation=tuple(range(2, 17)),
-            operations=frozenset((*_IMAGES, "Multiply", "Concatenate", "Requantize", "ZeroPadding")),
+            operations=_names(*_IMAGES, *JOINS, Requantize, ZeroPadding),
         ),
         Target(
             "litert",
             kernel=tuple(range(2, 9)),
             activation=tuple(range(2, 9)),
-            roundings=dict.fromkeys(("Add", "Concatenate", "MaxPooling", "Maximum", "Minimum", "Requantize"), HALF_UP),
+            roundings=dict.fromkeys(_names(*_SHIFTED), HALF_UP),
             bias_bits=dict.fromkeys(range(2, 9), 32),
             accumulator=32,
             full_range=True,

@@ -3,6 +3,8 @@
 # three times as long.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Where Python may not keep what it compiles, each process compiles all of TensorFlow anew: 8 s, and tests start dozens.
+unset PYTHONDONTWRITEBYTECODE
 
 install_editable() {
     local uv

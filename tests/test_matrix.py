@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import search_process
 from typer.testing import CliRunner
 
 from po2quant import matrix as matrix_module
@@ -14,10 +15,10 @@ from po2quant.matrix import run_matrix
 from po2quant.report.results import markdown_tables, merge_records, read_records
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest, network_of_run, read_request
-from po2quant.training.finetune import Experiment, Workbench
+from po2quant.training.finetune import Workbench
 from po2quant.training.prepare import resolve_config
 
-CONFIGS = ("mpq", "flat4")
+CONFIGS = ("flat8", "flat4")
 
 
 def run(experiment, folder, **changes):
@@ -30,8 +31,8 @@ def run(experiment, folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def experiment(digits, digits_data, digits_weights):
-    return Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)
+def experiment(tmp_path_factory):
+    return search_process.experiment(None).with_float_weights(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +51,16 @@ def test_every_cell_has_its_stages(matrix):
     assert cells(rows) == [("float", "float", "calibrated"), *quantized]
     assert list(rows[0])[:7] == ["benchmark", "model", "config", "alpha", "stage", "metric", "score"]
     assert {row["float_score"] for row in rows} == {rows[0]["score"]}
-    assert {row["train_samples"] for row in rows} == {"1293"} and {row["test_samples"] for row in rows} == {"360"}
+    assert {row["train_samples"] for row in rows} == {"64"} and {row["test_samples"] for row in rows} == {"64"}
     cell = matrix[0] / "flat4-auto_po2"
     assert rows[-1]["command"] == read_request(cell).command() and rows[-1]["epochs"] == "1"
     assert len(said) == 5
 
 
-def test_every_cell_says_what_it_was_asked_for(matrix, digits_weights):
+def test_every_cell_says_what_it_was_asked_for(matrix, experiment):
     folder, _, _ = matrix
-    shared = {"weights": digits_weights, "epochs": 1}
-    assert read_request(folder / "float") == NetworkRequest(weights=digits_weights, config="float", epochs=0)
+    shared = {"weights": experiment.weights, "epochs": 1}
+    assert read_request(folder / "float") == NetworkRequest(weights=experiment.weights, config="float", epochs=0)
     for config in CONFIGS:
         for alpha in ("auto", "auto_po2"):
             cell = folder / f"{config}-{alpha}"
@@ -116,15 +117,15 @@ def test_what_is_done_is_not_done_again(matrix, experiment, monkeypatch):
 @pytest.mark.slow
 def test_a_cell_of_another_file_of_that_name_is_not_taken_for_this_one(matrix, experiment, tmp_path):
     folder, _, _ = matrix
-    resolve_config("flat4", experiment.spec).save(tmp_path / "mpq.json")
-    with pytest.raises(ValueError, match=r"mpq-auto holds another run: config was 'mpq' and is '.*mpq\.json'"):
-        run(experiment, folder, configs=(str(tmp_path / "mpq.json"),), alphas=("auto",))
+    resolve_config("flat4", experiment.spec).save(tmp_path / "flat8.json")
+    with pytest.raises(ValueError, match=r"flat8-auto holds another run: config was 'flat8' and is '.*flat8\.json'"):
+        run(experiment, folder, configs=(str(tmp_path / "flat8.json"),), alphas=("auto",))
 
 
 @pytest.mark.slow
 def test_a_missing_cell_alone_is_made(matrix, experiment):
     folder, rows, _ = matrix
-    path = folder / "mpq-auto" / RESULTS_CSV
+    path = folder / "flat8-auto" / RESULTS_CSV
     path.unlink()
     trained = (folder / "flat4-auto" / "checkpoint.npz").stat().st_mtime_ns
     again, _ = run(experiment, folder)
@@ -193,9 +194,10 @@ def test_a_foreign_results_file_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_float_network_trained_here_counts_its_epochs(digits, digits_data, tmp_path):
-    recipe = dataclasses.replace(digits.recipe, float_epochs=2)
-    experiment = Experiment(dataclasses.replace(digits, recipe=recipe), "ds_cnn", digits_data)
-    rows, _ = run(experiment, tmp_path, configs=(), alphas=())
+def test_a_float_network_trained_here_counts_its_epochs(tmp_path):
+    experiment = search_process.experiment(None)
+    recipe = dataclasses.replace(experiment.recipe, float_epochs=2)
+    longer = dataclasses.replace(experiment, benchmark=dataclasses.replace(experiment.benchmark, recipe=recipe))
+    rows, _ = run(longer, tmp_path, configs=(), alphas=())
     assert cells(rows) == [("float", "float", "calibrated")]
     assert rows[0]["epochs"] == "2" and float(rows[0]["seconds"]) > 0

@@ -50,7 +50,7 @@ def test_digits_are_read_as_well_as_the_list_says(config):
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 def test_its_c_computes_the_same_integers(tmp_path):
     program = zoo.load_program("keyword_spotting-ds_cnn-w4a8")
-    executable = compile_c(write_c(program, tmp_path, "kws"), tmp_path)
+    executable = compile_c(write_c(program, tmp_path, "kws"), tmp_path, flags=("-O1",))
     tensor = program.tensor[program.inputs[0]]
     x = np.random.default_rng(1).integers(tensor.format.min_int, tensor.format.max_int, (2, *tensor.shape))
     found, expected = executable.run([x]), run(program, [x])

@@ -75,7 +75,7 @@ STEP_VARIANTS = (FLOAT, FOLDED, "auto", "auto_po2", KEPT, "learned_po2")
 STATIC = tuple(name for name, (_, activation_scale) in OURS.items() if activation_scale == "static")
 
 TRAINING_STEP, INFERENCE, CALIBRATION = "training_step", "inference", "calibration"
-FIRST_STEP, FIRST_SETUP, LATER_SETUP = "first_step", "first_setup", "later_setup"
+FIRST_SETUP, LATER_SETUP = "first_setup", "later_setup"
 PER_STEP = (TRAINING_STEP, INFERENCE)
 REPEATED = (*PER_STEP, CALIBRATION, LATER_SETUP)
 
@@ -194,8 +194,8 @@ def measure_model(
     """Time the variants of a network in this process.
 
     A first set-up builds and compiles a network and takes its first step; for ours it is that of a search's first
-    trial. A later one resets the network for the next trial, calibration included. The first step is a first set-up
-    without calibration, in processor seconds: most of it is tracing, in one thread, which a busy machine stretches.
+    trial. A later one resets the network for the next trial, calibration included. The first step alone is measured by
+    :mod:`benchmarks.studies.first_step`.
 
     Args:
         variants: what builds each of them; a stock variant may fail.
@@ -257,9 +257,7 @@ def _set_up_all(
     """Return all variants after their first step, and those of ours as reusable networks."""
     models, networks = {}, {}
 
-    def set_up(variant: str) -> float:
-        """Return the processor seconds of all but calibration."""
-        start = time.process_time()
+    def set_up(variant: str) -> None:
         model = variants[variant]()
         if variant in OURS:
             networks[variant] = ReusableNetwork(model, work.recipe)
@@ -268,25 +266,22 @@ def _set_up_all(
         else:
             compile_model(model, work.recipe)
         build_loss_and_metrics(model, tf.TensorSpec(work.y.shape, work.y.dtype))
-        compiled = time.process_time() - start
         if variant in OURS:
             timings.trial_samples = trial_input_count(model)
             networks[variant].reset(work.config, work.calibration_inputs[: timings.trial_samples])
         elif variant == KEPT:
             calibrate(model, work.calibration_inputs[: timings.trial_samples])
             search_exponents(model)
-        start = time.process_time()
         model.train_on_batch(work.x, work.y)
         models[variant] = model
-        return compiled + time.process_time() - start
 
     set_up(FLOAT)  # what TensorFlow does once in a process is no part of any set-up
-    first_step, first_setup = (timings.seconds.setdefault(measure, {}) for measure in (FIRST_STEP, FIRST_SETUP))
+    first_setup = timings.seconds.setdefault(FIRST_SETUP, {})
     for variant in variants:
         line.update(message=f"building {variant}")
         start = time.perf_counter()
         try:
-            first_step[variant] = [set_up(variant)]
+            set_up(variant)
         except Exception as error:
             if variant not in STOCK:
                 raise

@@ -111,6 +111,20 @@ def steps() -> str:
     return table(["network", "batch", *columns.values()], lines)
 
 
+def first_steps() -> str:
+    """Return processor seconds to the end of the first training step, and beside them what part of Keras' they are."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in read("first-step.csv"):
+        found.setdefault(row["model"] + " (digits)" * (row["benchmark"] == "digits"), {})[row["variant"]] = row
+    lines = []
+    for model, by_variant in found.items():
+        alone, *rows = by_variant.values()
+        lines.append(
+            [model, alone["cpu_seconds"], *(f"{r['cpu_seconds']} ({float(r['ratio_to_keras']):.2f})" for r in rows)]
+        )
+    return table(["network", "float, Keras alone", *list(by_variant)[1:]], lines)
+
+
 def untrained() -> str:
     """Return scores of the keyword spotter before any training."""
     rows = read("keyword_spotting-untrained.csv")
@@ -260,6 +274,7 @@ TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/results.md", "networks"): networks,
     ("docs/speed.md", "speed"): speed,
     ("docs/low-bits.md", "steps"): steps,
+    ("docs/design.md", "first_steps"): first_steps,
     ("docs/four-bits.md", "untrained"): untrained,
     ("docs/search-results.md", "efficiency"): efficiency,
     ("docs/search-results.md", "retrained"): retrained,

@@ -14,11 +14,9 @@ import numpy as np
 from po2quant.fixed_point import MAX_BITS, MAX_EXPONENT, FixedPointFormat, round_ratio, shift_right
 from po2quant.integer.checks import Shape, shown
 from po2quant.integer.operations import (
-    MAX_INPUTS,
     NO_PADDING,
     AveragePooling,
     Block,
-    Concatenate,
     Conv2D,
     Dense,
     Operation,
@@ -29,6 +27,7 @@ from po2quant.integer.operations import (
     Weighted,
     Weights,
     channel_terms,
+    laid_side_by_side,
     output_limits,
 )
 from po2quant.integer.plan import jam, signed_bits
@@ -125,19 +124,12 @@ class _Unrolled:
         return self._add(Dense(state.name, (now,), f"{state.name}/start", kernel, bias), state)
 
     def _result(self, names: Sequence[str]) -> None:
-        """Add what lays results one after the other, as many at a time as an operation reads."""
-        operation = self._operation
-        while len(names) > 1:
-            groups = [tuple(names[first : first + MAX_INPUTS]) for first in range(0, len(names), MAX_INPUTS)]
-            names = [
-                self._joined(f"{operation.output}/{len(names)}/{place}", group) for place, group in enumerate(groups)
-            ]
-        self.operations.append(Reshape(operation.name, (names[0],), operation.output))
-
-    def _joined(self, name: str, parts: tuple[str, ...]) -> str:
-        shapes = [self._tensors[part].shape for part in parts]
-        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-        return self._add(Concatenate(self._operation.name, parts, name, axis=0), self._cell.result, shape)
+        """Add what lays results one after the other."""
+        operation, whole = self._operation, names[-1]
+        for join in laid_side_by_side(operation.name, names, operation.output):
+            shape = join.output_shape(tuple(self._tensors[part].shape for part in join.inputs))
+            whole = self._add(join, self._cell.result, shape)
+        self.operations.append(Reshape(operation.name, (whole,), operation.output))
 
 
 def averages_as_products(program: Program) -> Program:

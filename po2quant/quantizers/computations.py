@@ -99,8 +99,8 @@ def _started_weights(
 @shared_graph
 def quantize_learned_weights(
     x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return quantized values and the threshold, which training starts from the scale of ``x``."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return quantized values, the threshold, which training starts from the scale of ``x``, and whether it learns."""
     frozen, frozen_scale, threshold, learning, damping, *noise = state
     known = bit_width, frozen, frozen_scale, threshold
     if training:
@@ -117,7 +117,7 @@ def quantize_learned_weights(
     quantized = learned_quantize(
         dithered(x, scale, *noise), trained, grid, values.clipped_gradient, damping, values.axes
     )
-    return quantized, tf.stop_gradient(started)
+    return quantized, tf.stop_gradient(started), learning
 
 
 def _trained(threshold: tf.Tensor, learning: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
@@ -203,8 +203,8 @@ def _started_activations(
 @shared_graph
 def quantize_by_threshold(
     x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool, rectified: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return quantized values (of the ReLU of ``x``) and the threshold, which training starts from the stored range."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return quantized values (of the ReLU of ``x``), the threshold, which the stored range starts, and if it learns."""
     *known, learning = state
     frozen, threshold = known[2:]
     started, scale = tf.cond(
@@ -217,4 +217,4 @@ def quantize_by_threshold(
     trained = _trained(threshold, learning, x.dtype)
     grid = values.grid(scale, bit_width)
     quantized = learned_quantize_per_tensor(x, trained, grid, values.clipped_gradient, rectified)
-    return quantized, tf.stop_gradient(started)
+    return quantized, tf.stop_gradient(started), learning

@@ -343,21 +343,19 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         return quantized
 
     def _quantize_by_threshold(self, x: tf.Tensor, rectified: bool, bit_width: tf.Tensor, training: bool) -> tf.Tensor:
-        frozen, learning = tf.convert_to_tensor(self._frozen), tf.convert_to_tensor(self._learning)
-        quantized, started = quantize_by_threshold(
+        state = map(tf.convert_to_tensor, (self._frozen, self._log2_threshold, self._learning))
+        quantized, started, learning = quantize_by_threshold(
             x,
             bit_width,
             *self._stored_range(x.dtype),
-            frozen,
-            tf.convert_to_tensor(self._log2_threshold),
-            learning,
+            *state,
             values=self._format_of(x),
             training=training,
             rectified=rectified,
         )
         if training:
             self._log2_threshold.assign(started)
-            self._learning.assign(learning | ~frozen)
+            self._learning.assign(learning)
         return quantized
 
     def _format_of(self, x: tf.Tensor) -> Format:

@@ -42,7 +42,12 @@ def threshold_rate(bits: int, steps: int, travel: float, largest: float) -> floa
 
 @functools.partial(shared_graph, inlined=False)
 def _moved_thresholds(
-    iterations: tf.Tensor, steps: tf.Tensor, rates: tf.Tensor, *state: tf.Tensor, count: int, adam: Sequence[float]
+    iterations: tf.Tensor,
+    steps: tf.Tensor,
+    rates: tf.Tensor,
+    *state: tf.Tensor,
+    shapes: Sequence[tuple[int, ...]],
+    adam: Sequence[float],
 ) -> list[list[tf.Tensor]]:
     """Return thresholds and their moments after a step of Keras' Adam: all at once, in a tenth of the operations.
 
@@ -51,28 +56,46 @@ def _moved_thresholds(
         steps: steps after which nothing moves.
         rates: of each threshold, at the start.
         state: every gradient, then every threshold, momentum, velocity (and, with amsgrad, largest velocity).
-        count: number of thresholds.
+        shapes: of the thresholds.
         adam: beta_1, beta_2, epsilon.
     """
+    count, sizes, flat = len(shapes), list(map(math.prod, shapes)), tf.constant([-1])
     parts = [state[start : start + count] for start in range(0, len(state), count)]
-    sizes = tf.stack([tf.size(threshold) for threshold in parts[1]])
-    gradient, threshold, momentum, velocity, *largest = (
-        tf.concat([tf.reshape(tensor, [-1]) for tensor in part], axis=0) for part in parts
-    )
-    gradient = tf.cast(gradient, threshold.dtype)
-    beta_1, beta_2, epsilon = adam
-    step, power = tf.cast(iterations, rates.dtype), tf.cast(iterations + 1, threshold.dtype)
+    joined = [tf.concat([tf.reshape(tensor, flat) for tensor in part], axis=0) for part in parts]
+    step = tf.cast(iterations, rates.dtype)
     rate = tf.repeat(rates, sizes) * tf.where(step < steps, 1.0 - step / steps, 0.0)
-    biases = [1.0 - tf.pow(tf.cast(beta, threshold.dtype), power) for beta in (beta_1, beta_2)]
-    alpha = tf.cast(rate, threshold.dtype) * tf.sqrt(biases[1]) / biases[0]
+    constant = {shape: tf.constant(shape, tf.int32) for shape in shapes}
+    return [
+        [tf.reshape(value, constant[shape]) for value, shape in zip(tf.split(moved, sizes), shapes, strict=True)]
+        for moved in _stepped(iterations, rate, *joined, adam=adam)
+    ]
+
+
+def _stepped(
+    iterations: tf.Tensor, rate: tf.Tensor, gradient: tf.Tensor, *state: tf.Tensor, adam: Sequence[float]
+) -> list[tf.Tensor]:
+    """Return values and their moments after a step of Keras' Adam, operation for operation.
+
+    Args:
+        iterations: steps that were done.
+        rate: of all values, or of each.
+        gradient: of the values.
+        state: the values, their momentum, velocity (and, with amsgrad, largest velocity).
+        adam: beta_1, beta_2, epsilon.
+    """
+    values, momentum, velocity, *largest = state
+    beta_1, beta_2, epsilon = adam
+    power, gradient = tf.cast(iterations + 1, values.dtype), tf.cast(gradient, values.dtype)
+    biases = [1.0 - tf.pow(tf.cast(beta, values.dtype), power) for beta in (beta_1, beta_2)]
+    alpha = tf.cast(rate, values.dtype) * tf.sqrt(biases[1]) / biases[0]
     momentum += (gradient - momentum) * (1.0 - beta_1)
     velocity += (tf.square(gradient) - velocity) * (1.0 - beta_2)
     largest = [tf.maximum(past, velocity) for past in largest]
-    threshold -= momentum * alpha / (tf.sqrt((largest or [velocity])[0]) + epsilon)
-    return [
-        [tf.reshape(value, tf.shape(old)) for value, old in zip(tf.split(moved, sizes, num=count), part, strict=True)]
-        for moved, part in zip((threshold, momentum, velocity, *largest), parts[1:], strict=True)
-    ]
+    values -= momentum * alpha / (tf.sqrt((largest or [velocity])[0]) + epsilon)
+    return [values, momentum, velocity, *largest]
+
+
+_moved_weight = shared_graph(_stepped)
 
 
 @keras.saving.register_keras_serializable(package="po2quant")
@@ -154,11 +177,25 @@ class ThresholdAdam(keras.optimizers.Adam):
         if thresholds:
             self._move(*zip(*thresholds, strict=True))
 
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        """Change a weight as Keras does, in a graph that weights of one rank share."""
+        state = [variable, *(moment[self._get_variable_index(variable)] for moment in self._moments)]
+        known = map(tf.convert_to_tensor, (self.iterations, learning_rate, gradient, *state))
+        for old, new in zip(state, _moved_weight(*known, adam=self._constants), strict=True):
+            self.assign(old, new)
+
+    @property
+    def _moments(self) -> list[list[keras.Variable]]:
+        return [self._momentums, self._velocities, *([self._velocity_hats] if self.amsgrad else ())]
+
+    @property
+    def _constants(self) -> tuple[float, ...]:
+        return self.beta_1, self.beta_2, self.epsilon
+
     def _move(
         self, gradients: Sequence[tf.Tensor], thresholds: Sequence[keras.Variable], indices: Sequence[int]
     ) -> None:
-        moments = [self._momentums, self._velocities, *([self._velocity_hats] if self.amsgrad else ())]
-        variables = [thresholds, *([moment[index] for index in indices] for moment in moments)]
+        variables = [thresholds, *([moment[index] for index in indices] for moment in self._moments)]
         rates = tf.gather(self._threshold_rates, [self._thresholds[index] for index in indices])
         state = itertools.chain(gradients, *variables)
         moved = _moved_thresholds(
@@ -166,8 +203,8 @@ class ThresholdAdam(keras.optimizers.Adam):
             self._threshold_steps,
             rates,
             *state,
-            count=len(thresholds),
-            adam=(self.beta_1, self.beta_2, self.epsilon),
+            shapes=tuple(tuple(threshold.shape) for threshold in thresholds),
+            adam=self._constants,
         )
         for variable, value in zip(itertools.chain(*variables), itertools.chain(*moved), strict=True):
             variable.assign(value)

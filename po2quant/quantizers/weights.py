@@ -366,12 +366,12 @@ class quantized_bits(Quantizer):  # noqa: N801  QKeras' name
     ) -> tf.Tensor:
         threshold, learning = (tf.convert_to_tensor(state) for state in (self._log2_threshold, self._learning))
         damping = tf.cast(self._damping, x.dtype)
-        quantized, started = quantize_learned_weights(
+        quantized, started, learning = quantize_learned_weights(
             x, *state, threshold, learning, damping, *noise, values=values, training=training
         )
         if training:
             self._log2_threshold.assign(started)
-            self._learning.assign(learning | ~state[1])
+            self._learning.assign(learning)
         return quantized
 
     def get_config(self) -> dict[str, Any]:

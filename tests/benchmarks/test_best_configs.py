@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -75,17 +76,21 @@ class Network:
     expected: Expected
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
-def network(request) -> Network:
-    benchmark, model = request.param
+@functools.cache
+def network_of(benchmark: str, model: str) -> Network:
     spec = load_benchmark(benchmark).networks[model]
     folded = fold_batch_norm(spec.build())
     return Network(
         network_layers(folded, spec.placement),
         place_quantizers(folded, spec.placement),
         BitConfig.load(BEST_CONFIGS / f"{benchmark}-{model}.json"),
-        NETWORKS[request.param],
+        NETWORKS[benchmark, model],
     )
+
+
+@pytest.fixture(params=NETWORKS, ids="-".join)
+def network(request) -> Network:
+    return network_of(*request.param)
 
 
 @pytest.mark.parametrize("key", NETWORKS, ids="-".join)
@@ -227,15 +232,13 @@ SLOT_LAYERS = {
 @pytest.mark.parametrize("model", SLOT_LAYERS)
 def test_slots_are_on_the_right_layers(model):
     (benchmark,) = [benchmark for benchmark, name in NETWORKS if name == model]
-    spec = load_benchmark(benchmark).networks[model]
-    slots = place_quantizers(fold_batch_norm(spec.build()), spec.placement)
+    slots = network_of(benchmark, model).slots
     assert [slot.layer for slot in slots] == SLOT_LAYERS[model]
     assert [slot.consumer for slot in slots] == [None] * len(slots)
 
 
 def test_mobilenet_v2_requantizes_its_ten_shortcuts():
-    spec = load_benchmark("visual_wake_words").networks["mobilenet_v2"]
-    slots = place_quantizers(fold_batch_norm(spec.build()), spec.placement)
+    slots = network_of("visual_wake_words", "mobilenet_v2").slots
     joined = [slot for slot in slots if slot.consumer is not None]
     assert len(joined) == 10
     for slot in joined:
@@ -246,8 +249,7 @@ def test_mobilenet_v2_requantizes_its_ten_shortcuts():
 
 def test_signs_of_resnet8():
     """Only linear convolutions and the logits have negative values; pictures are 0..255."""
-    spec = load_benchmark("image_classification").networks["resnet8"]
-    slots = place_quantizers(fold_batch_norm(spec.build()), spec.placement)
+    slots = network_of("image_classification", "resnet8").slots
     assert [slot.layer for slot in slots if slot.signed] == [
         "conv2d_2",
         "conv2d_4",

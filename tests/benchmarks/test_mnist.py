@@ -113,7 +113,7 @@ def test_keras_the_interpreter_and_c_compute_the_same_integers_of_every_family(n
     spec, dataset = TASK.networks[name], TASK.load_data(None, 0)
     network = frozen_network(spec, resolve_config("w4a4", spec), None, dataset)
     program = integer_program(network)
-    executable = compile_c(write_c(program, tmp_path, "network", pack=True), tmp_path, trace=True)
+    executable = compile_c(write_c(program, tmp_path, "network", True), tmp_path, True, ("-O1",))
     found = verify(program, network, executable, dataset.test.head(16).inputs())
     assert found.c.integers > 0 and found.mismatches == 0
 

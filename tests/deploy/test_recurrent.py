@@ -43,7 +43,7 @@ def test_every_integer_of_every_step_is_the_same(name, seed, tmp_path):
     assert found.mismatches == 0 and found.tensors == len(list(activation_quantizers(quantized)))
     integers = quantize_inputs(program, x)
     expected = run(program, integers)
-    for pack, flags in ((False, SANITIZERS), (True, ())):
+    for pack, flags in ((False, ("-O1", *SANITIZERS)), (True, ("-O0",))):
         source = write_c(program, tmp_path, "network", pack)
         computed = run_c(source, integers, tmp_path, trace=True, flags=("-Werror", *flags))
         assert computed.keys() == expected.keys()
@@ -94,7 +94,7 @@ def test_an_unrolled_program_computes_the_same(lstm):
 
 def test_sequences_longer_than_an_operation_reads_are_joined_in_parts(monkeypatch, lstm):
     quantized, program = lstm
-    monkeypatch.setattr("po2quant.integer.rewrites.MAX_INPUTS", 2)
+    monkeypatch.setattr("po2quant.integer.operations.joining.MAX_INPUTS", 2)
     x = noise(quantized, 4)
     (expected, found) = (run(each, quantize_inputs(each, x)) for each in (program, unrolled(program)))
     np.testing.assert_array_equal(found[program.outputs[0].tensor], expected[program.outputs[0].tensor])

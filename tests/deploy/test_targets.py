@@ -13,6 +13,7 @@ from refusals import complaint
 from po2quant.deploy.check import check
 from po2quant.deploy.from_keras import integer_program
 from po2quant.deploy.reference import compare
+from po2quant.export.espdl.to_espdl import OPERATORS as ESPDL
 from po2quant.fixed_point import FLOOR, HALF_EVEN, HALF_UP
 from po2quant.integer.operations import Reshape, Weighted
 from po2quant.network import calibrate, fold, freeze_scales
@@ -56,6 +57,27 @@ def test_what_a_target_computes_is_what_keras_computes(network, name):
     made = {type(step).__name__: program.output_of(step).format.rounding for step in rounded}
     assert made == {kind: target.rounding_of(kind) for kind in made}
     assert name == "litert" or set(made.values()) == {target.rounding}
+
+
+IMAGES = {"Conv2D", "Dense", "AveragePooling", "MaxPooling", "Add", "Reshape"}
+OF_ESP = IMAGES | {"Multiply", "Concatenate", "LookUpTable", "ZeroPadding", "Rearrange"}
+
+
+def test_an_operation_that_joins_a_group_is_no_target_s_before_someone_says_so():
+    """Targets name groups of operations; what each of them has stands here one by one."""
+    expected = {
+        "esp32-p4": OF_ESP,
+        "esp32-s3": OF_ESP,
+        "tinpu": IMAGES | {"Requantize"},
+        "max78000": IMAGES,
+        "hls4ml": IMAGES | {"Multiply", "Concatenate", "Requantize", "ZeroPadding"},
+    }
+    assert {name: target.operations for name, target in TARGETS.items() if target.operations} == expected
+    shifted = {"Add", "Concatenate", "MaxPooling", "Maximum", "Minimum", "Requantize"}
+    assert {name: target.roundings for name, target in TARGETS.items() if target.roundings} == {
+        "litert": dict.fromkeys(shifted, HALF_UP)
+    }
+    assert {kind.__name__ for kind in ESPDL.functions} == OF_ESP
 
 
 def test_the_modes_of_the_targets_are_not_all_the_same():

@@ -54,7 +54,7 @@ def small() -> tuple[keras.Model, Program]:
 
 
 def executable_of(program: Program, folder, trace: bool = True):
-    return compile_c(write_c(program, folder, "network"), folder, trace)
+    return compile_c(write_c(program, folder, "network"), folder, trace, FAST)
 
 
 def with_one_more(program: Program, layer: str, channel: int) -> Program:

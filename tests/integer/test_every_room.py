@@ -9,6 +9,7 @@ from refusals import complaint
 
 from po2quant.export.c.operations import CALLS
 from po2quant.export.c.source import memory_bytes, write_c
+from po2quant.export.cores.instructions import WORK
 from po2quant.export.litert.to_litert import OPERATORS
 from po2quant.export.onnx.graph import NODES
 from po2quant.integer import program as program_module
@@ -37,7 +38,7 @@ def test_every_room_refuses_an_operation_that_it_does_not_know(tmp_path, monkeyp
         lambda: unknown.plan((X,), X),
         lambda: unknown.compute([np.zeros((1, 4), int)], None, (X,)),
         lambda: unknown.counts(y),
-        *(lambda handlers=handlers: handlers.of(unknown) for handlers in (CALLS, NODES, OPERATORS)),
+        *(lambda handlers=handlers: handlers.of(unknown) for handlers in (CALLS, WORK, NODES, OPERATORS)),
     ]
     monkeypatch.setattr(program_module, "OPERATIONS", (*OPERATIONS, Unknown))
     monkeypatch.setattr(Unknown, "check", lambda self, inputs, output: None)
@@ -48,9 +49,9 @@ def test_every_room_refuses_an_operation_that_it_does_not_know(tmp_path, monkeyp
         assert "'new'" in message and "Unknown" in message
 
 
-@pytest.mark.parametrize("handlers", [CALLS, NODES, OPERATORS], ids=lambda handlers: handlers.room)
+@pytest.mark.parametrize("handlers", [CALLS, WORK, NODES, OPERATORS], ids=lambda handlers: handlers.room)
 def test_every_writer_knows_every_operation(handlers):
-    """Those of exchange files unroll what is recurrent."""
+    """Those of exchange files unroll what is recurrent; instructions of recurrent operations are not counted."""
     unrolled = set() if handlers is CALLS else {Recurrent}
     assert set(handlers.functions) | unrolled == set(OPERATIONS)
 

@@ -446,8 +446,9 @@ def test_a_threshold_travels_as_far_in_few_steps_as_in_many(steps, travel):
     optimizer.build(variables)
     optimizer.threshold_steps = steps
     optimizer.threshold_rates = [threshold_rate(4, steps, travel, largest=0.1)]
+    step = tf.function(lambda: optimizer.apply([tf.ones(variable.shape) for variable in variables], variables))
     for _ in range(steps):
-        optimizer.apply([tf.ones(variable.shape) for variable in variables], variables)
+        step()
     np.testing.assert_allclose(start - variables[1].numpy(), travel, rtol=1.01 / steps)
 
 

@@ -1,5 +1,7 @@
 """The sensitivity sweep: what a fresh network would lose, from one graph."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -35,6 +37,14 @@ class Setting:
         config = config_from_values(self.widest | changes, self.layers)
         return quantize_model(self.float_network, config, placement=self.spec.placement)
 
+    @functools.cached_property
+    def calibrated(self):
+        """A network of the widest, the ranges of its activations, and its loss and outputs."""
+        network = self.network()
+        calibrate(network, self.calibration_inputs)
+        ranges = {name: quantizer.range for name, quantizer in activation_quantizers(network)}
+        return network, ranges, self.loss_and_outputs(network)
+
     def sweep(self, model=None, choices=None, loss=LOSS):
         return sensitivity_sweep(
             model or self.network(), choices or self.choices, self.calibration_inputs, self.samples, loss, BATCH_SIZE
@@ -66,10 +76,8 @@ def test_every_slot_has_a_row_for_every_width(setting, rows):
 
 def fresh_measurement(setting, slot, bits):
     """Return loss and outputs of new networks: calibrated at the widest, but for the slot's own range."""
-    widest = setting.network()
-    calibrate(widest, setting.calibration_inputs)
-    network = setting.network(**{slot: bits})
-    ranges = {name: quantizer.range for name, quantizer in activation_quantizers(widest)}
+    widest, of_widest, measured = setting.calibrated
+    network, ranges = setting.network(**{slot: bits}), dict(of_widest)
     name, _, part = slot.rpartition(".")
     if part == "activation":
         own = slot_quantizers(network)[slot]
@@ -79,7 +87,7 @@ def fresh_measurement(setting, slot, bits):
     for name, quantizer in activation_quantizers(network):
         quantizer.set_range(*ranges[name])
         quantizer.frozen = True
-    return setting.loss_and_outputs(widest), setting.loss_and_outputs(network)
+    return measured, setting.loss_and_outputs(network)
 
 
 @pytest.mark.parametrize(

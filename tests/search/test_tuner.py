@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import search_process
 
+from po2quant.benchmark import validation_accuracy
 from po2quant.bit_config import BitConfig
 from po2quant.cost import ACTIVATION, ForgivingFactor, network_size, reference_config
 from po2quant.search import SearchSettings, SearchSpace, run_search, trial
@@ -18,9 +19,20 @@ from po2quant.training.prepare import calibration_inputs, prepare_network
 from po2quant.weight_files import load_weights
 
 
-def search(digits, data, weights, folder, trials=3, **changes):
-    experiment = Experiment(dataclasses.replace(digits, **changes), "ds_cnn", data, weights=weights)
+def search(digits, data, weights, folder, trials=3):
+    experiment = Experiment(digits, "ds_cnn", data, weights=weights)
     return run_search(experiment, folder, SearchSettings(trials, 1, BAYESIAN))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Return an experiment that takes no time, for what does not depend on the network."""
+    return search_process.experiment(None).with_float_weights(tmp_path_factory.mktemp("tiny"))
+
+
+def tiny_search(tiny, folder, selection, trials=3):
+    changed = dataclasses.replace(tiny, benchmark=dataclasses.replace(tiny.benchmark, selection=selection))
+    return run_search(changed, folder, SearchSettings(trials, 1, BAYESIAN))
 
 
 def scripted(*outcomes):
@@ -100,9 +112,8 @@ def test_a_finished_search_goes_on_with_more_trials(digits, digits_data, digits_
 
 
 @pytest.mark.slow
-def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(digits, digits_data, digits_weights, tmp_path):
-    selection = scripted(RuntimeError("out of\nmemory"), np.nan, 0.5)
-    result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
+def test_a_trial_that_raises_is_recorded_and_the_search_goes_on(tiny, tmp_path):
+    result = tiny_search(tiny, tmp_path, scripted(RuntimeError("out of\nmemory"), np.nan, 0.5))
     assert [row.status for row in result.log.rows] == ["failed", "failed", "completed"]
     assert result.log.rows[0].error == "RuntimeError: out of memory"
     assert "validation value of epoch 1 is nan" in result.log.rows[1].error
@@ -124,30 +135,28 @@ def test_a_trial_is_calibrated_with_fewer_inputs_where_activations_are_large(
 
 
 @pytest.mark.slow
-def test_a_search_without_a_completed_trial_is_an_error(digits, digits_data, digits_weights, tmp_path):
-    result = search(digits, digits_data, digits_weights, tmp_path, trials=2, selection=lambda logs: np.nan)
+def test_a_search_without_a_completed_trial_is_an_error(tiny, tmp_path):
+    result = tiny_search(tiny, tmp_path, lambda logs: np.nan, trials=2)
     with pytest.raises(RuntimeError, match=r"no trial completed\. The last error: DivergedError"):
         result.best_config("x")
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_with_the_trials_so_far(digits, digits_data, digits_weights, tmp_path):
-    selection = scripted(0.5, KeyboardInterrupt())
-    result = search(digits, digits_data, digits_weights, tmp_path, selection=selection)
+def test_ctrl_c_ends_with_the_trials_so_far(tiny, tmp_path):
+    result = tiny_search(tiny, tmp_path, scripted(0.5, KeyboardInterrupt()))
     assert result.interrupted
     assert len(result.log.rows) == 1
     load_weights(result.tuner.training.network.model, tmp_path / "best.weights.h5")
-    resumed = search(digits, digits_data, digits_weights, tmp_path)
+    resumed = tiny_search(tiny, tmp_path, validation_accuracy)
     assert resumed.log.rows[0] == result.log.rows[0]
     assert len(resumed.log.rows) == 3
 
 
 @pytest.mark.slow
-def test_a_logged_trial_is_not_run_again_though_the_oracle_had_not_heard_of_it(tmp_path, monkeypatch):
+def test_a_logged_trial_is_not_run_again_though_the_oracle_had_not_heard_of_it(tiny, tmp_path, monkeypatch):
     def interrupt(oracle, trial):
         raise KeyboardInterrupt
 
-    tiny = search_process.experiment(None).with_float_weights(tmp_path / "float")
     with monkeypatch.context() as patch:
         patch.setattr(SeededOracle, "end_trial", interrupt)
         killed = run_search(tiny, tmp_path / "search", SearchSettings(2, 1, BAYESIAN))
@@ -157,20 +166,19 @@ def test_a_logged_trial_is_not_run_again_though_the_oracle_had_not_heard_of_it(t
 
 
 @pytest.mark.slow
-def test_a_trial_that_breaks_off_leaves_the_weights_of_the_best(digits, digits_data, digits_weights, tmp_path):
-    selection = scripted(0.5, np.nan, 0.01)
-    search(digits, digits_data, digits_weights, tmp_path, selection=selection)
+def test_a_trial_that_breaks_off_leaves_the_weights_of_the_best(tiny, tmp_path):
+    tiny_search(tiny, tmp_path, scripted(0.5, np.nan, 0.01))
     config = BitConfig.load(tmp_path / "trials" / "0" / "config.json")
-    model = _prepare(digits, config, tmp_path / "best.weights.h5", digits_data)
-    first = _prepare(digits, config, tmp_path / "trials" / "0" / "best.weights.h5", digits_data)
+    model = _prepare(tiny.benchmark, config, tmp_path / "best.weights.h5", tiny.dataset)
+    first = _prepare(tiny.benchmark, config, tmp_path / "trials" / "0" / "best.weights.h5", tiny.dataset)
     for got, want in zip(_network_weights(model), _network_weights(first), strict=True):
         np.testing.assert_array_equal(got, want)
     assert not (tmp_path / "trials" / "1" / "best.weights.h5").exists()
 
 
 @pytest.mark.slow
-def test_the_best_trials_keep_their_weights(digits, digits_data, digits_weights, tmp_path):
-    search(digits, digits_data, digits_weights, tmp_path, trials=5, selection=scripted(0.5, 0.1, 0.9, 0.7, 0.2))
+def test_the_best_trials_keep_their_weights(tiny, tmp_path):
+    tiny_search(tiny, tmp_path, scripted(0.5, 0.1, 0.9, 0.7, 0.2), trials=5)
     kept = {path.parent.name for path in (tmp_path / "trials").glob("*/best.weights.h5")}
     assert kept == {"0", "2", "3"}
     assert len(list((tmp_path / "tensorboard").glob("*/events.*"))) == 5

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from po2quant.compat import without_values
+
 NAMES = tuple(sorted(name for name, value in vars(keras.applications).items() if name[:1].isupper()))
 """Every class of model that Keras ships."""
 
@@ -51,6 +53,7 @@ def narrow(name: str) -> keras.Model:
             return [divided(item) for item in value]
         return max(value // divisor, 1) if key in ("filters", "units") else value
 
-    full = published(name)
+    with without_values():
+        full = published(name)
     whole = type(full).from_config(divided(full.get_config()))
     return whole if end is None else keras.Model(whole.inputs, whole.get_layer(end).output, name=name)

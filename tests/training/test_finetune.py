@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import search_process
 from typer.testing import CliRunner
 
 from po2quant.benchmark import Dataset, NetworkSpec
@@ -15,9 +16,10 @@ from po2quant.training.finetune import Experiment, compare, train_float
 from po2quant.training.prepare import resolve_config
 
 
-@pytest.fixture
-def experiment(digits, digits_data, digits_weights):
-    return Experiment(digits, "ds_cnn", digits_data, weights=digits_weights, resume=True)
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    of_tiny = search_process.experiment(None).with_float_weights(tmp_path_factory.mktemp("tiny"))
+    return dataclasses.replace(of_tiny, resume=True)
 
 
 def run(experiment, folder, config, epochs=1):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gc
 import io
+import json
 import os
-import pickle
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -98,10 +99,10 @@ def _contents(folder: str) -> dict[str, bytes]:
 
 
 def _kept(make: Callable[[], list[Case]], name: str) -> list[Case]:
-    """Return cases that the first process of several makes, which takes a minute."""
-    file = Path(tempfile.gettempdir(), f"{name}.pickle")
+    """Return cases of :func:`run_command` that the first process of several makes, which takes a minute."""
+    file = Path(tempfile.gettempdir(), f"{name}.json")
     if file.exists():
-        return pickle.loads(file.read_bytes())
+        return [_case_of(*fields) for fields in json.loads(file.read_text())]
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -109,8 +110,17 @@ def _kept(make: Callable[[], list[Case]], name: str) -> list[Case]:
             cases = make()
         finally:
             os.chdir(here)
-    file.write_bytes(pickle.dumps(cases))
+    file.write_text(json.dumps([_fields_of(case) for case in cases]))
     return cases
+
+
+def _fields_of(case: Case) -> tuple[dict[str, str], Sequence[str], Sequence[str]]:
+    return {name: base64.b64encode(content).decode() for name, content in case.files.items()}, case.words, case.changing
+
+
+def _case_of(files: Mapping[str, str], words: Sequence[str], changing: Sequence[str]) -> Case:
+    contents = {name: base64.b64decode(content) for name, content in files.items()}
+    return Case(run_command, contents, tuple(words), tuple(changing))
 
 
 def _float_files() -> dict[str, bytes]:

@@ -87,6 +87,10 @@ class Calls:
             self._cells[operation.output] = BlockSource(calls, held, "memory", (*states, *cell.outputs))
         return self._cells[operation.output]
 
+    def kept(self, operation: ops.Reshape, plan: None, scratch: str) -> str:
+        """Return nothing: the integers stay where they are."""
+        return ""
+
     def padding(self, operation: ops.ZeroPadding, plan: None, scratch: str) -> str:
         """Return the gathering of a window as large as the output."""
         kind, ((top, _), (left, _)) = self.type_of(operation.output), operation.padding
@@ -297,7 +301,7 @@ CALLS: ops.Handlers[Callable[[Calls, Any, Any, str], str]] = ops.Handlers(
         ops.Rearrange: Calls.rearranging,
         ops.Recurrent: Calls.recurrent,
         ops.ZeroPadding: Calls.padding,
-        ops.Reshape: lambda calls, operation, plan, patch: "",
+        ops.Reshape: Calls.kept,
     },
 )
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from po2quant.export.c.footprint import layer_in_c
 from po2quant.export.c.functions import PACKED_BLOCK, Functions
+from po2quant.export.c.operations import CALLS, Calls
 from po2quant.export.c.types import short_name, tensor_dtype
 from po2quant.export.cores.code import shared, use_of
 from po2quant.export.cores.rates import INSTRUCTIONS_FILE, Parts, priced
@@ -76,7 +77,7 @@ def _weighted(program: ops.Block, operation: ops.Weighted, pack: bool) -> Parts:
     if layer.packed_bits and not reads_packed:
         work[f"unpack {types['unpack']} {types['w']}"] += layer.weights.size
     if operation.is_depthwise:
-        rows, taps = _taps(program, cast(ops.Conv2D, operation))
+        rows, taps = _taps(program, operation)
         form = f"{types['quads']} {kind} {types['w']} {types['acc']}"
         work[f"products {form}"] += taps * channels
         work[f"window rows {types['quads']}"] += rows * channels
@@ -110,8 +111,8 @@ def _weighted(program: ops.Block, operation: ops.Weighted, pack: bool) -> Parts:
     return work
 
 
-def _taps(program: ops.Block, operation: ops.Conv2D | ops.Pooling) -> tuple[int, int]:
-    """Return the rows of all windows that lie in the image, and the pixels in them."""
+def _taps(program: ops.Block, operation: Any) -> tuple[int, int]:
+    """Return the rows of all windows of a convolution or pooling that lie in the image, and the pixels in them."""
     (x,), y = program.inputs_of(operation), program.output_of(operation)
     (height, width), shape = x.shape[-3:-1], operation.output_shape((x.shape,))
     dilation = getattr(operation, "dilation", (1, 1))
@@ -140,26 +141,19 @@ def _elementwise(program: ops.Block, operation: ops.Operation, pack: bool) -> Pa
     return Counter({f"{type(operation).__name__} {kinds}": y.size})
 
 
-ELEMENTWISE = (
-    ops.Add,
-    ops.Multiply,
-    ops.Maximum,
-    ops.Minimum,
-    ops.Requantize,
-    ops.Concatenate,
-    ops.LookUpTable,
-    ops.Rearrange,
-    ops.ZeroPadding,
-)
+COUNTED: dict[Callable, Callable[[Any, Any, bool], Parts]] = {
+    Calls.weighted: _weighted,
+    Calls.pooling: _pooling,
+    Calls.elementwise: _elementwise,
+    Calls.concatenation: _elementwise,
+    Calls.look_up: _elementwise,
+    Calls.rearranging: _elementwise,
+    Calls.padding: _elementwise,
+    Calls.kept: lambda program, operation, pack: Counter(),
+}
+"""What counts the work of what a function of the C writer writes."""
 
 WORK: ops.Handlers[Callable[[Any, Any, bool], Parts]] = ops.Handlers(
     "the count of instructions",
-    {
-        ops.Conv2D: _weighted,
-        ops.Dense: _weighted,
-        ops.AveragePooling: _pooling,
-        ops.MaxPooling: _pooling,
-        **dict.fromkeys(ELEMENTWISE, _elementwise),
-        ops.Reshape: lambda program, operation, pack: Counter(),
-    },
+    {kind: COUNTED[function] for kind, function in CALLS.functions.items() if function in COUNTED},
 )

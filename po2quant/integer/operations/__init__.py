@@ -1,84 +1,35 @@
-"""The tensors and operations of an integer program, as plain data that knows its own rules."""
+"""The tensors and operations of an integer program, as plain data that knows its own rules.
+
+What a module of this folder offers stands in its ``__all__``.
+"""
 
 from po2quant.integer.checks import Padding, Shape
-from po2quant.integer.operations.base import (
-    ACTIVATIONS,
-    LINEAR,
-    MAX_INPUTS,
-    NO_PADDING,
-    RELU,
-    RELU6,
-    Counts,
-    Handlers,
-    Operation,
-    Tensor,
-    Weights,
-    output_limits,
-    unknown,
-)
-from po2quant.integer.operations.block import Block
-from po2quant.integer.operations.joining import Add, Concatenate, Maximum, Minimum, Multiply
-from po2quant.integer.operations.moving import Moving, Rearrange, Reshape, ZeroPadding
-from po2quant.integer.operations.pooling import AveragePooling, MaxPooling, Pooling
-from po2quant.integer.operations.recurrent import Cell, Recurrent
-from po2quant.integer.operations.tables import LookUpTable, Requantize
-from po2quant.integer.operations.weighted import Conv2D, Dense, Weighted, channel_terms, weighted_limits
+from po2quant.integer.operations import base, block, joining, moving, pooling, recurrent, tables, weighted
+from po2quant.integer.operations.base import *
+from po2quant.integer.operations.block import *
+from po2quant.integer.operations.joining import *
+from po2quant.integer.operations.moving import *
+from po2quant.integer.operations.pooling import *
+from po2quant.integer.operations.recurrent import *
+from po2quant.integer.operations.tables import *
+from po2quant.integer.operations.weighted import *
 
 OPERATIONS = (
-    Conv2D,
-    Dense,
-    AveragePooling,
-    MaxPooling,
-    Add,
-    Multiply,
-    Maximum,
-    Minimum,
-    Concatenate,
-    Requantize,
-    LookUpTable,
-    Reshape,
-    Rearrange,
-    ZeroPadding,
-    Recurrent,
+    *weighted.WEIGHTED,
+    *pooling.POOLINGS,
+    *joining.JOINS,
+    *joining.EXTREMES,
+    *tables.TABLES,
+    *moving.MOVES,
+    recurrent.Recurrent,
 )
 
-__all__ = [
-    "ACTIVATIONS",
-    "LINEAR",
-    "MAX_INPUTS",
-    "NO_PADDING",
-    "OPERATIONS",
-    "RELU",
-    "RELU6",
-    "Add",
-    "AveragePooling",
-    "Block",
-    "Cell",
-    "Concatenate",
-    "Conv2D",
-    "Counts",
-    "Dense",
-    "Handlers",
-    "LookUpTable",
-    "MaxPooling",
-    "Maximum",
-    "Minimum",
-    "Moving",
-    "Multiply",
-    "Operation",
-    "Padding",
-    "Pooling",
-    "Rearrange",
-    "Recurrent",
-    "Requantize",
-    "Reshape",
-    "Shape",
-    "Tensor",
-    "Weighted",
-    "Weights",
-    "ZeroPadding",
-    "channel_terms",
-    "output_limits",
-    "unknown",
-    "weighted_limits",
-]
+__all__ = ["OPERATIONS", "Padding", "Shape"]
+__all__ += base.__all__
+__all__ += block.__all__
+__all__ += joining.__all__
+__all__ += moving.__all__
+__all__ += pooling.__all__
+__all__ += recurrent.__all__
+__all__ += tables.__all__
+__all__ += weighted.__all__

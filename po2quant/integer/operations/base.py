@@ -28,6 +28,23 @@ from po2quant.integer.checks import (
 )
 from po2quant.integer.plan import Channel, Plan, jam_array, plain_channel, plan_of_channels
 
+__all__ = [
+    "ACTIVATIONS",
+    "LINEAR",
+    "MAX_INPUTS",
+    "NO_PADDING",
+    "RELU",
+    "RELU6",
+    "Counts",
+    "Handlers",
+    "Operation",
+    "Requantizing",
+    "Tensor",
+    "Weights",
+    "output_limits",
+    "unknown",
+]
+
 LINEAR, RELU, RELU6 = "linear", "relu", "relu6"
 ACTIVATIONS = (LINEAR, RELU, RELU6)
 
@@ -218,6 +235,15 @@ class Operation:
         raise unknown("the accounting", self)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Requantizing(Operation):
+    """What takes integers of its inputs one by one into another format: shifted, rounded, clipped."""
+
+    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
+        """Return an integer of each input."""
+        return [plain_channel((format.min_int, format.max_int), format.exponent) for format in formats]
+
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -253,11 +279,6 @@ def set_fields(record: Any, **fields: Any) -> None:
     """Set fields of a frozen dataclass while it is made."""
     for name, value in fields.items():
         object.__setattr__(record, name, value)
-
-
-def own_channels(formats: Formats) -> list[Channel]:
-    """Return the accumulators of inputs that are taken one by one, as they are."""
-    return [plain_channel((format.min_int, format.max_int), format.exponent) for format in formats]
 
 
 def output_limits(output: FixedPointFormat, activation: str) -> tuple[int, int]:

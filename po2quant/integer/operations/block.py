@@ -11,6 +11,8 @@ from po2quant.integer.checks import Shape, checked_type, invalid, shown
 from po2quant.integer.operations.base import Counts, Operation, Tensor
 from po2quant.integer.plan import Plan
 
+__all__ = ["Block"]
+
 
 class Block:
     """Operations that make tensors of other tensors, for dataclasses to derive from.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -18,11 +18,23 @@ from po2quant.integer.operations.base import (
     Counts,
     Formats,
     Operation,
+    Requantizing,
     Tensor,
     output_limits,
-    own_channels,
 )
 from po2quant.integer.plan import Channel, Plan, plain_channel, plan_of_channels
+
+__all__ = [
+    "EXTREMES",
+    "JOINS",
+    "Add",
+    "Aligned",
+    "Concatenate",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "laid_side_by_side",
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,7 +126,7 @@ class Multiply(Elementwise):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Concatenate(Operation):
+class Concatenate(Requantizing):
     """Tensors side by side, each shifted into the output's format.
 
     Args:
@@ -141,10 +153,6 @@ class Concatenate(Operation):
                 return results.pop()
         raise ValueError(f"{self.subject('inputs')} must fit on axis {axis}. Received: shapes {shown(shapes)}")
 
-    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
-        """Return an integer of each input."""
-        return own_channels(formats)
-
     def rounded(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return the shifted inputs side by side."""
         shifted = [shift_right(x, shift, plan.rounding) for x, shift in zip(arrays, plan.output_shifts, strict=True)]
@@ -153,3 +161,26 @@ class Concatenate(Operation):
     def counts(self, output: Tensor) -> Counts:
         """Return one rounding an output."""
         return Counts(other_operations=output.size)
+
+
+JOINS = (Add, Multiply, Concatenate)
+"""What joins the branches of networks for images."""
+
+EXTREMES = (Maximum, Minimum)
+
+
+def laid_side_by_side(name: str, parts: Sequence[str], output: str) -> list[Operation]:
+    """Return what lays tensors side by side along their first axis, at most :data:`MAX_INPUTS` at a time.
+
+    Args:
+        name: of the operations.
+        parts: the tensors; one alone needs no operation.
+        output: what names of new tensors begin with. The last operation writes the whole.
+    """
+    operations: list[Operation] = []
+    while len(parts) > 1:
+        groups = [tuple(parts[first : first + MAX_INPUTS]) for first in range(0, len(parts), MAX_INPUTS)]
+        names = [f"{output}/{len(parts)}/{place}" for place in range(len(groups))]
+        operations += [Concatenate(name, *ends, axis=0) for ends in zip(groups, names, strict=True)]
+        parts = names
+    return operations

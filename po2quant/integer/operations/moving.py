@@ -20,6 +20,8 @@ from po2quant.integer.checks import (
 from po2quant.integer.operations.base import Arrays, Counts, Formats, Operation, Tensor, set_fields
 from po2quant.integer.operations.windows import padded_image, positions
 
+__all__ = ["MOVES", "Moving", "Rearrange", "Reshape", "ZeroPadding"]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Moving(Operation):
@@ -142,3 +144,6 @@ class ZeroPadding(Moving):
     def moved(self, arrays: Arrays, formats: Formats) -> np.ndarray:
         """Return the images with zeros around."""
         return padded_image(arrays[0], self.padding)
+
+
+MOVES = (Reshape, Rearrange, ZeroPadding)

@@ -17,13 +17,15 @@ from po2quant.integer.operations.base import (
     Counts,
     Formats,
     Operation,
+    Requantizing,
     Tensor,
     output_limits,
-    own_channels,
     set_fields,
 )
 from po2quant.integer.operations.windows import positions, taps
-from po2quant.integer.plan import Channel, Plan, plain_channel, plan_of_channels
+from po2quant.integer.plan import Plan, plain_channel, plan_of_channels
+
+__all__ = ["POOLINGS", "AveragePooling", "MaxPooling", "Pooling"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,14 +87,13 @@ class AveragePooling(Pooling):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MaxPooling(Pooling):
+class MaxPooling(Pooling, Requantizing):
     """Largest integer of the window's pixels inside the image."""
-
-    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
-        """Return an integer of the input."""
-        return own_channels(formats)
 
     def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return the maxima."""
         lowest = np.iinfo(np.int64).min
         return functools.reduce(np.maximum, taps(arrays[0], self.window, self.strides, self.padding, lowest))
+
+
+POOLINGS = (AveragePooling, MaxPooling)

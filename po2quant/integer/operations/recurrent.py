@@ -13,6 +13,8 @@ from po2quant.integer.operations.block import Block
 from po2quant.integer.operations.moving import Reshape
 from po2quant.integer.plan import Plan
 
+__all__ = ["Cell", "Recurrent"]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell(Block):

@@ -14,18 +14,20 @@ from po2quant.integer.operations.base import (
     Counts,
     Formats,
     Operation,
+    Requantizing,
     Tensor,
-    own_channels,
     set_fields,
 )
-from po2quant.integer.plan import Channel, Plan
+from po2quant.integer.plan import Plan
+
+__all__ = ["TABLES", "LookUpTable", "Requantize"]
 
 LOWEST, HIGHEST = -(2**31), 2**32 - 1
 """Integers that some format of 32 bits holds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Requantize(Operation):
+class Requantize(Requantizing):
     """The input in another format: shifted, rounded, clipped."""
 
     activation: str = LINEAR
@@ -33,10 +35,6 @@ class Requantize(Operation):
     def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
         """Return the input's shape."""
         return shapes[0]
-
-    def channels(self, formats: Formats, output: FixedPointFormat) -> list[Channel]:
-        """Return an integer of the input."""
-        return own_channels(formats)
 
     def accumulate(self, arrays: Arrays, plan: Plan) -> np.ndarray:
         """Return the input."""
@@ -90,3 +88,6 @@ class LookUpTable(Operation):
     def counts(self, output: Tensor) -> Counts:
         """Return one look-up an output, and the bits of the table."""
         return Counts(other_operations=output.size, storage_bits=self.table.size * output.format.bit_width)
+
+
+TABLES = (Requantize, LookUpTable)

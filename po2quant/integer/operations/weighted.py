@@ -33,6 +33,8 @@ from po2quant.integer.operations.windows import positions, spans_of, taps
 from po2quant.integer.plan import EXACT_FLOAT64_BITS, Channel, Plan, aligned_channel
 from po2quant.integer.requantization import Limits
 
+__all__ = ["WEIGHTED", "Conv2D", "Dense", "Weighted", "channel_terms", "weighted_limits"]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weighted(Operation):
@@ -185,6 +187,9 @@ class Dense(Weighted):
         """Return the sums of products."""
         dtype = _exact_dtype(plan)
         return (arrays[0].astype(dtype) @ self.kernel.integers.astype(dtype)).astype(np.int64)
+
+
+WEIGHTED = (Conv2D, Dense)
 
 
 def weighted_limits(kernel: Weights, x: FixedPointFormat) -> list[Limits]:

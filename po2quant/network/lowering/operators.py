@@ -158,7 +158,8 @@ def _tiled(node: Node, context: Context, x: Any, repeats: Any) -> Any:
     return tiled(node, x, context, counts[1:])
 
 
-def _concatenated(node: Node, context: Context, xs: Any, axis: int = -1) -> Any:
+def concatenated(node: Node, context: Context, xs: Any, axis: int = -1) -> Any:
+    """Return tensors side by side along an axis, that of the samples included."""
     return layers.Concatenate(axis, name=context.name(node.layer))(list(xs))
 
 
@@ -168,7 +169,7 @@ def _stacked(node: Node, context: Context, x: Any, axis: int = 0) -> Any:
         raise ValueError("samples must stay apart. Received: a stack along axis=0")
     shape = (*node.shape[: place - 1], 1, *node.shape[place:])
     slices = [context.add(layers.Reshape, node, one, shape, part="slice") for one in x]
-    return layers.Concatenate(place, name=context.name(node.layer))(slices)
+    return concatenated(node, context, slices, place)
 
 
 def _padded(
@@ -268,7 +269,7 @@ OPERATORS: dict[str, Rule] = {
     "GetItem": _item,
     "Split": _split,
     "Repeat": _repeated,
-    "Concatenate": _concatenated,
+    "Concatenate": concatenated,
     "Stack": _stacked,
     "Tile": _tiled,
     "Moveaxis": _moved,

@@ -18,6 +18,7 @@ from po2quant.network.graph import Node
 from po2quant.network.kinds import FUNCTIONS, Form, activation_name
 from po2quant.network.lowering.arithmetic import rescaled, together
 from po2quant.network.lowering.context import Context
+from po2quant.network.lowering.operators import concatenated
 from po2quant.network.lowering.rearranging import rearranged
 
 Array = Callable[[], np.ndarray]
@@ -197,7 +198,7 @@ def bidirectional(node: Node, inputs: list[Any], context: Context) -> Any:
     if layer.return_sequences:
         both[1] = _flipped(node, both[1], context, "backward_turned")
     if layer.merge_mode == "concat":
-        return context.add(layers.Concatenate, node, both)
+        return concatenated(node, context, both)
     joined = together(node, both, context, layers.Multiply if layer.merge_mode == "mul" else layers.Add)
     return rescaled(node, joined, context, 0.5, part="scaled") if layer.merge_mode == "ave" else joined
 

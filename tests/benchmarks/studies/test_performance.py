@@ -190,7 +190,6 @@ def test_a_failed_stock_variant_leaves_the_others():
     measured = {measure: list(seconds) for measure, seconds in timings.seconds.items()}
     everyone = ["float", "float_folded", "auto"]
     assert measured == {
-        "first_step": everyone,
         "first_setup": everyone,
         "training_step": everyone,
         "inference": everyone,
