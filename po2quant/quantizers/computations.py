@@ -204,7 +204,7 @@ def _started_activations(
 def quantize_by_threshold(
     x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool, rectified: bool
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return quantized values (of the ReLU of ``x``), the threshold, which the stored range starts, and if it learns."""
+    """Return quantized values (of the ReLU of ``x``), the threshold, which the stored range starts, and its state."""
     *known, learning = state
     frozen, threshold = known[2:]
     started, scale = tf.cond(
