@@ -59,20 +59,20 @@ def learned_quantize(
 
     @tf.custom_gradient
     def quantize(values: tf.Tensor, threshold: tf.Tensor):
-        in_lsbs = grid.of_integers
-        multiples = values * exact_reciprocal(grid.scale)
+        in_lsbs, scale = grid.of_integers, tf.convert_to_tensor(grid.scale)
+        multiples = values * exact_reciprocal(scale)
         integers = in_lsbs.quantize(multiples)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             slope = upstream * (integers - in_lsbs.where_unclipped(multiples, multiples))
-            of_threshold = LN2 * (grid.scale * tf.reduce_sum(slope, axis=shared_axes, keepdims=True))
+            of_threshold = LN2 * (scale * tf.reduce_sum(slope, axis=shared_axes, keepdims=True))
             error = multiples - integers
             if not clipped_gradient:
                 error = in_lsbs.where_unclipped(error, multiples)
-            damped = upstream + 2.0 * damping * grid.scale * error
+            damped = upstream + 2.0 * damping * scale * error
             return in_lsbs.where_unclipped(damped, multiples) if clipped_gradient else damped, of_threshold
 
-        return integers * grid.scale, gradient
+        return integers * scale, gradient
 
     return quantize(x, log2_threshold)
 
