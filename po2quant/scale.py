@@ -185,7 +185,7 @@ def exact_reciprocal(scale: tf.Tensor) -> tf.Tensor:
 
 def round_to_multiples(
     x: tf.Tensor,
-    scale: tf.Tensor,
+    scale: tf.Tensor | None,
     magnitude_bits: tf.Tensor,
     signed: bool = True,
     narrow_range: bool = True,
@@ -197,11 +197,11 @@ def round_to_multiples(
     Equation:
         y = scale * clip(round(x / scale), low, high).
 
-    Large tensors take one pass over memory instead of five, where ties go to even.
+    Large tensors take one pass over memory instead of four, where ties go to even.
 
     Args:
         x: values, any shape, float32 or float64.
-        scale: value of one LSB, a scalar and a power of two.
+        scale: value of one LSB, a scalar and a power of two; None for 1.
         magnitude_bits: bits of the integer without its sign, a number or an int32 scalar.
         signed: whether negative values are represented.
         narrow_range: whether the most negative integer is unused.
@@ -212,27 +212,33 @@ def round_to_multiples(
         Tensor of the shape of ``x``. In large ones, inputs below the smallest normal number count as zero.
     """
     low, high = integer_limits(magnitude_bits, signed, narrow_range, x.dtype)
+    if scale is not None:
+        high = high * scale
+        low = -high if signed and narrow_range else low * scale
     bit_width = tf.convert_to_tensor(magnitude_bits) + int(signed)
 
     def in_one_pass() -> tf.Tensor:
         return tf.raw_ops.QuantizeAndDequantizeV3(
             input=x,
-            input_min=low * scale,
-            input_max=high * scale,
+            input_min=low,
+            input_max=high,
             num_bits=bit_width,
             signed_input=signed,
             range_given=True,
             narrow_range=narrow_range,
         )
 
-    def in_five_passes() -> tf.Tensor:
-        return tf.clip_by_value(rounded_as(x * exact_reciprocal(scale), rounding), low, high) * scale
+    def in_four_passes() -> tf.Tensor:
+        clipped = tf.raw_ops.ClipByValue(t=x, clip_value_min=low, clip_value_max=high)
+        if scale is None:
+            return rounded_as(clipped, rounding)
+        return rounded_as(clipped * exact_reciprocal(scale), rounding) * scale
 
     if rounding != HALF_EVEN or (is_small(x.shape) if small is None else small):
-        return in_five_passes()
+        return in_four_passes()
     if significand_bits(x.dtype) >= MAX_BITS:
         return in_one_pass()
-    return tf.cond(bit_width <= significand_bits(x.dtype), in_one_pass, in_five_passes)
+    return tf.cond(bit_width <= significand_bits(x.dtype), in_one_pass, in_four_passes)
 
 
 def rounded_as(x: tf.Tensor, rounding: str) -> tf.Tensor:

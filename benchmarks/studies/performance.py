@@ -3,7 +3,8 @@
 ``python -m benchmarks.studies.performance`` measures the six published networks on random data and writes
 ``benchmarks/results/performance.csv``: hours on 2 cores. All variants of a network are built in one process and timed
 in turn, round after round, so that a busy machine slows all of them alike. ``--training-step`` times the training step
-alone, at the batch size of each recipe and in processor seconds: minutes for a small network.
+alone, at the batch size of each recipe and in processor seconds, of which the least of all rounds counts: minutes for a
+small network.
 """
 
 from __future__ import annotations
@@ -290,26 +291,32 @@ def _set_up_all(
     return models, networks
 
 
-def rows_of(label: str, timings: Timings, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each measure and variant: median, and ratios of medians to the float networks.
+def rows_of(
+    label: str,
+    timings: Timings,
+    facts: Mapping[str, Any],
+    of_rounds: Callable[[Sequence[float]], float] = statistics.median,
+) -> list[dict[str, Any]]:
+    """Return a row for each measure and variant: one time of its rounds, and its ratios to those of float networks.
 
     Args:
         label: ``<benchmark>/<model>``.
         timings: what :func:`measure_model` returns.
         facts: further columns, the same in every row.
+        of_rounds: median or least of a variant's times.
     """
     benchmark, model = label.split("/")
     rows = []
     for measure, seconds in timings.seconds.items():
-        medians = {variant: statistics.median(times) for variant, times in seconds.items()}
+        times = {variant: of_rounds(rounds) for variant, rounds in seconds.items()}
         samples = timings.trial_samples if measure in (FIRST_SETUP, LATER_SETUP) else CALIBRATION_SAMPLES
-        for variant in dict.fromkeys([*medians, *(timings.errors if measure == TRAINING_STEP else ())]):
-            median = medians.get(variant)
+        for variant in dict.fromkeys([*times, *(timings.errors if measure == TRAINING_STEP else ())]):
+            taken = times.get(variant)
             row = {"benchmark": benchmark, "model": model, "measure": measure, "variant": variant}
-            row["milliseconds"] = None if median is None else round(1000 * median, 4)
+            row["milliseconds"] = None if taken is None else round(1000 * taken, 4)
             for column, reference in (("ratio_to_float", FLOAT), ("ratio_to_folded_float", FOLDED)):
-                known = median is not None and reference in medians
-                row[column] = round(median / medians[reference], 4) if known else None
+                known = taken is not None and reference in times
+                row[column] = round(taken / times[reference], 4) if known else None
             rows.append(
                 row
                 | {"rounds": len(seconds.get(variant, ())), "calibration_samples": samples}
@@ -367,7 +374,7 @@ def run_training_step(labels: Sequence[str], rounds: int, steps: int, output: Pa
         every, work = builders(spec), Workload.random(spec, recipe, recipe.batch_size)
         with graphs_released():
             timings = measure_training_step({name: every[name] for name in STEP_VARIANTS}, work, rounds, steps)
-        replace_rows(output, rows_of(label, timings, machine_facts(command, steps, recipe.batch_size)), KEY)
+        replace_rows(output, rows_of(label, timings, machine_facts(command, steps, recipe.batch_size), min), KEY)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

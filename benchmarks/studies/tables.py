@@ -101,6 +101,16 @@ def speed() -> str:
     return table(columns, rows)
 
 
+def steps() -> str:
+    """Return the processor time of a quantized training step over that of the folded float network."""
+    columns = {"auto": "`auto`", "auto_po2": "searched", "auto_po2_kept": "every eighth", "learned_po2": "learned"}
+    found: dict[tuple[str, str], Row] = {}
+    for row in read("training-step.csv"):
+        found.setdefault((row["model"], row["batch_size"]), {})[row["variant"]] = row["ratio_to_folded_float"]
+    lines = ([*network, *(f"{float(ratios[name]):.2f}" for name in columns)] for network, ratios in found.items())
+    return table(["network", "batch", *columns.values()], lines)
+
+
 def first_steps() -> str:
     """Return processor seconds to the end of the first training step, and beside them what part of Keras' they are."""
     found: dict[str, dict[str, Row]] = {}
@@ -263,6 +273,7 @@ TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "summary"): summary,
     ("docs/results.md", "networks"): networks,
     ("docs/speed.md", "speed"): speed,
+    ("docs/low-bits.md", "steps"): steps,
     ("docs/design.md", "first_steps"): first_steps,
     ("docs/four-bits.md", "untrained"): untrained,
     ("docs/search-results.md", "efficiency"): efficiency,

@@ -83,7 +83,6 @@ def _started_weights(
     frozen: tf.Tensor,
     frozen_scale: tf.Tensor,
     threshold: tf.Tensor,
-    learning: tf.Tensor,
     *,
     values: Format,
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -93,7 +92,7 @@ def _started_weights(
         scale = values.scale_of(x, bit_width)
         return tf.broadcast_to(values.threshold_of(scale, bit_width, threshold.dtype), tf.shape(threshold))
 
-    started = tf.cond(frozen | learning, lambda: threshold, start)
+    started = tf.cond(frozen, lambda: threshold, start)
     return started, _scale_of_threshold(bit_width, frozen, frozen_scale, started, values)
 
 
@@ -103,16 +102,20 @@ def quantize_learned_weights(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return quantized values, the threshold, which training starts from the scale of ``x``, and whether it learns."""
     frozen, frozen_scale, threshold, learning, damping, *noise = state
-    known = x, bit_width, frozen, frozen_scale, threshold, learning
+    known = bit_width, frozen, frozen_scale, threshold
     if training:
-        started, scale = _started_weights(*known, values=values)
+        started, scale = tf.cond(
+            learning,
+            lambda: (threshold, _scale_of_threshold(*known, values)),
+            lambda: _started_weights(x, *known, values=values),
+        )
         learning |= ~frozen
     else:
-        started, scale = threshold, learned_scale(*known, values=values)
+        started, scale = threshold, learned_scale(x, *known, learning, values=values)
     trained = _trained(threshold, learning, x.dtype)
-    limits = values.limits(bit_width, x.dtype)
+    grid = values.grid(scale, bit_width)
     quantized = learned_quantize(
-        dithered(x, scale, *noise), trained, scale, *limits, values.clipped_gradient, damping, values.axes
+        dithered(x, scale, *noise), trained, grid, values.clipped_gradient, damping, values.axes
     )
     return quantized, tf.stop_gradient(started), learning
 
@@ -173,40 +176,45 @@ def _followed_range(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     def observed() -> tuple[tf.Tensor, tf.Tensor]:
         past = tf.where(tf.equal(minimum, maximum), tf.zeros((), x.dtype), tf.constant(momentum, x.dtype))
-        seen = tf.nn.relu(x) if rectified else x
-        batch = tf.minimum(tf.reduce_min(seen), 0.0), tf.maximum(tf.reduce_max(seen), 0.0)
-        return past * minimum + (1.0 - past) * batch[0], past * maximum + (1.0 - past) * batch[1]
+        largest = tf.maximum(tf.reduce_max(x), 0.0)
+        moved = past * maximum + (1.0 - past) * largest
+        if rectified:  # the smallest value is 0, and the largest that of x
+            return past * minimum, moved
+        return past * minimum + (1.0 - past) * tf.minimum(tf.reduce_min(x), 0.0), moved
 
     return tuple(map(tf.stop_gradient, tf.cond(follows, observed, lambda: (minimum, maximum))))
 
 
 @functools.partial(shared_graph, inlined=False)
 def _started_activations(
-    x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
+    x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool, rectified: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the threshold, which training starts from the stored range, and the scale in use."""
-    minimum, maximum, frozen, threshold, learning = state
-    follows = ~(frozen | learning) & tf.equal(minimum, maximum)
-    known = _followed_range(x, minimum, maximum, follows, momentum=0.0, rectified=False)
-    scale_of_range, _ = values.scale_and_zero_point(*known, bit_width)
-    started = threshold
-    if training:
-        from_range = values.threshold_of(scale_of_range, bit_width, threshold.dtype)
-        started = tf.where(frozen | learning, threshold, from_range)
-        learning |= ~frozen
-    learned_scale = po2.power_of_two(values.learned_exponent(started, bit_width), x.dtype)
-    return started, tf.where(learning, learned_scale, scale_of_range)
+    minimum, maximum, frozen, threshold = state
+    follows = ~frozen & tf.equal(minimum, maximum)
+    known = _followed_range(x, minimum, maximum, follows, momentum=0.0, rectified=rectified)
+    scale, _ = values.scale_and_zero_point(*known, bit_width)
+    if not training:
+        return threshold, scale
+    started = tf.where(frozen, threshold, values.threshold_of(scale, bit_width, threshold.dtype))
+    return started, tf.where(frozen, scale, values.learned_scale(started, bit_width, x.dtype))
 
 
 @shared_graph
 def quantize_by_threshold(
-    x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool
+    x: tf.Tensor, bit_width: tf.Tensor, *state: tf.Tensor, values: Format, training: bool, rectified: bool
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return quantized values, the threshold, which training starts from the stored range, and whether it learns."""
-    _, _, frozen, threshold, learning = state
-    started, scale = _started_activations(x, bit_width, *state, values=values, training=training)
+    """Return quantized values (of the ReLU of ``x``), the threshold, which the stored range starts, and its state."""
+    *known, learning = state
+    frozen, threshold = known[2:]
+    started, scale = tf.cond(
+        learning,
+        lambda: (threshold, values.learned_scale(threshold, bit_width, x.dtype)),
+        lambda: _started_activations(x, bit_width, *known, values=values, training=training, rectified=rectified),
+    )
     if training:
         learning |= ~frozen
     trained = _trained(threshold, learning, x.dtype)
-    quantized = learned_quantize_per_tensor(x, trained, values.grid(scale, bit_width), values.clipped_gradient)
+    grid = values.grid(scale, bit_width)
+    quantized = learned_quantize_per_tensor(x, trained, grid, values.clipped_gradient, rectified)
     return quantized, tf.stop_gradient(started), learning

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from po2quant import scale as po2
-from po2quant.bit_config import AUTO, AUTO_PO2, POWERS_OF_TWO
+from po2quant.bit_config import AUTO, POWERS_OF_TWO
 from po2quant.fixed_point import HALF_EVEN, check_rounding
 from po2quant.quantizers.arguments import check_flag, check_numbers, shown
 from po2quant.quantizers.base import Quantizer
@@ -316,19 +316,20 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
         if not self.is_static:
             quantized = quantize_by_sample(x, bit_width, values=self.format)
         elif self.is_learned:
-            quantized = self._quantize_by_threshold(x, bit_width, training)
+            quantized = self._quantize_by_threshold(*self._unrectified(x), bit_width, training)
         else:
-            quantized = self._quantize_by_range(x, bit_width, training)
+            quantized = self._quantize_by_range(*self._unrectified(x), bit_width, training)
         quantized.set_shape(x.shape)
         return self._mix(x, quantized)
 
-    def _quantize_by_range(self, x: tf.Tensor, bit_width: tf.Tensor, training: bool) -> tf.Tensor:
-        """Quantize with one scale; a ReLU before it is taken along by a power of two, which saves its gradient."""
-        is_fusible = self.alpha == AUTO_PO2 and not self.signed and self.clipped_gradient
-        unrectified = before_relu(x) if is_fusible else None
-        rectified = unrectified is not None
+    def _unrectified(self, x: tf.Tensor) -> tuple[tf.Tensor, bool]:
+        """Return ``x`` without its ReLU, which a power of two takes along with its gradient, and if there is one."""
+        is_fusible = self.alpha in POWERS_OF_TWO and not self.signed and self.clipped_gradient
+        return before_relu(x) if is_fusible else (x, False)
+
+    def _quantize_by_range(self, x: tf.Tensor, rectified: bool, bit_width: tf.Tensor, training: bool) -> tf.Tensor:
         quantized, *moved = quantize_by_range(
-            unrectified if rectified else x,
+            x,
             bit_width,
             *self._stored_range(x.dtype),
             tf.convert_to_tensor(self._frozen),
@@ -341,7 +342,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             self._maximum.assign(moved[1])
         return quantized
 
-    def _quantize_by_threshold(self, x: tf.Tensor, bit_width: tf.Tensor, training: bool) -> tf.Tensor:
+    def _quantize_by_threshold(self, x: tf.Tensor, rectified: bool, bit_width: tf.Tensor, training: bool) -> tf.Tensor:
         state = map(tf.convert_to_tensor, (self._frozen, self._log2_threshold, self._learning))
         quantized, started, learning = quantize_by_threshold(
             x,
@@ -350,6 +351,7 @@ class quantized_bits_featuremap(Quantizer):  # noqa: N801  the name that the stu
             *state,
             values=self._format_of(x),
             training=training,
+            rectified=rectified,
         )
         if training:
             self._log2_threshold.assign(started)

@@ -108,6 +108,10 @@ class Format:
         ceiling = tf.cast(tf.math.ceil(threshold), tf.int32)
         return tf.clip_by_value(ceiling, po2.MIN_EXPONENT + magnitude_bits, po2.MAX_EXPONENT) - magnitude_bits
 
+    def learned_scale(self, threshold: tf.Tensor, bit_width: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Return the scale whose threshold is ``2**threshold``."""
+        return po2.power_of_two(self.learned_exponent(threshold, bit_width), dtype)
+
     def threshold_of(self, scale: tf.Tensor, bit_width: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Return log2 t in the middle of the thresholds that give ``scale``."""
         return tf.cast(po2.floor_log2(scale) + self.magnitude_bits(bit_width), dtype) - 0.5

@@ -107,26 +107,26 @@ def fake_quantize_per_channel(x: tf.Tensor, grid: Grid, clipped_gradient: bool =
     Returns:
         Tensor of the shape of ``x``.
     """
-    integers = grid.with_scale(tf.ones((), x.dtype))
 
     @tf.custom_gradient
     def straight_through(values: tf.Tensor):
         multiples = values * exact_reciprocal(grid.scale)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return integers.where_unclipped(upstream, multiples) if clipped_gradient else upstream
+            return grid.of_integers.where_unclipped(upstream, multiples) if clipped_gradient else upstream
 
-        return integers.quantize(multiples) * grid.scale, gradient
+        return grid.of_integers.quantize(multiples) * grid.scale, gradient
 
     return straight_through(x)
 
 
-def before_relu(x: tf.Tensor) -> tf.Tensor | None:
-    """Return the input of the ReLU that computes ``x`` in a graph, else None.
+def before_relu(x: tf.Tensor) -> tuple[tf.Tensor, bool]:
+    """Return the input of the ReLU that computes ``x`` in a graph, else ``x``, and whether there is such a ReLU.
 
     Quantization to non-negative integers is a ReLU itself, so that it may take that input instead.
     """
-    return x.op.inputs[0] if not tf.executing_eagerly() and x.op.type == "Relu" else None
+    rectified = not tf.executing_eagerly() and x.op.type == "Relu"
+    return (x.op.inputs[0] if rectified else x), rectified
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Grid:
     """The values of a power-of-two format, and what of a tensor they clip.
 
     Args:
-        scale: value of one LSB; a scalar where a method is used.
+        scale: value of one LSB, None for 1; a scalar where a method is used.
         bit_width: width in bits, an int32 scalar.
         signed: whether negative values are represented.
         narrow_range: whether the most negative integer is unused.
@@ -142,7 +142,7 @@ class Grid:
         rounding: one of :data:`~po2quant.fixed_point.ROUNDING_MODES`.
     """
 
-    scale: tf.Tensor
+    scale: tf.Tensor | None
     bit_width: tf.Tensor
     signed: bool
     narrow_range: bool
@@ -154,29 +154,34 @@ class Grid:
         """Bits of an integer without its sign."""
         return self.bit_width - int(self.signed)
 
-    def with_scale(self, scale: tf.Tensor) -> Grid:
-        """Return the same integers with another scale."""
-        return dataclasses.replace(self, scale=scale)
+    @property
+    def of_integers(self) -> Grid:
+        """The integers themselves, which take no branch in a graph."""
+        return dataclasses.replace(self, scale=None, small=True)
 
     def quantize(self, values: tf.Tensor) -> tf.Tensor:
-        """Return the rounded values of the grid, in one pass over memory where ties go to even."""
+        """Return the rounded values of the grid; large tensors take one pass over memory where ties go to even."""
         return round_to_multiples(
             values, self.scale, self.magnitude_bits, self.signed, self.narrow_range, self.small, self.rounding
         )
 
     def where_unclipped(self, tensor: tf.Tensor, values: tf.Tensor, rectified: bool = False) -> tf.Tensor:
         """Return ``tensor`` where the grid does not clip ``values`` (and where they exceed 0), else 0, in one pass."""
-        largest = tf.gather(_largest_unclipped(values.dtype, self.rounding), self.magnitude_bits) * self.scale
+        largest = _times(tf.gather(_largest_unclipped(values.dtype, self.rounding), self.magnitude_bits), self.scale)
         if rectified:
             smallest = tf.constant(SMALLEST_SCALE, values.dtype)
         elif self.rounding != FLOOR and self.signed and self.narrow_range:
             smallest = -largest
         else:
             low, _ = integer_limits(self.magnitude_bits, self.signed, self.narrow_range, values.dtype)
-            smallest = (low if self.rounding == FLOOR else low - 0.5) * self.scale
+            smallest = _times(low if self.rounding == FLOOR else low - 0.5, self.scale)
         return tf.raw_ops.QuantizeAndDequantizeV4Grad(
             gradients=tensor, input=values, input_min=smallest, input_max=largest
         ).input_backprop
+
+
+def _times(value: tf.Tensor, scale: tf.Tensor | None) -> tf.Tensor:
+    return value if scale is None else value * scale
 
 
 @functools.cache

@@ -15,9 +15,7 @@ LN2 = math.log(2.0)
 def learned_quantize(
     x: tf.Tensor,
     log2_threshold: tf.Tensor,
-    scale: tf.Tensor,
-    low: tf.Tensor,
-    high: tf.Tensor,
+    grid: Grid,
     clipped_gradient: bool = True,
     damping: tf.Tensor | float = 0.0,
     shared_axes: tuple[int, ...] | None = None,
@@ -43,9 +41,7 @@ def learned_quantize(
         x: values, any shape, float32 or float64.
         log2_threshold: log2 t, of the rank of ``x`` with 1 where values share it, e.g. ``(1, 1, 1, C)``; only its
             gradient is used here.
-        scale: s, of the same shape.
-        low: smallest integer.
-        high: largest integer.
+        grid: integers, and scales s of the same shape.
         clipped_gradient: whether clipped values get no gradient.
         damping: weight of the squared rounding error, 0 for none.
         shared_axes: axes that share a threshold; None: those where ``log2_threshold`` has size 1.
@@ -63,24 +59,26 @@ def learned_quantize(
 
     @tf.custom_gradient
     def quantize(values: tf.Tensor, threshold: tf.Tensor):
-        rounded = tf.round(values * exact_reciprocal(scale))
-        clipped = tf.clip_by_value(rounded, low, high)
-        quantized = clipped * scale
+        in_lsbs, scale = grid.of_integers, tf.convert_to_tensor(grid.scale)
+        multiples = values * exact_reciprocal(scale)
+        integers = in_lsbs.quantize(multiples)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            is_inside, zeros = tf.equal(rounded, clipped), tf.zeros_like(values)
-            slope = upstream * (quantized - tf.where(is_inside, values, zeros))
-            of_threshold = LN2 * tf.reduce_sum(slope, axis=shared_axes, keepdims=True)
-            damped = upstream + 2.0 * damping * (values - quantized)
-            return tf.where(is_inside, damped, zeros if clipped_gradient else upstream), of_threshold
+            slope = upstream * (integers - in_lsbs.where_unclipped(multiples, multiples))
+            of_threshold = LN2 * (scale * tf.reduce_sum(slope, axis=shared_axes, keepdims=True))
+            error = multiples - integers
+            if not clipped_gradient:
+                error = in_lsbs.where_unclipped(error, multiples)
+            damped = upstream + 2.0 * damping * scale * error
+            return in_lsbs.where_unclipped(damped, multiples) if clipped_gradient else damped, of_threshold
 
-        return quantized, gradient
+        return integers * scale, gradient
 
     return quantize(x, log2_threshold)
 
 
 def learned_quantize_per_tensor(
-    x: tf.Tensor, log2_threshold: tf.Tensor, grid: Grid, clipped_gradient: bool = True
+    x: tf.Tensor, log2_threshold: tf.Tensor, grid: Grid, clipped_gradient: bool = True, rectified: bool = False
 ) -> tf.Tensor:
     """Return what :func:`learned_quantize` returns for one threshold, in fewer passes over memory.
 
@@ -89,6 +87,7 @@ def learned_quantize_per_tensor(
         log2_threshold: log2 t, a scalar; only its gradient is used here.
         grid: integers, and one scale.
         clipped_gradient: whether clipped values get no gradient.
+        rectified: whether values up to 0 get none either, as through a ReLU.
 
     Returns:
         Tensor of the shape of ``x``. Inputs below the smallest normal number count as zero.
@@ -99,9 +98,9 @@ def learned_quantize_per_tensor(
         quantized = grid.quantize(values)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            slope = upstream * (quantized - grid.where_unclipped(values, values))
+            slope = upstream * (quantized - grid.where_unclipped(values, values, rectified))
             of_threshold = LN2 * tf.reduce_sum(slope)
-            return grid.where_unclipped(upstream, values) if clipped_gradient else upstream, of_threshold
+            return grid.where_unclipped(upstream, values, rectified) if clipped_gradient else upstream, of_threshold
 
         return quantized, gradient
 

@@ -27,10 +27,9 @@ DIFFERENCE_STEP = 2.0**-12
 ROUNDING_OF_A_DIFFERENCE = 1e-6
 
 
-def _limits(bits: int, signed: bool, dtype: str) -> tuple[int, int, tf.Tensor, tf.Tensor]:
+def _limits(bits: int, signed: bool) -> tuple[int, int]:
     high = oracles.largest_magnitude(bits, signed)
-    low = -high if signed else 0
-    return low, high, tf.constant(low, dtype), tf.constant(high, dtype)
+    return (-high if signed else 0), high
 
 
 def _with_ties(x: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -75,10 +74,10 @@ def test_per_channel_values_and_gradients_are_the_definition(x, bits, below, sig
     exponent = oracles.never_clipping_exponent(x, bits, axes, signed) - below  # from wide to narrow: many values clip
     x = _with_ties(x, np.ldexp(np.float32(1), exponent)).astype(dtype)
     upstream = np.random.default_rng(seed).normal(size=x.shape).astype(dtype)
-    low, high, *limits = _limits(bits, signed, dtype)
-    scale = tf.constant(np.ldexp(1.0, exponent), dtype)
+    low, high = _limits(bits, signed)
+    grid = Grid(tf.constant(np.ldexp(1.0, exponent), dtype), tf.constant(bits), signed, narrow_range=True)
     got = _outputs_and_gradients(
-        lambda values, threshold: learned_quantize(values, threshold, scale, *limits),
+        lambda values, threshold: learned_quantize(values, threshold, grid),
         x,
         np.zeros(exponent.shape, dtype),
         upstream,
@@ -126,8 +125,9 @@ def test_gradients_are_the_differences_of_the_smoothed_form(bits, signed):
     x, upstream = rng.normal(0, 1, (40, 3)), rng.normal(size=(40, 3))
     magnitude_bits = bits - signed
     log2_threshold = np.array([[-1.0, 0.0, 1.0]])
-    low, high, *limits = _limits(bits, signed, "float64")
+    low, high = _limits(bits, signed)
     step = np.exp2(log2_threshold - magnitude_bits)
+    grid = Grid(tf.constant(step), tf.constant(bits), signed, narrow_range=True)
     rounded = np.rint(x / step)
     inside = (rounded >= low) & (rounded <= high)
     assert 0 < inside.mean() < 1
@@ -138,7 +138,7 @@ def test_gradients_are_the_differences_of_the_smoothed_form(bits, signed):
         return np.sum(upstream * moved_step * multiples, axis=0, keepdims=True)
 
     _, of_x, of_threshold = _outputs_and_gradients(
-        lambda values, threshold: learned_quantize(values, threshold, tf.constant(step), *limits),
+        lambda values, threshold: learned_quantize(values, threshold, grid),
         x,
         log2_threshold,
         upstream,
@@ -154,13 +154,14 @@ def test_gradients_are_the_differences_of_the_smoothed_form(bits, signed):
 
 def test_values_inside_ask_for_precision_and_clipped_ones_for_range():
     """A loss of the squared error pulls the threshold towards the values that it serves badly."""
+    grid = Grid(tf.constant([0.125], "float64"), tf.constant(4), signed=True, narrow_range=True)
     cases = {"inside": np.array([0.3, -0.4, 0.3]), "clipped": np.array([3.0, -5.0, 4.0])}
     slopes = {}
     for name, x in cases.items():
         threshold = tf.constant([0.0], "float64")
         with tf.GradientTape() as tape:
             tape.watch(threshold)
-            y = learned_quantize(tf.constant(x), threshold, tf.constant([0.125], "float64"), -7.0, 7.0)
+            y = learned_quantize(tf.constant(x), threshold, grid)
             loss = tf.reduce_sum(tf.square(y - x))
         slopes[name] = tape.gradient(loss, threshold).numpy().item()
     assert slopes["inside"] > 0 > slopes["clipped"]
@@ -168,11 +169,10 @@ def test_values_inside_ask_for_precision_and_clipped_ones_for_range():
 
 @pytest.mark.parametrize("clipped_gradient", [True, False])
 def test_damping_draws_unclipped_values_to_their_grid_and_thresholds_nowhere(clipped_gradient):
+    grid = Grid(tf.constant([0.5], "float64"), tf.constant(4), signed=True, narrow_range=True)
     x = np.array([0.3, 0.5, -0.7, 1.25, 9.0])  # on the grid of 0.5 once, clipped once
     _, of_x, of_threshold = _outputs_and_gradients(
-        lambda values, threshold: learned_quantize(
-            values, threshold, tf.constant([0.5], "float64"), *map(float, (-7, 7)), clipped_gradient, damping=0.25
-        ),
+        lambda values, threshold: learned_quantize(values, threshold, grid, clipped_gradient, damping=0.25),
         x,
         np.zeros(1),
         np.zeros(5),
