@@ -3,8 +3,7 @@
 ``python -m benchmarks.studies.performance`` measures the six published networks on random data and writes
 ``benchmarks/results/performance.csv``: hours on 2 cores. All variants of a network are built in one process and timed
 in turn, round after round, so that a busy machine slows all of them alike. ``--training-step`` times the training step
-alone, at the batch size of each recipe and in processor seconds, of which the least of all rounds counts: minutes for a
-small network.
+alone, at the batch size of each recipe, in the least processor seconds of all rounds: minutes for a small network.
 """
 
 from __future__ import annotations
