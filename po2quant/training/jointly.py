@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from po2quant.network.graph import Graph, Node, evaluate, read_graph
+from po2quant.network.graph import Node, evaluate, read_graph
 from po2quant.network.quantized import weight_quantizers
 from po2quant.network.walk import Arrays, input_arrays, walk
 from po2quant.progress import SILENT, ProgressLine
 from po2quant.training.centring import centred
+from po2quant.training.schedules import cosine
 
 MEASURED = 256
 """Inputs that means and standard deviations are taken of, and that are computed at a time."""
-WARM_UP = 0.1
-"""Share of the steps in which the rate rises."""
+RATE = cosine(warm_up=0.1)
+"""Factor of the rates, by the share of the steps that is done."""
 
 
 def learn_jointly(
@@ -58,7 +56,7 @@ def learn_jointly(
     """
     graph = read_graph(model)
     arrays = input_arrays(graph, x)
-    targets = _in_batches(read_graph(teacher), arrays)
+    targets = keras.tree.flatten(teacher.predict(arrays, batch_size=MEASURED, verbose=0))
     variances = [max(float(np.var(target)), keras.config.epsilon()) for target in targets]
     measured = [array[:MEASURED] for array in arrays]
     with centred(model, measured):
@@ -70,8 +68,12 @@ def learn_jointly(
         @tf.function
         def step(batch: list[tf.Tensor], expected: list[tf.Tensor]) -> None:
             with tf.GradientTape() as tape:
-                errors = map(tf.math.squared_difference, _outputs(graph, batch), expected)
-                loss = tf.add_n([tf.reduce_mean(error) / var for error, var in zip(errors, variances, strict=True)])
+                values = evaluate(graph, batch, Node.infer)
+                losses = [
+                    tf.reduce_mean(tf.math.squared_difference(values[node], target)) / variance
+                    for node, target, variance in zip(graph.outputs, expected, variances, strict=True)
+                ]
+                loss = tf.add_n(losses)
             gradients = tape.gradient(loss, [[part.variable.value for part in group] for group in groups])
             for optimizer, group, of_group in zip(optimizers, groups, gradients, strict=True):
                 scaled = [gradient * part.unit for gradient, part in zip(of_group, group, strict=True)]
@@ -81,9 +83,8 @@ def learn_jointly(
 
         rng = np.random.default_rng(seed)
         for number in range(steps):
-            share = min(1.0, (number + 1) / (WARM_UP * steps)) * (1.0 + math.cos(math.pi * number / steps)) / 2.0
             for optimizer, rate in zip(optimizers, rates, strict=True):
-                optimizer.learning_rate = rate * share
+                optimizer.learning_rate = rate * RATE((number + 0.5) / steps)
             chosen = rng.integers(len(arrays[0]), size=min(batch_size, len(arrays[0])))
             step(*[[tf.constant(array[chosen]) for array in of_all] for of_all in (arrays, targets)])
             line.advance(1.0 / steps)
@@ -115,14 +116,3 @@ def _in_own_units(model: keras.Model, x: Arrays) -> tuple[list[_Part], list[_Par
             kernels.append(_Part.of(weight.variable, scale))
             biases.append(_Part.of(weight.layer.bias, deviation))
     return kernels, biases
-
-
-def _outputs(graph: Graph, inputs: Sequence[Any]) -> list[tf.Tensor]:
-    values = evaluate(graph, inputs, Node.infer)
-    return [values[node] for node in graph.outputs]
-
-
-def _in_batches(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    starts = range(0, len(arrays[0]), MEASURED)
-    parts = [_outputs(graph, [array[start : start + MEASURED] for array in arrays]) for start in starts]
-    return [np.concatenate(output) for output in zip(*parts, strict=True)]

@@ -16,7 +16,7 @@ from selections import slow_but
 from po2quant.network import calibrate, fold, freeze_scales, weight_quantizers
 from po2quant.network.kinds import kernel_of
 from po2quant.training import reconstruct as module
-from po2quant.training.jointly import learn_jointly
+from po2quant.training.jointly import RATE, learn_jointly
 from po2quant.training.reconstruct import Reconstruction, reconstruct
 from po2quant.training.rounding import LearnedRounding
 
@@ -111,7 +111,7 @@ def test_a_joint_step_moves_every_kernel_by_the_rate_in_its_own_lsbs(network, x)
     model = reconstruct(network, network.flat(4), x, QUICK)
     kernels = kernels_of(model)
     before = [(weight.variable.numpy(), weight.layer.bias.numpy()) for weight in kernels]
-    learn_jointly(network.model, model, x, steps=1, rates=(0.125, 0.0))
+    learn_jointly(network.model, model, x, steps=1, rates=(0.125 / RATE(0.5), 0.0))
     for weight, (kernel, bias) in zip(kernels, before, strict=True):
         moved = np.abs(weight.variable.numpy() - kernel) / weight.quantizer.frozen_scale
         assert np.max(moved) == pytest.approx(0.125, rel=1e-3)
