@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -41,6 +43,23 @@ def graphs_are_freed() -> Iterator[None]:
 
     with graphs_released():
         yield
+
+
+@pytest.fixture
+def call(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command here and returns its exit code, standard output and standard error."""
+    from po2quant.cli import main
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["po2quant", *map(str, words)])
+        with (
+            mock.patch.dict(os.environ),
+            pytest.raises(SystemExit) as stop,
+        ):  # a worker of a search keeps its role there
+            main()
+        return stop.value.code or 0, *capsys.readouterr()
+
+    return command
 
 
 @pytest.fixture(scope="session")

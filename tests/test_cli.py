@@ -17,7 +17,6 @@ import pytest
 
 from po2quant.benchmark import load_benchmark
 from po2quant.bit_config import BitConfig
-from po2quant.cli import main
 from po2quant.files import read_csv
 from po2quant.training.prepare import resolve_config
 
@@ -39,26 +38,26 @@ def trained(digits_weights, tmp_path_factory):
     return folder, run("finetune", *arguments)
 
 
-def test_help_names_the_commands():
-    result = run("--help")
-    assert result.returncode == 0
+def test_help_names_the_commands(call):
+    code, out, _ = call("--help")
+    assert code == 0
     for command in ("check", "summary", "evaluate", "search", "finetune", "matrix", "diagnose"):
-        assert command in result.stdout
+        assert command in out
 
 
-def test_summary_prints_the_layers_and_the_stats_block():
-    result = run("summary", "--benchmark", "keyword_spotting", "--config", "mpq")
-    assert result.returncode == 0, result.stderr
-    assert "depthwise_conv2d_3" in result.stdout
-    assert "trial_size=574820 reference_size=1535460" in result.stdout
-    assert "total=574820/1535460 (-62.56%)" in result.stdout
+def test_summary_prints_the_layers_and_the_stats_block(call):
+    code, out, error = call("summary", "--benchmark", "keyword_spotting", "--config", "mpq")
+    assert code == 0, error
+    assert "depthwise_conv2d_3" in out
+    assert "trial_size=574820 reference_size=1535460" in out
+    assert "total=574820/1535460 (-62.56%)" in out
 
 
 @pytest.mark.slow
-def test_a_reconstructed_configuration_says_so():
-    result = run("summary", "--benchmark", "visual_wake_words", "--model", "efficientnet_b0")
-    assert "note: 25 of the 190 activation widths were lost" in result.stdout
-    assert "trial_size=61175468 reference_size=110699218" in result.stdout
+def test_a_reconstructed_configuration_says_so(call):
+    _, out, _ = call("summary", "--benchmark", "visual_wake_words", "--model", "efficientnet_b0")
+    assert "note: 25 of the 190 activation widths were lost" in out
+    assert "trial_size=61175468 reference_size=110699218" in out
 
 
 def test_finetune_leaves_a_run_folder_that_explains_itself(trained):
@@ -92,21 +91,21 @@ def test_finetune_leaves_a_run_folder_that_explains_itself(trained):
 
 
 @pytest.mark.slow
-def test_diagnose_explains_a_run_and_its_weight_file(trained):
+def test_diagnose_explains_a_run_and_its_weight_file(trained, call):
     folder, _ = trained
-    result = run("diagnose", str(folder), "--json")
-    assert result.returncode == 0, result.stderr
-    rows = json.loads(result.stdout.splitlines()[-1])["rows"]
+    code, out, error = call("diagnose", folder, "--json")
+    assert code == 0, error
+    rows = json.loads(out.splitlines()[-1])["rows"]
     assert {row["part"] for row in rows} >= {"kernel", "bias"}
-    assert run("diagnose", str(folder / "best.weights.h5")).returncode == 0
+    assert call("diagnose", folder / "best.weights.h5")[0] == 0
 
 
 @pytest.mark.slow
-def test_evaluate_of_a_run_folder_repeats_its_score(trained):
+def test_evaluate_of_a_run_folder_repeats_its_score(trained, call):
     folder, result = trained
     expected = json.loads(result.stdout.splitlines()[-1])["finetuned"]["value"]
     arguments = ("--weights", folder, "--config", folder / "best_config.json", "--json")
-    facts = json.loads(run("evaluate", *arguments).stdout.splitlines()[-1])
+    facts = json.loads(call("evaluate", *arguments)[1].splitlines()[-1])
     assert facts["score"] == expected
     assert (facts["metric"], facts["samples"], facts["calibration"]) == ("accuracy", 360, "weights file")
     assert facts["size_bits"] < facts["reference_size_bits"]
@@ -130,12 +129,11 @@ def test_the_log_of_a_run_has_every_epoch(trained):
     assert " DEBUG epoch 1: " in log and " DEBUG epoch 2: " in log and "val_accuracy" in log
 
 
-def test_a_second_run_does_not_overwrite_the_first(trained, digits_weights):
+def test_a_second_run_does_not_overwrite_the_first(trained, digits_weights, error_of):
     folder, _ = trained
     before = (folder / "epochs.csv").read_bytes()
-    result = run("finetune", "--weights", digits_weights, "--config", "flat8", "--epochs", 2, "--output-dir", folder)
-    assert result.returncode == 2
-    assert "the run that it holds be resumed" in result.stderr
+    arguments = ("--weights", digits_weights, "--config", "flat8", "--epochs", 2, "--output-dir", folder)
+    assert "the run that it holds be resumed" in error_of("finetune", *arguments)
     assert (folder / "epochs.csv").read_bytes() == before
 
 
@@ -184,17 +182,15 @@ WRONG_INPUTS = {
 
 
 @pytest.fixture
-def error_of(monkeypatch, capsys):
-    """Return a function that runs a command here and returns what it wrote to standard error."""
+def error_of(call):
+    """Return a function that runs a command here, which must fail, and returns what it wrote to standard error."""
 
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["po2quant", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert stop.value.code == 2
-        return capsys.readouterr().err
+    def refused(*arguments):
+        code, _, error = call(*arguments)
+        assert code == 2
+        return error
 
-    return call
+    return refused
 
 
 @pytest.mark.parametrize("name", WRONG_INPUTS)
@@ -239,29 +235,29 @@ def epoch_rows(folder):
 
 
 @pytest.mark.slow
-def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights, tmp_path):
-    common = ("finetune", "--weights", digits_weights, "--config", "flat4", "--epochs", 8)
+def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights, tmp_path, call):
+    common = ("finetune", "--weights", digits_weights, "--config", "flat4", "--epochs", 5)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run(*common, "--output-dir", whole).returncode == 0
-    start_and_kill_after((*common, "--output-dir", parts), parts / "epochs.csv", rows=3)
-    result = run(*common, "--output-dir", parts, "--resume")
-    assert result.returncode == 0, result.stderr
+    assert call(*common, "--output-dir", whole)[0] == 0
+    start_and_kill_after((*common, "--output-dir", parts), parts / "epochs.csv", rows=2)
+    code, _, error = call(*common, "--output-dir", parts, "--resume")
+    assert code == 0, error
     assert epoch_rows(parts) == epoch_rows(whole)
     assert (parts / "diagnostics.csv").read_text() == (whole / "diagnostics.csv").read_text()
 
 
 @pytest.mark.slow
-def test_activations_may_have_scales_of_another_kind(digits_weights, tmp_path):
+def test_activations_may_have_scales_of_another_kind(digits_weights, tmp_path, call):
     folder = tmp_path / "run"
     arguments = ("--weights", digits_weights, "--config", "flat4", "--epochs", 1, "--output-dir", folder, "--json")
-    result = run("finetune", *arguments, "--activation-alpha", "learned_po2")
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout.splitlines()[-1])["alpha"] == "mixed"
+    code, out, error = call("finetune", *arguments, "--activation-alpha", "learned_po2")
+    assert code == 0, error
+    assert json.loads(out.splitlines()[-1])["alpha"] == "mixed"
     config = BitConfig.load(folder / "best_config.json")
     assert {bits.alpha for bits in config.layers.values() if bits.activation} == {"learned_po2"}
     assert {bits.alpha for bits in config.layers.values() if bits.kernel} == {"auto_po2"}
-    verified = run("verify", folder, "--samples", 20)
-    assert verified.returncode == 0, verified.stderr
+    code, _, error = call("verify", folder, "--samples", 20)
+    assert code == 0, error
 
 
 MY_TASK = """
@@ -309,34 +305,36 @@ def test_workers_leave_the_size_limit_to_their_chief(error_of, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_task_of_ones_own_needs_no_names_of_layers_and_its_run_knows_where_it_is(tmp_path):
+def test_a_task_of_ones_own_needs_no_names_of_layers_and_its_run_knows_where_it_is(
+    tmp_path, call, error_of, monkeypatch
+):
     (tmp_path / "mytask.py").write_text(MY_TASK)
     result = run("finetune", "--benchmark", "mytask:TASK", "--config", "flat8", "--output-dir", "run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    refused = run("verify", "run", cwd=tmp_path)
-    assert refused.returncode == 2 and "--benchmark mytask:TASK" in refused.stderr
-    arguments = ("--benchmark", "mytask:TASK", "--samples", 20, "--json")
-    verified = run("verify", "run", *arguments, cwd=tmp_path)
-    assert verified.returncode == 0, verified.stderr
-    assert json.loads(verified.stdout.splitlines()[-1])["mismatches"] == 0
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "--benchmark mytask:TASK" in error_of("verify", "run")
+    code, out, error = call("verify", "run", "--benchmark", "mytask:TASK", "--samples", 20, "--json")
+    assert code == 0, error
+    assert json.loads(out.splitlines()[-1])["mismatches"] == 0
 
 
 @pytest.mark.slow
-def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_weights, tmp_path):
+def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_weights, tmp_path, call):
     folder = tmp_path / "search"
     common = ("search", "--weights", digits_weights, "--max-trials", 5, "--epochs", 1, "--output-dir", folder)
     common += ("--kernel-bits", "3,4,6", "--bias-bits", "8,16")
     start_and_kill_after(common, folder / "trials.csv", rows=2)
     before = (folder / "trials.csv").read_text().splitlines()
-    result = run(*common, "--resume")
-    assert result.returncode == 0, result.stderr
+    code, out, error = call(*common, "--resume")
+    assert code == 0, error
     after = (folder / "trials.csv").read_text().splitlines()
     assert len(after) == 6
     assert after[: len(before) - 1] == before[:-1]
-    assert "next: " in result.stdout and str(folder / "best_config.json") in result.stdout
-    assert "accuracy on 360 samples has a standard error of 0.0" in result.stdout
+    assert "next: " in out and str(folder / "best_config.json") in out
+    assert "accuracy on 360 samples has a standard error of 0.0" in out
     (source,) = (folder / "c").glob("*_mpq.c")
-    assert f"C: {source}, {source.stat().st_size} bytes of text" in result.stdout
+    assert f"C: {source}, {source.stat().st_size} bytes of text" in out
     assert len(list((folder / "plots").glob("*.png"))) == 5
     config = BitConfig.load(folder / "best_config.json")
     assert set(config.layers) == set(resolve_config("flat8", digits.network()[1]).layers)
@@ -345,7 +343,7 @@ def test_search_goes_on_after_kill_9_with_every_finished_trial(digits, digits_we
 
 
 @pytest.mark.slow
-def test_the_command_that_a_chief_shows_runs_its_trials(digits_weights, tmp_path):
+def test_the_command_that_a_chief_shows_runs_its_trials(digits_weights, tmp_path, call):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     arguments = ("search", "--role", "chief", "--oracle", address, "--weights", digits_weights, "--max-trials", 1)
@@ -353,22 +351,22 @@ def test_the_command_that_a_chief_shows_runs_its_trials(digits_weights, tmp_path
     with subprocess.Popen([*PO2QUANT, *map(str, arguments)], stdout=subprocess.PIPE, text=True) as chief:
         shown = next(line for line in chief.stdout if line.startswith("a worker joins with: "))
         _, _, command = shown.partition(": ")
-        worker = run(*shlex.split(command)[1:])
+        code, _, error = call(*shlex.split(command)[1:])
         output, _ = chief.communicate(timeout=TIMEOUT_S)
-    assert worker.returncode == chief.returncode == 0, worker.stderr
+    assert code == chief.returncode == 0, error
     assert len(read_csv(tmp_path / "search" / "trials.csv")) == 1 and "next: " in output
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(digits_weights, tmp_path):
+def test_ctrl_c_says_how_to_go_on(digits_weights, tmp_path, error_of):
     folder = tmp_path / "run"
     arguments = ("finetune", "--weights", digits_weights, "--config", "flat8", "--epochs", 500, "--output-dir", folder)
     process = subprocess.Popen([*PO2QUANT, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + TIMEOUT_S
     while not (folder / "epochs.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    second = run("finetune", "--output-dir", folder, "--resume")
-    assert second.returncode == 2 and f"is being worked on by process {process.pid} on" in second.stderr
+    refused = error_of("finetune", "--output-dir", folder, "--resume")
+    assert f"is being worked on by process {process.pid} on" in refused
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130

@@ -6,13 +6,11 @@ import dataclasses
 import json
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from deploy_runs import fine_tuned_run
 
-from po2quant.cli import main
 from po2quant.deploy import from_keras
 from po2quant.export.c.run import COMPILER, FLAGS
 from po2quant.export.cores.emulator import CORES
@@ -26,19 +24,6 @@ needs_gcc = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILE
 def run(digits, digits_data, digits_weights, tmp_path_factory):
     """Return the folder of a fine-tuning of one epoch."""
     return fine_tuned_run(digits, digits_data, digits_weights, tmp_path_factory.mktemp("cli_deploy") / "run")
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Return a function that runs a command here and returns its exit code, standard output and standard error."""
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["po2quant", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return stop.value.code or 0, *capsys.readouterr()
-
-    return command
 
 
 @needs_gcc
