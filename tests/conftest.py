@@ -52,10 +52,8 @@ def call(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
 
     def command(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["po2quant", *map(str, words)])
-        with (
-            mock.patch.dict(os.environ),
-            pytest.raises(SystemExit) as stop,
-        ):  # a worker of a search keeps its role there
+        # a worker of a search keeps its role in the environment
+        with mock.patch.dict(os.environ), pytest.raises(SystemExit) as stop:
             main()
         return stop.value.code or 0, *capsys.readouterr()
 

@@ -87,7 +87,7 @@ def _firmware(project: str) -> Writer:
 def _write_qkeras(model: keras.Model, program: Program, path: Path) -> None:
     from po2quant.deploy.to_qkeras import to_qkeras
 
-    to_qkeras(model, path)
+    to_qkeras(model, path, program)
 
 
 def _float32_notes(program: Program) -> list[str]:

@@ -21,7 +21,7 @@ from po2quant.layers import Recurrent
 from po2quant.network.kinds import kernel_facts, kernel_of
 
 
-def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
+def to_qkeras(model: keras.Model, path: str | os.PathLike, program: Program | None = None) -> tuple[str, ...]:
     """Write a frozen model as a ``.keras`` file whose quantizers are all ``quantized_bits(bits, integer, alpha=1)``.
 
     An exponent ``e`` of ``b`` signed bits is ``integer = e + b - 1``; unsigned, with ``keep_negative=False``,
@@ -33,6 +33,7 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
         model: as for :func:`~po2quant.deploy.from_keras.integer_program`.
         path: of the file; its name must end in ``.keras``. To load it, import qkeras first; where the network has a
             :class:`~po2quant.layers.Rearrange`, po2quant, too.
+        program: the model's integer program, where it is at hand.
 
     Returns:
         The names of the layers that float32 may compute inexactly, because their sums can need more than the 24 bits of
@@ -53,7 +54,7 @@ def to_qkeras(model: keras.Model, path: str | os.PathLike) -> tuple[str, ...]:
         raise ValueError(
             f"a network for qkeras must have no recurrent layers: use another format. Received: {recurrent}"
         )
-    program = settle_constant_channels(integer_program(model))
+    program = settle_constant_channels(program or integer_program(model))
     weights = {
         operation.name: _weights(program, operation)
         for operation in program.operations

@@ -7,7 +7,6 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 
@@ -219,9 +218,9 @@ def _outputs_of_ends(
     limits: tuple[int, int], exponent: int, bias: int, bias_exponent: int, output: FixedPointFormat
 ) -> list[int]:
     """Return the output integers, not clipped, of the smallest and the largest sum of products."""
-    shift = Fraction(2) ** (exponent - output.exponent)
-    offset = bias * Fraction(2) ** (bias_exponent - output.exponent)
-    return [round_ratio(limit * shift + offset, 1, output.rounding) for limit in limits]
+    unit = min(exponent, bias_exponent, output.exponent)
+    offset, output_unit = bias << (bias_exponent - unit), 1 << (output.exponent - unit)
+    return [round_ratio((limit << (exponent - unit)) + offset, output_unit, output.rounding) for limit in limits]
 
 
 def jammed_bias(operation: Weighted, x: FixedPointFormat, y: FixedPointFormat) -> Weights:

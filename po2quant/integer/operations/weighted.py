@@ -200,10 +200,8 @@ def weighted_limits(kernel: Weights, x: FixedPointFormat) -> list[Limits]:
     matrix = kernel.integers.reshape(-1, kernel.integers.shape[-1])
     positive = np.maximum(matrix, 0).sum(axis=0).tolist()
     negative = np.minimum(matrix, 0).sum(axis=0).tolist()
-    return [
-        (up * x.min_int + down * x.max_int, up * x.max_int + down * x.min_int)
-        for up, down in zip(positive, negative, strict=True)
-    ]
+    low, high = x.min_int, x.max_int
+    return [(up * low + down * high, up * high + down * low) for up, down in zip(positive, negative, strict=True)]
 
 
 def channel_terms(kernel: Weights, bias: Weights, x: FixedPointFormat) -> Iterator[tuple[Limits, int, int, int]]:
