@@ -15,7 +15,7 @@ from po2quant.matrix import run_matrix
 from po2quant.report.results import markdown_tables, merge_records, read_records
 from po2quant.runs.names import RESULTS_CSV
 from po2quant.runs.request import MatrixRequest, NetworkRequest, network_of_run, read_request
-from po2quant.training.finetune import Workbench
+from po2quant.training.finetune import Experiment, Workbench
 from po2quant.training.prepare import resolve_config
 
 CONFIGS = ("flat8", "flat4")
@@ -67,6 +67,15 @@ def test_every_cell_says_what_it_was_asked_for(matrix, experiment):
             assert read_request(cell) == NetworkRequest(**shared, config=config, alpha=alpha)
             network = network_of_run(cell)
             assert (network.weights, network.config_name, network.alpha) == (cell, config, alpha)
+
+
+@pytest.mark.slow
+def test_published_widths_are_a_cell(digits, digits_data, digits_weights, tmp_path):
+    experiment = Experiment(digits, "ds_cnn", digits_data, weights=digits_weights)
+    rows, _ = run(experiment, tmp_path, configs=("mpq",), alphas=("auto_po2",), epochs=0)
+    assert cells(rows) == [("float", "float", "calibrated"), ("mpq", "auto_po2", "calibrated")]
+    size = experiment.network.size(resolve_config("mpq", experiment.spec)).total_bits
+    assert rows[-1]["size_bits"] == str(size)
 
 
 def test_files_that_would_share_a_cell_are_refused_before_anything_runs(experiment, tmp_path):

@@ -3,6 +3,7 @@
 ``python -m benchmarks.studies.instructions --cores m4 m0`` compiles random single layers of many widths and shapes,
 counts their instructions on emulated cores, and writes the rates that :mod:`po2quant.export.cores.instructions` reads.
 With ``--rare`` it only fits what random layers seldom do: functions that many layers share, packed dense layers.
+With ``--moves`` it only fits extremes, concatenations, rearrangements and paddings, which few networks have.
 With ``--code`` it compiles random programs of several layers, and writes those of :mod:`po2quant.export.cores.code`.
 With ``--programs P`` it instead compares estimates with whole programs (``P/*.npz``, as
 ``benchmarks.studies.microcontroller --weights`` makes them) and writes ``benchmarks/results/instructions.csv``.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +49,7 @@ WIDTHS = ((8, 8), (4, 8), (8, 4), (4, 4), (16, 16), (8, 16), (16, 8), (16, 4), (
 
 VECTOR_CORES = ("m55",)
 RARE = (estimate.SHARED, estimate.PACKED_PIXEL)
+MOVES = (ops.Maximum, ops.Minimum, ops.Concatenate, ops.Rearrange, ops.ZeroPadding)
 KINDS = ("conv", "pixels", "depthwise", "dense")
 CODE_PROGRAMS, MOST_STYLES, MOST_LAYERS, PLAIN_SHARE = 60, 6, 24, 0.15
 """Random programs a repeat; of each, the most ways in which layers with weights are computed, the most operations, and
@@ -138,6 +141,20 @@ def _pooled(rng: np.random.Generator, bits: int) -> Program:
     return _alone([x], kind("layer", ("x",), "y", (size, size), (size, size)), _format(8, x.format.signed))
 
 
+def _moved(rng: np.random.Generator, kind: type[Operation], bits: int) -> Program:
+    x = Tensor("x", (int(rng.integers(5, 12)), 8, 4 * int(rng.integers(1, 5))), _format(bits, bool(rng.integers(2))))
+    rows, columns, depth = x.shape
+    if kind is ops.ZeroPadding:
+        return _alone([x], ops.ZeroPadding("layer", ("x",), "y", ((1, 1), (1, 1))), x.format)
+    if kind is ops.Rearrange:
+        turned = ops.Rearrange("layer", ("x",), "y", (columns, rows, depth), (depth, columns * depth, 1), 0)
+        return _alone([x], turned, x.format)
+    other = Tensor("z", x.shape, _format(int(rng.choice([8, 16])), bool(rng.integers(2))))
+    options = {"axis": int(rng.integers(3))} if kind is ops.Concatenate else {}
+    y = _format(int(rng.choice([8, 16])), bool(rng.integers(2)))
+    return _alone([x, other], kind("layer", ("x", "z"), "y", **options), y)
+
+
 def random_programs(rng: np.random.Generator, count: int) -> Iterator[Program]:
     """Yield programs of several operations side by side, some of which are computed by the same functions."""
     for _ in range(count):
@@ -221,6 +238,17 @@ def fit_rare(core: str, repeats: int, seed: int) -> Fit:
     return _fitted(core, samples, known, unused=estimate.SHARED if core in VECTOR_CORES else "-")
 
 
+def fit_moves(core: str, repeats: int, seed: int) -> Fit:
+    """Return what operations that few networks have take in instructions, beside the rates that are there."""
+    samples, rng = [], np.random.default_rng(seed)
+    for _ in range(repeats):
+        for kind, bits in itertools.product(MOVES, (4, 8, 16)):
+            program = _moved(rng, kind, bits)
+            samples.append((estimate.work_of_program(program), functools.partial(counted, core, program, False, False)))
+    names = {kind.__name__ for kind in MOVES}
+    return _fitted(core, samples, {part: rate for part, rate in rates()[core].items() if part.split()[0] not in names})
+
+
 def fit_code(core: str, repeats: int, seed: int) -> Fit:
     """Return what functions, their copies and calls take in bytes."""
     samples = []
@@ -300,8 +328,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cores", nargs="+", choices=tuple(CORES), default=("m4", "m0", "m55"))
     parser.add_argument("--repeats", type=int, default=4, help="random layers of each kind and pair of widths")
     parser.add_argument("--seed", type=int, default=0, help="of the random layers")
-    parser.add_argument("--code", action="store_true", help="bytes of code, not instructions")
-    parser.add_argument("--rare", action="store_true", help="only what random layers seldom do")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--code", action="store_const", dest="fit", const=(CODE, fit_code), help="bytes of code")
+    only.add_argument(
+        "--rare", action="store_const", dest="fit", const=(RATES, fit_rare), help="only what random layers seldom do"
+    )
+    only.add_argument(
+        "--moves", action="store_const", dest="fit", const=(RATES, fit_moves), help="only what few networks have"
+    )
     parser.add_argument("--programs", type=Path, help="only compare: a folder of integer programs")
     options = parser.parse_args(arguments)
     for core in options.cores:
@@ -309,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.programs is not None:
         compare(options.programs, options.cores, command_line("benchmarks.studies.instructions", arguments))
         return
-    file, fit_rates = (CODE, fit_code) if options.code else (RATES, fit_rare if options.rare else fit)
+    file, fit_rates = options.fit or (RATES, fit)
     for core in options.cores:
         rows, deviation = fit_rates(core, options.repeats, options.seed)
         others = [row for row in read_csv(file, missing_ok=True) if row["core"] != core]

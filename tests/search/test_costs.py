@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from po2quant.cost import LayerShape
 from po2quant.export.c.functions import Functions
+from po2quant.export.c.operations import CALLS, Calls
 from po2quant.export.c.source import memory_bytes, write_c
 from po2quant.export.cores.code import MOST_COPIES, code_of_program, shared, use_of
 from po2quant.export.cores.emulator import CORES, code_bytes, compile_for, count
-from po2quant.export.cores.instructions import instructions, work_of_program
+from po2quant.export.cores.instructions import COUNTED, instructions, work_of_program
 from po2quant.export.cores.rates import CODE_FILE, rates
 from po2quant.fixed_point import FixedPointFormat
 from po2quant.integer import operations as ops
@@ -29,6 +30,14 @@ WIDTHS = st.sampled_from([4, 8, 16])
 def weights(rng, bits, exponent, *shape):
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
     return Weights(rng.integers(low, high, shape), np.full(shape[-1], exponent), bits)
+
+
+@pytest.mark.parametrize("core", rates())
+def test_every_operation_that_is_a_loop_over_its_outputs_has_rates(core):
+    """One without any would be counted as free."""
+    loops = COUNTED[Calls.elementwise]
+    kinds = {kind.__name__ for kind, call in CALLS.functions.items() if COUNTED.get(call) is loops}
+    assert kinds <= {part.split(" ")[0] for part in rates()[core]} and len(kinds) == 9
 
 
 @pytest.fixture(scope="module")
