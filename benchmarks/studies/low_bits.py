@@ -113,10 +113,11 @@ def sections(rows: Iterable[Mapping[str, str]]) -> list[str]:
         found.setdefault(network, {}).setdefault(row["variant"], []).append(dict(row))
     parts = []
     for (benchmark, model, config, epochs, samples), by_variant in found.items():
-        first = next(iter(by_variant.values()))[0]
+        rows_of_base = by_variant.get(BASE) or next(iter(by_variant.values()))
+        first, before = rows_of_base[0], _mean([float(row["score_calibrated"]) for row in rows_of_base])
         parts.append(
             f"**{benchmark}, {model}, {config}**: {first['metric']}, {epochs} epochs of {samples} samples, "
-            f"{first['test_samples']} test samples; before training {float(first['score_calibrated']):.4f}"
+            f"{first['test_samples']} test samples; before training {before}"
         )
         base = statistics.fmean(map(_score, by_variant[BASE])) if BASE in by_variant else None
         lines = [_line(name, by_variant[name], base) for name in VARIANTS if name in by_variant]

@@ -31,7 +31,8 @@ LOW_BITS_OF = {"ds_cnn": LOW_BITS, "resnet8": LOW_BITS, "autoencoder": LOW_BITS,
 STRONG = {
     *((model, seed, cell) for model in ("autoencoder", "ds_cnn") for seed in "012" for cell in ("w4a8", "w4a4", "mpq")),
     *((model, "0", cell) for model in ("autoencoder", "ds_cnn", "resnet8") for cell in ("w8a8", "w3a4", "w2a8")),
-    *(("resnet8", *cell) for cell in (("0", "w4a8"), ("0", "w4a4"), ("1", "w4a4"), ("2", "w4a4"), ("0", "mpq"))),
+    *(("resnet8", *cell) for cell in itertools.product("01", ("w4a8", "w4a4"))),
+    *(("resnet8", *cell) for cell in (("2", "w4a4"), ("0", "mpq"))),
     *(("mobilenet_v1", "0", cell) for cell in ("w8a8", "w4a8", "w4a4")),
 }
 """Model, seed and configuration of cells of few bits that were trained."""
