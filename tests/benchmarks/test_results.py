@@ -35,7 +35,9 @@ STRONG = {
     *(("resnet8", *cell) for cell in (("2", "w4a4"), ("0", "mpq"))),
     *(("mobilenet_v1", "0", cell) for cell in ("w8a8", "w4a8", "w4a4")),
 }
-"""Model, seed and configuration of cells of few bits that were trained."""
+"""Model, seed and configuration of cells of few bits that were trained under powers of two."""
+STRONG_AUTO = {("ds_cnn", "0", "w4a8"), ("ds_cnn", "0", "w4a4"), ("autoencoder", "0", "w4a8")}
+"""Those under real scales."""
 FIRST_COLUMNS = ["benchmark", "model", "config", "alpha", "stage", "metric", "score"]
 
 
@@ -58,6 +60,8 @@ def test_every_cell_is_there_once(rows):
     expected += [(*cell, "auto_po2", "calibrated", "") for cell in reconstructed | STRONG if cell[-1] in LOW_BITS]
     expected += [(*cell, "auto_po2", "reconstructed", "") for cell in reconstructed]
     expected += [(*cell, "auto_po2", "finetuned", "strong") for cell in STRONG]
+    stages = (("calibrated", ""), ("finetuned", "strong"))
+    expected += [(*cell, "auto", *stage) for cell, stage in itertools.product(STRONG_AUTO, stages)]
     assert sorted(cells) == sorted(expected)
     of_float = [
         (*(row[name] for name in ("benchmark", "model", "seed", "stage")),) for row in rows if row["alpha"] == "float"
