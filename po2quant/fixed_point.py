@@ -268,10 +268,13 @@ class FixedPointFormat:
 
     def to_int(self, x: np.ndarray) -> np.ndarray:
         """Quantize real values: ``clip(round(x / 2**exponent), min_int, max_int)``, int64."""
-        scaled = round_to_integer(np.ldexp(np.asarray(x, np.float64), -self.exponent), self.rounding)
-        if np.any(np.isnan(scaled)):
+        x = np.asarray(x, np.float64)
+        if np.any(np.isnan(x)):
             raise ValueError("values must be numbers. Received: NaN")
-        return np.clip(scaled, self.min_int, self.max_int).astype(np.int64)
+        scaled = np.ldexp(x, -self.exponent)
+        vanished = (scaled == 0) & (x != 0)  # too small for float64 now, yet floor asks for the sign
+        scaled = np.where(vanished, np.copysign(np.finfo(np.float64).tiny, x), scaled)
+        return np.clip(round_to_integer(scaled, self.rounding), self.min_int, self.max_int).astype(np.int64)
 
     def to_float(self, q: np.ndarray) -> np.ndarray:
         """Return the values ``q * 2**exponent`` as float64 (exact up to 53 bits)."""

@@ -278,6 +278,7 @@ def test_32_bit_integers_survive_the_way_to_floats_and_back(q, exponent):
     signed=st.booleans(),
     narrow_range=st.booleans(),
 )
+@example(value=-5e-324, exponent=1, bits=8, signed=True, narrow_range=False)
 def test_to_int_equals_the_definition_in_fractions(rounding, value, exponent, bits, signed, narrow_range):
     format_ = fp.FixedPointFormat(bits, exponent, signed, narrow_range, rounding)
     high = 2 ** (bits - signed) - 1
