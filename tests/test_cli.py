@@ -235,13 +235,12 @@ def epoch_rows(folder):
 
 
 @pytest.mark.slow
-def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(trained, digits_weights, tmp_path, call):
-    whole, _ = trained
-    parts = tmp_path / "parts"
-    arguments = ("finetune", "--weights", digits_weights, "--config", "flat8", "--epochs", 2, "--output-dir", parts)
-    start_and_kill_after(arguments, parts / "epochs.csv", rows=1)
-    assert len(epoch_rows(parts)) == 1
-    code, _, error = call(*arguments, "--resume")
+def test_finetune_goes_on_after_kill_9_as_if_nothing_had_happened(digits_weights, tmp_path, call):
+    common = ("finetune", "--weights", digits_weights, "--config", "flat4", "--epochs", 8)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert call(*common, "--output-dir", whole)[0] == 0
+    start_and_kill_after((*common, "--output-dir", parts), parts / "epochs.csv", rows=3)
+    code, _, error = call(*common, "--output-dir", parts, "--resume")
     assert code == 0, error
     assert epoch_rows(parts) == epoch_rows(whole)
     assert (parts / "diagnostics.csv").read_text() == (whole / "diagnostics.csv").read_text()

@@ -1,27 +1,21 @@
 """``po2quant check``: a table, one sentence an obstacle, an exit code."""
 
 import json
-import sys
 
 import keras
 import pytest
 from keras import layers
 
-from po2quant.cli import main
-
 
 @pytest.fixture
-def check(tmp_path, monkeypatch, capsys):
+def check(tmp_path, call):
     """Return a function that checks a network of some layers, and returns exit code, output and errors."""
 
-    def call(*parts, words=()):
+    def checked(*parts, words=()):
         keras.Sequential([keras.Input((4, 4, 2), name="x"), *parts], name="net").save(tmp_path / "net.keras")
-        monkeypatch.setattr(sys, "argv", ["po2quant", "check", str(tmp_path / "net.keras"), *words])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return stop.value.code, *capsys.readouterr()
+        return call("check", tmp_path / "net.keras", *words)
 
-    return call
+    return checked
 
 
 def test_a_supported_network_ends_in_0_with_its_formats(check):

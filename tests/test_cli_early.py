@@ -184,18 +184,14 @@ def test_help_needs_no_tensorflow(tmp_path):
 
 
 @pytest.mark.parametrize("words", [("-h",), ("--help",), ("search", "-h")])
-def test_help_has_a_short_option(words, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["po2quant", *words])
-    with pytest.raises(SystemExit, match="0"):
-        main()
-    assert capsys.readouterr().out.startswith(f"Usage: po2quant {words[0] if len(words) > 1 else '['}")
+def test_help_has_a_short_option(words, call):
+    code, out, _ = call(*words)
+    assert code == 0 and out.startswith(f"Usage: po2quant {words[0] if len(words) > 1 else '['}")
 
 
-def test_the_version_is_one_line(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["po2quant", "--version"])
-    with pytest.raises(SystemExit, match="0"):
-        main()
-    assert capsys.readouterr().out == f"po2quant {po2quant.__version__}\n"
+def test_the_version_is_one_line(call):
+    code, out, _ = call("--version")
+    assert code == 0 and out == f"po2quant {po2quant.__version__}\n"
 
 
 def test_a_shell_completes_commands_and_options(capsys, monkeypatch):

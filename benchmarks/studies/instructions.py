@@ -49,7 +49,7 @@ WIDTHS = ((8, 8), (4, 8), (8, 4), (4, 4), (16, 16), (8, 16), (16, 8), (16, 4), (
 
 VECTOR_CORES = ("m55",)
 RARE = (estimate.SHARED, estimate.PACKED_PIXEL)
-MOVES = (ops.Maximum, ops.Minimum, ops.Concatenate, ops.Rearrange, ops.ZeroPadding)
+SELDOM = (*ops.EXTREMES, ops.Concatenate, ops.Rearrange, ops.ZeroPadding)
 KINDS = ("conv", "pixels", "depthwise", "dense")
 CODE_PROGRAMS, MOST_STYLES, MOST_LAYERS, PLAIN_SHARE = 60, 6, 24, 0.15
 """Random programs a repeat; of each, the most ways in which layers with weights are computed, the most operations, and
@@ -58,6 +58,10 @@ the share of those without weights."""
 
 def _format(bits: int, signed: bool) -> FixedPointFormat:
     return FixedPointFormat(bits, 2 - bits, signed)
+
+
+def _any_format(rng: np.random.Generator) -> FixedPointFormat:
+    return _format(int(rng.choice([8, 16])), bool(rng.integers(2)))
 
 
 def _weights(rng: np.random.Generator, bits: int, exponent: int, *shape: int) -> Weights:
@@ -122,8 +126,8 @@ def _layer(rng: np.random.Generator, style: Style) -> Program:
 
 def _plain(rng: np.random.Generator, bits: int) -> Program:
     x = Tensor("x", (int(rng.integers(5, 12)), 8, 4), _format(bits, bool(rng.integers(2))))
-    other = Tensor("z", x.shape, _format(int(rng.choice([8, 16])), bool(rng.integers(2))))
-    y = _format(int(rng.choice([8, 16])), bool(rng.integers(2)))
+    other = Tensor("z", x.shape, _any_format(rng))
+    y = _any_format(rng)
     kind = rng.choice(["add", "multiply", "requantize", "table"])
     if kind == "requantize":
         return _alone([x], ops.Requantize("layer", ("x",), "y"), y)
@@ -149,9 +153,9 @@ def _moved(rng: np.random.Generator, kind: type[Operation], bits: int) -> Progra
     if kind is ops.Rearrange:
         turned = ops.Rearrange("layer", ("x",), "y", (columns, rows, depth), (depth, columns * depth, 1), 0)
         return _alone([x], turned, x.format)
-    other = Tensor("z", x.shape, _format(int(rng.choice([8, 16])), bool(rng.integers(2))))
+    other = Tensor("z", x.shape, _any_format(rng))
     options = {"axis": int(rng.integers(3))} if kind is ops.Concatenate else {}
-    y = _format(int(rng.choice([8, 16])), bool(rng.integers(2)))
+    y = _any_format(rng)
     return _alone([x, other], kind("layer", ("x", "z"), "y", **options), y)
 
 
@@ -242,10 +246,10 @@ def fit_moves(core: str, repeats: int, seed: int) -> Fit:
     """Return what operations that few networks have take in instructions, beside the rates that are there."""
     samples, rng = [], np.random.default_rng(seed)
     for _ in range(repeats):
-        for kind, bits in itertools.product(MOVES, (4, 8, 16)):
+        for kind, bits in itertools.product(SELDOM, (4, 8, 16)):
             program = _moved(rng, kind, bits)
             samples.append((estimate.work_of_program(program), functools.partial(counted, core, program, False, False)))
-    names = {kind.__name__ for kind in MOVES}
+    names = {kind.__name__ for kind in SELDOM}
     return _fitted(core, samples, {part: rate for part, rate in rates()[core].items() if part.split()[0] not in names})
 
 
@@ -286,6 +290,14 @@ def _fitted(
     deviation = float(np.mean(np.abs(matrix @ found - rest)))
     fresh = dict(zip(parts, found, strict=True))
     return [{"core": core, "part": part, "rate": round(rate, 4)} for part, rate in (known | fresh).items()], deviation
+
+
+FITS = {
+    "code": (CODE, fit_code, "bytes of code, not instructions"),
+    "rare": (RATES, fit_rare, "only what random layers seldom do"),
+    "moves": (RATES, fit_moves, "only what few networks have"),
+}
+"""Fits by option: the file, the function and the help."""
 
 
 def compare(folder: Path, cores: Sequence[str], command: str) -> None:
@@ -329,13 +341,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=4, help="random layers of each kind and pair of widths")
     parser.add_argument("--seed", type=int, default=0, help="of the random layers")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--code", action="store_const", dest="fit", const=(CODE, fit_code), help="bytes of code")
-    only.add_argument(
-        "--rare", action="store_const", dest="fit", const=(RATES, fit_rare), help="only what random layers seldom do"
-    )
-    only.add_argument(
-        "--moves", action="store_const", dest="fit", const=(RATES, fit_moves), help="only what few networks have"
-    )
+    for name, (*fitted, meaning) in FITS.items():
+        only.add_argument(f"--{name}", action="store_const", dest="fit", const=fitted, help=meaning)
     parser.add_argument("--programs", type=Path, help="only compare: a folder of integer programs")
     options = parser.parse_args(arguments)
     for core in options.cores:

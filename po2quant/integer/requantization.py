@@ -116,7 +116,7 @@ def fold_channel(
     """
     if left < 0:
         return None
-    low, high = (_output((end << left) + bias, shift, limits, rounding) for end in accumulator)
+    low, high = (output_of_sum((end << left) + bias, shift, limits, rounding) for end in accumulator)
     if low == high:
         lost = (accumulator[1] - accumulator[0]).bit_length()
         return FoldedChannel((low << lost) - accumulator[0], lost, False)
@@ -129,7 +129,7 @@ def fold_channel(
     return FoldedChannel((bias + half) >> left, shift - left, has_ties)
 
 
-def _output(total: int, shift: int, limits: Limits, rounding: str) -> int:
+def output_of_sum(total: int, shift: int, limits: Limits, rounding: str) -> int:
     """Return ``clip(round(total / 2**shift))``."""
     rounded = round_ratio(total, 1 << shift, rounding) if shift > 0 else total << -shift
     return int(min(max(rounded, limits[0]), limits[1]))

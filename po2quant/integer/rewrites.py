@@ -31,6 +31,7 @@ from po2quant.integer.operations import (
 )
 from po2quant.integer.plan import jam, signed_bits
 from po2quant.integer.program import Program
+from po2quant.integer.requantization import Limits, output_of_sum
 
 SIGN_BIT = 1
 MOST_RECIPROCAL_BITS = 24
@@ -196,8 +197,9 @@ def _exact_reciprocal(
 def _settled(block: Block, operation: Weighted) -> Weighted:
     kernel, bias = operation.kernel, operation.bias
     x, y = block.inputs_of(operation)[0].format, block.output_of(operation).format
-    ends = np.array([_outputs_of_ends(*channel, y) for channel in channel_terms(kernel, bias, x)], object)
-    smallest, largest = np.clip(ends, *output_limits(y, operation.activation)).astype(np.int64).T
+    limits = output_limits(y, operation.activation)
+    ends = [_outputs_of_ends(*channel, y, limits) for channel in channel_terms(kernel, bias, x)]
+    smallest, largest = np.array(ends, np.int64).T
     is_constant = smallest == largest
     return dataclasses.replace(
         operation,
@@ -215,12 +217,12 @@ def _settled(block: Block, operation: Weighted) -> Weighted:
 
 
 def _outputs_of_ends(
-    limits: tuple[int, int], exponent: int, bias: int, bias_exponent: int, output: FixedPointFormat
+    ends: Limits, exponent: int, bias: int, bias_exponent: int, output: FixedPointFormat, limits: Limits
 ) -> list[int]:
-    """Return the output integers, not clipped, of the smallest and the largest sum of products."""
+    """Return the output integers of the smallest and the largest sum of products."""
     unit = min(exponent, bias_exponent, output.exponent)
-    offset, output_unit = bias << (bias_exponent - unit), 1 << (output.exponent - unit)
-    return [round_ratio((limit << (exponent - unit)) + offset, output_unit, output.rounding) for limit in limits]
+    offset, shift = bias << (bias_exponent - unit), output.exponent - unit
+    return [output_of_sum((end << (exponent - unit)) + offset, shift, limits, output.rounding) for end in ends]
 
 
 def jammed_bias(operation: Weighted, x: FixedPointFormat, y: FixedPointFormat) -> Weights:

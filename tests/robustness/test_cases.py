@@ -13,7 +13,6 @@ from selections import slow_but
 from benchmarks.studies.robustness.text import json_text
 from benchmarks.studies.robustness.values import CANARY, MODULE, nested
 from po2quant.bit_config import BitConfig
-from po2quant.cli import main
 from po2quant.runs.names import BEST_CONFIG, BEST_WEIGHTS, REQUEST_FILE
 from po2quant.runs.request import MatrixRequest, NetworkRequest, SearchRequest
 from po2quant.uniform import CONFIG_HELP
@@ -22,20 +21,17 @@ EVIL = f"open({CANARY!r}, 'w').close()\nX = None\n"
 
 
 @pytest.fixture
-def said(monkeypatch, capsys, tmp_path):
+def said(monkeypatch, call, tmp_path):
     """Return a function that runs a command in an empty folder, which must refuse it, and returns its sentence."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*words: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["po2quant", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        message = capsys.readouterr().err
-        assert stop.value.code == 2 and message.startswith("error: ") and message.count("\n") == 1
+    def refused(*words: object) -> str:
+        code, _, message = call(*words)
+        assert code == 2 and message.startswith("error: ") and message.count("\n") == 1
         assert message[:-1].isprintable() and len(message) < 1100 and "unexpected" not in message
         return message
 
-    return call
+    return refused
 
 
 RUN_COMMANDS = (("export", "."), ("verify", "."), ("diagnose", ".", "--mode-sweep"))
