@@ -310,9 +310,9 @@ class _Unit:
             optimizer.build([variable])
 
         @tf.function
-        def step(samples: tf.Tensor, weight: tf.Tensor, sharpness: tf.Tensor) -> None:
+        def step(batch: tf.Tensor, expected: tf.Tensor, weight: tf.Tensor, sharpness: tf.Tensor) -> None:
             with tf.GradientTape() as tape:
-                error = tf.math.squared_difference(self.output(tf.gather(x, samples)), tf.gather(target, samples))
+                error = tf.math.squared_difference(self.output(batch), expected)
                 loss = tf.reduce_mean(tf.reduce_sum(error, -1)) / variance
                 loss += weight * rounding.indecision(sharpness)
             gradients = tape.gradient(loss, [rounding.variable, bias.value])
@@ -325,7 +325,9 @@ class _Unit:
             progress = max(0.0, (number - begin) / max(settings.steps - begin, 1))
             sharpness = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * progress
             weight = settings.indecision if number >= begin else 0.0
-            step(tf.constant(samples), tf.constant(weight, tf.float32), tf.constant(sharpness, tf.float32))
+            # not within the step, whose graph, which TensorFlow never frees, would keep all inputs and targets
+            batch, expected = tf.gather(x, samples), tf.gather(target, samples)
+            step(batch, expected, tf.constant(weight, tf.float32), tf.constant(sharpness, tf.float32))
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 
 import keras
 import numpy as np
@@ -94,6 +96,20 @@ def test_a_stop_loses_nothing(network, x, tmp_path, monkeypatch):
     assert len(learned) == 2
     for one, other in zip(whole.variables, resumed.variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_no_layer_keeps_its_inputs_and_targets_once_it_has_learned(network, x, monkeypatch):
+    given = []
+    learn = module._Unit.learn
+
+    def watched(unit, inputs, target, *arguments):
+        given.extend(weakref.ref(tensor) for tensor in (inputs, target.linear, target.output))
+        learn(unit, inputs, target, *arguments)
+
+    monkeypatch.setattr(module._Unit, "learn", watched)
+    reconstruct(network, network.flat(4), x, QUICK)
+    gc.collect()
+    assert len(given) == 3 * 4 and not any(tensor() is not None for tensor in given)
 
 
 def test_layers_that_learn_at_once_bring_the_output_nearer(network, x):
