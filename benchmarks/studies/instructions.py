@@ -207,8 +207,8 @@ def compiled(core: str, program: Program, pack: bool, folder: Path) -> int:
     return code_bytes(CORES[core], compile_for(CORES[core], write_c(program, folder, "network", pack), folder))[0]
 
 
-Fit = tuple[list[dict[str, object]], float]
-"""Rates of a core, and the mean relative deviation of what they were fitted to."""
+Fit = tuple[dict[str, float], float]
+"""Rates of parts on a core, and the mean relative deviation of what they were fitted to."""
 
 
 def fit(core: str, repeats: int, seed: int) -> Fit:
@@ -222,7 +222,7 @@ def fit(core: str, repeats: int, seed: int) -> Fit:
 
 
 def fit_rare(core: str, repeats: int, seed: int) -> Fit:
-    """Return what random layers seldom do, beside the rates that are there.
+    """Return what random layers seldom do, given the rates that are there.
 
     That is what layers take more whose functions many share, and packed dense layers of 4 bits.
     """
@@ -243,7 +243,7 @@ def fit_rare(core: str, repeats: int, seed: int) -> Fit:
 
 
 def fit_moves(core: str, repeats: int, seed: int) -> Fit:
-    """Return what operations that few networks have take in instructions, beside the rates that are there."""
+    """Return what operations that few networks have take in instructions, given the rates that are there."""
     samples, rng = [], np.random.default_rng(seed)
     for _ in range(repeats):
         for kind, bits in itertools.product(SELDOM, (4, 8, 16)):
@@ -274,7 +274,7 @@ def _fitted(
     Args:
         core: its name.
         samples: parts, and what measures them together, given a folder for its files.
-        known: rates that are kept.
+        known: rates of further parts.
         unused: how the names of parts begin that the core does not do.
     """
     totals = []
@@ -288,8 +288,7 @@ def _fitted(
     rest = 1.0 - np.array([sum(work[part] * rate for part, rate in known.items()) for work, _ in samples]) / totals
     found, _ = nnls(matrix, rest)
     deviation = float(np.mean(np.abs(matrix @ found - rest)))
-    fresh = dict(zip(parts, found, strict=True))
-    return [{"core": core, "part": part, "rate": round(rate, 4)} for part, rate in (known | fresh).items()], deviation
+    return dict(zip(parts, found.round(4).tolist(), strict=True)), deviation
 
 
 FITS = {
@@ -352,10 +351,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     file, fit_rates = options.fit or (RATES, fit)
     for core in options.cores:
-        rows, deviation = fit_rates(core, options.repeats, options.seed)
-        others = [row for row in read_csv(file, missing_ok=True) if row["core"] != core]
-        write_csv(file, [*others, *rows])
-        sys.stdout.write(f"{core}: {len(rows)} rates, mean deviation of the fit {deviation:.1%}\n")
+        fitted, deviation = fit_rates(core, options.repeats, options.seed)
+        known = {(row["core"], row["part"]): row["rate"] for row in read_csv(file, missing_ok=True)}
+        every = known | {(core, part): rate for part, rate in fitted.items()}
+        write_csv(file, [{"core": core, "part": part, "rate": rate} for (core, part), rate in every.items()])
+        sys.stdout.write(f"{core}: {len(fitted)} rates, mean deviation of the fit {deviation:.1%}\n")
 
 
 if __name__ == "__main__":
