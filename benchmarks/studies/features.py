@@ -29,6 +29,7 @@ from benchmarks.keyword_spotting.features import int16_levels, mfcc
 from benchmarks.keyword_spotting.fixed import fixed_mfcc
 from benchmarks.keyword_spotting.official import LISTS, TEST, clips_by_class, parts_of
 from benchmarks.studies.deployment import data_of
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.bit_config import AUTO_PO2
@@ -227,15 +228,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")
     parser.add_argument("--export", type=Path, help="folder for the C of both features; nothing is measured")
     options = parser.parse_args(arguments)
-    if options.export is not None:
-        sys.stdout.write("".join(f"{path}\n" for path in export(options.weights, options.data_dir, options.export)))
-        return
-    facts = {"commit": project_commit(), "command": command_line("benchmarks.studies.features", arguments)}
-    with tempfile.TemporaryDirectory() as folder:
-        given = (options.weights, options.data_dir, Path(folder))
-        rows = [row | facts for rows in (keywords(*given), machines(*given)) for row in rows]
-    write_csv(options.output, rows)
-    sys.stdout.write(f"{options.output}\n")
+    with ending_in_words(parser, "stopped"):
+        if options.export is not None:
+            sys.stdout.write("".join(f"{path}\n" for path in export(options.weights, options.data_dir, options.export)))
+            return
+        facts = {"commit": project_commit(), "command": command_line("benchmarks.studies.features", arguments)}
+        with tempfile.TemporaryDirectory() as folder:
+            given = (options.weights, options.data_dir, Path(folder))
+            rows = [row | facts for rows in (keywords(*given), machines(*given)) for row in rows]
+        write_csv(options.output, rows)
+        sys.stdout.write(f"{options.output}\n")
 
 
 if __name__ == "__main__":

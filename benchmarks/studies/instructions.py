@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import nnls
 
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.microcontroller import measure
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row
@@ -301,7 +302,10 @@ FITS = {
 
 def compare(folder: Path, cores: Sequence[str], command: str) -> None:
     """Write estimates and measurements of whole programs; rows of the same program, core and form are replaced."""
-    for path in sorted(folder.glob("*.npz")):
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
+        raise ValueError(f"--programs must be a folder of integer programs, *.npz. Received: {folder}, which has none")
+    for path in paths:
         program = Program.load(path)
         layers = [layer_in_c(program, step, True) for step in program.operations if isinstance(step, ops.Weighted)]
         for core in cores:
@@ -344,18 +348,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only.add_argument(f"--{name}", action="store_const", dest="fit", const=fitted, help=meaning)
     parser.add_argument("--programs", type=Path, help="only compare: a folder of integer programs")
     options = parser.parse_args(arguments)
-    for core in options.cores:
-        checked_core(core)
-    if options.programs is not None:
-        compare(options.programs, options.cores, command_line("benchmarks.studies.instructions", arguments))
-        return
-    file, fit_rates = options.fit or (RATES, fit)
-    for core in options.cores:
-        fitted, deviation = fit_rates(core, options.repeats, options.seed)
-        known = {(row["core"], row["part"]): row["rate"] for row in read_csv(file, missing_ok=True)}
-        every = known | {(core, part): rate for part, rate in fitted.items()}
-        write_csv(file, [{"core": core, "part": part, "rate": rate} for (core, part), rate in every.items()])
-        sys.stdout.write(f"{core}: {len(fitted)} rates, mean deviation of the fit {deviation:.1%}\n")
+    with ending_in_words(parser, "stopped"):
+        for core in options.cores:
+            checked_core(core)
+        if options.programs is not None:
+            compare(options.programs, options.cores, command_line("benchmarks.studies.instructions", arguments))
+            return
+        file, fit_rates = options.fit or (RATES, fit)
+        for core in options.cores:
+            fitted, deviation = fit_rates(core, options.repeats, options.seed)
+            known = {(row["core"], row["part"]): row["rate"] for row in read_csv(file, missing_ok=True)}
+            every = known | {(core, part): rate for part, rate in fitted.items()}
+            write_csv(file, [{"core": core, "part": part, "rate": rate} for (core, part), rate in every.items()])
+            sys.stdout.write(f"{core}: {len(fitted)} rates, mean deviation of the fit {deviation:.1%}\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from po2quant.benchmark import load_benchmark
 from po2quant.files import write_csv
@@ -62,25 +63,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bayesian", action="store_true", help="choose by the Gaussian process, not by sensitivities")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")
     options = parser.parse_args(arguments)
-    tf.get_logger().setLevel("ERROR")
-    benchmark = load_benchmark("digits")
-    model, _ = benchmark.network(None)
-    dataset = benchmark.load_data(None, 0)
-    splits = {"train": dataset.train.head(SAMPLES), "validation": dataset.validation.head(SAMPLES)}
-    experiment = Experiment(benchmark, model, dataclasses.replace(dataset, **splits), preset="small")
-    command = command_line("benchmarks.studies.memory", arguments)
-    facts = {"data": experiment.dataset.describe(), "commit": project_commit(), "command": command}
-    rows: list[dict[str, Any]] = []
-    options.output.parent.mkdir(parents=True, exist_ok=True)
+    with ending_in_words(parser, "stopped"):
+        tf.get_logger().setLevel("ERROR")
+        benchmark = load_benchmark("digits")
+        model, _ = benchmark.network(None)
+        dataset = benchmark.load_data(None, 0)
+        splits = {"train": dataset.train.head(SAMPLES), "validation": dataset.validation.head(SAMPLES)}
+        experiment = Experiment(benchmark, model, dataclasses.replace(dataset, **splits), preset="small")
+        command = command_line("benchmarks.studies.memory", arguments)
+        facts = {"data": experiment.dataset.describe(), "commit": project_commit(), "command": command}
+        rows: list[dict[str, Any]] = []
+        options.output.parent.mkdir(parents=True, exist_ok=True)
 
-    def add_row(row: dict[str, Any]) -> None:
-        rows.append(row | facts)
-        write_csv(options.output, rows)
+        def add_row(row: dict[str, Any]) -> None:
+            rows.append(row | facts)
+            write_csv(options.output, rows)
 
-    with tempfile.TemporaryDirectory() as folder:
-        experiment = experiment.with_float_weights(Path(folder))
-        measure(experiment, options.trials, BAYESIAN if options.bayesian else INFORMED, add_row)
-    sys.stdout.write(f"{options.output}\n")
+        with tempfile.TemporaryDirectory() as folder:
+            experiment = experiment.with_float_weights(Path(folder))
+            measure(experiment, options.trials, BAYESIAN if options.bayesian else INFORMED, add_row)
+        sys.stdout.write(f"{options.output}\n")
 
 
 if __name__ == "__main__":

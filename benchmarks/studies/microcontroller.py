@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.studies.document import table, thousands, write_results
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.provenance import command_line
 from benchmarks.studies.rows import add_row
 from po2quant.export.c.source import write_c
@@ -212,11 +213,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")
     parser.add_argument("--report", action="store_true", help=f"only write the CSV file into {REPORT}")
     options = parser.parse_args(arguments)
-    if options.report:
-        write_report(read_csv(options.output), REPORT)
-        return
-    run(options, command_line("benchmarks.studies.microcontroller", arguments))
-    sys.stdout.write(f"{options.output}\n")
+    with ending_in_words(parser, "stopped"):
+        if options.report:
+            write_report(read_csv(options.output), REPORT)
+            return
+        run(options, command_line("benchmarks.studies.microcontroller", arguments))
+        sys.stdout.write(f"{options.output}\n")
 
 
 if __name__ == "__main__":

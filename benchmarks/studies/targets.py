@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.studies.document import table, thousands, write_results
+from benchmarks.studies.ending import ending_in_words
 from benchmarks.studies.exchange import count
 from benchmarks.studies.provenance import command_line, versions
 from benchmarks.studies.rows import replace_rows
@@ -195,13 +196,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"CSV file, {OUTPUT} by default")
     parser.add_argument("--report", action="store_true", help=f"write the table of {REPORT}, compare nothing")
     options = parser.parse_args(arguments)
-    if options.report:
-        write_report(read_csv(options.output), REPORT)
-        return
-    if options.weights is None or options.data_dir is None:
-        parser.exit(2, "error: --weights and --data-dir, or --report, are needed. Received: neither\n")
-    fresh = list(rows(options, command_line("benchmarks.studies.targets", arguments)))
-    replace_rows(options.output, fresh, KEY)
+    with ending_in_words(parser, "stopped"):
+        if options.report:
+            write_report(read_csv(options.output), REPORT)
+            return
+        if options.weights is None or options.data_dir is None:
+            raise ValueError("--weights and --data-dir, or --report, are needed. Received: neither")
+        fresh = list(rows(options, command_line("benchmarks.studies.targets", arguments)))
+        replace_rows(options.output, fresh, KEY)
 
 
 if __name__ == "__main__":

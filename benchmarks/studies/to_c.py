@@ -69,7 +69,10 @@ def _row(stage: str, seconds: float, processor_seconds: float) -> dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description="How long a published network takes from quantize_model to C.")
-    parser.add_argument("--model", default=MODEL, help="class in keras.applications (%(default)s)")
+    names = [name for name in dir(keras.applications) if name[0].isupper()]
+    parser.add_argument(
+        "--model", default=MODEL, choices=names, metavar="NAME", help="in keras.applications (%(default)s)"
+    )
     parser.add_argument("--size", type=int, default=SIZE, help="rows and columns of its input (%(default)s)")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="inputs that calibrate it (%(default)s)")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="CSV file (%(default)s)")
