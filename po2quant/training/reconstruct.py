@@ -8,6 +8,9 @@ Layer by layer, in the order of the network, each on what the quantized layers b
    float network (:class:`~po2quant.training.rounding.LearnedRounding`);
 4. the ranges of activations are calibrated on the outputs that come of it.
 
+Where the outputs are farther from the float network's then than those of the network as it was calibrated, it is kept
+like that: what each layer learns behind the noise of many activations may do harm in the end.
+
 Then, where it is asked for, all layers learn at once (:func:`~po2quant.training.jointly.learn_jointly`).
 
 All scales are frozen in the end: the network can be exported, or fine-tuned from there. Weights in the cells of
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,15 +37,14 @@ from po2quant.files import replaced_whole
 from po2quant.network import FoldedNetwork, calibrate, calibrate_one, freeze_scales
 from po2quant.network.graph import Graph, Node, read_graph
 from po2quant.network.quantized import WEIGHT_QUANTIZERS, QuantizedWeight, weight_quantizers
-from po2quant.network.walk import Arrays, input_arrays
+from po2quant.network.walk import Arrays
 from po2quant.progress import SILENT, ProgressLine
 from po2quant.training.jointly import learn_jointly
+from po2quant.training.outputs import BATCH, Outputs, distance, in_batches, outputs_of
 from po2quant.training.rounding import LearnedRounding
 
 MOST_VALUES = 2**27
 """Of the largest activation over all samples: 512 MiB."""
-BATCH = 128
-"""Samples that are computed at a time where nothing is learned."""
 LARGEST_HEADER = 4096
 """Bytes before the numbers of an array in a file."""
 EXPONENTS = (-1, 0, 1)
@@ -123,6 +125,7 @@ def reconstruct(
         output's error as in HPTQ, arXiv 2109.09113.
     """
     model = network.quantize(config)
+    calibrate(model, x)
     reconstruct_in_place(network, model, x, settings, seed, folder, line)
     freeze_scales(model, network.placement)
     return model
@@ -143,16 +146,17 @@ def reconstruct_in_place(
 
     Args:
         network: the float network.
-        model: its quantized form, with its weights.
+        model: its quantized form, with its weights, calibrated.
         x: as of :func:`reconstruct`, and so are the others.
         settings: how much is learned.
         seed: of the batches.
         folder: keeps what each layer has learned.
         line: is moved on by one for each layer.
     """
-    expected, found = _Outputs(network.graph, x), _Outputs(read_graph(model), x)
+    expected, found = Outputs(network.graph, x), Outputs(read_graph(model), x)
     if found.graph.every_node != found.graph.nodes:
         calibrate(model, x)  # for the quantizers in the cells
+    calibrated, calibrated_outputs = model.get_weights(), outputs_of(found.graph, x)
     float_calls = {node.layer.name: node for node in reversed(network.graph.nodes)}
     float_slots = {placed.slot.name: placed.node for placed in network.slots}
     kernels = {weight.layer.name: weight for weight in weight_quantizers(model) if weight.part == "kernel"}
@@ -173,6 +177,13 @@ def reconstruct_in_place(
         elif isinstance(node.layer, qkeras.QActivation):
             calibrate_one(node.layer.activation, found.of(node.inputs[0]))
         found.of(node)
+    targets = expected.of_network()
+    if distance(calibrated_outputs, targets) < distance(found.of_network(), targets):
+        model.set_weights(calibrated)
+        for weight in weight_quantizers(model):
+            if weight.part == "kernel":
+                weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))
+        line.update(message="kept as it was calibrated, which is nearer")
     line.update(len(order), "all layers" if settings.joint_steps else None)
     if settings.joint_steps:
         rates = (settings.joint_rate, settings.bias_rate)
@@ -190,40 +201,6 @@ class _Target:
 
     linear: tf.Tensor
     output: tf.Tensor
-
-
-class _Outputs:
-    """Outputs of the calls of a network on given inputs: computed when they are asked for, dropped after their readers.
-
-    Args:
-        graph: network.
-        x: inputs, ``(samples, ...)``, one array for each of the network's.
-    """
-
-    def __init__(self, graph: Graph, x: Arrays) -> None:
-        self.graph = graph
-        self._unread = {node: len(readers) + (node in graph.outputs) for node, readers in graph.readers.items()}
-        self._values: dict[Node, tf.Tensor] = {}
-        arrays = input_arrays(graph, x)
-        self._fed = {layer.name: array for layer, array in zip(graph.inputs, arrays, strict=True)}
-
-    def of(self, node: Node) -> tf.Tensor:
-        """Return the output of a call; ask in the order of the graph."""
-        if node not in self._values:
-            if isinstance(node.layer, keras.layers.InputLayer):
-                self._values[node] = tf.convert_to_tensor(self._fed[node.layer.name], node.layer.dtype)
-            else:
-                self._values[node] = _in_batches(node.infer, [self.of(parent) for parent in node.inputs])
-            for parent in node.inputs:
-                self._unread[parent] -= 1
-                if not self._unread[parent]:
-                    del self._values[parent]
-        return self._values[node]
-
-
-def _in_batches(call: Any, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
-    parts = [call([x[start : start + BATCH] for x in inputs]) for start in range(0, len(inputs[0]), BATCH)]
-    return tf.concat(parts, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +251,7 @@ class _Unit:
             self._choose_exponents(weights, x, target)
         kernel.assign(quantizer(tf.convert_to_tensor(weights)))
         self._correct_bias(x, target)
-        calibrate_one(self.slot.layer.activation, _in_batches(lambda batch: self.unquantized(*batch), [x]))
+        calibrate_one(self.slot.layer.activation, in_batches(lambda batch: self.unquantized(*batch), [x]))
         if settings.steps:
             rounding = LearnedRounding(weights, quantizer.frozen_scale, quantizer.bits)
             with _in_place(self.weight, rounding):
@@ -294,7 +271,7 @@ class _Unit:
         quantizer.frozen_scale = chosen * np.exp2(steps).astype(np.float32).reshape(chosen.shape)
 
     def _correct_bias(self, x: tf.Tensor, target: _Target) -> None:
-        error = _in_batches(lambda batch: batch[1] - self.linear(batch[0]), [x, target.linear])
+        error = in_batches(lambda batch: batch[1] - self.linear(batch[0]), [x, target.linear])
         self.weight.layer.bias.assign_add(_by_channel(error))
 
     def _optimize(

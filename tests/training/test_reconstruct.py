@@ -98,6 +98,23 @@ def test_a_stop_loses_nothing(network, x, tmp_path, monkeypatch):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+def test_a_network_that_what_was_learned_brings_farther_off_is_kept_as_it_was_calibrated(network, x, monkeypatch):
+    learn = module._Unit.learn
+
+    def spoiled(unit, *arguments):
+        learn(unit, *arguments)
+        unit.weight.layer.bias.assign_add(np.full(unit.weight.layer.bias.shape, 5.0))
+
+    monkeypatch.setattr(module._Unit, "learn", spoiled)
+    calibrated = network.quantize(network.flat(4))
+    calibrate(calibrated, x)
+    freeze_scales(calibrated, network.placement)
+    for found, kept in zip(
+        reconstruct(network, network.flat(4), x, QUICK).get_weights(), calibrated.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(found, kept)
+
+
 def test_no_layer_keeps_its_inputs_and_targets_once_it_has_learned(network, x, monkeypatch):
     given = []
     learn = module._Unit.learn
