@@ -156,7 +156,7 @@ def reconstruct_in_place(
     expected, found = Outputs(network.graph, x), Outputs(read_graph(model), x)
     if found.graph.every_node != found.graph.nodes:
         calibrate(model, x)  # for the quantizers in the cells
-    calibrated, calibrated_outputs = model.get_weights(), outputs_of(found.graph, x)
+    calibrated, calibrated_outputs = [variable.numpy() for variable in model.variables], outputs_of(found.graph, x)
     float_calls = {node.layer.name: node for node in reversed(network.graph.nodes)}
     float_slots = {placed.slot.name: placed.node for placed in network.slots}
     kernels = {weight.layer.name: weight for weight in weight_quantizers(model) if weight.part == "kernel"}
@@ -179,7 +179,8 @@ def reconstruct_in_place(
         found.of(node)
     targets = expected.of_network()
     if distance(calibrated_outputs, targets) < distance(found.of_network(), targets):
-        model.set_weights(calibrated)
+        for variable, value in zip(model.variables, calibrated, strict=True):
+            variable.assign(value)
         for weight in weight_quantizers(model):
             if weight.part == "kernel":
                 weight.quantizer.freeze(tf.convert_to_tensor(weight.variable))

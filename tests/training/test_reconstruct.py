@@ -109,10 +109,8 @@ def test_a_network_that_what_was_learned_brings_farther_off_is_kept_as_it_was_ca
     calibrated = network.quantize(network.flat(4))
     calibrate(calibrated, x)
     freeze_scales(calibrated, network.placement)
-    for found, kept in zip(
-        reconstruct(network, network.flat(4), x, QUICK).get_weights(), calibrated.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(found, kept)
+    kept = reconstruct(network, network.flat(4), x, QUICK)
+    np.testing.assert_array_equal(kept.predict(x, verbose=0), calibrated.predict(x, verbose=0))
 
 
 def test_no_layer_keeps_its_inputs_and_targets_once_it_has_learned(network, x, monkeypatch):
