@@ -28,7 +28,8 @@ CONFIGS, ALPHAS, STAGES = ("mpq", "flat16", "flat8", "flat4"), ("auto", "auto_po
 LOW_BITS = ("w8a8", "w4a8", "w4a4", "w3a4", "w2a8")
 LOW_BITS_OF = {
     **dict.fromkeys(("ds_cnn", "resnet8", "autoencoder"), LOW_BITS),
-    **dict.fromkeys(("mobilenet_v1", "mobilenet_v2", "efficientnet_b0"), LOW_BITS[:3]),
+    **dict.fromkeys(("mobilenet_v1", "mobilenet_v2"), LOW_BITS[:3]),
+    "efficientnet_b0": LOW_BITS[1:2],
 }
 """Configurations of few bits of each network, of seed 0, which were reconstructed."""
 STRONG = {
@@ -38,7 +39,7 @@ STRONG = {
     *(("resnet8", *cell) for cell in (("2", "w4a4"), ("0", "mpq"))),
     *(("mobilenet_v1", "0", cell) for cell in ("w8a8", "w4a8", "w4a4")),
     *(("mobilenet_v2", "0", cell) for cell in ("w8a8", "w4a8", "w4a4")),
-    *(("efficientnet_b0", "0", cell) for cell in ("w4a8", "w4a4")),
+    ("efficientnet_b0", "0", "w4a8"),
 }
 """Model, seed and configuration of cells of few bits that were trained under powers of two."""
 STRONG_AUTO = {("ds_cnn", "0", "w4a8"), ("ds_cnn", "0", "w4a4"), ("autoencoder", "0", "w4a8")}
