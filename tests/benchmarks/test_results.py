@@ -28,8 +28,7 @@ CONFIGS, ALPHAS, STAGES = ("mpq", "flat16", "flat8", "flat4"), ("auto", "auto_po
 LOW_BITS = ("w8a8", "w4a8", "w4a4", "w3a4", "w2a8")
 LOW_BITS_OF = {
     **dict.fromkeys(("ds_cnn", "resnet8", "autoencoder"), LOW_BITS),
-    **dict.fromkeys(("mobilenet_v1", "mobilenet_v2"), LOW_BITS[:3]),
-    "efficientnet_b0": LOW_BITS[:2],
+    **dict.fromkeys(("mobilenet_v1", "mobilenet_v2", "efficientnet_b0"), LOW_BITS[:3]),
 }
 """Configurations of few bits of each network, of seed 0, which were reconstructed."""
 STRONG = {
